@@ -1,0 +1,90 @@
+"""The errors this package raises on purpose.
+
+Each says what is wrong, where, and (in ``hint``) what to do next. ``exit_code`` is what the command line exits with;
+the codes are documented in the README. Anything else that is raised is a bug and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class LoraPackerError(Exception):
+    """Base of every error raised on purpose.
+
+    Args:
+        message: one sentence: what, where, expected and got.
+        hint: what to do next, one sentence.
+    """
+
+    exit_code = 2
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+class InputError(LoraPackerError):
+    """Input that cannot be read at all, or an option that makes no sense (exit 2)."""
+
+
+class CheckFailedError(LoraPackerError):
+    """The adapter failed its check, so nothing was packed or sent (exit 1)."""
+
+    exit_code = 1
+
+
+class InconclusiveError(LoraPackerError):
+    """A required check could not run; "could not check" is never "fine" (exit 3)."""
+
+    exit_code = 3
+
+
+class UnknownArchitecture(InconclusiveError):  # noqa: N818 - the name is part of the public contract
+    """There is no proven definition for the base model's architecture."""
+
+
+class PackError(LoraPackerError):
+    """Packing failed; no archive was left behind (exit 4)."""
+
+    exit_code = 4
+
+
+class PublishError(LoraPackerError):
+    """Upload or presigning failed; nothing was submitted (exit 4)."""
+
+    exit_code = 4
+
+
+class CredentialsError(PublishError):
+    """The AWS credentials are missing, refused, or die before the URL may."""
+
+
+class ServiceError(LoraPackerError):
+    """The service refused a request (exit 5).
+
+    Attributes:
+        status: the HTTP status, or None where no answer came.
+    """
+
+    exit_code = 5
+
+    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class JobFailedError(ServiceError):
+    """The remote upload job ended as Failed (exit 5)."""
+
+
+class WaitTimeoutError(LoraPackerError):
+    """The remote job was still running when the time was up (exit 6)."""
+
+    exit_code = 6
+
+
+class SandboxError(LoraPackerError):
+    """The local sandbox could not be started (exit 2)."""

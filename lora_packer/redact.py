@@ -1,0 +1,109 @@
+"""Secrets and untrusted text: nothing of either reaches a terminal, a log or a receipt as it is.
+
+A presigned URL is a bearer secret for its whole life: whoever has it can download the archive. Text from inside a
+file is attacker's text: it may carry terminal escapes or a CI system's workflow commands.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+MASK = "***"
+
+# Query parameters that carry a credential: SigV4, SigV2, Azure and generic token names.
+_SECRET_PARAMETERS = (
+    "X-Amz-Signature",
+    "X-Amz-Credential",
+    "X-Amz-Security-Token",
+    "AWSAccessKeyId",
+    "Signature",
+    "sig",
+    "token",
+    "access_token",
+    "hf_token",
+    "api_key",
+)
+_PARAMETER = re.compile(
+    r"((?:[?&;]|%26|%3F|\\u0026|&amp;)(?:" + "|".join(_SECRET_PARAMETERS) + r")(?:=|%3D))[^&\s\"'<>\\;%]+(?:%[0-9A-Fa-f]{2}[^&\s\"'<>\\;%]*)*",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(\bBearer\s+)[^\s\"',]+", re.IGNORECASE)
+_USERINFO = re.compile(r"(\bhttps?://)[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
+_KNOWN_TOKENS = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|tgp_\w{20,}|sk-[\w-]{20,})"
+)
+
+
+class Secret:
+    """A string that shows itself only on request.
+
+    ``str``, ``repr`` and ``format`` give a mask, so that a secret that reaches a log, a traceback or an f-string stays
+    one. ``reveal()`` gives the value.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._value
+
+    def __str__(self) -> str:
+        return MASK
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._value == other._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __bool__(self) -> bool:
+        return bool(self._value)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret cannot be pickled")
+
+
+class PresignedUrl(Secret):
+    """A presigned URL; shown as host and path, without its query."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        parts = urlsplit(self._value)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{host}{port}{parts.path}?{MASK}"
+
+
+def scrub(text: str, *secrets: Secret | None) -> str:
+    """Return ``text`` without credentials: those given, and everything that looks like one."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret.reveal(), str(secret))
+    text = _PARAMETER.sub(rf"\g<1>{MASK}", text)
+    text = _BEARER.sub(rf"\g<1>{MASK}", text)
+    text = _USERINFO.sub(rf"\g<1>{MASK}@", text)
+    return _KNOWN_TOKENS.sub(MASK, text)
+
+
+def escape(text: str, limit: int = 160) -> str:
+    """Return text from inside a file fit for a terminal, a log or JSON: escaped, one line, at most ``limit`` long."""
+    clipped = text[: limit + 1]
+    if not clipped.isprintable() or not clipped.isascii():
+        clipped = "".join(c if c.isprintable() and not _is_bidi(c) else _escaped(c) for c in clipped)
+    return clipped if len(clipped) <= limit else clipped[: limit - 1] + "…"
+
+
+def _is_bidi(character: str) -> bool:
+    return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 126 else f"\\x{ord(character):02x}"
