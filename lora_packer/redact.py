@@ -7,7 +7,8 @@ file is attacker's text: it may carry terminal escapes or a CI system's workflow
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
 
 MASK = "***"
 
@@ -80,6 +81,16 @@ class PresignedUrl(Secret):
         host = parts.hostname or ""
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{host}{port}{parts.path}?{MASK}"
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the signature expires (UTC): X-Amz-Date + X-Amz-Expires; None where the URL does not say."""
+        query = parse_qs(urlsplit(self._value).query)
+        try:
+            signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            return signed + timedelta(seconds=int(query["X-Amz-Expires"][0]))
+        except (KeyError, ValueError, OverflowError):
+            return None
 
 
 def scrub(text: str, *secrets: Secret | None) -> str:
