@@ -20,4 +20,49 @@ from lora_packer.errors import (
 )
 from lora_packer.finding import Finding, Unchecked
 
+if TYPE_CHECKING:
+    from lora_packer.base_model import BaseModel, Module
+    from lora_packer.inspector import Report, check
+
 __version__ = "0.1.0"
+
+# Loaded when first asked for, so that `import lora_packer` stays fast.
+_LAZY = {
+    "BaseModel": "lora_packer.base_model",
+    "Module": "lora_packer.base_model",
+    "Report": "lora_packer.inspector",
+    "check": "lora_packer.inspector",
+}
+
+__all__ = [
+    "BaseModel",
+    "CheckFailedError",
+    "CredentialsError",
+    "Finding",
+    "InconclusiveError",
+    "InputError",
+    "JobFailedError",
+    "LoraPackerError",
+    "Module",
+    "PackError",
+    "PublishError",
+    "Report",
+    "SandboxError",
+    "ServiceError",
+    "Unchecked",
+    "UnknownArchitecture",
+    "WaitTimeoutError",
+    "check",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

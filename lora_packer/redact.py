@@ -25,10 +25,9 @@ _SECRET_PARAMETERS = (
     "hf_token",
     "api_key",
 )
-_PARAMETER = re.compile(
-    r"((?:[?&;]|%26|%3F|\\u0026|&amp;)(?:" + "|".join(_SECRET_PARAMETERS) + r")(?:=|%3D))[^&\s\"'<>\\;%]+(?:%[0-9A-Fa-f]{2}[^&\s\"'<>\\;%]*)*",
-    re.IGNORECASE,
-)
+_BEGIN = r"[?&;]|%26|%3F|\\u0026|&amp;"  # as it is, percent-encoded, in JSON, in XML
+_VALUE = r"[^&\s\"'<>\\;%]+(?:%[0-9A-Fa-f]{2}[^&\s\"'<>\\;%]*)*"
+_PARAMETER = re.compile(rf"((?:{_BEGIN})(?:{'|'.join(_SECRET_PARAMETERS)})(?:=|%3D)){_VALUE}", re.IGNORECASE)
 _BEARER = re.compile(r"(\bBearer\s+)[^\s\"',]+", re.IGNORECASE)
 _USERINFO = re.compile(r"(\bhttps?://)[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
 _KNOWN_TOKENS = re.compile(
@@ -117,4 +116,6 @@ def _is_bidi(character: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 126 else f"\\x{ord(character):02x}"
+    return (
+        character.encode("ascii", "backslashreplace").decode() if ord(character) > 126 else f"\\x{ord(character):02x}"
+    )

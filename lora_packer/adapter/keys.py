@@ -1,0 +1,89 @@
+"""The grammar of tensor names: ``base_model.model.<module path>.<part>``.
+
+``peft/utils/save_and_load.py::get_peft_model_state_dict`` writes them; the adapter's own name (``.default.``) is
+removed on the way. See https://huggingface.co/docs/peft/developer_guides/checkpoint.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+WEIGHTS_NAME = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+
+# What PEFT puts behind a module's path. Anything else behind the prefix is a parameter of the base model itself.
+_PART = re.compile(
+    r"""\.(?P<part>
+      lora_(?:A|B)(?:\.(?P<name>[^.]+))?\.weight | lora_B(?:\.(?P<name2>[^.]+))?\.bias
+    | lora_(?:A|B)(?:\.(?P<name8>[^.]+))?$
+    | lora_embedding_[AB](?:\.(?P<name3>[^.]+))?
+    | lora_magnitude_vector(?:\.(?P<name4>(?!weight$)[^.]+))?(?:\.weight)?
+    | lora_diag(?:\.(?P<name5>[^.]+))?
+    | lora_velora_embed(?:\.(?P<name6>[^.]+))?
+    | lora_monteclora_sampler(?:\.(?P<name7>[^.]+(?=\.)))?\.[^.]+
+    | token_adapter\.trainable_tokens_delta(?:\.(?P<name9>[^.]+))?
+    | token_adapter\.base_layer\.weight
+    | base_layer\.(?:weight|bias)
+    )$""",
+    re.VERBOSE,
+)
+
+# Segments that training wrappers leave in a name: torch.compile, FSDP, activation checkpointing.
+WRAPPER_SEGMENTS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+
+
+class TensorKey(NamedTuple):
+    """A tensor's name, taken apart.
+
+    Attributes:
+        path: the module's path in the base model, without the prefix.
+        part: what it is of that module, without an adapter name: ``lora_A.weight``, ``lora_embedding_B``, ... or ``""``
+            where the name is that of a parameter of the base model (``path`` is then the whole of it).
+        adapter_name: the adapter name that was left in (``default``), or None.
+        prefixed: whether the name begins with PEFT's prefix.
+    """
+
+    path: str
+    part: str
+    adapter_name: str | None
+    prefixed: bool
+
+
+def parse_key(name: str) -> TensorKey:
+    """Take a tensor's name apart."""
+    prefixed = name.startswith(PREFIX)
+    rest = name[len(PREFIX) :] if prefixed else name
+    match = _PART.search("." + rest)
+    if match is None:
+        return TensorKey(rest, "", None, prefixed)
+    adapter_name = next((value for key, value in match.groupdict().items() if key != "part" and value), None)
+    part = match["part"]
+    if adapter_name is not None:
+        part = part.replace(f".{adapter_name}", "", 1)
+    if part == "lora_magnitude_vector.weight":
+        part = "lora_magnitude_vector"
+    return TensorKey(rest[: max(0, match.start() - 1)] if match.start() else "", part, adapter_name, prefixed)
+
+
+def key_name(path: str, part: str) -> str:
+    """Return the name that PEFT writes for this part of this module."""
+    return f"{PREFIX}{path}.{part}" if part else f"{PREFIX}{path}"
+
+
+def canonical_name(name: str) -> str:
+    """Return the name without an adapter name and without the optional ``.weight`` of a magnitude vector."""
+    key = parse_key(name)
+    joined = f"{key.path}.{key.part}" if key.part and key.path else key.path or key.part
+    return PREFIX + joined if key.prefixed else joined
+
+
+def layer_index(path: str) -> int | None:
+    """Return the first number among the path's segments: the layer's index."""
+    match = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
+    return int(match[1]) if match else None
+
+
+def without_index(path: str) -> str:
+    """Return the path with every number replaced, so that the same module of every layer has one name."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)", "N", path)

@@ -1,0 +1,60 @@
+"""JSON read strictly: what Python's reader lets through silently is reported here.
+
+``json.loads`` takes the last of two equal keys, accepts NaN and Infinity, guesses encodings and fails on deep nesting
+with a RecursionError (https://docs.python.org/3/library/json.html#standard-compliance-and-interoperability).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from lora_packer.redact import escape
+
+
+class StrictJsonError(ValueError):
+    """The text is not JSON at all; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonProblem:
+    """Something that JSON readers disagree about: a duplicate key, or a number that JSON does not have."""
+
+    key: str
+    message: str
+
+
+def parse(data: bytes) -> tuple[Any, tuple[JsonProblem, ...]]:
+    """Return the value in ``data`` (UTF-8) and what is doubtful about it. Raises StrictJsonError."""
+    problems: list[JsonProblem] = []
+
+    def check_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    problems.append(JsonProblem(key, f"the key {escape(key, 80)!r} stands twice"))
+                seen.add(key)
+        for key, value in pairs:
+            if isinstance(value, float) and not math.isfinite(value):
+                problems.append(JsonProblem(key, f"{escape(key, 80)!r} is {value!r}, which JSON does not have"))
+        return result
+
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise StrictJsonError(f"it is not UTF-8 (byte {error.start})") from None
+    if text.startswith("\ufeff"):
+        raise StrictJsonError("it starts with a byte order mark")
+    try:
+        value = json.loads(text, object_pairs_hook=check_object)
+    except json.JSONDecodeError as error:
+        raise StrictJsonError(f"{error.msg} at line {error.lineno} column {error.colno}") from None
+    except RecursionError:
+        raise StrictJsonError("it is nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise StrictJsonError(escape(str(error), 80)) from None
+    return value, tuple(problems)

@@ -1,0 +1,219 @@
+"""``BaseModel``: the module tree of a base model, from its ``config.json`` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from lora_packer.adapter.strict_json import StrictJsonError, parse
+from lora_packer.base_model.architectures import ARCHITECTURES, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.blocks import Named, linear
+from lora_packer.base_model.catalogue import catalogue_config
+from lora_packer.base_model.module import Modules
+from lora_packer.base_model.settings import Settings
+from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
+from lora_packer.redact import escape
+
+MAX_CONFIG_BYTES = 4_000_000
+_HUB_TIMEOUT_SECONDS = 10
+
+Head = Literal["causal-lm", "sequence-classification", "token-classification", "question-answering", "none"]
+
+_HEAD_OF_CLASS: Mapping[str, Head] = {
+    "ForCausalLM": "causal-lm",
+    "ForSequenceClassification": "sequence-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+    "Model": "none",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModel:
+    """A base model's modules, as far as an adapter can touch them.
+
+    Attributes:
+        model_type: the config's ``model_type``.
+        modules: module path -> Module, with the names of transformers 5.
+        dialects: dialect name -> modules; older transformers name some modules differently.
+        source: where the config came from (a path or a Hub id), or None for a parsed dict.
+        head: what stands on the decoder.
+        default_targets: the modules that PEFT targets where ``target_modules`` is null.
+    """
+
+    model_type: str
+    modules: Modules
+    dialects: Mapping[str, Modules]
+    source: str | None
+    head: Head
+    default_targets: tuple[str, ...]
+    _config: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any]) -> BaseModel:
+        """Return the base model described by a config: a path, a folder, a Hub id or a parsed dict.
+
+        Raises:
+            UnknownArchitecture: there is no definition for its ``model_type``.
+            InputError: the file cannot be read, or is not a base model's config.
+            InconclusiveError: the Hub could not be asked.
+        """
+        if isinstance(source, Mapping):
+            return _build(source, None)
+        config, where = _read_source(source)
+        return _build(config, where)
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of rows of the input embedding."""
+        return next(module.weight_shape[0] for module in self.modules.values() if module.kind == "embedding")
+
+    def with_head(self, head: Head) -> BaseModel:
+        """Return the same decoder under another head."""
+        return self if head == self.head else _build(self._config, self.source, head)
+
+    def with_vocab(self, vocab_size: int) -> BaseModel:
+        """Return the same model after ``resize_token_embeddings(vocab_size)``."""
+        return _build({**self._config, "vocab_size": vocab_size}, self.source, self.head)
+
+    def with_labels(self, count: int) -> BaseModel:
+        """Return the same model with another number of labels."""
+        return _build({**self._config, "id2label": None, "num_labels": count}, self.source, self.head)
+
+    def with_layers(self, count: int) -> BaseModel:
+        """Return the same model with another number of layers (what PEFT's ``layer_replication`` makes)."""
+        return _build({**self._config, "num_hidden_layers": count}, self.source, self.head)
+
+
+def _build(config: Mapping[str, Any], source: str | None, head: Head | None = None) -> BaseModel:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str):
+        if "peft_type" in config:
+            raise InputError(
+                "the base config is an adapter_config.json.",
+                hint="Give the base model's config.json with --base-config.",
+            )
+        raise InputError("the base config has no model_type.", hint="Use the base model's own config.json.")
+    architecture = ARCHITECTURES.get(model_type)
+    if architecture is None:
+        raise UnknownArchitecture(
+            f"there is no proven definition for the model type {escape(model_type, 60)!r}.",
+            hint=f"Known: {', '.join(sorted(ARCHITECTURES))}.",
+        )
+    chosen = head or _head_of(config)
+    settings = Settings(config, architecture.defaults)
+    dialects = {
+        name: MappingProxyType(dict(_framed(decoder(settings), settings, chosen, config, architecture)))
+        for name, decoder in architecture.decoder.items()
+    }
+    return BaseModel(
+        model_type,
+        dialects[TRANSFORMERS_5],
+        MappingProxyType(dialects),
+        source,
+        chosen,
+        architecture.default_targets,
+        config,
+    )
+
+
+def _head_of(config: Mapping[str, Any]) -> Head:
+    """The head that the config's ``architectures`` names; a causal language model where it names none."""
+    names = config.get("architectures")
+    if isinstance(names, list) and names and isinstance(names[0], str):
+        for suffix, head in _HEAD_OF_CLASS.items():
+            if names[0].endswith(suffix):
+                return head
+    return "causal-lm"
+
+
+def _framed(
+    decoder: Named, settings: Settings, head: Head, config: Mapping[str, Any], architecture: Architecture
+) -> Named:
+    """Put the decoder's prefix and the head around it."""
+    hidden = settings.size("hidden_size")
+    prefix = (
+        "" if head == "none" else architecture.question_answering_prefix if head == "question-answering" else "model."
+    )
+    for path, module in decoder:
+        yield prefix + path, module
+    match head:
+        case "causal-lm":
+            yield linear("lm_head", settings.size("vocab_size"), hidden)
+        case "sequence-classification":
+            yield linear("score", _label_count(config), hidden)
+        case "token-classification":
+            yield linear("score", _label_count(config), hidden, bias=True)
+        case "question-answering":
+            yield linear("qa_outputs", 2, hidden, bias=True)
+        case "none":
+            pass
+
+
+def _label_count(config: Mapping[str, Any]) -> int:
+    """transformers/configuration_utils.py: ``num_labels`` is the length of ``id2label``, two by default."""
+    labels = config.get("id2label")
+    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+    return count if type(count) is int and count > 0 else 2
+
+
+def _read_source(source: str | Path) -> tuple[Mapping[str, Any], str]:
+    path = Path(source)
+    if path.is_dir():
+        path = path / "config.json"
+        if not path.is_file():
+            raise InputError(f"there is no config.json in {str(source)!r}.", hint="Give the base model's folder.")
+    if path.is_file():
+        return _read_config(path), str(path)
+    name = str(source)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or name.endswith(".json"):
+        raise InputError(
+            f"there is no file {name!r}.", hint="Give a config.json, a folder with one, or a Hub id such as org/name."
+        )
+    known = catalogue_config(name)
+    if known is not None:
+        return known, f"catalogue:{name}"
+    return _read_config(_download(name)), name
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    try:
+        size = path.stat().st_size
+        if size > MAX_CONFIG_BYTES:
+            raise InputError(f"the base config {str(path)!r} is {size} bytes; at most {MAX_CONFIG_BYTES} are read.")
+        value, _ = parse(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"the base config {str(path)!r} cannot be read: {error.strerror}.") from None
+    except StrictJsonError as error:
+        raise InputError(f"the base config {str(path)!r} is not JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InputError(f"the base config {str(path)!r} is not a JSON object.")
+    return value
+
+
+def _download(name: str) -> Path:
+    """Fetch ``config.json`` from the Hub, its cache first. Raises InconclusiveError."""
+    import httpx2
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    hint = "Give the base model's config.json with --base-config PATH."
+    try:
+        cached = try_to_load_from_cache(name, "config.json")
+        if isinstance(cached, str):
+            return Path(cached)
+        # The Hub's client retries for half a minute where there is no network: ask once before it is used.
+        if not constants.HF_HUB_OFFLINE:
+            httpx2.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_SECONDS)
+        return Path(hf_hub_download(name, "config.json"))
+    except HFValidationError:
+        raise InputError(f"{escape(name)!r} is neither a file nor a Hub id.", hint=hint) from None
+    except (OSError, ValueError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
+        lines = str(error).strip().splitlines()
+        reason = escape(lines[0] if lines else type(error).__name__, 200).rstrip(".")
+        raise InconclusiveError(
+            f"the base config of {escape(name)!r} could not be fetched from the Hub: {reason}.", hint=hint
+        ) from None

@@ -1,0 +1,41 @@
+"""A module of a base model, as far as an adapter can touch it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Kind = Literal["linear", "conv1d", "conv", "embedding", "parameter"]
+
+
+class Module(NamedTuple):
+    """One module, or one parameter that no such module owns.
+
+    Attributes:
+        kind: ``linear`` (torch.nn.Linear), ``conv1d`` (transformers' Conv1D, weight transposed), ``conv``
+            (torch.nn.ConvNd), ``embedding`` (torch.nn.Embedding), or ``parameter``: a parameter held directly by a
+            module of another class, such as a norm's weight or fused experts; its path then ends in its own name.
+        weight_shape: as the base model's own weight has it: (out, in) for linear, (in, out) for conv1d, (vocabulary,
+            width) for embedding.
+        bias: whether the module has a bias of ``out`` elements.
+        transposed: for fused 3-D expert parameters: whether they are stored (experts, in, out) by a module that says so
+            (``is_transposed``), rather than (experts, out, in).
+    """
+
+    kind: Kind
+    weight_shape: tuple[int, ...]
+    bias: bool = False
+    transposed: bool = False
+
+    @property
+    def out_features(self) -> int:
+        """The size of the module's output."""
+        return self.weight_shape[1] if self.kind in ("conv1d", "embedding") else self.weight_shape[0]
+
+    @property
+    def in_features(self) -> int:
+        """The size of the module's input (for an embedding: the vocabulary)."""
+        return self.weight_shape[1] if self.kind in ("linear", "conv") else self.weight_shape[0]
+
+
+Modules = Mapping[str, Module]

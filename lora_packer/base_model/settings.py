@@ -1,0 +1,39 @@
+"""A base model's ``config.json`` with the class defaults filled in, read with types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.errors import InputError
+from lora_packer.redact import escape
+
+
+class Settings:
+    """Typed access to a config's fields; an absent field has the default of transformers' config class."""
+
+    def __init__(self, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self._raw = raw
+        self._defaults = defaults
+
+    def _value(self, name: str) -> Any:
+        return self._raw[name] if name in self._raw else self._defaults.get(name)
+
+    def size(self, name: str) -> int:
+        """Return a field that has to be a positive integer. Raises InputError."""
+        value = self._value(name)
+        if type(value) is not int or not 0 < value < 1 << 40:
+            shown = escape(repr(value), 60)
+            raise InputError(
+                f"the base config's {name} is {shown}; it has to be a positive whole number.",
+                hint="Use the base model's own config.json.",
+            )
+        return value
+
+    def optional_size(self, name: str) -> int | None:
+        """Return a size, or None where the field is absent or null. Raises InputError."""
+        return None if self._value(name) is None else self.size(name)
+
+    def flag(self, name: str) -> bool:
+        """Return whether the field is true."""
+        return bool(self._value(name))

@@ -1,0 +1,293 @@
+"""The kernel: the tensors that PEFT would create for a config on a base model.
+
+The rules are those of PEFT 0.21.2 (``peft/tuners/lora/layer.py``, ``peft/utils/save_and_load.py``,
+https://github.com/huggingface/peft/tree/v0.21.2/src/peft), with what older releases wrote differently as an ``Era``.
+One general function over a module tree; nothing here knows an architecture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import key_name
+from lora_packer.base_model import Module, Modules
+from lora_packer.inspector.targets import Targeting, containers, pattern_lookup, targeting
+
+Shape = tuple[int, ...]
+
+
+class Want(NamedTuple):
+    """One expected tensor: its shape, the module it belongs to, and what it is of that module."""
+
+    shape: Shape
+    path: str
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """What PEFT releases did differently on disk.
+
+    Attributes:
+        swapped_experts: how 3-D parameters of (experts, out, in) are adapted: before 0.19, lora_A had the size of the
+            second axis and lora_B that of the third; since 0.19 it is the other way round
+            (peft/tuners/lora/layer.py::ParamWrapper).
+    """
+
+    swapped_experts: bool = False
+
+
+@dataclass(slots=True)
+class Expectation:
+    """What a config calls for on a base model.
+
+    Attributes:
+        required: name -> Want; without one of these the adapter does not act as it was trained.
+        optional: name -> Want; what PEFT may write besides.
+        targeted: the paths of the modules that get LoRA, with their rank and alpha.
+        unsupported: paths that the config targets and PEFT cannot adapt.
+        bad_tokens: module path -> the trainable token ids that lie outside its vocabulary.
+    """
+
+    required: dict[str, Want] = field(default_factory=dict)
+    optional: dict[str, Want] = field(default_factory=dict)
+    targeted: dict[str, tuple[int, float]] = field(default_factory=dict)
+    unsupported: list[str] = field(default_factory=list)
+    bad_tokens: dict[str, list[int]] = field(default_factory=dict)
+
+    def want(self, path: str, part: str, shape: Shape) -> None:
+        """Add a required tensor."""
+        self.required[key_name(path, part)] = Want(shape, path, part)
+
+    def allow(self, path: str, part: str, shape: Shape) -> None:
+        """Add an optional tensor."""
+        self.optional[key_name(path, part)] = Want(shape, path, part)
+
+
+def expect(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], era: Era = Era()) -> Expectation:
+    """Return the tensors that PEFT would create. Raises PatternError where a pattern is not evaluated."""
+    result = Expectation()
+    targets = targeting(config, modules, default_targets)
+    rank_of: Callable[[str], int] = pattern_lookup(config.rank_pattern, config.r)
+    alpha_of: Callable[[str], float] = pattern_lookup(config.alpha_pattern, config.lora_alpha)
+    for path, module in modules.items():
+        if module.kind == "parameter" or not targets(path):
+            continue
+        rank = rank_of(path)
+        result.targeted[path] = (rank, alpha_of(path))
+        _expect_lora(result, config, path, module, rank)
+    _expect_parameters(result, config, modules, era, rank_of, alpha_of)
+    _note_unsupported(result, config, modules, targets)
+    _expect_saved_modules(result, targets.saved_modules, modules)
+    _expect_tokens(result, config, modules)
+    _allow_embeddings(result, config, modules)
+    _allow_biases(result, config, modules)
+    return result
+
+
+def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Module, rank: int) -> None:
+    """The pair, and what the variants add to it (peft/tuners/lora/layer.py, variants.py)."""
+    out_features, in_features = module.out_features, module.in_features
+    if module.kind == "embedding":
+        result.want(path, "lora_embedding_A", (rank, in_features))
+        result.want(path, "lora_embedding_B", (out_features, rank))
+    elif module.kind == "conv":
+        kernel = module.weight_shape[2:]
+        result.want(path, "lora_A.weight", (rank, in_features, *kernel))
+        result.want(path, "lora_B.weight", (out_features, rank, *(1 for _ in kernel)))
+    else:
+        blocks_a, blocks_b = _block_diagonal(config, path)
+        result.want(path, "lora_A.weight", (rank, in_features // blocks_a))
+        result.want(path, "lora_B.weight", (out_features, rank // blocks_b))
+    if config.use_dora:
+        ones = tuple(1 for _ in module.weight_shape[2:])
+        result.want(path, "lora_magnitude_vector", (1, out_features, *ones) if ones else (out_features,))
+    if config.kasa_config is not None and module.kind == "linear":
+        result.want(path, "lora_diag", (rank,))
+    if config.lora_bias:
+        result.allow(path, "lora_B.bias", (out_features,))
+    _allow_training_state(result, config, path, in_features, rank)
+
+
+def _block_diagonal(config: LoraConfig, path: str) -> tuple[int, int]:
+    """BD-LoRA: how many blocks A's columns and B's columns are divided into (a substring of the path decides)."""
+    settings = config.use_bdlora
+    if settings is None:
+        return 1, 1
+    blocks = _positive(settings.get("nblocks"), 1)
+    in_a = any(isinstance(name, str) and name in path for name in settings.get("target_modules_bd_a") or ())
+    in_b = any(isinstance(name, str) and name in path for name in settings.get("target_modules_bd_b") or ())
+    return blocks if in_a else 1, blocks if in_b else 1
+
+
+def _allow_training_state(result: Expectation, config: LoraConfig, path: str, in_features: int, rank: int) -> None:
+    """Buffers of VeLoRA and MonteCLoRA: saved, and of no effect on the output."""
+    if config.velora_config is not None:
+        groups = _positive(config.velora_config.get("num_groups"), 1)
+        result.allow(path, "lora_velora_embed", (in_features // groups,))
+    if config.monteclora_config is not None:
+        samples = _positive(config.monteclora_config.get("num_samples"), 1)
+        for name, shape in {
+            "expert_weights": (samples,),
+            "expert_weights_prior": (samples,),
+            "std_prior": (rank,),
+            "gaussian_var_prior": (rank, rank),
+        }.items():
+            result.allow(path, f"lora_monteclora_sampler.{name}", shape)
+
+
+def _positive(value: Any, default: int) -> int:
+    return value if type(value) is int and value > 0 else default
+
+
+def _parameters(modules: Modules) -> Iterator[tuple[str, str, Module]]:
+    """Every parameter: (full name, the path of the module that owns it, the module)."""
+    for path, module in modules.items():
+        if module.kind == "parameter":
+            yield path, path.rpartition(".")[0], module
+        else:
+            yield f"{path}.weight", path, module
+            if module.bias:
+                yield f"{path}.bias", path, module
+
+
+def _expect_parameters(
+    result: Expectation,
+    config: LoraConfig,
+    modules: Modules,
+    era: Era,
+    rank_of: Callable[[str], int],
+    alpha_of: Callable[[str], float],
+) -> None:
+    """``target_parameters`` (peft/tuners/tuners_utils.py::_inject_parameters): no regular expressions.
+
+    The parameters of one module are wrapped in the order of their definition, the last one outermost; a name only says
+    how deep it lies.
+    """
+    if not config.target_parameters:
+        return
+    suffixes = tuple(f".{name}" for name in config.target_parameters)
+    exact = frozenset(config.target_parameters)
+    by_owner: dict[str, list[tuple[str, Module]]] = {}
+    for name, owner, module in _parameters(modules):
+        if name.endswith(".bias") and module.kind != "parameter":
+            continue
+        if (name in exact or name.endswith(suffixes)) and len(module.weight_shape) in (2, 3):
+            by_owner.setdefault(owner, []).append((name, module))
+    for owner, parameters in by_owner.items():
+        for position, (name, module) in enumerate(parameters):
+            rank = rank_of(name)
+            result.targeted[name] = (rank, alpha_of(name))
+            nested = owner + ".base_layer" * (len(parameters) - 1 - position)
+            experts, out_features, in_features = _parameter_sizes(module, era)
+            result.want(nested, "lora_A.weight", (rank * experts, in_features))
+            result.want(nested, "lora_B.weight", (out_features, rank * experts))
+
+
+def _parameter_sizes(module: Module, era: Era) -> tuple[int, int, int]:
+    """(experts, out, in) of a 2-D or 3-D parameter, as PEFT takes them."""
+    if len(module.weight_shape) == 2:
+        return 1, module.weight_shape[0], module.weight_shape[1]
+    experts, first, second = module.weight_shape
+    return (experts, second, first) if module.transposed or era.swapped_experts else (experts, first, second)
+
+
+def _note_unsupported(result: Expectation, config: LoraConfig, modules: Modules, targets: Targeting) -> None:
+    """Containers, norms and routers that the config targets: PEFT raises ValueError for them."""
+    if isinstance(config.target_modules, str) and config.target_modules.lower() == "all-linear":
+        return
+    owners = {path.rpartition(".")[0] for path, module in modules.items() if module.kind == "parameter"}
+    for path in sorted(owners | containers(modules)):
+        if path and path not in modules and targets(path):
+            result.unsupported.append(path)
+
+
+def _expect_saved_modules(result: Expectation, names: tuple[str, ...], modules: Modules) -> None:
+    """``modules_to_save``: every parameter of every module whose path ends with the name.
+
+    Without a dot boundary: ``head`` also names ``lm_head`` (peft/utils/other.py::_set_trainable).
+    """
+    if not names:
+        return
+    saved: dict[str, bool] = {}
+
+    def is_saved(path: str) -> bool:
+        if not path:
+            return False
+        known = saved.get(path)
+        if known is None:
+            known = saved[path] = path.endswith(names) or is_saved(path.rpartition(".")[0])
+        return known
+
+    for name, owner, module in _parameters(modules):
+        if is_saved(owner):
+            shape = (module.out_features,) if name == f"{owner}.bias" else module.weight_shape
+            result.want(name, "", shape)
+
+
+def _embeddings(modules: Modules) -> list[tuple[str, Module]]:
+    return [(path, module) for path, module in modules.items() if module.kind == "embedding"]
+
+
+def _output_head(modules: Modules) -> tuple[str, Module] | None:
+    """The output embedding, which transformers may tie to the input embedding."""
+    return ("lm_head", modules["lm_head"]) if "lm_head" in modules else None
+
+
+def _expect_tokens(result: Expectation, config: LoraConfig, modules: Modules) -> None:
+    """Trainable tokens: one row per token id; a tied output head may carry a copy."""
+    embeddings = _embeddings(modules)
+    for name, tokens in config.trainable_token_indices.items():
+        if name is None:
+            owners = embeddings[:1]
+        else:
+            owners = [(path, m) for path, m in modules.items() if path == name or path.endswith(f".{name}")]
+        for path, module in owners:
+            vocab, width = module.weight_shape[0], module.weight_shape[-1]
+            result.want(path, "token_adapter.trainable_tokens_delta", (len(tokens), width))
+            result.allow(path, "token_adapter.base_layer.weight", (vocab, width))
+            outside = [token for token in tokens if token >= vocab]
+            if outside:
+                result.bad_tokens[path] = outside
+            head = _output_head(modules)
+            if head and head[0] != path:
+                result.allow(head[0], "token_adapter.trainable_tokens_delta", (len(tokens), width))
+                result.allow(head[0], "token_adapter.base_layer.weight", (vocab, width))
+
+
+def _allow_embeddings(result: Expectation, config: LoraConfig, modules: Modules) -> None:
+    """Copies of the base's own embeddings that PEFT saves beside LoRA on them, or for tied weights."""
+    head = _output_head(modules)
+    pairs = _embeddings(modules) + ([head] if head else [])
+    for path, module in pairs:
+        if path in result.targeted:
+            result.allow(path, "base_layer.weight", module.weight_shape)
+    if not config.ensure_weight_tying or head is None:
+        return
+    for path, module in pairs:
+        vocab, width = module.weight_shape
+        rank = next((result.targeted[other][0] for other, _ in pairs if other in result.targeted), config.r)
+        a_part, b_part = (
+            ("lora_A.weight", "lora_B.weight") if path == head[0] else ("lora_embedding_A", "lora_embedding_B")
+        )
+        a_shape, b_shape = ((rank, width), (vocab, rank)) if path == head[0] else ((rank, vocab), (width, rank))
+        result.allow(path, a_part, a_shape)
+        result.allow(path, b_part, b_shape)
+        result.allow(path, "base_layer.weight", module.weight_shape)
+        result.allow(path, "weight", module.weight_shape)
+
+
+def _allow_biases(result: Expectation, config: LoraConfig, modules: Modules) -> None:
+    """``bias``: "all" saves every bias of the model, "lora_only" those of the adapted modules (PEFT 0.21 and newer)."""
+    if config.bias == "none":
+        return
+    for path, module in modules.items():
+        if not module.bias:
+            continue
+        if path in result.targeted:
+            result.allow(path, "base_layer.bias", (module.out_features,))
+        elif config.bias == "all":
+            result.allow(path, "bias", (module.out_features,))

@@ -1,0 +1,79 @@
+"""The report of a check: its findings, what was not checked, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from lora_packer.finding import Finding, Unchecked
+
+SCHEMA_VERSION = 1
+Status = Literal["ok", "failed", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterSummary:
+    """What was checked: where it came from, how many tensors and parameters, bytes, dtypes and ranks."""
+
+    source: str
+    tensors: int
+    parameters: int
+    bytes: int
+    dtypes: tuple[str, ...]
+    ranks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BaseModelSummary:
+    """What it was checked against: the hosted id, where the config came from, and its model type."""
+
+    id: str | None
+    config_source: str | None
+    model_type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The result of ``check``; the attributes are the fields of its JSON."""
+
+    status: Status
+    adapter: AdapterSummary
+    base_model: BaseModelSummary
+    target: str
+    findings: tuple[Finding, ...]
+    unchecked: tuple[Unchecked, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything that had to be checked was checked and is fine."""
+        return self.status == "ok"
+
+    @property
+    def summary(self) -> dict[str, int]:
+        """Count the findings by severity."""
+        counts = {"errors": 0, "warnings": 0, "infos": 0}
+        for finding in self.findings:
+            counts[f"{finding.severity}s"] += 1
+        return counts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as ``check --format json`` prints it."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "status": self.status,
+            "adapter": {**asdict(self.adapter), "dtypes": list(self.adapter.dtypes), "ranks": list(self.adapter.ranks)},
+            "base_model": asdict(self.base_model),
+            "target": self.target,
+            "findings": [finding.to_dict() for finding in self.findings],
+            "unchecked": [asdict(item) for item in self.unchecked],
+            "summary": self.summary,
+        }
+
+
+def verdict(findings: Sequence[Finding], inconclusive: bool, fail_on: Literal["error", "warning"]) -> Status:
+    """Return the status: a finding at or above ``fail_on`` fails; else a required check that could not run decides."""
+    failing = ("error",) if fail_on == "error" else ("error", "warning")
+    if any(finding.severity in failing for finding in findings):
+        return "failed"
+    return "inconclusive" if inconclusive else "ok"

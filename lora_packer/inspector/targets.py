@@ -1,0 +1,139 @@
+"""Which modules a LoRA config targets, as PEFT decides it.
+
+``peft/tuners/tuners_utils.py::check_target_module_exists`` and ``peft/utils/other.py::get_pattern_key`` of PEFT 0.21.2
+(https://github.com/huggingface/peft/tree/v0.21.2/src/peft). Names are matched by whole dotted suffix; only a
+``target_modules`` string, ``exclude_modules`` string and the keys of the patterns are regular expressions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.patterns import full_matcher
+from lora_packer.base_model import Modules
+
+ALL_LINEAR = "all-linear"
+# A model with such a head is saved with it (peft/peft_model.py, PeftModelForSequenceClassification and ...Token...).
+CLASSIFIER_MODULES = ("classifier", "score")
+
+_FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
+_INDEX = re.compile(r"\.(\d+)\.")
+
+V = TypeVar("V")
+
+
+def _ends_with_any(path: str, names: frozenset[str]) -> bool:
+    """Whether ``path`` is one of the names or ends with ``.name``."""
+    if path in names:
+        return True
+    start = path.find(".")
+    while start >= 0:
+        if path[start + 1 :] in names:
+            return True
+        start = path.find(".", start + 1)
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Targeting:
+    """The config's targeting, ready to be asked about module paths.
+
+    Attributes:
+        saved_modules: ``modules_to_save``, with what PEFT adds for classification.
+    """
+
+    saved_modules: tuple[str, ...]
+    _excluded: Callable[[str], bool]
+    _included: Callable[[str], bool]
+
+    def __call__(self, path: str) -> bool:
+        """Whether PEFT puts LoRA on the module at ``path``."""
+        return self._included(path) and not self._excluded(path)
+
+
+def targeting(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...]) -> Targeting:
+    """Return what the config targets in this base model. Raises PatternError where a pattern is not evaluated."""
+    saved = config.modules_to_save
+    if config.task_type in ("SEQ_CLS", "TOKEN_CLS"):
+        saved += tuple(name for name in CLASSIFIER_MODULES if name not in saved)
+    return Targeting(saved, _excluder(config, saved), _includer(config, modules, default_targets))
+
+
+def _excluder(config: LoraConfig, saved: tuple[str, ...]) -> Callable[[str], bool]:
+    tests: list[Callable[[str], bool]] = []
+    if isinstance(config.exclude_modules, str):
+        if config.exclude_modules:
+            tests.append(full_matcher(config.exclude_modules))
+    elif config.exclude_modules:
+        names = frozenset(config.exclude_modules)
+        tests.append(lambda path: _ends_with_any(path, names))
+    # PEFT puts the name into a pattern unescaped: it matches the module and everything below it.
+    tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in saved]
+    return lambda path: any(test(path) for test in tests)
+
+
+def _includer(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...]) -> Callable[[str], bool]:
+    targets = config.target_modules
+    if isinstance(targets, str):
+        if targets.lower() == ALL_LINEAR:
+            heads = {"lm_head", "score", "classifier"}
+            return lambda path: modules[path].kind in ("linear", "conv1d") and path not in heads
+        return full_matcher(targets)
+    if targets is None:
+        if config.target_parameters is not None:
+            return lambda _: False
+        targets = default_targets
+    names = frozenset(targets)
+    if config.layers_to_transform is None:
+        return lambda path: _ends_with_any(path, names)
+    layers = frozenset(config.layers_to_transform)
+    index_of = _layer_finder(config.layers_pattern)
+    # A module named exactly is targeted whatever its layer.
+    return lambda path: path in names or (_ends_with_any(path, names) and index_of(path) in layers)
+
+
+def _layer_finder(layer_patterns: tuple[str, ...]) -> Callable[[str], int | None]:
+    if not layer_patterns:
+
+        def first_index(path: str) -> int | None:
+            match = _FIRST_INDEX.match(path)
+            return int(match["index"]) if match else None
+
+        return first_index
+    matchers = [full_matcher(rf"(?:^|.*?\.){pattern}") for pattern in layer_patterns]
+
+    def index_behind_pattern(path: str) -> int | None:
+        for matches in matchers:
+            for match in _INDEX.finditer(path):
+                if matches(path[: match.start()]):
+                    return int(match[1])
+        return None
+
+    return index_behind_pattern
+
+
+def pattern_lookup(patterns: Mapping[str, V], default: V) -> Callable[[str], V]:
+    """Return what gives a module its rank or alpha: the first pattern in the file's order that matches wins."""
+    if not patterns:
+        return lambda _: default
+    compiled = [(full_matcher(rf"(.*\.)?({pattern})$"), value) for pattern, value in patterns.items()]
+
+    def look_up(path: str) -> V:
+        return next((value for matches, value in compiled if matches(path)), default)
+
+    return look_up
+
+
+def containers(paths: Iterable[str]) -> frozenset[str]:
+    """Return the paths of all modules that hold others."""
+    found: set[str] = set()
+    for path in paths:
+        at = path.rfind(".")
+        while at > 0 and path[:at] not in found:
+            found.add(path[:at])
+            at = path.rfind(".", 0, at)
+    return frozenset(found)
