@@ -23,6 +23,10 @@ from lora_packer.finding import Finding, Unchecked
 if TYPE_CHECKING:
     from lora_packer.base_model import BaseModel, Module
     from lora_packer.inspector import Report, check
+    from lora_packer.packager import Archive
+    from lora_packer.pipeline import pack, publish
+    from lora_packer.receipt import Receipt
+    from lora_packer.releaser import release
 
 __version__ = "0.1.0"
 
@@ -32,9 +36,15 @@ _LAZY = {
     "Module": "lora_packer.base_model",
     "Report": "lora_packer.inspector",
     "check": "lora_packer.inspector",
+    "Archive": "lora_packer.packager",
+    "Receipt": "lora_packer.receipt",
+    "pack": "lora_packer.pipeline",
+    "publish": "lora_packer.pipeline",
+    "release": "lora_packer.releaser",
 }
 
 __all__ = [
+    "Archive",
     "BaseModel",
     "CheckFailedError",
     "CredentialsError",
@@ -46,6 +56,7 @@ __all__ = [
     "Module",
     "PackError",
     "PublishError",
+    "Receipt",
     "Report",
     "SandboxError",
     "ServiceError",
@@ -53,6 +64,9 @@ __all__ = [
     "UnknownArchitecture",
     "WaitTimeoutError",
     "check",
+    "pack",
+    "publish",
+    "release",
 ]
 
 

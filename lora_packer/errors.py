@@ -6,6 +6,8 @@ the codes are documented in the README. Anything else that is raised is a bug an
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class LoraPackerError(Exception):
     """Base of every error raised on purpose.
@@ -30,13 +32,21 @@ class InputError(LoraPackerError):
     """Input that cannot be read at all, or an option that makes no sense (exit 2)."""
 
 
-class CheckFailedError(LoraPackerError):
+class _CheckError(LoraPackerError):
+    """An error that a check's report stands behind: ``report`` is the Report, or None."""
+
+    def __init__(self, message: str, *, hint: str | None = None, report: Any = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+class CheckFailedError(_CheckError):
     """The adapter failed its check, so nothing was packed or sent (exit 1)."""
 
     exit_code = 1
 
 
-class InconclusiveError(LoraPackerError):
+class InconclusiveError(_CheckError):
     """A required check could not run; "could not check" is never "fine" (exit 3)."""
 
     exit_code = 3

@@ -132,13 +132,13 @@ def _missing(files: tuple[str, ...]) -> list[Defect]:
         others = [item for item in files if item.endswith(".safetensors") and "/" not in item]
         twin = next((item for item in files if item.lower() == name), None)
         if nested:
-            hint = f"It is in the folder {escape(nested.rsplit('/', 1)[0])!r}: give that folder."
+            hint = f"It is in the folder '{escape(nested.rsplit('/', 1)[0])}': give that folder."
         elif twin:
-            hint = f"There is {escape(twin)!r}: names are case-sensitive, rename it."
+            hint = f"There is '{escape(twin)}': names are case-sensitive, rename it."
         elif name == WEIGHTS_NAME and pickled:
             hint = f"There is {pickled}, a pickle, which is never opened: save the adapter as safetensors."
         elif name == WEIGHTS_NAME and others:
-            hint = f"There is {escape(others[0])!r}: export the adapter in PEFT's format."
+            hint = f"There is '{escape(others[0])}': export the adapter in PEFT's format."
         else:
             hint = "Give the folder that PEFT's save_pretrained wrote."
         message = f"{name} is missing at the root of the adapter"

@@ -170,7 +170,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise HeaderError(f"the name {escape(key)!r} stands twice in its header", tensor=key)
+                raise HeaderError(f"the name '{escape(key)}' stands twice in its header", tensor=key)
             seen.add(key)
     return result
 
@@ -193,7 +193,7 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
-        raise HeaderError(f"its dtype {escape(str(dtype), 40)!r} is unknown to the format", tensor=name)
+        raise HeaderError(f"its dtype '{escape(str(dtype), 40)}' is unknown to the format", tensor=name)
     if type(shape) is not list or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
         raise HeaderError(
             "its shape is not a list of non-negative integers", tensor=name, actual=escape(str(shape), 80)

@@ -36,11 +36,11 @@ def parse(data: bytes) -> tuple[Any, tuple[JsonProblem, ...]]:
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    problems.append(JsonProblem(key, f"the key {escape(key, 80)!r} stands twice"))
+                    problems.append(JsonProblem(key, f"the key '{escape(key, 80)}' stands twice"))
                 seen.add(key)
         for key, value in pairs:
             if isinstance(value, float) and not math.isfinite(value):
-                problems.append(JsonProblem(key, f"{escape(key, 80)!r} is {value!r}, which JSON does not have"))
+                problems.append(JsonProblem(key, f"'{escape(key, 80)}' is {value!r}, which JSON does not have"))
         return result
 
     try:

@@ -100,7 +100,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
         raise UnknownArchitecture(
-            f"there is no proven definition for the model type {escape(model_type, 60)!r}.",
+            f"there is no proven definition for the model type '{escape(model_type, 60)}'.",
             hint=f"Known: {', '.join(sorted(ARCHITECTURES))}.",
         )
     chosen = head or _head_of(config)
@@ -210,10 +210,10 @@ def _download(name: str) -> Path:
             httpx2.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_SECONDS)
         return Path(hf_hub_download(name, "config.json"))
     except HFValidationError:
-        raise InputError(f"{escape(name)!r} is neither a file nor a Hub id.", hint=hint) from None
+        raise InputError(f"'{escape(name)}' is neither a file nor a Hub id.", hint=hint) from None
     except (OSError, ValueError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
         lines = str(error).strip().splitlines()
         reason = escape(lines[0] if lines else type(error).__name__, 200).rstrip(".")
         raise InconclusiveError(
-            f"the base config of {escape(name)!r} could not be fetched from the Hub: {reason}.", hint=hint
+            f"the base config of '{escape(name)}' could not be fetched from the Hub: {reason}.", hint=hint
         ) from None

@@ -81,7 +81,7 @@ def check(
 def _check_codes(codes: Iterable[str]) -> None:
     for code in codes:
         if not code or not any(known.startswith(code.upper()) for known in rules.RULES):
-            raise InputError(f"no rule's code begins with {escape(code, 40)!r}.", hint="See `lora-packer rule`.")
+            raise InputError(f"no rule's code begins with '{escape(code, 40)}'.", hint="See `lora-packer rule`.")
 
 
 def _selector(select: Sequence[str], ignore: Sequence[str]) -> Any:
@@ -156,7 +156,7 @@ class _Inspection:
                 self.findings.append(rules.DEFAULTED_FIELD.finding(message, file=CONFIG_NAME, field=field))
         init = config.init_lora_weights
         if isinstance(init, str) and init.lower().startswith(("pissa", "olora")):
-            message = f"init_lora_weights is {escape(init, 40)!r}: PEFT changes the base model's weights at load"
+            message = f"init_lora_weights is '{escape(init, 40)}': PEFT changes the base model's weights at load"
             self.findings.append(
                 rules.BASE_CHANGING_INIT.finding(
                     message, file=CONFIG_NAME, field="init_lora_weights", expected=True, actual=init
@@ -218,7 +218,7 @@ class _Inspection:
         try:
             return BaseModel.load(named)
         except InputError as error:
-            message = f"there is no base config for {escape(named, 80)!r}: {error.message}"
+            message = f"there is no base config for '{escape(named, 80)}': {error.message}"
             raise InconclusiveError(message, hint=hint) from None
 
     def _compare(self, config: LoraConfig, base: BaseModel) -> None:
@@ -227,7 +227,7 @@ class _Inspection:
         expectation, modules = found.expectation, found.base.dialects[found.dialect]
         if expectation.unsupported and found.dialect == next(iter(base.dialects)):
             paths = expectation.unsupported
-            message = f"target_modules matches {escape(paths[0], 80)!r}, which is not a layer that LoRA can be put on"
+            message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
             self.findings.append(
                 rules.UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
             )

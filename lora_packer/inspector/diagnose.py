@@ -169,7 +169,7 @@ def _renamed(difference: Difference) -> Iterable[Finding]:
         details |= {"expected": expected, "actual": escape(names[0])}
         if change == ADAPTER_NAME:
             kept = parse_key(names[0]).adapter_name or ""
-            message = f"the adapter's name {escape(kept, 40)!r} was left in the names of {_tensors(len(names))}"
+            message = f"the adapter's name '{escape(kept, 40)}' was left in the names of {_tensors(len(names))}"
             yield rules.ADAPTER_NAME_LEFT.finding(message, file=WEIGHTS_NAME, **details)
         else:
             message = f"{_tensors(len(names))} would be dropped: {change}"

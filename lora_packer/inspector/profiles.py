@@ -43,7 +43,7 @@ def profile(name: str) -> Profile:
     """Return the target's profile. Raises InputError."""
     found = _profiles().get(name)
     if found is None:
-        raise InputError(f"there is no target {escape(name, 60)!r}.", hint=f"Known: {', '.join(sorted(_profiles()))}.")
+        raise InputError(f"there is no target '{escape(name, 60)}'.", hint=f"Known: {', '.join(sorted(_profiles()))}.")
     return found
 
 
@@ -52,7 +52,7 @@ def check_target(target: Profile, adapter: Adapter, config: LoraConfig, base_mod
     findings = list(_unstated(target, config, adapter.raw_config))
     named = config.base_model_name_or_path
     if base_model and named and _base_name(named) != _base_name(base_model):
-        message = f"adapter_config.json names the base model {escape(named, 80)!r}, not {escape(base_model, 80)!r}"
+        message = f"adapter_config.json names the base model '{escape(named, 80)}', not '{escape(base_model, 80)}'"
         findings.append(
             rules.OTHER_BASE_NAMED.finding(
                 message, file=CONFIG_NAME, field="base_model_name_or_path", expected=base_model, actual=escape(named)

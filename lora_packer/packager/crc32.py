@@ -1,0 +1,33 @@
+"""CRC-32 of concatenated bytes, from the CRCs of the parts."""
+
+from __future__ import annotations
+
+# The CRC-32 polynomial of zip and gzip (RFC 1952, section 8), bits reflected: bit 31 is x^0, bit 0 is x^31.
+_POLYNOMIAL = 0xEDB88320
+_ONE = 1 << 31
+_X8 = 1 << 23
+
+
+def crc32_combine(first: int, second: int, second_size: int) -> int:
+    """Return the CRC-32 of two byte strings put together, given each one's CRC-32.
+
+    Appending n bytes multiplies the first CRC by x^(8n) modulo the polynomial over GF(2), as zlib's
+    ``crc32_combine`` does (https://zlib.net/manual.html); the time grows with the logarithm of ``second_size``.
+    """
+    shift, power = _ONE, _X8
+    while second_size:
+        if second_size & 1:
+            shift = _multiply(shift, power)
+        power = _multiply(power, power)
+        second_size >>= 1
+    return _multiply(shift, first) ^ second
+
+
+def _multiply(a: int, b: int) -> int:
+    """Return a * b modulo the polynomial over GF(2)."""
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = (b >> 1) ^ (_POLYNOMIAL if b & 1 else 0)
+    return product

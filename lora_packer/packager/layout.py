@@ -1,0 +1,153 @@
+"""An archive is a layout, not a file: byte segments whose every offset is known before a byte is written.
+
+Written out, a layout is the archive. Cut into ranges it is the parts of an upload: any part, again, at any time.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import BinaryIO, Protocol
+
+from lora_packer.packager.source import Source
+
+# How much is held in memory at a time.
+CHUNK = 1 << 20
+# How much one system call copies: little enough that Ctrl-C is heard soon.
+_KERNEL_CHUNK = 1 << 25
+
+
+class Segment(Protocol):
+    """A run of bytes of known size, readable in any range; a layout is one too."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end."""
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all of it at the file's position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """Bytes held in memory: headers, padding, trailers."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return len(self.data)
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end."""
+        return self.data[offset : offset + length]
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all of it at the file's position."""
+        write_all(file, self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """``size`` bytes of a source file from ``start`` on."""
+
+    source: Source
+    start: int
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError if the source changed."""
+        length = min(length, self.size - offset)
+        with self.source.open() as descriptor:
+            return self.source.read(descriptor, self.start + offset, length)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all of it at the file's position, inside the kernel where it can. Raises PackError if it changed."""
+        with self.source.open() as descriptor:
+            done = 0
+            # Only an unbuffered file's descriptor is where the file itself is.
+            if isinstance(file, io.FileIO):
+                done = _copy_in_kernel(descriptor, file.fileno(), self.start, self.size)
+            while done < self.size:
+                data = self.source.read(descriptor, self.start + done, min(CHUNK, self.size - done))
+                write_all(file, data)
+                done += len(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Segments one after the other.
+
+    Reading and writing raise PackError where a source file is gone or no longer the one that was planned with; the
+    content itself is not verified here.
+    """
+
+    segments: tuple[Segment, ...]
+    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        starts = accumulate((segment.size for segment in self.segments), initial=0)
+        object.__setattr__(self, "_starts", tuple(starts))
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._starts[-1]
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end."""
+        if offset < 0 or length < 0:
+            raise ValueError(f"no such range: {length} bytes at {offset}")
+        end = min(offset + length, self.size)
+        index = bisect_right(self._starts, offset) - 1
+        pieces = []
+        while offset < end:
+            within = offset - self._starts[index]
+            count = min(end, self._starts[index + 1]) - offset
+            if count > 0:
+                pieces.append(self.segments[index].read(within, count))
+                offset += count
+            index += 1
+        return b"".join(pieces)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write all of it at the file's position, in bounded memory.
+
+        Into an unbuffered file (``open(..., buffering=0)``) the slices of source files are copied by the kernel.
+        """
+        for segment in self.segments:
+            segment.write_to(file)
+
+
+def write_all(file: BinaryIO, data: bytes) -> None:
+    """Write ``data``, however little of it an unbuffered file takes at a time."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def _copy_in_kernel(source: int, target: int, offset: int, size: int) -> int:
+    """Copy to the target's position, as far as the kernel goes; return how many bytes.
+
+    Not every pair of file systems can (``man 2 copy_file_range``), and not every platform has the call. An error is not
+    judged here: the plain copy that follows meets a real one, such as a full disk, by itself.
+    """
+    if not hasattr(os, "copy_file_range"):
+        return 0
+    done = 0
+    while done < size:
+        try:
+            copied = os.copy_file_range(source, target, min(size - done, _KERNEL_CHUNK), offset_src=offset + done)
+        except OSError:
+            break
+        if not copied:
+            break
+        done += copied
+    return done

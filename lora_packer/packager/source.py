@@ -1,0 +1,106 @@
+"""A file to be packed, held to what it was when it was first looked at."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_packer.errors import PackError
+
+# O_NONBLOCK: opening a named pipe that took the file's place must not wait for a writer.
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A regular file, and the facts by which a change to it is noticed.
+
+    Attributes:
+        name: the name it gets in the archive.
+        path: where it is; its last part is no symbolic link.
+        device, inode, size, mtime_ns: as ``stat`` had them (bytes; nanoseconds).
+    """
+
+    name: str
+    path: Path
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def at(cls, path: Path, name: str | None = None) -> Source:
+        """Look at ``path`` without opening it. Raises PackError unless it is a regular file."""
+        name = name or path.name
+        try:
+            found = path.lstat()
+        except OSError as error:
+            raise _unreadable(name, error) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise PackError(
+                f"{name} is {_kind(found.st_mode)}, not a regular file.", hint="Put the file itself in its place."
+            )
+        return cls(name, path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+    @contextmanager
+    def open(self) -> Iterator[int]:
+        """Open the file and give its descriptor; it is compared with these facts before and after its use.
+
+        Raises PackError where the file cannot be opened or is no longer the one that was looked at.
+        """
+        try:
+            descriptor = os.open(self.path, _OPEN_FLAGS)
+        except OSError as error:
+            raise _unreadable(self.name, error) from error
+        try:
+            self._compare(os.fstat(descriptor))
+            yield descriptor
+            self._compare(os.fstat(descriptor))
+        finally:
+            os.close(descriptor)
+
+    def _compare(self, found: os.stat_result) -> None:
+        seen = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if seen != (self.device, self.inode, self.size, self.mtime_ns):
+            raise self._changed()
+
+    def read(self, descriptor: int, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``. Raises PackError where there are fewer."""
+        pieces = []
+        while length > 0:
+            try:
+                piece = os.pread(descriptor, length, offset)
+            except OSError as error:
+                raise _unreadable(self.name, error) from error
+            if not piece:
+                raise self._changed()
+            pieces.append(piece)
+            offset += len(piece)
+            length -= len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _changed(self) -> PackError:
+        return PackError(
+            f"{self.name} changed while it was being packed.",
+            hint="Wait until whatever writes it is done, check the adapter again and pack it then.",
+        )
+
+
+def _unreadable(name: str, error: OSError) -> PackError:
+    return PackError(
+        f"{name} cannot be read: {error.strerror}.", hint="Make sure that it is there and that you may read it."
+    )
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")

@@ -1,0 +1,216 @@
+"""The steps that lead to a presigned URL: check -> pack -> upload -> presign -> prove."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
+from lora_packer.inspector import Report, check
+from lora_packer.inspector.check import BaseSource
+from lora_packer.inspector.profiles import DEFAULT_TARGET
+from lora_packer.packager import Archive
+from lora_packer.packager import pack as write_archive
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+
+    from lora_packer.publisher import Published
+
+DEFAULT_EXPIRY = timedelta(hours=12)
+
+# Tells a step's name and what it proved.
+Note = Callable[[str, str], None]
+Progress = Callable[[int, int], None]
+
+
+def silent(_stage: str, _text: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOptions:
+    """How the adapter is checked before anything else happens; the fields are ``check``'s arguments."""
+
+    base_config: BaseSource | None = None
+    base_model: str | None = None
+    target: str = DEFAULT_TARGET
+    select: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    skip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What ``publish`` did: the check, the archive, and the object with its presigned URL."""
+
+    report: Report | None
+    archive: Archive
+    published: Published
+
+
+def pack(
+    adapter: str | Path,
+    output: str | Path,
+    *,
+    base_config: BaseSource | None = None,
+    base_model: str | None = None,
+    target: str = DEFAULT_TARGET,
+    check: bool = True,
+    include_extras: bool = False,
+) -> Archive:
+    """Check an adapter and pack it into a root-level ``.zip`` or ``.tar.gz`` (the suffix of ``output`` chooses).
+
+    The same adapter gives the same bytes, whatever the clock, umask, order or folder.
+
+    Raises:
+        CheckFailedError, InconclusiveError: the check (left out with ``check=False``) did not pass.
+        PackError: packing failed; nothing was left behind.
+        InputError: there is nothing to read, or ``output`` has another suffix.
+    """
+    options = CheckOptions(base_config, base_model, target, skip=not check)
+    run_check(adapter, options, silent)
+    return write_archive(adapter_folder(adapter), Path(output), include_extras=include_extras)
+
+
+def run_check(adapter: str | Path, options: CheckOptions, note: Note) -> Report | None:
+    """Check the adapter unless told not to. Raises CheckFailedError, InconclusiveError."""
+    if options.skip:
+        note("check", "skipped, as told")
+        return None
+    report = check(
+        adapter,
+        base_config=options.base_config,
+        base_model=options.base_model,
+        target=options.target,
+        select=options.select,
+        ignore=options.ignore,
+    )
+    counts = report.summary
+    if report.status == "failed":
+        count = counts["errors"]
+        errors = "1 error" if count == 1 else f"{count} errors"
+        message = f"The adapter failed its check with {errors}; nothing was packed or sent."
+        raise CheckFailedError(message, report=report)
+    if report.status == "inconclusive":
+        reason = report.unchecked[0].reason
+        raise InconclusiveError(f"The adapter could not be checked: {reason}", report=report)
+    fits = f"{report.adapter.tensors} tensors are those that {report.base_model.model_type} and the config call for"
+    warned = f", {counts['warnings']} warning{'s' if counts['warnings'] > 1 else ''}" if counts["warnings"] else ""
+    note("check", f"{fits}{warned}")
+    return report
+
+
+def adapter_folder(adapter: str | Path) -> Path:
+    """Return the adapter's folder. Raises InputError where it is none."""
+    path = Path(adapter)
+    if not path.is_dir():
+        raise InputError(f"{str(path)!r} is not a folder.", hint="An archive is packed already: publish it as it is.")
+    return path
+
+
+@contextmanager
+def _archive_of(adapter: Path, stem: str, note: Note, *, include_extras: bool = False) -> Iterator[Archive]:
+    """The adapter's archive: itself where it is one, else packed into a temporary folder."""
+    if not adapter.is_dir():
+        yield finished_archive(adapter)
+        return
+    with tempfile.TemporaryDirectory(prefix="lora-packer-") as folder:
+        archive = write_archive(adapter, Path(folder) / f"{stem}.zip", include_extras=include_extras)
+        note_packed(archive, note)
+        yield archive
+
+
+def note_packed(archive: Archive, note: Note) -> None:
+    """Tell what was packed."""
+    names = ", ".join(member.name for member in archive.members)
+    note("pack", f"{names} at the root of {archive.path.name}, {archive.size:,} bytes, sha256 {archive.sha256[:16]}...")
+
+
+def finished_archive(path: Path) -> Archive:
+    """Return what a finished archive is, by its own bytes. Raises InputError."""
+    name = path.name.lower()
+    kind = "zip" if name.endswith(".zip") else "tar.gz" if name.endswith(".tar.gz") else None
+    if kind is None:
+        raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.")
+    return Archive(path, kind, path.stat().st_size, file_sha256(path), (), ())
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def publish(
+    adapter: str | Path,
+    *,
+    to: str,
+    expires_in: timedelta = DEFAULT_EXPIRY,
+    endpoint_url: str | None = None,
+    name: str | None = None,
+    options: CheckOptions = CheckOptions(),
+    include_extras: bool = False,
+    session: Session | None = None,
+    note: Note = silent,
+    progress: Progress | None = None,
+) -> Publication:
+    """Check, pack, upload to S3, mint a presigned URL and prove it.
+
+    Args:
+        adapter: a folder or a finished archive.
+        to: ``s3://bucket/prefix/``; the object's key is content-addressed below it.
+        expires_in: how long the URL shall live, 100 minutes to 7 days.
+        endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
+        name: what the object's name begins with; default: the adapter's own name.
+        options: how to check.
+        include_extras: also pack README and tokenizer files.
+        session: whose credentials to use; default: AWS's own chain.
+        note: told each step and what it proved.
+        progress: told (bytes sent, bytes in all).
+
+    Raises:
+        CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, InputError.
+    """
+    from lora_packer.publisher import publish as publish_archive
+
+    report = run_check(adapter, options, note)
+    stem = name or adapter_name(adapter)
+    with _archive_of(Path(adapter), stem, note, include_extras=include_extras) as archive:
+        published = publish_archive(
+            archive.path,
+            archive.sha256,
+            to,
+            expires_in=expires_in,
+            endpoint_url=endpoint_url,
+            session=session,
+            note=lambda text: note("note", text),
+            progress=progress,
+        )
+    note_published(published, note)
+    return Publication(report, archive, published)
+
+
+def note_published(published: Published, note: Note) -> None:
+    """Tell what an upload and its URL proved."""
+    stored = published.object
+    done = "uploaded" if stored.uploaded else "was there already, nothing sent"
+    note("upload", f"{stored.uri} {done}, {stored.size:,} bytes")
+    proof = published.proof
+    lifetime = "" if published.signer_lifetime_known else "; how long the credentials live is unknown"
+    note("presign", f"SigV4 GET URL on {proof.host}, good until {published.deadline:%Y-%m-%d %H:%M} UTC{lifetime}")
+    note("prove", f"a ranged GET of the URL answered {proof.status} for {proof.size:,} bytes")
+
+
+def adapter_name(adapter: str | Path) -> str:
+    """Return what to call an adapter: its folder's name, or its archive's without the suffix."""
+    name = Path(adapter).resolve().name
+    for suffix in (".tar.gz", ".zip"):
+        name = name.removesuffix(suffix)
+    return name or "adapter"

@@ -1,0 +1,118 @@
+"""The receipt of a release: what was checked, packed, uploaded and submitted, with digests; never a secret.
+
+It is written before every step that must not happen twice, and a second run resumes from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from lora_packer.errors import InputError
+from lora_packer.redact import escape
+
+SCHEMA_VERSION = 1
+_MAX_BYTES = 1_000_000
+
+Section = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The record of one release; a section is None until its step was done.
+
+    Attributes:
+        release: what was asked for: model_name, base_model, to, service, api, description.
+        adapter: where it came from, and the SHA-256 of its files.
+        check: status, target, base config, counts of findings, when.
+        archive: path, format, size, sha256 and members.
+        object: bucket, key, size, sha256, etag and version of what was uploaded.
+        url: host, deadline (UTC) and what was proven of the presigned URL; not the URL.
+        submission: ``state`` (``sending``, ``submitted`` or ``failed``), job_id, model_name, when.
+        job: the last status seen.
+    """
+
+    release: Section
+    adapter: Section
+    check: Section | None = None
+    archive: Section | None = None
+    object: Section | None = None
+    url: Section | None = None
+    submission: Section | None = None
+    job: Section | None = None
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def job_id(self) -> str | None:
+        """The id of the upload job, once it was submitted."""
+        found = (self.submission or {}).get("job_id")
+        return found if isinstance(found, str) else None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the job ended as Complete."""
+        return (self.job or {}).get("status") == "Complete"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the receipt as its file has it."""
+        sections = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "path"}
+        return {"schema_version": SCHEMA_VERSION, **sections}
+
+    def with_(self, **sections: Any) -> Self:
+        """Return the receipt with sections replaced, after writing it to its file. Raises InputError."""
+        changed = replace(self, **sections)
+        changed.save()
+        return changed
+
+    def save(self) -> None:
+        """Write the file whole and durably, or not at all. Raises InputError."""
+        if self.path is None:
+            return
+        try:
+            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                    file.write(json.dumps(self.to_dict(), indent=2) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                Path(temporary).replace(self.path)
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise InputError(f"The receipt {str(self.path)!r} cannot be written: {error.strerror}.") from None
+
+
+def load_receipt(path: Path) -> Receipt | None:
+    """Return the receipt at ``path``, or None where there is none. Raises InputError where it is not a receipt."""
+    hint = "Choose another file with --receipt."
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"The receipt {str(path)!r} cannot be read: {error.strerror}.", hint=hint) from None
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    names = [item.name for item in fields(Receipt) if item.name != "path"]
+    if (
+        not isinstance(value, dict)
+        or value.get("schema_version") != SCHEMA_VERSION
+        or not all(isinstance(value.get(name), dict) for name in ("release", "adapter"))
+        or not all(value.get(name) is None or isinstance(value[name], dict) for name in names)
+    ):
+        raise InputError(f"'{escape(str(path))}' is not a receipt of this version.", hint=hint)
+    return Receipt(**{name: value.get(name) for name in names}, path=path)
+
+
+def timestamp() -> str:
+    """Return the time now, in UTC, as receipts have it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

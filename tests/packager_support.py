@@ -1,0 +1,88 @@
+"""What the packager's tests share: adapters to pack, sources of any size, and a layout as a file."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+from lora_packer.packager import Layout, Member
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.pack import digest
+from lora_packer.packager.source import Source
+
+TINY = Path(__file__).resolve().parent.parent / "fixtures" / "adapters" / "tiny-llama-qv"
+
+
+def adapter(folder: Path, **files: str) -> Path:
+    """A copy of the smallest adapter, with more files: ``README_md="..."`` is ``README.md``."""
+    folder.mkdir(parents=True)
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        shutil.copyfile(TINY / name, folder / name)
+    for name, content in files.items():
+        (folder / name.replace("_md", ".md")).write_text(content)
+    return folder
+
+
+def source(path: Path, content: bytes = b"", *, size: int | None = None) -> Source:
+    """A file with this content; with ``size``, made that long by a hole that takes no room on the disk."""
+    path.write_bytes(content)
+    if size is not None:
+        with path.open("r+b") as file:
+            file.truncate(size)
+    return Source.at(path)
+
+
+def entry(path: Path, content: bytes) -> tuple[Member, Source]:
+    found = source(path, content)
+    return digest(found), found
+
+
+def unread_entry(path: Path, size: int) -> tuple[Member, Source]:
+    """A member of any size, with a CRC-32 and SHA-256 that are not its own: good for offsets and headers."""
+    found = source(path, size=size)
+    return Member(path.name, size, "0" * 64, 0x12345678), found
+
+
+def written(layout: Layout) -> bytes:
+    file = io.BytesIO()
+    layout.write_to(file)
+    return file.getvalue()
+
+
+def write_sparse(layout: Layout, path: Path) -> Path:
+    """The layout as a file on the disk whose large slices are holes: the sources must be holes, too."""
+    with path.open("wb") as file:
+        for segment in layout.segments:
+            if isinstance(segment, FileSlice) and segment.size > 1 << 20:
+                file.seek(segment.size, io.SEEK_CUR)
+            else:
+                segment.write_to(file)
+    return path
+
+
+class LayoutFile(io.RawIOBase):
+    """A layout as a file to read, for readers that want one."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._position = offset + (0, self._position, self._layout.size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: bytearray) -> int:
+        data = self._layout.read(self._position, len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)

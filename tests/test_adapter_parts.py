@@ -1,0 +1,203 @@
+"""Tensor names, config fields, sources: the adapter's parts, one table each."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import TINY, TINY_BASE, write_adapter
+
+import lora_packer
+from lora_packer.adapter.config import parse_config
+from lora_packer.adapter.keys import canonical_name, parse_key
+from lora_packer.adapter.strict_json import StrictJsonError, parse
+
+P = "base_model.model."
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "part", "adapter_name"),
+    [
+        (P + "model.layers.0.q.lora_A.weight", "model.layers.0.q", "lora_A.weight", None),
+        (P + "q.lora_B.default.weight", "q", "lora_B.weight", "default"),
+        (P + "q.lora_B.my-run.bias", "q", "lora_B.bias", "my-run"),
+        (P + "e.lora_embedding_A", "e", "lora_embedding_A", None),
+        (P + "e.lora_embedding_B.default", "e", "lora_embedding_B", "default"),
+        (P + "q.lora_magnitude_vector", "q", "lora_magnitude_vector", None),
+        (P + "q.lora_magnitude_vector.weight", "q", "lora_magnitude_vector", None),
+        (P + "q.lora_magnitude_vector.default.weight", "q", "lora_magnitude_vector", "default"),
+        (P + "e.token_adapter.trainable_tokens_delta", "e", "token_adapter.trainable_tokens_delta", None),
+        (P + "e.token_adapter.base_layer.weight", "e", "token_adapter.base_layer.weight", None),
+        (P + "experts.base_layer.lora_A.weight", "experts.base_layer", "lora_A.weight", None),
+        (P + "q.base_layer.bias", "q", "base_layer.bias", None),
+        (P + "q.lora_monteclora_sampler.std_prior", "q", "lora_monteclora_sampler.std_prior", None),
+        (P + "lm_head.weight", "lm_head.weight", "", None),
+        ("q.lora_A.weight", "q", "lora_A.weight", None),
+        ("lora_A.weight", "", "lora_A.weight", None),
+        ("", "", "", None),
+    ],
+)
+def test_names_are_taken_apart(name: str, path: str, part: str, adapter_name: str | None) -> None:
+    key = parse_key(name)
+    assert (key.path, key.part, key.adapter_name) == (path, part, adapter_name)
+    assert key.prefixed == name.startswith(P)
+    assert parse_key(canonical_name(name)) == key._replace(adapter_name=None)
+
+
+@pytest.mark.parametrize(
+    ("raw", "field", "value"),
+    [
+        ({"target_modules": ["a", "b"]}, "target_modules", ("a", "b")),
+        ({"target_modules": "all-linear"}, "target_modules", "all-linear"),
+        ({"layers_to_transform": 3}, "layers_to_transform", (3,)),
+        ({"layers_to_transform": []}, "layers_to_transform", None),
+        ({"trainable_token_indices": [1, 2]}, "trainable_token_indices", {None: (1, 2)}),
+        ({"trainable_token_indices": {"e": [1]}}, "trainable_token_indices", {"e": (1,)}),
+        ({"rank_pattern": {"b": 1, "a": 2}}, "rank_pattern", {"b": 1, "a": 2}),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication", ((0, 2), (1, 2))),
+        ({"use_dora": None}, "use_dora", False),
+        ({"use_bdlora": False}, "use_bdlora", None),
+        ({"init_lora_weights": "gaussian"}, "init_lora_weights", "gaussian"),
+    ],
+)
+def test_config_fields(raw: dict[str, Any], field: str, value: Any) -> None:
+    config, problems = parse_config({"peft_type": "LORA", **raw})
+    assert getattr(config, field) == value
+    assert problems == ()
+    if field == "rank_pattern":
+        assert list(config.rank_pattern) == ["b", "a"]  # the first that matches wins
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("target_modules", 3), ("target_modules", [1]), ("exclude_modules", {}), ("target_parameters", "x"),
+        ("modules_to_save", "lm_head"), ("layers_to_transform", ["0"]), ("layers_to_transform", True),
+        ("rank_pattern", []), ("rank_pattern", {"a": 0}), ("alpha_pattern", {"a": "8"}),
+        ("layer_replication", [[2, 1]]), ("layer_replication", "x"), ("trainable_token_indices", [-1]),
+        ("trainable_token_indices", 3), ("bias", "some"), ("use_dora", 1), ("use_rslora", "yes"),
+        ("init_lora_weights", 3), ("base_model_name_or_path", 3), ("use_bdlora", "x"),
+    ],
+)  # fmt: skip
+def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
+    _, problems = parse_config({"peft_type": "LORA", "target_modules": ["q_proj"], field: value})
+    assert [(problem.kind, problem.field) for problem in problems] == [("invalid", field)]
+
+
+def test_scale() -> None:
+    plain, _ = parse_config({"peft_type": "LORA", "r": 16, "lora_alpha": 32})
+    assert plain.scale(16, 32) == 2
+    rank_stabilised, _ = parse_config({"peft_type": "LORA", "use_rslora": True})
+    assert rank_stabilised.scale(16, 32) == 8
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\xff", "not UTF-8"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        (b"{", "Expecting"),
+        (b"[" * 100_000, "nested"),
+        (b"9" * 10_000, "limit"),
+    ],
+)
+def test_strict_json_refuses(data: bytes, says: str) -> None:
+    with pytest.raises(StrictJsonError, match=says):
+        parse(data)
+
+
+def test_strict_json_doubts() -> None:
+    value, problems = parse(b'{"a": 1, "a": 2, "b": {"c": NaN}, "d": 1e999}')
+    assert value["a"] == 2
+    assert [problem.key for problem in problems] == ["c", "a", "d"]
+
+
+# --- sources ---------------------------------------------------------------------------------------------------------
+
+
+def zipped(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> Path:
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def tarred(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+FILES = {path.name: path.read_bytes() for path in TINY.iterdir()}
+
+
+@pytest.mark.parametrize("prefix", ["", "./"])
+@pytest.mark.parametrize("kind", ["stored", "deflated", "tar.gz"])
+def test_archives_are_read_like_folders(tmp_path: Path, kind: str, prefix: str) -> None:
+    members = {prefix + name: data for name, data in FILES.items()}
+    if kind == "tar.gz":
+        archive = tarred(tmp_path / "a.tar.gz", members)
+    else:
+        how = zipfile.ZIP_STORED if kind == "stored" else zipfile.ZIP_DEFLATED
+        archive = zipped(tmp_path / "a.zip", members, how)
+    report = lora_packer.check(archive, base_config=TINY_BASE)
+    assert (report.status, report.findings, report.adapter.tensors) == ("ok", (), 8)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_nested_archive_is_a_finding(tmp_path: Path, kind: str) -> None:
+    members = {f"my-adapter/{name}": data for name, data in FILES.items()}
+    archive = zipped(tmp_path / "a.zip", members) if kind == "zip" else tarred(tmp_path / "a.tar.gz", members)
+    report = lora_packer.check(archive, base_config=TINY_BASE)
+    assert [f.code for f in report.findings] == ["LP101", "LP101"]
+    assert "my-adapter" in (report.findings[0].hint or "")
+
+
+def test_what_cannot_be_read_at_all(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    cut = tmp_path / "cut.zip"
+    cut.write_bytes(zipped(tmp_path / "a.zip", FILES).read_bytes()[:-40])
+    torn = tmp_path / "torn.tar.gz"
+    torn.write_bytes(tarred(tmp_path / "a.tar.gz", FILES).read_bytes()[:-200])
+    twice = zipfile.ZipFile(tmp_path / "twice.zip", "w")
+    twice.writestr("adapter_config.json", b"{}")
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        twice.writestr("adapter_config.json", b"{}")
+    twice.writestr("adapter_model.safetensors", b"")
+    twice.close()
+    pipe = tmp_path / "pipe"
+    pipe.mkdir()
+    os.mkfifo(pipe / "adapter_config.json")
+    (pipe / "adapter_model.safetensors").write_bytes(b"")
+    folder = tmp_path / "folder"
+    (folder / "adapter_model.safetensors").mkdir(parents=True)
+    (folder / "adapter_config.json").write_text("{}")
+    huge = write_adapter(tmp_path / "huge")
+    (huge / "adapter_config.json").write_bytes(b" " * 5_000_000)
+    for adapter, says in {
+        tmp_path / "nowhere": "no folder or archive",
+        text: "neither a folder nor",
+        cut: "cannot be read",
+        torn: "cannot be read",
+        tmp_path / "twice.zip": "2 times",
+        pipe: "not a regular file",
+        folder: "not a regular file",
+        huge: "5000000 bytes",
+    }.items():
+        with pytest.raises(lora_packer.InputError, match=says):
+            lora_packer.check(adapter, base_config=TINY_BASE)
+
+
+def test_a_symlink_into_a_cache_is_read(tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).symlink_to(TINY / name)
+    assert lora_packer.check(tmp_path, base_config=TINY_BASE).ok
