@@ -110,7 +110,8 @@ def load_receipt(path: Path) -> Receipt | None:
         or not all(value.get(name) is None or isinstance(value[name], dict) for name in names)
     ):
         raise InputError(f"'{escape(str(path))}' is not a receipt of this version.", hint=hint)
-    return Receipt(**{name: value.get(name) for name in names}, path=path)
+    sections: dict[str, Any] = {name: value.get(name) for name in names}
+    return Receipt(**sections, path=path)
 
 
 def timestamp() -> str:

@@ -116,6 +116,6 @@ def _is_bidi(character: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    return (
-        character.encode("ascii", "backslashreplace").decode() if ord(character) > 126 else f"\\x{ord(character):02x}"
-    )
+    if ord(character) > 127:
+        return character.encode("ascii", "backslashreplace").decode()
+    return f"\\x{ord(character):02x}"

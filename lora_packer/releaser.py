@@ -26,6 +26,7 @@ from lora_packer.pipeline import (
     note_published,
     run_check,
     silent,
+    with_slack,
 )
 from lora_packer.receipt import Receipt, load_receipt, timestamp
 
@@ -216,7 +217,7 @@ class _Steps:
             archive.path,
             archive.sha256,
             record.release["to"],
-            expires_in=expires_in,
+            expires_in=with_slack(expires_in),
             endpoint_url=endpoint_url,
             session=session,
             note=lambda text: self.note("note", text),

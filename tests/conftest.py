@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorded import record
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
 
-# Everything the commands printed in this test run, for the test that looks for secrets in it.
-PRINTED: list[str] = []
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The test that looks through the whole run's output comes last."""
+    items.sort(key=lambda item: "test_no_secrets" in item.nodeid)
 
 
 @pytest.fixture(autouse=True)
@@ -69,19 +72,19 @@ def cli() -> Callable[..., Result]:
     """Run the command line in this process: ``cli("check", folder, input="...")``."""
 
     def run(*arguments: object, input: str = "") -> Result:
-        from lora_packer.cli import app
+        from lora_packer.cli import build
 
         out, err = io.StringIO(), io.StringIO()
         code = 0
         stdin, sys.stdin = sys.stdin, io.StringIO(input)
         try:
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                app([str(a) for a in arguments])
+                build()([str(a) for a in arguments])
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         finally:
             sys.stdin = stdin
-        PRINTED.extend((out.getvalue(), err.getvalue()))
+        record(arguments, out.getvalue(), err.getvalue())
         return Result(code, out.getvalue(), err.getvalue())
 
     return run
@@ -101,7 +104,7 @@ def cli_process() -> Callable[..., Result]:
             text=True,
             timeout=120,
         )
-        PRINTED.extend((done.stdout, done.stderr))
+        record(arguments, done.stdout, done.stderr)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

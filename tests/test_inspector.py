@@ -312,9 +312,11 @@ def test_what_the_target_does_not_state_is_a_warning(tmp_path: Path) -> None:
 
 def test_select_and_ignore(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", only("lora_A"), config(brand_new=1))
-    codes = lambda **how: [
-        f.code for f in lora_packer.check(folder, base_config=TINY_BASE, target="peft", **how).findings
-    ]
+
+    def codes(**how: Any) -> list[str]:
+        report = lora_packer.check(folder, base_config=TINY_BASE, target="peft", **how)
+        return [finding.code for finding in report.findings]
+
     assert codes() == ["LP203", "LP306"]
     assert codes(select=["LP3"]) == ["LP306"]
     assert codes(ignore=["LP306"]) == ["LP203"]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 
 @cache
 def _catalogue() -> Mapping[str, Mapping[str, Any]]:
-    text = files("lora_packer.base_model").joinpath("catalogue.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8")
     models: Mapping[str, Mapping[str, Any]] = json.loads(text)["models"]
     return models
 

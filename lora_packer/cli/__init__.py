@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
 from lora_packer.cli import common
-
-app = typer.Typer(
-    name="lora-packer",
-    help="Check a LoRA adapter against its base model, pack it, publish it to S3 and submit it to Together AI.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    pretty_exceptions_show_locals=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 
 def _version(value: bool) -> None:
@@ -29,7 +20,6 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
@@ -38,17 +28,44 @@ def root(
     """Check a LoRA adapter against its base model, pack it, publish it to S3 and submit it to Together AI."""
 
 
-def _register() -> None:
-    """Add the commands. Their modules import nothing heavy: boto3, numpy and HTTP wait for the call that needs them."""
+# Command -> (module below lora_packer.cli, function), in the order of the help.
+COMMANDS = {
+    "check": ("check", "check"),
+    "pack": ("pack", "pack"),
+    "publish": ("publish", "publish"),
+    "submit": ("submit", "submit"),
+    "status": ("status", "status"),
+    "wait": ("status", "wait"),
+    "release": ("release", "release"),
+    "rule": ("rule", "rule"),
+    "sandbox": ("sandbox", "sandbox"),
+}
 
 
-_register()
+def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
+    """Return the command line with these commands; each takes its share of the start-up time."""
+    app = typer.Typer(
+        name="lora-packer",
+        help="Check a LoRA adapter against its base model, pack it, publish it to S3 and submit it to Together AI.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        pretty_exceptions_show_locals=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(root)
+    for name in names:
+        module, function = COMMANDS[name]
+        app.command(name)(getattr(import_module(f"lora_packer.cli.{module}"), function))
+    return app
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (the ``lora-packer`` console script)."""
+    given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     common.interrupt_on_sigterm()
-    app(arguments)
+    build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)

@@ -114,7 +114,9 @@ def _fail(error: LoraPackerError, *, as_json: bool) -> NoReturn:
     if as_json:
         kind = type(error).__name__
         body = {"type": kind, "message": message, "hint": hint, "exit_code": error.exit_code}
-        sys.stdout.write(json.dumps({"schema_version": 1, "error": body}, indent=2) + "\n")
+        report = getattr(error, "report", None)
+        checked = {"check": report.to_dict()} if report is not None else {}
+        sys.stdout.write(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2) + "\n")
     sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
     raise typer.Exit(error.exit_code)
 

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from lora_packer.adapter.adapter import Adapter
@@ -34,7 +34,7 @@ class Profile:
 
 @cache
 def _profiles() -> Mapping[str, Profile]:
-    text = files("lora_packer.inspector").joinpath("profiles.json").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("profiles.json").read_text(encoding="utf-8")
     data: dict[str, dict[str, Any]] = json.loads(text)["profiles"]
     return {name: Profile(name, item["summary"], item["unstated"]) for name, item in data.items()}
 

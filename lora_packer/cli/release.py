@@ -1,0 +1,160 @@
+"""``lora-packer release``: all of it, resumable, with a receipt."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lora_packer.cli.check import AdapterArgument
+from lora_packer.cli.common import (
+    BaseConfigOption,
+    Format,
+    FormatOption,
+    NoColorOption,
+    Output,
+    QuietOption,
+    TargetOption,
+    VerboseOption,
+    guarded,
+)
+from lora_packer.cli.pack import ExtrasOption
+from lora_packer.cli.stages import (
+    EndpointOption,
+    ExpiryOption,
+    NoCheckOption,
+    Stages,
+    check_options,
+    show_failed_check,
+)
+from lora_packer.cli.status import ApiOption, TimeoutOption
+from lora_packer.duration import parse_duration
+from lora_packer.errors import InputError
+
+if TYPE_CHECKING:
+    from lora_packer.receipt import Receipt
+
+
+@guarded
+def release(
+    adapter: AdapterArgument,
+    model_name: Annotated[
+        str, typer.Option("--model-name", metavar="NAME", help="The new adapter's name, without the account's.")
+    ],
+    base_model: Annotated[
+        str, typer.Option("--base-model", metavar="ID", help="The id under which the service hosts the base model.")
+    ],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="S3URI", help="Where to upload: s3://bucket/prefix/. Not needed with --sandbox."),
+    ] = None,
+    expires_in: ExpiryOption = "12h",
+    endpoint_url: EndpointOption = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="A description of the adapter.")
+    ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            "--receipt", metavar="FILE", help="The receipt to write and resume from. Default: NAME.receipt.json."
+        ),
+    ] = None,
+    api: ApiOption = "v1",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
+    timeout: TimeoutOption = "60m",
+    sandbox: Annotated[
+        bool,
+        typer.Option("--sandbox", help="Rehearse against a local S3 and a local service, started and stopped here."),
+    ] = False,
+    no_check: NoCheckOption = False,
+    include_extras: ExtrasOption = False,
+    base_config: BaseConfigOption = None,
+    target: TargetOption = "together",
+    output_format: FormatOption = Format.text,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Check, pack, upload, presign, prove, submit and wait, in one command.
+
+    Run it again after anything that went wrong: it resumes from its receipt, and never uploads or submits twice.
+    """
+    from lora_packer.pipeline import run_check, silent
+    from lora_packer.releaser import release as run_release
+
+    output = Output(output_format, quiet, verbose, no_color)
+    stages = Stages(output)
+    options = check_options(base_config, base_model, target, no_check)
+    if to is None and not sandbox:
+        raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
+    with ExitStack() as stack:
+        stack.enter_context(show_failed_check(output))
+        place: dict[str, Any] = {"to": to, "endpoint_url": endpoint_url, "receipt": receipt}
+        if sandbox:
+            # Before anything is started: an adapter that fails its check needs no sandbox.
+            run_check(adapter, options, silent)
+            place = _sandbox(stack, stages, receipt)
+        done = run_release(
+            adapter,
+            model_name=model_name,
+            base_model=base_model,
+            expires_in=parse_duration(expires_in),
+            description=description,
+            options=options,
+            include_extras=include_extras,
+            api=api,
+            wait=wait,
+            timeout=parse_duration(timeout),
+            note=stages.note,
+            progress=stages.progress,
+            **place,
+        )
+    output.result(_text(done, kept=not sandbox or receipt is not None), done.to_dict())
+
+
+def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str, Any]:
+    """Start a sandbox that ends with the command; return where the release goes instead."""
+    import tempfile
+
+    import boto3
+
+    from lora_packer.sandbox import Sandbox
+    from lora_packer.together import Client
+
+    started = stack.enter_context(Sandbox())
+    stages.note(
+        "sandbox", f"a local S3 and a local service on 127.0.0.1; base models: {', '.join(started.base_models)}"
+    )
+    environment = started.environment()
+    session = boto3.Session(
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        region_name=environment["AWS_REGION"],
+    )
+    if receipt is None:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lora-packer-"))
+        receipt = Path(folder) / "receipt.json"
+    return {
+        "to": started.destination,
+        "endpoint_url": environment["AWS_ENDPOINT_URL_S3"],
+        "receipt": receipt,
+        "session": session,
+        "client": stack.enter_context(Client.from_environment(environment)),
+    }
+
+
+def _text(receipt: Receipt, *, kept: bool) -> str:
+    job, stored = receipt.job or {}, receipt.object or {}
+    submission = receipt.submission or {}
+    lines = [f"model    {submission.get('model_name') or receipt.release['model_name']}"]
+    lines.append(f"job      {receipt.job_id}")
+    lines.append(f"status   {job.get('status', 'submitted')}")
+    if stored:
+        lines.append(f"object   s3://{stored.get('bucket')}/{stored.get('key')}")
+    if kept:
+        lines.append(f"receipt  {receipt.path}")
+    if not job:
+        lines.append(f"next     lora-packer wait {receipt.job_id}")
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""``sandbox``: a local S3 and a local Together API to rehearse against."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lora_packer.cli.common import guarded
+from lora_packer.errors import InputError
+
+_HEADER = "# lora-packer sandbox\n"
+
+
+@guarded
+def sandbox(
+    base_model: Annotated[
+        list[str] | None,
+        typer.Option("--base-model", metavar="ID", help="Host this base model too; may be given again."),
+    ] = None,
+    fail: Annotated[
+        str | None,
+        typer.Option(
+            "--fail",
+            metavar="KIND",
+            help="Make the service fail: job, stuck, unreachable, slow, lost-answer "
+            "or refuse-STATUS (such as refuse-429).",
+        ),
+    ] = None,
+    env_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--env-file",
+            metavar="FILE",
+            help="Write the exports to this file (mode 0600) and print how to read it; removed at the end.",
+        ),
+    ] = None,
+) -> None:
+    """Run a local S3 and a local Together API until Ctrl-C, and print the environment to export."""
+    from lora_packer.sandbox import Faults, Sandbox
+
+    faults = Faults.named(fail) if fail else None
+    if env_file is not None:
+        _refuse_foreign(env_file)
+    with Sandbox(base_models=base_model or (), faults=faults) as running:
+        exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in running.environment().items())
+        try:
+            if env_file is None:
+                sys.stdout.write(exports)
+            else:
+                _write_private(env_file, _HEADER + exports)
+                sys.stdout.write(f". {shlex.quote(str(env_file.absolute()))}\n")
+            sys.stdout.flush()
+            sys.stderr.write(
+                f"The sandbox runs: set the variables above in another shell, publish to {running.destination} and use "
+                f"--base-model {running.base_models[-1]}. Ctrl-C stops it.\n"
+            )
+            sys.stderr.flush()
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave the S3 server behind
+            sys.stderr.write("The sandbox stops.\n")
+        finally:
+            if env_file is not None:
+                _remove_own(env_file)
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Raise InputError where ``path`` holds something that this command did not write (an empty file may be used)."""
+    try:
+        mine = not path.exists() or (path.is_file() and path.read_bytes()[: len(_HEADER)] in (b"", _HEADER.encode()))
+    except OSError as error:
+        raise InputError(f"--env-file cannot be used: {error.strerror}.", hint="Choose another path.") from None
+    if not mine:
+        raise InputError(
+            "--env-file exists and was not written by this command.", hint="Choose another path, or remove the file."
+        )
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, all of it or nothing. Raises InputError."""
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            file.write(text)  # made with mode 0600
+        try:
+            Path(file.name).replace(path)
+        except OSError:
+            Path(file.name).unlink()
+            raise
+    except OSError as error:
+        raise InputError(f"--env-file cannot be written: {error.strerror}.", hint="Choose another path.") from None
+
+
+def _remove_own(path: Path) -> None:
+    try:
+        if path.read_bytes().startswith(_HEADER.encode()):
+            path.unlink()
+    except OSError:
+        pass

@@ -1,0 +1,131 @@
+"""What S3 and botocore refuse, as one sentence and a next step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lora_packer.errors import CredentialsError, PublishError
+from lora_packer.redact import escape, scrub
+
+# Codes are those of https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html; a HEAD answer has no body, so
+# its code is the bare status.
+_CREDENTIAL_HINTS = {
+    "ExpiredToken": "Get fresh credentials and run it again.",
+    "TokenRefreshRequired": "Get fresh credentials and run it again.",
+    "InvalidToken": "The session token does not belong to these keys: set all three anew.",
+    "InvalidAccessKeyId": "Check AWS_ACCESS_KEY_ID or the profile, and that the endpoint is the one they belong to.",
+    "SignatureDoesNotMatch": "Check the secret access key, and that the clock of this machine is right.",
+}
+_HINTS = {
+    "AccessDenied": "The signer needs s3:PutObject and s3:GetObject (and s3:ListBucket to look first) on that bucket.",
+    "403": "The credentials may not read there, or are not accepted: check them, and the bucket's policy.",
+    "NoSuchBucket": "Check the bucket's name in --to, and --endpoint-url; the bucket must exist.",
+    "404": "Check the bucket's name in --to, and --endpoint-url; the bucket must exist.",
+    "RequestTimeTooSkewed": "The clock of this machine is wrong: set it (NTP) and run it again.",
+    "PermanentRedirect": "The bucket is in another region: leave --endpoint-url out, or give its own region's.",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: set AWS_DEFAULT_REGION to it.",
+    "BadDigest": "The bytes changed on the way: run it again.",
+    "SlowDown": "The store asks for fewer requests: run it again in a while.",
+    "ConditionalRequestConflict": "Another upload of the same archive runs at the same time: run it again.",
+    "PreconditionFailed": "An object is there already, and the credentials may not look at it: allow s3:GetObject.",
+    "NoSuchUpload": "The unfinished upload was removed meanwhile: run it again, it starts afresh.",
+    "NotImplemented": "The store does not know this operation.",
+    "KMS.DisabledException": "The key that encrypts the bucket is disabled.",
+}
+_NETWORK_HINT = "Check the network, --endpoint-url and the proxy settings, and run it again."
+# Worth coming back for: what was sent stays good.
+_RESUMABLE_CODES = frozenset(
+    {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestTimeout", "SlowDown", "429"}
+)
+# By name: the lower bound of our botocore does not know the newest of them.
+_CREDENTIAL_ERRORS = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "TokenRetrievalError",
+        "SSOError",
+        "LoginError",
+        "NoAuthTokenError",
+        "RefreshWithMFAUnsupportedError",
+        "MetadataRetrievalError",
+    }
+)
+_DETAIL_CHARACTERS = 300
+
+
+class S3Error(PublishError):
+    """A request to S3 failed.
+
+    Attributes:
+        status: the HTTP status, or None where no answer came.
+        code: S3's error code, or botocore's exception name.
+        resumable: whether the same request may succeed later, so that parts already sent are worth keeping.
+    """
+
+    def __init__(self, message: str, *, hint: str | None, status: int | None, code: str) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.code = code
+        self.resumable = status is None or status >= 500 or code in _RESUMABLE_CODES
+
+
+class RefusedCredentialsError(S3Error, CredentialsError):
+    """S3 does not accept the credentials."""
+
+
+@contextmanager
+def s3_call(operation: str, where: str) -> Iterator[None]:
+    """Turn whatever botocore raises inside into an S3Error about ``operation`` on ``where`` (``s3://bucket/key``)."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    # `from None`: botocore's exceptions carry the request with its signature and session token.
+    try:
+        yield
+    except ClientError as error:
+        raise _from_answer(error, operation, where) from None
+    except BotoCoreError as error:
+        raise _from_botocore(error, operation, where) from None
+    except (ValueError, RuntimeError, OSError) as error:
+        # What botocore lets through: "Invalid endpoint", a failed refresh of credentials, a credential program
+        # that is not there.
+        raise S3Error(
+            f"{operation} on {where} failed: {_plain(str(error))}.",
+            hint="Check the endpoint, the region and the credentials.",
+            status=None,
+            code=type(error).__name__,
+        ) from None
+
+
+def _from_answer(error: object, operation: str, where: str) -> S3Error:
+    response = getattr(error, "response", {})
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = escape(str(response.get("Error", {}).get("Code") or status), 60)
+    detail = _plain(str(response.get("Error", {}).get("Message") or ""))
+    named = f"HTTP {status}" if code == str(status) else f"HTTP {status} {code}"
+    message = f"{operation} on {where} was refused: {named}{f' ({detail})' if detail else ''}."
+    if code in _CREDENTIAL_HINTS:
+        return RefusedCredentialsError(message, hint=_CREDENTIAL_HINTS[code], status=status, code=code)
+    hint = _HINTS.get(code) or ("Run it again in a while." if status and status >= 500 else None)
+    return S3Error(message, hint=hint, status=status, code=code)
+
+
+def _from_botocore(error: Exception, operation: str, where: str) -> S3Error:
+    from botocore import exceptions
+
+    name = type(error).__name__
+    message = f"{operation} on {where} failed: {_plain(str(error))}."
+    if _CREDENTIAL_ERRORS.intersection(kind.__name__ for kind in type(error).__mro__):
+        return RefusedCredentialsError(message, hint="Get fresh credentials and run it again.", status=None, code=name)
+    if isinstance(error, exceptions.SSLError):
+        hint = "The endpoint's certificate is not trusted: set AWS_CA_BUNDLE to its authority's."
+    elif isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
+        hint = _NETWORK_HINT
+    else:
+        hint = "Check --to, --endpoint-url and the AWS configuration."
+    return S3Error(message, hint=hint, status=None, code=name)
+
+
+def _plain(text: str) -> str:
+    return escape(scrub(" ".join(text.split())), _DETAIL_CHARACTERS).rstrip(". ")

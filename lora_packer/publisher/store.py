@@ -1,0 +1,122 @@
+"""An object at the store, and how one is looked at."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from lora_packer.errors import PublishError
+from lora_packer.publisher.s3errors import S3Error, s3_call
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An archive that is at the store.
+
+    Attributes:
+        bucket: its bucket.
+        key: its key.
+        size: its length in bytes.
+        sha256: the SHA-256 of its content, in hex.
+        etag: the store's ETag, without quotes; empty where the store did not say.
+        version_id: its version in a versioned bucket, or None.
+        uploaded: whether this run sent it; False where the same bytes were there already.
+    """
+
+    bucket: str
+    key: str
+    size: int
+    sha256: str
+    etag: str
+    version_id: str | None
+    uploaded: bool
+
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as a receipt has it; ``StoredObject(**data)`` is the way back."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a HEAD of one key answered.
+
+    Attributes:
+        state: ``found``, ``absent``, or ``denied`` where the store does not say.
+        size: the object's length in bytes.
+        sha256: the digest in its metadata, or None.
+        etag: its ETag, without quotes.
+        version_id: its version, or None.
+    """
+
+    state: Literal["found", "absent", "denied"]
+    size: int = -1
+    sha256: str | None = None
+    etag: str = ""
+    version_id: str | None = None
+
+    def is_copy_of(self, size: int, sha256: str) -> bool:
+        """Return whether it is an object of that size which says it has that digest."""
+        return self.state == "found" and self.size == size and self.sha256 == sha256
+
+
+def look(client: S3Client, bucket: str, key: str) -> Look:
+    """Look at the object under a key. Raises S3Error where that fails for another reason than absent or denied."""
+    try:
+        with s3_call("HeadObject", f"s3://{bucket}/{key}"):
+            answer = client.head_object(Bucket=bucket, Key=key)
+    except S3Error as error:
+        if error.status == 404:
+            return Look("absent")
+        # Without s3:ListBucket, S3 answers 403 for what is not there
+        # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html).
+        if error.status == 403:
+            return Look("denied")
+        raise
+    # Some stores capitalise the names of metadata.
+    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+    return Look(
+        "found",
+        size=answer["ContentLength"],
+        sha256=metadata.get("sha256"),
+        etag=plain_etag(answer.get("ETag")),
+        version_id=plain_version(answer.get("VersionId")),
+    )
+
+
+def plain_etag(etag: str | None) -> str:
+    """Return an ETag without its quotes."""
+    return (etag or "").strip('"')
+
+
+def plain_version(version_id: str | None) -> str | None:
+    """Return the version, or None for ``null``: the one that an overwrite replaces pins nothing."""
+    return None if version_id in (None, "", "null") else version_id
+
+
+def contradicts(etag: str, md5: str, encryption: str | None) -> bool:
+    """Return whether a store's ETag proves other bytes than those with this MD5 (in hex).
+
+    An ETag is an MD5 unless the store encrypts with keys of its own or its customer's, or makes its ETags otherwise
+    (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html).
+    """
+    return encryption in (None, "AES256") and bool(_MD5.fullmatch(etag)) and etag != md5
+
+
+def other_object(bucket: str, key: str) -> PublishError:
+    """Return the error for a key that is taken by other bytes."""
+    return PublishError(
+        f"s3://{bucket}/{key} is taken by another object (its size or its sha256 metadata differs); nothing was "
+        "overwritten.",
+        hint="Publish below another prefix, or remove that object if it is yours.",
+    )

@@ -1,0 +1,176 @@
+"""Sends an archive to the store once: not again where it is already, and never over another object."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_packer.errors import InputError, PublishError
+from lora_packer.publisher.multipart import PART_SIZE, Archive, Progress, Sent, fitting_part_size, once, send_parts
+from lora_packer.publisher.s3errors import S3Error, s3_call
+from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
+from lora_packer.publisher.store import (
+    Look,
+    StoredObject,
+    contradicts,
+    look,
+    other_object,
+    plain_etag,
+    plain_version,
+)
+from lora_packer.redact import escape
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# Not Content-Encoding: gzip, which would make clients unpack a .tar.gz while they download it.
+_CONTENT_TYPES = {".zip": "application/zip", ".tar.gz": "application/gzip"}
+_MULTIPART_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
+
+
+def upload(
+    path: Path,
+    sha256: str,
+    destination: Destination,
+    client: S3Client,
+    *,
+    progress: Progress | None = None,
+    part_size: int = PART_SIZE,
+) -> StoredObject:
+    """Put the archive below the destination, under a key made from its name and its digest, and look at it there.
+
+    An upload that a killed run left unfinished is continued: parts that are at the store and equal the local bytes are
+    kept, only the others are sent.
+
+    Args:
+        path: the archive, named ``.zip`` or ``.tar.gz``.
+        sha256: its SHA-256 in hex; the bytes sent are held against it.
+        destination: where to.
+        client: signs and sends the requests.
+        progress: told how much is there.
+        part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
+
+    Raises:
+        InputError: the archive cannot be read, or its name is none of an archive.
+        PublishError: the store refused, its key is taken by another object, or the archive is not what ``sha256``
+            says.
+    """
+    key = key_for(path, sha256, destination)
+    with _readable(path):
+        file = path.open("rb")
+    with file:
+
+        def read(offset: int, length: int) -> bytes:
+            with _readable(path):
+                return os.pread(file.fileno(), length, offset)
+
+        size = os.fstat(file.fileno()).st_size
+        archive = Archive(
+            bucket=destination.bucket,
+            key=key,
+            read=read,
+            size=size,
+            sha256=sha256,
+            content_type=_CONTENT_TYPES[split_suffix(path.name)[1]],
+            part_size=fitting_part_size(size, part_size),
+        )
+        return _upload(client, archive, progress)
+
+
+def key_for(path: Path, sha256: str, destination: Destination) -> str:
+    """Return the key that an archive gets. Raises InputError where it cannot have one."""
+    stem, suffix = split_suffix(path.name)
+    return object_key(destination.prefix, stem, sha256, suffix)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{escape(str(path))} cannot be read: {error.strerror or error}.") from None
+
+
+def _upload(client: S3Client, archive: Archive, progress: Progress | None) -> StoredObject:
+    if there := _already_there(client, archive):
+        return there
+    in_one = archive.size <= archive.part_size
+    try:
+        sent = _put(client, archive) if in_one else send_parts(client, archive, progress)
+    except S3Error as error:
+        # Somebody was faster: the same bytes are as good as ours.
+        if error.status == 412 and (there := _already_there(client, archive)):
+            return there
+        raise
+    if progress and in_one:
+        progress(archive.size, archive.size)
+    return _confirm(client, archive, sent)
+
+
+def _already_there(client: S3Client, archive: Archive) -> StoredObject | None:
+    there = look(client, archive.bucket, archive.key)
+    if there.is_copy_of(archive.size, archive.sha256):
+        return _stored(archive, there.etag, there.version_id, uploaded=False)
+    if there.state == "found":
+        raise other_object(archive.bucket, archive.key)
+    return None
+
+
+def _put(client: S3Client, archive: Archive) -> Sent:
+    data = archive.read(0, archive.size)
+    if len(data) != archive.size or hashlib.sha256(data).hexdigest() != archive.sha256:
+        raise archive.changed()
+    md5 = hashlib.md5(data, usedforsecurity=False)
+    request = partial(
+        client.put_object,
+        Bucket=archive.bucket,
+        Key=archive.key,
+        Body=data,
+        ContentType=archive.content_type,
+        ContentMD5=b64encode(md5.digest()).decode(),
+        Metadata={"sha256": archive.sha256},
+    )
+    answer = once("PutObject", archive.uri, request)
+    etag, encryption = plain_etag(answer.get("ETag")), answer.get("ServerSideEncryption")
+    expected = md5.hexdigest() if etag == md5.hexdigest() or contradicts(etag, md5.hexdigest(), encryption) else None
+    return Sent(etag, expected, plain_version(answer.get("VersionId")))
+
+
+def _confirm(client: S3Client, archive: Archive, sent: Sent) -> StoredObject:
+    """Look at what was written: an answer of 200 alone is no proof."""
+    there = look(client, archive.bucket, archive.key)
+    if there.state == "absent":
+        raise PublishError(
+            f"The store accepted {archive.uri}, but it is not there.", hint="Run it again; look at the store's health."
+        )
+    if there.state == "denied":
+        there = Look("found", archive.size, archive.sha256, sent.etag, sent.version_id)
+    if not there.is_copy_of(archive.size, archive.sha256):
+        raise other_object(archive.bucket, archive.key)
+    if _differs(there.etag, sent.expected_etag):
+        # Its metadata says it is ours: the next run would take it for good.
+        with suppress(S3Error), s3_call("DeleteObject", archive.uri):
+            client.delete_object(Bucket=archive.bucket, Key=archive.key)
+        raise PublishError(
+            f"The bytes at {archive.uri} are not those that were sent (their ETag differs); the object was removed.",
+            hint="Run it again; if it happens again, the store or a proxy before it changes bytes.",
+        )
+    return _stored(archive, there.etag, there.version_id or sent.version_id, uploaded=True)
+
+
+def _differs(etag: str, expected: str | None) -> bool:
+    """Return whether an ETag of the expected form has another value; some stores show another form in a HEAD."""
+    if expected is None or not _MULTIPART_ETAG.fullmatch(etag):
+        return False
+    return ("-" in etag) == ("-" in expected) and etag != expected
+
+
+def _stored(archive: Archive, etag: str, version_id: str | None, *, uploaded: bool) -> StoredObject:
+    return StoredObject(archive.bucket, archive.key, archive.size, archive.sha256, etag, version_id, uploaded)

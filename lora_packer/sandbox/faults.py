@@ -1,0 +1,48 @@
+"""Switches that make the sandbox's service fail in the ways the real one is documented to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_packer.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong; nothing by default.
+
+    Attributes:
+        refuse_submit: answer every submission with this HTTP status and an error body.
+        lose_answer: create the job, then close the connection without an answer.
+        fail_job: end every job as ``Failed`` with this message.
+        stuck: leave every job in ``Processing``, the state the service's page names for jobs that stand still.
+        stuck_unreachable: the same, only for jobs whose source cannot be downloaded.
+        slow: seconds that each state lasts longer.
+    """
+
+    refuse_submit: int | None = None
+    lose_answer: bool = False
+    fail_job: str | None = None
+    stuck: bool = False
+    stuck_unreachable: bool = False
+    slow: float = 0.0
+
+    @classmethod
+    def named(cls, kind: str) -> Faults:
+        """Return the faults that ``kind`` stands for, one of ``FAULT_KINDS``. Raises InputError."""
+        try:
+            return _NAMED[kind]
+        except KeyError:
+            raise InputError(f"{kind!r} is not a way to fail.", hint=f"Choose one of {', '.join(_NAMED)}.") from None
+
+
+_NAMED = {
+    "job": Faults(fail_job="base model incompatibility: the adapter does not fit the base model"),
+    "stuck": Faults(stuck=True),
+    "unreachable": Faults(stuck_unreachable=True),
+    "slow": Faults(slow=10.0),
+    "lost-answer": Faults(lose_answer=True),
+} | {f"refuse-{status}": Faults(refuse_submit=status) for status in (400, 401, 402, 403, 409, 422, 429, 500, 503)}
+
+FAULT_KINDS = tuple(_NAMED)
+"""The names that ``lora-packer sandbox --fail`` takes."""

@@ -1,0 +1,246 @@
+"""The transport: one authenticated JSON request at a time, and every way it can go wrong as one sentence."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from lora_packer.errors import InputError
+from lora_packer.redact import Secret
+from lora_packer.together import refusal
+from lora_packer.together.refusal import Purpose
+from lora_packer.together.source import is_loopback
+
+if TYPE_CHECKING:
+    import httpx2
+
+DEFAULT_BASE_URL = "https://api.together.ai/v1"
+"""The v1 API's address (openapi.yaml in github.com/togethercomputer/openapi, "servers")."""
+
+_ATTEMPTS = 4
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds; the second also caps what Retry-After asks for
+_MAX_ANSWER = 8 * 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "").lower()
+
+
+class Client:
+    """A connection to the service. The token goes to ``base_url`` and nowhere else: no redirect is followed.
+
+    Args:
+        token: the API key.
+        base_url: the API's address with its version; https, or http on loopback. Raises InputError otherwise.
+        transport: what carries the requests; None is the network.
+        timeout: seconds until an unanswered request is given up; 5 s of them to connect.
+        sleep, clock, jitter: the time in seconds and a random number in [0, 1), for the pauses between attempts.
+    """
+
+    def __init__(
+        self,
+        token: Secret,
+        base_url: str = DEFAULT_BASE_URL,
+        *,
+        transport: httpx2.BaseTransport | None = None,
+        timeout: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.base_url, self._host = _checked_base_url(base_url)
+        self.is_loopback = is_loopback(self._host)
+        self.token = token
+        self._transport = transport
+        self._timeout = timeout
+        self._sleep, self._clock, self._jitter = sleep, clock, jitter
+        self._http: httpx2.Client | None = None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Client:
+        """Return a client with the key of ``TOGETHER_API_KEY`` and the address of ``TOGETHER_BASE_URL`` (optional).
+
+        ``options`` are those of the constructor. Raises InputError where the key is missing or cannot be one.
+        """
+        environ = os.environ if environ is None else environ
+        token = read_token(environ, "TOGETHER_API_KEY")
+        if token is None:
+            raise InputError(
+                "TOGETHER_API_KEY is not set.", hint="Set it to the account's API key: export TOGETHER_API_KEY=..."
+            )
+        return cls(token, environ.get("TOGETHER_BASE_URL") or DEFAULT_BASE_URL, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client({self.base_url!r})"
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._http is not None:
+            self._http.close()
+            self._http = None
+
+    def request(self, method: str, path: str, json: Any = None, *, retry: bool, purpose: Purpose) -> Any:
+        """Send one request and return the JSON of its answer.
+
+        Args:
+            method: the HTTP method.
+            path: the path below the base URL, beginning with a slash.
+            json: the body, or None.
+            retry: whether it may be sent again after a broken connection, 429 or 5xx. A request that never left this
+                machine is tried again in any case.
+            purpose: the words for its errors, and what to keep out of them.
+
+        Raises ServiceError.
+        """
+        import httpx2
+
+        purpose = purpose.keeping(self.token)
+        for attempt in range(1, _ATTEMPTS + 1):
+            again = attempt < _ATTEMPTS
+            try:
+                answer = self._send(method, path, json)
+            except httpx2.RequestError as trouble:
+                sent = not isinstance(
+                    trouble, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
+                )
+                if again and (retry or not sent):
+                    self._pause(attempt)
+                    continue
+                raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
+            if again and retry and (answer.status == 429 or answer.status >= 500):
+                self._pause(attempt, _retry_after(answer.headers))
+                continue
+            break
+        return _parsed(answer, purpose)
+
+    def _send(self, method: str, path: str, json: Any) -> _Answer:
+        import httpx2
+
+        body = None if json is None else jsonlib.dumps(json, separators=(",", ":")).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        deadline = self._clock() + self._timeout
+        received = bytearray()
+        with self._connection().stream(method, self.base_url + path, content=body, headers=headers) as response:
+            for chunk in response.iter_bytes():
+                received += chunk
+                if len(received) > _MAX_ANSWER:
+                    raise httpx2.DecodingError(f"the answer is longer than {_MAX_ANSWER} bytes")
+                if self._clock() > deadline:
+                    raise httpx2.ReadTimeout("the answer came too slowly")
+            return _Answer(response.status_code, bytes(received), response.headers)
+
+    def _connection(self) -> httpx2.Client:
+        import httpx2
+
+        from lora_packer import __version__
+
+        if self._http is None:
+            self._http = httpx2.Client(
+                headers={
+                    "Authorization": f"Bearer {self.token.reveal()}",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",
+                    "User-Agent": f"lora-packer/{__version__}",
+                },
+                timeout=httpx2.Timeout(self._timeout, connect=5.0),
+                transport=self._transport,
+                follow_redirects=False,
+                trust_env=not self.is_loopback,  # a proxy of the environment has no business with this machine's own
+            )
+        return self._http
+
+    def _pause(self, attempt: int, asked: float | None = None) -> None:
+        """Wait before the next attempt: what the service asked for, or a growing, jittered while; never long."""
+        backoff = _FIRST_PAUSE * 2 ** (attempt - 1) * (1 + self._jitter())
+        self._sleep(min(backoff if asked is None else asked, _LONGEST_PAUSE))
+
+    def _told(self, trouble: httpx2.RequestError) -> tuple[str, str | None]:
+        """What went wrong, and the library's own words where they say more."""
+        import httpx2
+
+        if isinstance(trouble, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.PoolTimeout | httpx2.ProxyError):
+            return f"no connection to {self._host}", str(trouble)
+        if isinstance(trouble, httpx2.TimeoutException):
+            return f"{self._host} did not answer within {self._timeout:g} s", None
+        return f"the connection to {self._host} broke before the answer was complete", str(trouble)
+
+
+def read_token(environ: Mapping[str, str], name: str) -> Secret | None:
+    """Return the token in an environment variable, or None where it is unset or empty.
+
+    Raises InputError where it has white space or a character that no token has; the value is never shown.
+    """
+    value = environ.get(name, "")
+    if not value:
+        return None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InputError(
+            f"{name} has white space or an unprintable character in it.",
+            hint="Set it again without quotes, spaces or a newline; a value from a file often brings a newline along.",
+        )
+    return Secret(value)
+
+
+def _checked_base_url(text: str) -> tuple[str, str]:
+    """Return the base URL without a closing slash, and its host."""
+    wrong = InputError(
+        "TOGETHER_BASE_URL is not an address to send a key to.",
+        hint=f"Use https (http on this machine only), no user name and no query, like {DEFAULT_BASE_URL}.",
+    )
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise wrong from None
+    clean = text.isascii() and text.isprintable() and " " not in text and not parts.query and not parts.fragment
+    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
+    if not clean or not secure or not host or port == 0 or "@" in parts.netloc:
+        raise wrong
+    return text.rstrip("/"), host
+
+
+def _parsed(answer: _Answer, purpose: Purpose) -> Any:
+    if 300 <= answer.status < 400:
+        raise refusal.redirected(purpose, answer.status, answer.headers.get("location", ""))
+    if not 200 <= answer.status < 300:
+        said = refusal.message_of(answer.body, answer.content_type)
+        raise refusal.refused(purpose, answer.status, said)
+    if not answer.body.strip():
+        raise refusal.unreadable(purpose, answer.status, "is empty")
+    try:
+        return jsonlib.loads(answer.body)
+    except (ValueError, RecursionError):
+        kind = "is HTML" if answer.body.lstrip()[:1] == b"<" else "is not complete JSON"
+        raise refusal.unreadable(purpose, answer.status, kind) from None
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        pause = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, pause.total_seconds())

@@ -1,0 +1,150 @@
+"""What is submitted, and what the service says about it: values, checked once at the edge."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lora_packer.errors import InputError
+from lora_packer.redact import PresignedUrl, Secret, escape
+
+# The documented states of a v1 job (JobInfoSuccessResponse in openapi.yaml of github.com/togethercomputer/openapi),
+# and one more that the vendor's own script takes for an end (upload_custom_model.py in
+# github.com/togethercomputer/skills). Any other word, such as the "Processing" of the upload page, is a job under way.
+COMPLETE = "Complete"
+_FAILURES = ("Failed", "Cancelled")
+_KNOWN = {status.lower(): status for status in ("Queued", "Running", COMPLETE, *_FAILURES)}
+
+SUBMITTED = "Submitted"
+"""The status of a job that was created and not looked at yet; the service's answer to a submission names none."""
+
+_MODEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class HubRepo:
+    """A model repository on the Hugging Face Hub.
+
+    Attributes:
+        id: ``org/name``.
+        revision: a branch, tag or commit; None is the default branch.
+    """
+
+    id: str
+    revision: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The repository's address, as the service wants it."""
+        return f"https://huggingface.co/{self.id}"
+
+    def __str__(self) -> str:
+        return f"hf://{self.id}" + (f"@{self.revision}" if self.revision else "")
+
+
+ModelSource = PresignedUrl | HubRepo
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One adapter to upload.
+
+    Attributes:
+        model_name: the bare name of the adapter; the service puts the account's name before it.
+        source: where the service finds the adapter.
+        base_model: the id under which the service hosts the base model.
+        description: free text, or None.
+        hf_token: a token for a private or gated repository; goes with a Hub source only.
+
+    Raises InputError where a name cannot be one.
+    """
+
+    model_name: str
+    source: ModelSource
+    base_model: str
+    description: str | None = None
+    hf_token: Secret | None = None
+
+    def __post_init__(self) -> None:
+        validate_names(self.model_name, self.base_model)
+        if self.hf_token and not isinstance(self.source, HubRepo):
+            raise InputError(
+                "A Hugging Face token goes with a Hub source only.", hint="Leave it out for a presigned URL."
+            )
+
+
+def validate_names(model_name: str, base_model: str) -> None:
+    """Raise InputError where the adapter's new name or the base model's id cannot be one."""
+    if not _MODEL_NAME.fullmatch(model_name):
+        bare = model_name.rpartition("/")[2]
+        suggestion = f" Write {bare!r}." if _MODEL_NAME.fullmatch(bare) else ""
+        raise InputError(
+            f"The model name '{escape(model_name)}' is not a bare name of letters, digits, '.', '_' and '-'.",
+            hint=f"Leave the account's name out: the service puts it in front.{suggestion}",
+        )
+    if not base_model or not _is_one_word(base_model):
+        raise InputError(
+            f"The base model '{escape(base_model)}' is not a model id: expected one word without spaces.",
+            hint="Give the id under which the service hosts the base, like meta-llama/Llama-3.3-70B-Instruct.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUpdate:
+    """One step of a job, in the service's words (escaped and clipped)."""
+
+    status: str
+    message: str
+    timestamp: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """An upload job. All text is the service's own, escaped and clipped.
+
+    Attributes:
+        id: the job's id.
+        status: ``Queued``, ``Running``, ``Complete``, ``Failed``, ``Cancelled``; any other word as the service wrote
+            it; ``Submitted`` before the first look.
+        model_name: the name to deploy and call the adapter by (``<account>/<name>``), or None where not told.
+        model_id: the service's id of the model, or None where not told.
+        updates: the steps so far, oldest first.
+        raw_status: the status as the service wrote it; empty before the first look.
+    """
+
+    id: str
+    status: str
+    model_name: str | None = None
+    model_id: str | None = None
+    updates: tuple[StatusUpdate, ...] = ()
+    raw_status: str = ""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the adapter is uploaded."""
+        return self.status == COMPLETE
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job ended without an adapter."""
+        return self.status in _FAILURES
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the job as the JSON output has it."""
+        return asdict(self)
+
+
+def canonical_status(status: str) -> str:
+    """Return a known status in its documented spelling, whatever its case, and any other escaped."""
+    return _KNOWN.get(status.strip().lower()) or escape(status, 60)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether ``text`` can be a job's id: one word that is safe in an address and on a command line."""
+    return _JOB_ID.fullmatch(text) is not None
+
+
+def _is_one_word(text: str) -> bool:
+    return len(text) <= 256 and text.isascii() and text.isprintable() and " " not in text

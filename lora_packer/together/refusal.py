@@ -1,0 +1,168 @@
+"""What the service says when it does not do what was asked, as one sentence and a next step.
+
+The next steps are those of the troubleshooting section of docs.together.ai/docs/dedicated-endpoints/adapter and of
+docs.together.ai/docs/error-codes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lora_packer.errors import ServiceError
+from lora_packer.redact import Secret, escape, scrub
+
+_MESSAGE_LIMIT = 400  # characters of the service's own words
+
+_MEANINGS = {
+    400: "the request was refused",
+    401: "the API key was refused",
+    402: "the account's spending limit is reached",
+    403: "access was denied",
+    404: "not found",
+    408: "the service gave up waiting",
+    409: "it conflicts with what is already there",
+    413: "the request was refused as too large",
+    422: "a field was refused",
+    429: "too many requests",
+    503: "the service is overloaded or down",
+    504: "the service gave up waiting",
+}
+_NEXT_STEPS = {
+    401: "Check that TOGETHER_API_KEY holds a valid key of this account.",
+    402: "Raise the limit or add credit in the account's billing settings, then run it again.",
+    403: "Check that the key in TOGETHER_API_KEY may do this.",
+    404: "Check TOGETHER_BASE_URL: the v1 API is at https://api.together.ai/v1.",
+    422: "Correct the field it names, then run it again.",
+    429: "Wait a minute, then run it again.",
+}
+_ABOUT_THE_KEY = (401, 402, 429)  # whatever the message, the next step is the account's
+_CORRECT = "Correct what it names, then run it again."
+_TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
+
+NEW_NAME = "Choose a new --model-name: every upload needs its own, adapters have no versions."
+_ADVICE = (
+    (r"already exist|name .*(taken|in use)", NEW_NAME),
+    (
+        r"missing required|adapter_config\.json|adapter_model\.safetensors|nested",
+        "Both adapter_config.json and adapter_model.safetensors must be at the root: pack with `lora-packer pack`.",
+    ),
+    (
+        r"base.?model|model not found|does not support lora|not supported",
+        "Check --base-model: it must be the model trained on, and one that the service serves on dedicated endpoints.",
+    ),
+    (
+        r"download|expired|presigned|signature|unreachable|access denied",
+        "The source could not be read: check that the presigned URL is alive (`lora-packer publish` mints a new one), "
+        "or for a Hub repo that HF_TOKEN may read it.",
+    ),
+)
+_ADDRESS = re.compile(r"https?://\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a request is for, in the words of its errors.
+
+    Attributes:
+        action: completes "Could not ...", such as "submit the adapter".
+        hints: next steps of this request by HTTP status, before the general ones.
+        in_doubt: the next step where the request went out and no usable answer came back; None where repeating is safe.
+        secrets: what the service may echo and nobody may see.
+    """
+
+    action: str
+    hints: Mapping[int, str] = field(default_factory=dict)
+    in_doubt: str | None = None
+    secrets: tuple[Secret, ...] = ()
+
+    def keeping(self, secret: Secret) -> Purpose:
+        """Return the same purpose with one more secret to keep."""
+        return replace(self, secrets=(*self.secrets, secret))
+
+
+def refused(purpose: Purpose, status: int, said: str | None) -> ServiceError:
+    """Return the error for an answer with an HTTP status that is not a success."""
+    meaning = _MEANINGS.get(status, "the service failed" if status >= 500 else "the request was refused")
+    if status >= 500 or status == 408:
+        hint = purpose.in_doubt or _TROUBLE
+    else:
+        known = advice(said) if said and status not in _ABOUT_THE_KEY else None
+        hint = known or purpose.hints.get(status) or _NEXT_STEPS.get(status, _CORRECT)
+    return error(purpose, f"{meaning} (HTTP {status})", said, hint, status)
+
+
+def redirected(purpose: Purpose, status: int, location: str) -> ServiceError:
+    """Return the error for a redirect: the token goes to the configured address only."""
+    target = location.partition("?")[0].partition("#")[0]
+    return error(
+        purpose,
+        f"the service answered with a redirect (HTTP {status}), which is not followed with a token",
+        target or None,
+        purpose.in_doubt or "Set TOGETHER_BASE_URL to the API's own address.",
+        status,
+    )
+
+
+def unreadable(purpose: Purpose, status: int, what: str) -> ServiceError:
+    """Return the error for a success whose body is not the JSON it should be."""
+    hint = purpose.in_doubt or "Check TOGETHER_BASE_URL, and whether a proxy answers in the service's place."
+    return error(purpose, f"the answer (HTTP {status}) {what}", None, hint, status)
+
+
+def unanswered(purpose: Purpose, what: str, said: str | None, *, sent: bool) -> ServiceError:
+    """Return the error for a request without an answer; ``sent`` is whether the service may have got it."""
+    if not sent:
+        hint = "Nothing was sent. Check the network, the proxy settings and TOGETHER_BASE_URL."
+    else:
+        hint = purpose.in_doubt or "Check the network, then run it again."
+    return error(purpose, what, said, hint, None)
+
+
+def error(purpose: Purpose, what: str, said: str | None, hint: str | None, status: int | None) -> ServiceError:
+    """Return a ServiceError "Could not <action>: <what>: <said>." whose text is scrubbed, escaped and clipped."""
+    text = scrub(what, *purpose.secrets)
+    if said:
+        words = escape(scrub(said, *purpose.secrets).strip(), _MESSAGE_LIMIT)
+        text += f": {words}"
+    return ServiceError(f"Could not {purpose.action}: {text.rstrip('.')}.", hint=hint, status=status)
+
+
+def advice(said: str) -> str | None:
+    """Return the next step for a message of the service's, where the message is a known one."""
+    words = _ADDRESS.sub("", said[:4000])  # the names in an echoed URL say nothing
+    return next((hint for pattern, hint in _ADVICE if re.search(pattern, words, re.IGNORECASE)), None)
+
+
+def message_of(body: bytes, content_type: str) -> str | None:
+    """Return the service's own message in the body of an answer, or None.
+
+    Known are ``ErrorData`` of the service's openapi.yaml (``error.message``), a bare ``message`` or ``error``, and the
+    ``detail`` of a validation error (fastapi.tiangolo.com/tutorial/handling-errors).
+    """
+    if content_type.startswith("text/plain"):
+        return body[:2000].decode("utf-8", "replace").strip() or None
+    try:
+        return said_in(json.loads(body))
+    except (ValueError, RecursionError):
+        return None
+
+
+def said_in(value: Any) -> str | None:
+    """Return the message in a parsed answer, or None."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, list):
+        parts = [part for part in map(said_in, value[:5]) if part]
+        return "; ".join(parts) or None
+    if isinstance(value, dict):
+        return next((said for key in ("error", "message", "detail", "msg") if (said := said_in(value.get(key)))), None)
+    return None
+
+
+def is_transient(failure: ServiceError) -> bool:
+    """Whether the same request may succeed later: no answer, 408, 429 or a failure on the service's side."""
+    return failure.status is None or failure.status in (408, 429) or failure.status >= 500

@@ -1,0 +1,111 @@
+"""What the publisher's tests share: archives, a record of requests, and a fake of what hands out AWS credentials."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+MIB = 1 << 20
+
+SECRETS = (
+    "ASIAFAKEFAKEFAKEFAKE",
+    "fake-secret-key-that-nobody-may-see",
+    "fake-session-token-that-nobody-may-see",
+)
+ACCESS_KEY, SECRET_KEY, TOKEN = SECRETS
+
+
+@dataclass(frozen=True)
+class LocalArchive:
+    """A file that is as good as an archive for the store, and its digest."""
+
+    path: Path
+    sha256: str
+
+    @property
+    def data(self) -> bytes:
+        return self.path.read_bytes()
+
+
+def archive(folder: Path, size: int, *, name: str = "my-adapter.zip", seed: int = 0) -> LocalArchive:
+    data = random.Random(seed).randbytes(size)
+    path = folder / name
+    path.write_bytes(data)
+    return LocalArchive(path, hashlib.sha256(data).hexdigest())
+
+
+def record(client: Any) -> list[str]:
+    """The names of the operations that the client sends from now on."""
+    sent: list[str] = []
+    client.meta.events.register("before-call.s3", lambda model, **_: sent.append(model.name))
+    return sent
+
+
+def expiry(minutes: float) -> str:
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def credential_server(*minutes: float) -> Iterator[str]:
+    """An instance's metadata service, a container's, STS and SSO in one, on loopback.
+
+    Credentials live for ``minutes``: the first value for the first answer, the last one for all that follow.
+    """
+    lifetimes = list(minutes)
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_PUT(self) -> None:
+            self._answer("token")
+
+        def do_GET(self) -> None:
+            if self.path.endswith("/security-credentials/"):
+                return self._answer("a-role")
+            lifetime = lifetimes.pop(0) if len(lifetimes) > 1 else lifetimes[0]
+            if self.path.startswith("/federation/credentials"):
+                ends = int((datetime.now(UTC) + timedelta(minutes=lifetime)).timestamp() * 1000)
+                keys = {"accessKeyId": ACCESS_KEY, "secretAccessKey": SECRET_KEY, "sessionToken": TOKEN}
+                return self._answer(json.dumps({"roleCredentials": {**keys, "expiration": ends}}))
+            keys = {"AccessKeyId": ACCESS_KEY, "SecretAccessKey": SECRET_KEY, "Token": TOKEN}
+            return self._answer(json.dumps({**keys, "Expiration": expiry(lifetime)}))
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            action = "AssumeRoleWithWebIdentity" if "WebIdentity" in body else "AssumeRole"
+            lifetime = lifetimes.pop(0) if len(lifetimes) > 1 else lifetimes[0]
+            self._answer(
+                f"<{action}Response xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><{action}Result><Credentials>"
+                f"<AccessKeyId>{ACCESS_KEY}</AccessKeyId><SecretAccessKey>{SECRET_KEY}</SecretAccessKey>"
+                f"<SessionToken>{TOKEN}</SessionToken><Expiration>{expiry(lifetime)}</Expiration>"
+                f"</Credentials></{action}Result></{action}Response>",
+                "text/xml",
+            )
+
+        def _answer(self, text: str, kind: str = "application/json") -> None:
+            data = text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,420 @@
+"""``submit``, ``status`` and ``wait`` on the command line, against the sandbox's service."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from together_support import (
+    BASE_MODEL,
+    FILES,
+    HF_TOKEN,
+    SIGNATURE,
+    assert_no_secret,
+    presigned,
+    recording,
+    serving_folder,
+    zip_of,
+)
+
+from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.service import Service
+
+Cli = Callable[..., Any]
+NAMES = ("--model-name", "my-adapter", "--base-model", BASE_MODEL)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[str]:
+    folder = tmp_path / "served"
+    folder.mkdir()
+    (folder / "a.zip").write_bytes(zip_of(FILES))
+    (folder / "nested.zip").write_bytes(zip_of({f"x/{name}": data for name, data in FILES.items()}))
+    with serving_folder(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
+    """Start a service that the commands talk to."""
+    services = []
+
+    def start(**options: Any) -> Service:
+        service = Service(**{"delay": 0, **options})
+        services.append(service)
+        service.__enter__()
+        monkeypatch.setenv("TOGETHER_API_KEY", service.api_key.reveal())
+        monkeypatch.setenv("TOGETHER_BASE_URL", service.base_url)
+        return service
+
+    yield start
+    for service in services:
+        service.__exit__()
+
+
+def only_job(service: Service) -> str:
+    (job,) = service.jobs.describe_all()
+    job_id = job["job_id"]
+    assert isinstance(job_id, str)
+    return job_id
+
+
+def check_secrets(result: Any, service: Service) -> None:
+    assert_no_secret(result.text)
+    assert service.api_key.reveal() not in result.text
+
+
+# ---- the main way
+
+
+def test_submit_then_status_then_wait(cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    submitted = cli("submit", "-", *NAMES, input=presigned(host=files, path="/a.zip") + "\n")
+    assert submitted.code == 0, submitted.text
+    job_id = only_job(service)
+    assert job_id in submitted.out
+    assert "devuser/my-adapter" in submitted.out
+    assert f"lora-packer wait {job_id}" in submitted.out
+    service.jobs.join()
+    looked = cli("status", job_id)
+    assert looked.code == 0
+    assert "Complete" in looked.out
+    waited = cli("wait", job_id, "--timeout", "1m")
+    assert waited.code == 0
+    assert "Complete" in waited.out
+    assert "Job is Complete" in waited.err
+    for result in (submitted, looked, waited):
+        check_secrets(result, service)
+
+
+def test_the_url_comes_from_a_file(cli: Cli, start: Callable[..., Service], files: str, tmp_path: Path) -> None:
+    service = start()
+    path = tmp_path / "url"
+    path.write_text(presigned(host=files, path="/a.zip") + "\n")
+    result = cli("submit", "--url-file", path, *NAMES, "--description", "tuned on tickets", "--format", "json")
+    assert result.code == 0, result.text
+    data = json.loads(result.out)
+    assert data["schema_version"] == 1
+    assert data["job"]["id"] == only_job(service)
+    assert data["job"]["status"] == "Submitted"
+    assert data["job"]["model_name"] == "devuser/my-adapter"
+    assert data["job"]["model_id"].startswith("model-")
+    assert service.jobs.describe_all()[0]["args"]["description"] == "tuned on tickets"
+    check_secrets(result, service)
+
+
+def test_submit_and_wait(cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    result = cli("submit", "-", *NAMES, "--wait", "--format", "json", input=presigned(host=files, path="/a.zip"))
+    assert result.code == 0, result.text
+    job = json.loads(result.out)["job"]
+    assert (job["status"], job["raw_status"]) == ("Complete", "Complete")
+    assert job["model_name"] == "devuser/my-adapter"
+    assert job["model_id"].startswith("model-")
+    assert job["updates"][-1]["message"] == "Job is Complete"
+    assert job["id"] in result.err
+    check_secrets(result, service)
+
+
+@pytest.mark.parametrize(
+    "source", ["org/repo", "hf://org/repo", "hf://org/repo@main", "https://huggingface.co/org/repo"]
+)
+def test_a_hub_source_takes_its_token_from_the_environment(
+    source: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with recording([(200, b'{"data": {"job_id": "job-1"}, "message": "job created"}')]) as (url, requests):
+        monkeypatch.setenv("TOGETHER_API_KEY", "key")
+        monkeypatch.setenv("TOGETHER_BASE_URL", url + "/v1")
+        monkeypatch.setenv("HF_TOKEN", HF_TOKEN)
+        result = cli("submit", source, *NAMES)
+    assert result.code == 0, result.text
+    assert requests[0].json["model_source"] == "https://huggingface.co/org/repo"
+    assert requests[0].json["hf_token"] == HF_TOKEN
+    assert_no_secret(result.text)
+
+
+def test_a_presigned_url_goes_out_without_a_hub_token(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    with recording([(200, b'{"data": {"job_id": "job-1"}, "message": "job created"}')]) as (url, requests):
+        monkeypatch.setenv("TOGETHER_API_KEY", "key")
+        monkeypatch.setenv("TOGETHER_BASE_URL", url + "/v1")
+        monkeypatch.setenv("HF_TOKEN", "bad token that is not looked at")
+        result = cli("submit", "-", *NAMES, input=presigned())
+    assert result.code == 0, result.text
+    assert set(requests[0].json) == {"model_name", "model_type", "base_model", "model_source"}
+
+
+# ---- refused before anything is sent
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "said"),
+    [
+        ((presigned(),), "", "not taken as an argument"),
+        ((), "", "either SOURCE or --url-file"),
+        (("-", "--url-file", "x"), presigned(), "either SOURCE or --url-file"),
+        (("--url-file", "missing"), "", "No such file"),
+        (("--url-file", "."), "", "cannot be read"),
+        (("--url-file", "latin1"), "", "not ASCII"),
+        (("-",), "", "input is empty"),
+        (("-",), "two words", "not one URL"),
+        (("-",), presigned(host="http://b.s3.amazonaws.com"), "not https"),
+        (("-",), presigned(host="https://10.0.0.1"), "cannot reach"),
+        (("folder",), "", "local path"),
+        (("s3://bucket/a.zip",), "", "s3://"),
+        (("nonsense",), "", "not a model repository"),
+        (("hf://org/repo@v2",), "", "no revision"),
+        (("org/repo", "--model-name", "org/my-adapter"), "", "not a bare name"),
+        (("org/repo", "--base-model", "a b"), "", "base model"),
+        (("org/repo", "--api", "v9"), "", "not a version"),
+        (("org/repo", "--timeout", "soon"), "", "not a duration"),
+    ],
+)
+def test_input_that_is_refused(
+    arguments: tuple[str, ...],
+    stdin: str,
+    said: str,
+    cli: Cli,
+    start: Callable[..., Service],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = start()
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    Path("latin1").write_bytes(b"https://b.example/\xe9")
+    result = cli("submit", *NAMES, *arguments, input=stdin)
+    assert result.code == 2, result.text
+    assert said in result.err
+    assert result.out == ""
+    assert service.jobs.describe_all() == []
+    check_secrets(result, service)
+
+
+def test_loopback_urls_are_for_a_local_service_only(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "key")
+    result = cli("submit", "-", *NAMES, input=presigned(host="http://127.0.0.1:9"))
+    assert result.code == 2
+    assert "not https" in result.err
+
+
+@pytest.mark.parametrize(
+    ("life", "said"),
+    [(timedelta(minutes=99, seconds=40), "1 h 39 min left"), (timedelta(hours=-2), "expired 2 h ago")],
+)
+def test_a_url_that_dies_too_soon(
+    life: timedelta, said: str, cli: Cli, start: Callable[..., Service], files: str
+) -> None:
+    service = start()
+    result = cli("submit", "-", *NAMES, input=presigned(host=files, path="/a.zip", life=life))
+    assert result.code == 4, result.text
+    assert said in result.err
+    assert "Nothing was submitted" in result.err
+    assert service.jobs.describe_all() == []
+    check_secrets(result, service)
+
+
+def test_a_url_that_does_not_say_when_it_dies(cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    result = cli("submit", "-", *NAMES, input=f"{files}/a.zip")
+    assert result.code == 0
+    assert "warning: the URL does not say when it expires" in result.err
+    only_job(service)
+
+
+@pytest.mark.parametrize("command", [("submit", "org/repo", *NAMES), ("status", "job-1"), ("wait", "job-1")])
+@pytest.mark.parametrize("key", [None, "", "key\n", "a key"])
+def test_a_key_that_is_none(
+    command: tuple[str, ...], key: str | None, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if key is not None:
+        monkeypatch.setenv("TOGETHER_API_KEY", key)
+    result = cli(*command)
+    assert result.code == 2
+    assert "TOGETHER_API_KEY" in result.err
+    assert not key or key not in result.text
+
+
+@pytest.mark.parametrize("command", ["status", "wait"])
+@pytest.mark.parametrize("job", ["", "a b", "../x", "https://b.example/a.zip?X-Amz-Signature=" + SIGNATURE])
+def test_a_job_that_is_no_id(command: str, job: str, cli: Cli, start: Callable[..., Service]) -> None:
+    start()
+    result = cli(command, job)
+    assert result.code == 2
+    assert "not a job id" in result.err
+    assert_no_secret(result.text)
+
+
+# ---- refused by the service
+
+
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_a_taken_name(output_format: str, cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    url = presigned(host=files, path="/a.zip")
+    assert cli("submit", "-", *NAMES, input=url).code == 0
+    result = cli("submit", "-", *NAMES, "--format", output_format, input=url)
+    assert result.code == 5
+    assert "Model name already exists" in result.err
+    assert "new --model-name" in result.err
+    only_job(service)
+    if output_format == "json":
+        error = json.loads(result.out)["error"]
+        assert (error["type"], error["exit_code"]) == ("ServiceError", 5)
+    else:
+        assert result.out == ""
+    check_secrets(result, service)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 422, 429, 500, 503])
+def test_refusals(status: int, cli: Cli, start: Callable[..., Service]) -> None:
+    service = start(faults=Faults(refuse_submit=status))
+    result = cli("submit", "-", *NAMES, input=presigned())
+    assert result.code == 5
+    assert f"HTTP {status}" in result.err
+    assert result.err.count("\n") == 3  # what is submitted, what is wrong, what next
+    assert service.jobs.describe_all() == []
+    check_secrets(result, service)
+
+
+def test_an_unknown_base_model(cli: Cli, start: Callable[..., Service]) -> None:
+    start()
+    result = cli("submit", "org/repo", "--model-name", "a", "--base-model", "org/unknown")
+    assert result.code == 5
+    assert "org/unknown is not supported" in result.err
+
+
+def test_an_answer_that_is_lost(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start(faults=Faults(lose_answer=True))
+    result = cli("submit", "org/repo", *NAMES)
+    assert result.code == 5
+    assert "The job may exist: the request was not repeated" in result.err
+    only_job(service)
+
+
+# ---- jobs that do not end well
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "hint"),
+    [
+        ("/nested.zip", "nested in the top-level directory 'x'", "lora-packer pack"),
+        ("/expired.zip", "HTTP 403", "lora-packer publish"),
+    ],
+)
+def test_a_job_that_fails(path: str, said: str, hint: str, cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    assert cli("submit", "-", *NAMES, input=presigned(host=files, path=path)).code == 0
+    service.jobs.join()
+    job_id = only_job(service)
+    waited = cli("wait", job_id)
+    assert waited.code == 5
+    assert f"Job {job_id} ended as Failed" in waited.err
+    assert said in waited.err
+    assert hint in waited.err
+    looked = cli("status", job_id)
+    assert looked.code == 5
+    assert said in looked.out
+    as_json = cli("status", job_id, "--format", "json")
+    assert as_json.code == 5
+    assert json.loads(as_json.out)["job"]["status"] == "Failed"
+    for result in (waited, looked, as_json):
+        check_secrets(result, service)
+
+
+def test_a_job_that_is_still_running_when_the_time_is_up(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start(delay=3600)
+    result = cli("submit", "org/repo", *NAMES, "--wait", "--timeout", "0s")
+    job_id = only_job(service)
+    assert result.code == 6
+    assert f"Job {job_id} was still Queued" in result.err
+    assert f"lora-packer wait {job_id}" in result.err
+    looked = cli("status", job_id)
+    assert looked.code == 0
+    assert "Queued" in looked.out
+    waited = cli("wait", job_id, "--timeout", "0s", "--format", "json")
+    assert waited.code == 6
+    assert json.loads(waited.out)["error"]["exit_code"] == 6
+
+
+def test_a_job_nobody_knows(cli: Cli, start: Callable[..., Service]) -> None:
+    start()
+    for command in ("status", "wait"):
+        result = cli(command, "job-none")
+        assert result.code == 5
+        assert "job-none" in result.err
+
+
+def test_quiet_prints_results_and_errors_only(cli: Cli, start: Callable[..., Service], files: str) -> None:
+    service = start()
+    result = cli("submit", "-", *NAMES, "--quiet", input=presigned(host=files, path="/a.zip"))
+    assert result.code == 0
+    assert result.err == ""
+    service.jobs.join()
+    verbose = cli("status", only_job(service), "--verbose")
+    assert "Running: downloading model_source" in verbose.out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["wait", "submit"])
+def test_an_interrupt_says_how_to_go_on(
+    command: str, number: signal.Signals, start: Callable[..., Service], cli: Cli
+) -> None:
+    service = start(delay=3600)
+    if command == "wait":
+        assert cli("submit", "org/repo", *NAMES).code == 0
+        arguments = ["wait", only_job(service)]
+    else:
+        arguments = ["submit", "org/repo", *NAMES, "--wait"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lora_packer", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    watchdog = threading.Timer(60, process.kill)
+    watchdog.start()
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("Queued"):
+            break
+    process.send_signal(number)
+    out, err = process.communicate()
+    watchdog.cancel()
+    assert process.returncode == 130
+    assert f"lora-packer wait {only_job(service)}" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_an_interrupt_while_submitting_says_that_a_job_may_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(60)
+        monkeypatch.setenv("TOGETHER_API_KEY", "key")
+        monkeypatch.setenv("TOGETHER_BASE_URL", f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lora_packer", "submit", "org/repo", *NAMES],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(65536).startswith(b"POST /v1/models ")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "The job may exist" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
+def test_the_commands_import_nothing_heavy_before_they_run() -> None:
+    code = "import sys, lora_packer.cli; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"httpx2", "boto3", "botocore", "huggingface_hub", "numpy", "torch"} & set(done.stdout.split())

@@ -1,0 +1,57 @@
+"""The README says what the program does: every command, option, exit code and rule, and nothing that is not there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from builders import ROOT
+
+from lora_packer import errors
+from lora_packer.cli import COMMANDS
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_is_documented_and_has_help(command: str, cli: Callable[..., Any]) -> None:
+    assert f"| `lora-packer {command}" in README
+    result = cli(command, "--help")
+    assert result.code == 0
+    assert f"lora-packer {command}" in result.out or "Usage:" in result.out
+    assert len(result.out.splitlines()) > 8
+
+
+def test_every_command_in_the_readme_exists() -> None:
+    assert set(re.findall(r"^\| `lora-packer (\w+)", README, re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"lora-packer ([a-z]+) ", README)) - {"stands"} <= set(COMMANDS)
+
+
+def test_every_option_in_the_readme_exists(cli: Callable[..., Any]) -> None:
+    helps = "".join(cli(command, "--help").out for command in COMMANDS)
+    for option in set(re.findall(r"`(--[a-z-]+)", README)):
+        assert option in helps, option
+
+
+def test_every_exit_code_is_documented() -> None:
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    raised = {
+        error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
+    }
+    assert documented == raised | {0, 130}
+
+
+@pytest.mark.parametrize("tool", ["make_docs.py"])
+def test_what_is_generated_is_current(tool: str) -> None:
+    done = subprocess.run([sys.executable, ROOT / "tools" / tool, "--check"], check=False)
+    assert done.returncode == 0, f"run python tools/{tool}"
+
+
+def test_the_session_in_the_readme_is_a_real_one(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    command, shown = re.search(r"\$ lora-packer (check .*)\n((?:.*\n)*?)```", README).groups()  # type: ignore[union-attr]
+    assert cli(*command.split()).out == shown

@@ -1,0 +1,417 @@
+"""Uploads against a real S3 server: once, in parts, resumed, and never over another object."""
+
+from __future__ import annotations
+
+import hashlib
+from base64 import b64encode
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from publisher_support import MIB, LocalArchive, archive, record
+from s3_support import local_s3, session_for
+
+from lora_packer.errors import CredentialsError, InputError, PublishError
+from lora_packer.publisher.client import connect, s3_client
+from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
+from lora_packer.publisher.s3errors import S3Error
+from lora_packer.publisher.s3uri import Destination
+from lora_packer.publisher.upload import key_for
+from lora_packer.publisher.upload import upload as upload_in_parts
+from lora_packer.sandbox.s3 import LocalS3
+
+__all__ = ["local_s3"]
+
+PART = 5 * MIB  # the least that S3 takes; the smaller the parts, the faster the tests
+upload = partial(upload_in_parts, part_size=PART)
+
+
+@pytest.fixture
+def client(local_s3: LocalS3) -> Any:
+    return connect(session_for(local_s3), local_s3.bucket, endpoint_url=local_s3.endpoint_url)
+
+
+@pytest.fixture
+def place(local_s3: LocalS3, request: pytest.FixtureRequest) -> Destination:
+    """A prefix that no other test uses."""
+    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
+    return Destination(local_s3.bucket, f"{name}/")
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> LocalArchive:
+    return archive(tmp_path, 100_000)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> LocalArchive:
+    """Three parts, the last a short one."""
+    return archive(tmp_path_factory.mktemp("large"), 2 * PART + MIB + 1, name="large.tar.gz")
+
+
+def unfinished(client: Any, place: Destination) -> list[str]:
+    answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)
+    return [found["UploadId"] for found in answer.get("Uploads", [])]
+
+
+def start_by_hand(client: Any, place: Destination, large: LocalArchive, parts: dict[int, bytes]) -> str:
+    """Leave an unfinished upload behind, as a killed run would."""
+    key = key_for(large.path, large.sha256, place)
+    upload_id: str = client.create_multipart_upload(
+        Bucket=place.bucket, Key=key, ContentType="application/gzip", Metadata={"sha256": large.sha256}
+    )["UploadId"]
+    for number, data in parts.items():
+        client.upload_part(Bucket=place.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data)
+    return upload_id
+
+
+def part(large: LocalArchive, number: int) -> bytes:
+    return large.data[(number - 1) * PART : number * PART]
+
+
+def test_a_small_archive_is_one_request_and_is_not_sent_again(
+    client: Any, place: Destination, small: LocalArchive
+) -> None:
+    sent = record(client)
+    seen: list[tuple[int, int]] = []
+    stored = upload(small.path, small.sha256, place, client, progress=lambda *args: seen.append(args))
+    assert sent == ["HeadObject", "PutObject", "HeadObject"]
+    assert seen == [(100_000, 100_000)]
+    assert (stored.uploaded, stored.size, stored.sha256) == (True, 100_000, small.sha256)
+    assert stored.key == f"{place.prefix}my-adapter-{small.sha256[:16]}.zip"
+    assert stored.etag == hashlib.md5(small.data).hexdigest()
+
+    there = client.get_object(Bucket=stored.bucket, Key=stored.key)
+    assert there["Body"].read() == small.data
+    assert (there["ContentType"], there["Metadata"]) == ("application/zip", {"sha256": small.sha256})
+    assert "ContentEncoding" not in there
+
+    sent.clear()
+    again = upload(small.path, small.sha256, place, client)
+    assert sent == ["HeadObject"]
+    assert (again.uploaded, again.key, again.etag) == (False, stored.key, stored.etag)
+
+
+def test_a_large_archive_goes_in_parts_and_is_not_sent_again(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    sent = record(client)
+    seen: list[tuple[int, int]] = []
+    stored = upload(large.path, large.sha256, place, client, progress=lambda *args: seen.append(args))
+    parts = ["UploadPart"] * 3
+    assert sent == [
+        *("HeadObject", "ListMultipartUploads", "CreateMultipartUpload"),
+        *parts,
+        *("CompleteMultipartUpload", "HeadObject"),
+    ]
+    size = len(large.data)
+    assert seen[-1] == (size, size)
+    assert [done for done, _ in seen] == sorted({done for done, _ in seen})
+    assert stored.uploaded
+    assert stored.etag.endswith("-3")
+    there = client.get_object(Bucket=stored.bucket, Key=stored.key)
+    assert hashlib.sha256(there["Body"].read()).hexdigest() == large.sha256
+    assert there["ContentType"] == "application/gzip"
+    assert unfinished(client, place) == []
+
+    sent.clear()
+    assert not upload(large.path, large.sha256, place, client).uploaded
+    assert sent == ["HeadObject"]
+
+
+def test_a_killed_upload_is_resumed_with_the_missing_parts_only(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    # Not the first parts: four threads leave gaps.
+    start_by_hand(client, place, large, {2: part(large, 2), 3: part(large, 3)})
+    sent = record(client)
+    stored = upload(large.path, large.sha256, place, client)
+    assert sent.count("UploadPart") == 1
+    assert "CreateMultipartUpload" not in sent
+    assert stored.uploaded
+    assert client.get_object(Bucket=stored.bucket, Key=stored.key)["Body"].read() == large.data
+    assert unfinished(client, place) == []
+
+
+def test_kept_parts_are_verified_not_trusted(client: Any, place: Destination, large: LocalArchive) -> None:
+    wrong = bytes([part(large, 1)[0] ^ 1]) + part(large, 1)[1:]
+    start_by_hand(client, place, large, {1: wrong, 2: part(large, 2), 3: b"shorter", 4: b"from another cut"})
+    sent = record(client)
+    stored = upload(large.path, large.sha256, place, client)
+    assert sent.count("UploadPart") == 2
+    assert client.get_object(Bucket=stored.bucket, Key=stored.key)["Body"].read() == large.data
+
+
+def test_older_leftovers_of_the_key_are_aborted_and_other_uploads_are_not(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    for _ in range(2):
+        start_by_hand(client, place, large, {1: part(large, 1)})
+    longer = key_for(large.path, large.sha256, place) + ".part"  # begins like ours, but is somebody else's
+    others = client.create_multipart_upload(Bucket=place.bucket, Key=longer)["UploadId"]
+    assert upload(large.path, large.sha256, place, client).uploaded
+    assert unfinished(client, place) == [others]
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_another_object_under_the_key_is_never_overwritten(
+    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    ours: LocalArchive = request.getfixturevalue(size)
+    key = key_for(ours.path, ours.sha256, place)
+    client.put_object(Bucket=place.bucket, Key=key, Body=b"somebody else's")
+    with pytest.raises(PublishError, match="taken by another object"):
+        upload(ours.path, ours.sha256, place, client)
+    assert client.get_object(Bucket=place.bucket, Key=key)["Body"].read() == b"somebody else's"
+    assert unfinished(client, place) == []
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("same", [True, False])
+def test_somebody_was_faster(
+    size: str, same: bool, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    """An object that appears between the look and the write: 412, and only the same bytes are fine."""
+    ours: LocalArchive = request.getfixturevalue(size)
+    key = key_for(ours.path, ours.sha256, place)
+
+    def appear(**_: object) -> None:
+        body, digest = (ours.data, ours.sha256) if same else (b"other", "0" * 64)
+        other.put_object(Bucket=place.bucket, Key=key, Body=body, Metadata={"sha256": digest})
+
+    other = s3_client(session_for(running(request)), endpoint_url=client.meta.endpoint_url)
+    last = "PutObject" if size == "small" else "CompleteMultipartUpload"
+    client.meta.events.register(f"before-call.s3.{last}", appear)
+    if same:
+        assert not upload(ours.path, ours.sha256, place, client).uploaded
+    else:
+        with pytest.raises(PublishError, match="taken by another object"):
+            upload(ours.path, ours.sha256, place, client)
+        assert client.get_object(Bucket=place.bucket, Key=key)["Body"].read() == b"other"
+    assert unfinished(client, place) == []
+
+
+def running(request: pytest.FixtureRequest) -> LocalS3:
+    server: LocalS3 = request.getfixturevalue("local_s3")
+    return server
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_an_archive_that_is_not_what_was_packed_is_refused(
+    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    ours: LocalArchive = request.getfixturevalue(size)
+    with pytest.raises(PublishError, match="changed since it was packed"):
+        upload(ours.path, "0" * 64, place, client)
+    assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
+    assert unfinished(client, place) == []
+
+
+def test_an_archive_that_shrinks_meanwhile_is_refused(client: Any, place: Destination, tmp_path: Path) -> None:
+    ours = archive(tmp_path, PART + 1)
+
+    def shrink(**_: object) -> None:
+        ours.path.write_bytes(b"not what it was")
+
+    client.meta.events.register("before-call.s3.CreateMultipartUpload", shrink)
+    with pytest.raises(PublishError, match="changed since it was packed"):
+        upload(ours.path, ours.sha256, place, client)
+    assert unfinished(client, place) == []
+
+
+def test_wrong_bytes_on_the_way_are_refused_by_the_store(client: Any, place: Destination, small: LocalArchive) -> None:
+    wrong = b64encode(hashlib.md5(b"other bytes").digest()).decode()
+
+    def spoil(params: dict[str, Any], **_: object) -> None:
+        params["headers"]["Content-MD5"] = wrong
+
+    client.meta.events.register("before-call.s3.PutObject", spoil)
+    with pytest.raises(PublishError, match="HTTP 400 BadDigest"):
+        upload(small.path, small.sha256, place, client)
+    assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
+
+
+def test_a_refused_part_leaves_no_unfinished_upload(client: Any, place: Destination, large: LocalArchive) -> None:
+    def spoil(params: dict[str, Any], **_: object) -> None:
+        if "partNumber=2" in params["url"]:
+            params["headers"]["Content-MD5"] = b64encode(bytes(16)).decode()
+
+    client.meta.events.register("before-call.s3.UploadPart", spoil)
+    with pytest.raises(PublishError, match=r"UploadPart on s3://.*BadDigest"):
+        upload(large.path, large.sha256, place, client)
+    assert unfinished(client, place) == []
+
+
+def test_a_lost_connection_keeps_what_was_sent(client: Any, place: Destination, large: LocalArchive) -> None:
+    from botocore.exceptions import ConnectionClosedError
+
+    def fail(params: dict[str, Any], **_: object) -> None:
+        if "partNumber=3" in params["url"]:
+            raise ConnectionClosedError(endpoint_url="http://127.0.0.1")
+
+    client.meta.events.register("before-call.s3.UploadPart", fail, unique_id="fail")
+    with pytest.raises(S3Error, match="The parts already sent are kept"):
+        upload(large.path, large.sha256, place, client)
+    assert len(unfinished(client, place)) == 1
+    client.meta.events.unregister("before-call.s3.UploadPart", unique_id="fail")
+    sent = record(client)
+    assert upload(large.path, large.sha256, place, client).uploaded
+    assert sent.count("UploadPart") == 1
+    assert unfinished(client, place) == []
+
+
+def test_a_complete_whose_answer_was_lost_is_found_to_have_worked(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    from botocore.exceptions import ClientError
+
+    def lose(http_response: Any, **_: object) -> None:
+        raise ClientError({"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "Complete")
+
+    client.meta.events.register("after-call.s3.CompleteMultipartUpload", lose)
+    assert upload(large.path, large.sha256, place, client).uploaded
+
+
+@pytest.mark.parametrize("denied", ["ListMultipartUploads", "ListParts"])
+def test_without_permission_to_list_it_starts_afresh(
+    denied: str, client: Any, place: Destination, large: LocalArchive
+) -> None:
+    start_by_hand(client, place, large, {1: part(large, 1)})
+    refuse(client, denied, 403, "AccessDenied")
+    sent = record(client)
+    assert upload(large.path, large.sha256, place, client).uploaded
+    assert sent.count("UploadPart") == 3
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_without_permission_to_look_the_answers_are_trusted(
+    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    ours: LocalArchive = request.getfixturevalue(size)
+    refuse(client, "HeadObject", 403, "403")
+    stored = upload(ours.path, ours.sha256, place, client)
+    assert (stored.uploaded, stored.size) == (True, len(ours.data))
+    assert stored.etag
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_store_that_knows_no_conditional_writes(
+    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    from botocore.exceptions import ClientError
+
+    ours: LocalArchive = request.getfixturevalue(size)
+
+    def refuse_condition(params: dict[str, Any], **_: object) -> None:
+        if "If-None-Match" in params["headers"]:
+            answer = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
+            raise ClientError(answer, "Put")
+
+    client.meta.events.register("before-call.s3", refuse_condition)
+    assert upload(ours.path, ours.sha256, place, client).uploaded
+
+
+def test_a_wrong_object_does_not_stay(client: Any, place: Destination, small: LocalArchive) -> None:
+    def corrupt(parsed: dict[str, Any], **_: object) -> None:
+        parsed["ETag"] = '"' + "0" * 32 + '"'
+
+    client.meta.events.register("after-call.s3.HeadObject", corrupt)
+    with pytest.raises(PublishError, match="not those that were sent"):
+        upload(small.path, small.sha256, place, client)
+    assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
+
+
+def test_an_etag_that_is_no_md5_proves_nothing_and_breaks_nothing(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    def encrypt(parsed: dict[str, Any], **_: object) -> None:
+        parsed["ServerSideEncryption"] = "aws:kms"
+
+    def other_form(parsed: dict[str, Any], **_: object) -> None:
+        parsed["ETag"] = '"' + "0" * 32 + '"'  # of the whole file, as some stores show it
+
+    client.meta.events.register("after-call.s3.UploadPart", encrypt)
+    client.meta.events.register("after-call.s3.HeadObject", other_form)
+    assert upload(large.path, large.sha256, place, client).uploaded
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "hint"),
+    [
+        ("AccessDenied", 403, PublishError, "s3:PutObject"),
+        ("NoSuchBucket", 404, PublishError, "the bucket must exist"),
+        ("SignatureDoesNotMatch", 403, CredentialsError, "secret access key"),
+        ("InvalidAccessKeyId", 403, CredentialsError, "AWS_ACCESS_KEY_ID"),
+        ("ExpiredToken", 400, CredentialsError, "fresh credentials"),
+        ("RequestTimeTooSkewed", 403, PublishError, "clock"),
+        ("PermanentRedirect", 301, PublishError, "another region"),
+        ("InternalError", 500, PublishError, "in a while"),
+    ],
+)
+def test_refusals_are_sentences(
+    code: str, status: int, kind: type[Exception], hint: str, client: Any, place: Destination, small: LocalArchive
+) -> None:
+    refuse(client, "PutObject", status, code)
+    with pytest.raises(
+        kind, match=rf"PutObject on s3://.* was refused: HTTP {status} {code} \(why, \*\*\*\)"
+    ) as caught:
+        upload(small.path, small.sha256, place, client)
+    assert isinstance(caught.value, PublishError)
+    assert caught.value.exit_code == 4
+    assert hint in (caught.value.hint or "")
+    assert "AKIAFAKEFAKEFAKEFAKE" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def refuse(client: Any, operation: str, status: int, code: str) -> None:
+    """Let the operation be refused."""
+    from botocore.exceptions import ClientError
+
+    def raise_it(**_: object) -> None:
+        answer: Any = {
+            "Error": {"Code": code, "Message": "why, AKIAFAKEFAKEFAKEFAKE"},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+        raise ClientError(answer, operation)
+
+    client.meta.events.register(f"before-call.s3.{operation}", raise_it)
+
+
+def test_a_wrong_secret_key_is_said_by_the_real_server(
+    local_s3: LocalS3, place: Destination, small: LocalArchive
+) -> None:
+    import boto3
+
+    session = boto3.Session(local_s3.access_key, "not-the-secret-key-of-this-server")
+    client = connect(session, place.bucket, endpoint_url=local_s3.endpoint_url)
+    with pytest.raises(CredentialsError, match="SignatureDoesNotMatch") as caught:
+        upload(small.path, small.sha256, place, client)
+    assert "not-the-secret-key" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there(local_s3: LocalS3) -> None:
+    with pytest.raises(PublishError, match="HeadBucket on s3://bucket failed") as caught:
+        connect(session_for(local_s3), "bucket", endpoint_url="http://127.0.0.1:1")
+    assert "--endpoint-url" in (caught.value.hint or "")
+
+
+def test_files_that_cannot_be_sent(client: Any, place: Destination, tmp_path: Path) -> None:
+    (tmp_path / "folder.zip").mkdir()
+    for name in ("missing.zip", "folder.zip", "adapter.tgz"):
+        with pytest.raises(InputError):
+            upload(tmp_path / name, "0" * 64, place, client)
+
+
+@pytest.mark.parametrize(
+    ("size", "part_size"),
+    [
+        (PART_SIZE + 1, PART_SIZE),
+        (10_000 * PART_SIZE, PART_SIZE),
+        (10_000 * PART_SIZE + 1, PART_SIZE + MIB),
+        (5 << 40, 525 * MIB),
+    ],
+)
+def test_there_are_never_more_than_ten_thousand_parts(size: int, part_size: int) -> None:
+    assert fitting_part_size(size, PART_SIZE) == part_size
+    assert -(-size // part_size) <= 10_000
