@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
-from lora_packer.base_model.architectures import ARCHITECTURES, TRANSFORMERS_5, Architecture
-from lora_packer.base_model.blocks import Named, linear
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
 from lora_packer.base_model.catalogue import catalogue_config
+from lora_packer.base_model.families import ARCHITECTURES
 from lora_packer.base_model.module import Modules
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
@@ -19,8 +19,6 @@ from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
 _HUB_TIMEOUT_SECONDS = 10
-
-Head = Literal["causal-lm", "sequence-classification", "token-classification", "question-answering", "none"]
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
@@ -42,6 +40,7 @@ class BaseModel:
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
         default_targets: the modules that PEFT targets where ``target_modules`` is null.
+        input_embedding: the path of the input embedding.
     """
 
     model_type: str
@@ -50,6 +49,7 @@ class BaseModel:
     source: str | None
     head: Head
     default_targets: tuple[str, ...]
+    input_embedding: str
     _config: Mapping[str, Any] = field(repr=False)
 
     @classmethod
@@ -69,7 +69,7 @@ class BaseModel:
     @property
     def vocab_size(self) -> int:
         """The number of rows of the input embedding."""
-        return next(module.weight_shape[0] for module in self.modules.values() if module.kind == "embedding")
+        return self.modules[self.input_embedding].weight_shape[0]
 
     def with_head(self, head: Head) -> BaseModel:
         """Return the same decoder under another head."""
@@ -77,7 +77,7 @@ class BaseModel:
 
     def with_vocab(self, vocab_size: int) -> BaseModel:
         """Return the same model after ``resize_token_embeddings(vocab_size)``."""
-        return _build({**self._config, "vocab_size": vocab_size}, self.source, self.head)
+        return self._with_text(vocab_size=vocab_size)
 
     def with_labels(self, count: int) -> BaseModel:
         """Return the same model with another number of labels."""
@@ -85,7 +85,15 @@ class BaseModel:
 
     def with_layers(self, count: int) -> BaseModel:
         """Return the same model with another number of layers (what PEFT's ``layer_replication`` makes)."""
-        return _build({**self._config, "num_hidden_layers": count}, self.source, self.head)
+        return self._with_text(**{ARCHITECTURES[self.model_type].layers: count})
+
+    def _with_text(self, **fields: int) -> BaseModel:
+        """Return the same model with other fields in the config that holds the language model's."""
+        nested = ARCHITECTURES[self.model_type].text_config
+        changed: dict[str, Any] = {**self._config, **fields}
+        if nested is not None:
+            changed[nested] = {**(self._config.get(nested) or {}), **fields}
+        return _build(changed, self.source, self.head)
 
 
 def _build(config: Mapping[str, Any], source: str | None, head: Head | None = None) -> BaseModel:
@@ -105,19 +113,29 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
         )
     chosen = head or _head_of(config)
     settings = Settings(config, architecture.defaults)
-    dialects = {
-        name: MappingProxyType(dict(_framed(decoder(settings), settings, chosen, config, architecture)))
-        for name, decoder in architecture.decoder.items()
-    }
+    dialects = {name: MappingProxyType(dict(build(settings, chosen))) for name, build in architecture.dialects.items()}
+    modules = dialects[TRANSFORMERS_5]
+    embedding = _input_embedding(modules, architecture)
     return BaseModel(
         model_type,
-        dialects[TRANSFORMERS_5],
+        modules,
         MappingProxyType(dialects),
         source,
         chosen,
         architecture.default_targets,
+        embedding,
         config,
     )
+
+
+def _input_embedding(modules: Modules, architecture: Architecture) -> str:
+    """The path of the input embedding: the embedding of that name that lies highest."""
+    named = [
+        path
+        for path, module in modules.items()
+        if module.kind == "embedding" and path.rpartition(".")[2] == architecture.input_embedding
+    ]
+    return min(named, key=lambda path: path.count("."))
 
 
 def _head_of(config: Mapping[str, Any]) -> Head:
@@ -128,36 +146,6 @@ def _head_of(config: Mapping[str, Any]) -> Head:
             if names[0].endswith(suffix):
                 return head
     return "causal-lm"
-
-
-def _framed(
-    decoder: Named, settings: Settings, head: Head, config: Mapping[str, Any], architecture: Architecture
-) -> Named:
-    """Put the decoder's prefix and the head around it."""
-    hidden = settings.size("hidden_size")
-    prefix = (
-        "" if head == "none" else architecture.question_answering_prefix if head == "question-answering" else "model."
-    )
-    for path, module in decoder:
-        yield prefix + path, module
-    match head:
-        case "causal-lm":
-            yield linear("lm_head", settings.size("vocab_size"), hidden)
-        case "sequence-classification":
-            yield linear("score", _label_count(config), hidden)
-        case "token-classification":
-            yield linear("score", _label_count(config), hidden, bias=True)
-        case "question-answering":
-            yield linear("qa_outputs", 2, hidden, bias=True)
-        case "none":
-            pass
-
-
-def _label_count(config: Mapping[str, Any]) -> int:
-    """transformers/configuration_utils.py: ``num_labels`` is the length of ``id2label``, two by default."""
-    labels = config.get("id2label")
-    count = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
-    return count if type(count) is int and count > 0 else 2
 
 
 def _read_source(source: str | Path) -> tuple[Mapping[str, Any], str]:

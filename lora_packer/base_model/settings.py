@@ -37,3 +37,18 @@ class Settings:
     def flag(self, name: str) -> bool:
         """Return whether the field is true."""
         return bool(self._value(name))
+
+    def labels(self) -> int:
+        """Return the number of labels: the length of ``id2label``, two by default (configuration_utils.py)."""
+        labels = self._value("id2label")
+        count = len(labels) if isinstance(labels, Mapping) else self._value("num_labels")
+        return count if type(count) is int and count > 0 else 2
+
+    def nested(self, name: str) -> Settings:
+        """Return a nested config, such as ``text_config``; its defaults are the dict of the same name."""
+        raw, defaults = self._raw.get(name), self._defaults.get(name)
+        return Settings(raw if isinstance(raw, Mapping) else {}, defaults if isinstance(defaults, Mapping) else {})
+
+    def value(self, name: str) -> Any:
+        """Return a field as it is, for what is not a size: a pattern, a list, a string."""
+        return self._value(name)

@@ -1,0 +1,76 @@
+"""What a definition of a base model architecture is, and the frame around a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lora_packer.base_model.blocks import Named, linear
+from lora_packer.base_model.settings import Settings
+
+# The module names of transformers 5, and the older ones where they differ.
+TRANSFORMERS_5 = "transformers-5"
+TRANSFORMERS_4 = "transformers-4"
+
+Head = Literal["causal-lm", "sequence-classification", "token-classification", "question-answering", "none"]
+
+# Yields every module of the model under a head: (path, Module).
+Build = Callable[[Settings, Head], Named]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """One model type.
+
+    Attributes:
+        defaults: what transformers' config class has for absent fields (nested configs as dicts).
+        dialects: dialect name -> what yields the modules; the first is transformers 5.
+        default_targets: what PEFT targets where ``target_modules`` is null
+            (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
+        text_config: the name of the nested config that holds the vocabulary and the layers, or None.
+        layers: the name of the field with the number of layers.
+        input_embedding: the last segment of the input embedding's path.
+    """
+
+    defaults: Mapping[str, Any]
+    dialects: Mapping[str, Build]
+    default_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    text_config: str | None = None
+    layers: str = "num_hidden_layers"
+    input_embedding: str = "embed_tokens"
+
+
+def framed(
+    decoder: Callable[[Settings], Named], *, prefix: str = "model.", answering_prefix: str | None = None
+) -> Build:
+    """Put the decoder's prefix and a head around it, as transformers' generic classes do.
+
+    ``answering_prefix`` is the decoder's prefix in the question answering class, which some types name differently
+    (transformers/modeling_layers.py, and ``base_model_prefix`` in the modelling files).
+    """
+
+    def build(s: Settings, head: Head) -> Named:
+        before = "" if head == "none" else prefix
+        if head == "question-answering" and answering_prefix is not None:
+            before = answering_prefix
+        for path, module in decoder(s):
+            yield before + path, module
+        yield from head_modules(s, head)
+
+    return build
+
+
+def head_modules(s: Settings, head: Head) -> Named:
+    """The modules that a head adds beside the decoder."""
+    match head:
+        case "causal-lm":
+            yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"))
+        case "sequence-classification":
+            yield linear("score", s.labels(), s.size("hidden_size"))
+        case "token-classification":
+            yield linear("score", s.labels(), s.size("hidden_size"), bias=True)
+        case "question-answering":
+            yield linear("qa_outputs", 2, s.size("hidden_size"), bias=True)
+        case "none":
+            return
