@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
-.PHONY: help demo test check lint types bench clean
+.PHONY: help demo test check lint types smoke bench clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -38,7 +38,13 @@ lint: $(DEV_STAMP)
 types: $(DEV_STAMP)
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test smoke
+
+# The built wheel in an empty environment: with the newest dependencies, then with the oldest that are declared.
+smoke: $(DEV_STAMP)
+	@rm -rf build/smoke
+	@$(BIN)/python -m build --wheel --outdir build/smoke . >/dev/null
+	@$(BIN)/python tools/smoke.py build/smoke
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python tools/bench.py

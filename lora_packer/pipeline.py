@@ -208,8 +208,9 @@ def note_published(published: Published, note: Note) -> None:
     done = "uploaded" if stored.uploaded else "was there already, nothing sent"
     note("upload", f"{stored.uri} {done}, {stored.size:,} bytes")
     proof = published.proof
-    lifetime = "" if published.signer_lifetime_known else "; how long the credentials live is unknown"
-    note("presign", f"SigV4 GET URL on {proof.host}, good until {published.deadline:%Y-%m-%d %H:%M} UTC{lifetime}")
+    note("presign", f"SigV4 GET URL on {proof.host}, good until {published.deadline:%Y-%m-%d %H:%M} UTC")
+    if not published.signer_lifetime_known:
+        note("warning", "how long the credentials live is unknown; the URL ends with them, maybe before that")
     note("prove", f"a ranged GET of the URL answered {proof.status} for {proof.size:,} bytes")
 
 

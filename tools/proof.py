@@ -104,7 +104,7 @@ def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
     """Return a small random config of a type: fewer layers and other sizes than the class default."""
     from transformers import AutoConfig
 
-    config = AutoConfig.for_model(model_type).to_dict()
+    config: dict[str, Any] = AutoConfig.for_model(model_type).to_dict()
     config["model_type"] = model_type
     for part in [
         config,

@@ -124,9 +124,7 @@ def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str
     from lora_packer.together import Client
 
     started = stack.enter_context(Sandbox())
-    stages.note(
-        "sandbox", f"a local S3 and a local service on 127.0.0.1; base models: {', '.join(started.base_models)}"
-    )
+    stages.note("sandbox", "a local S3 and a local service on 127.0.0.1")
     environment = started.environment()
     session = boto3.Session(
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
