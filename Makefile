@@ -5,12 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
+PROOF_VENV := .venv-proof
+PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke bench clean
+.PHONY: help demo test check lint types smoke proof bench clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
+	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -46,8 +49,17 @@ smoke: $(DEV_STAMP)
 	@$(BIN)/python -m build --wheel --outdir build/smoke . >/dev/null
 	@$(BIN)/python tools/smoke.py build/smoke
 
+$(PROOF_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(PROOF_VENV)
+	$(PROOF_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	@touch $@
+
+# Every definition of a base model against transformers itself; writes the table of supported types.
+proof: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
+
 bench: $(DEV_STAMP)
 	@$(BIN)/python tools/bench.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info
+	rm -rf $(VENV) $(PROOF_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -6,8 +6,6 @@ It is written before every step that must not happen twice, and a second run res
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
@@ -15,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
+from lora_packer.files import write_whole
 from lora_packer.redact import escape
 
 SCHEMA_VERSION = 1
@@ -75,16 +74,7 @@ class Receipt:
         if self.path is None:
             return
         try:
-            descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
-            try:
-                with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                    file.write(json.dumps(self.to_dict(), indent=2) + "\n")
-                    file.flush()
-                    os.fsync(file.fileno())
-                Path(temporary).replace(self.path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_whole(self.path, json.dumps(self.to_dict(), indent=2) + "\n")
         except OSError as error:
             raise InputError(f"The receipt {str(self.path)!r} cannot be written: {error.strerror}.") from None
 

@@ -24,10 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
+from lora_packer.base_model.meta import modules_of  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 
 HEADS = {
-    "causal-lm": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"),
+    "causal-lm": ("MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES"),
     "sequence-classification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",),
     "token-classification": ("MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES",),
     "question-answering": ("MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES",),
@@ -51,27 +52,6 @@ def model_class(model_type: str, head: str) -> Any:
     return None
 
 
-def modules_of(model: Any) -> dict[str, tuple[str, tuple[int, ...], bool]]:
-    """Return every module (and every parameter that no such module owns) of a transformers model."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    found: dict[str, tuple[str, tuple[int, ...], bool]] = {}
-    for path, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear):
-            found[path] = ("linear", tuple(module.weight.shape), module.bias is not None)
-        elif isinstance(module, Conv1D):
-            found[path] = ("conv1d", tuple(module.weight.shape), module.bias is not None)
-        elif isinstance(module, torch.nn.Embedding):
-            found[path] = ("embedding", tuple(module.weight.shape), False)
-        elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d):
-            found[path] = ("conv", tuple(module.weight.shape), module.bias is not None)
-        else:
-            for name, parameter in module.named_parameters(recurse=False):
-                found[f"{path}.{name}" if path else name] = ("parameter", tuple(parameter.shape), False)
-    return found
-
-
 def build(config: Mapping[str, Any], head: str) -> Any:
     """Return transformers' model for a config on the meta device, or None where there is no such class."""
     import torch
@@ -93,7 +73,7 @@ def difference(config: Mapping[str, Any], head: str) -> str | None:
         return None
     expected = modules_of(theirs)
     base = BaseModel.load(config).with_head(head)  # type: ignore[arg-type]
-    ours = {path: (module.kind, module.weight_shape, module.bias) for path, module in base.modules.items()}
+    ours = base.modules
     for path in [*expected, *ours]:
         if expected.get(path) != ours.get(path):
             return f"{path}: transformers has {expected.get(path)}, the definition {ours.get(path)}"

@@ -22,6 +22,7 @@ _HUB_TIMEOUT_SECONDS = 10
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
+    "LMHeadModel": "causal-lm",
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -63,7 +64,7 @@ class BaseModel:
         """
         if isinstance(source, Mapping):
             return _build(source, None)
-        config, where = _read_source(source)
+        config, where = config_of(source)
         return _build(config, where)
 
     @property
@@ -111,7 +112,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             f"there is no proven definition for the model type '{escape(model_type, 60)}'.",
             hint=f"Known: {', '.join(sorted(ARCHITECTURES))}.",
         )
-    chosen = head or _head_of(config)
+    chosen = head or head_of(config)
     settings = Settings(config, architecture.defaults)
     dialects = {name: MappingProxyType(dict(build(settings, chosen))) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
@@ -138,7 +139,7 @@ def _input_embedding(modules: Modules, architecture: Architecture) -> str:
     return min(named, key=lambda path: path.count("."))
 
 
-def _head_of(config: Mapping[str, Any]) -> Head:
+def head_of(config: Mapping[str, Any]) -> Head:
     """The head that the config's ``architectures`` names; a causal language model where it names none."""
     names = config.get("architectures")
     if isinstance(names, list) and names and isinstance(names[0], str):
@@ -148,7 +149,8 @@ def _head_of(config: Mapping[str, Any]) -> Head:
     return "causal-lm"
 
 
-def _read_source(source: str | Path) -> tuple[Mapping[str, Any], str]:
+def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
+    """Return a base config and where it came from. Raises InputError, InconclusiveError."""
     path = Path(source)
     if path.is_dir():
         path = path / "config.json"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import typer
 
 from lora_packer.cli.common import Output
 from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
+from lora_packer.files import write_whole
 
 if TYPE_CHECKING:
     from lora_packer.pipeline import CheckOptions
@@ -86,14 +85,7 @@ def show_failed_check(output: Output) -> Iterator[None]:
 def write_url(url: PresignedUrl, path: Path) -> None:
     """Write a presigned URL into a file that only its owner can read. Raises InputError."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as file:
-                file.write(url.reveal() + "\n")
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        write_whole(path, url.reveal() + "\n", private=True)
     except OSError as error:
         raise InputError(
             f"{str(path)!r} cannot be written: {error.strerror}.", hint="Choose another --url-file."

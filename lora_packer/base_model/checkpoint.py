@@ -1,0 +1,154 @@
+"""A base model without a definition: its modules from the headers of its own checkpoint.
+
+Only headers are read: of ``model.safetensors`` or of the shards that ``model.safetensors.index.json`` names, in a
+folder or (by byte ranges) on the Hub. A checkpoint has the names under which it was saved, which are not always those
+of the running model (https://huggingface.co/docs/transformers/main/en/weightconverter), and it does not say of which
+class a module is; so shapes can be judged by it, and names only where they agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from lora_packer.adapter.safetensors_header import HeaderError, read_header
+from lora_packer.base_model.load import BaseModel, config_of, head_of
+from lora_packer.base_model.module import Module
+from lora_packer.errors import InconclusiveError
+from lora_packer.redact import escape
+
+CHECKPOINT = "checkpoint"
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+_MAX_INDEX_BYTES = 64_000_000
+_MAX_SHARDS = 2_000
+
+# What the input embedding is called in the families that transformers knows.
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding")
+# Suffixes of tensors that only packed (quantised) checkpoints have: their shapes are not those of the module.
+_PACKED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv", "_blocks", "_scales", ".absmax", ".SCB")
+
+Tensors = Mapping[str, tuple[int, ...]]
+
+
+class CheckpointModel(BaseModel):
+    """A base model known by its checkpoint's headers alone; its head is the one it was saved with."""
+
+    __slots__ = ()
+
+    def with_head(self, head: Any) -> BaseModel:  # noqa: ARG002 - a checkpoint has one head
+        """Return the model itself."""
+        return self
+
+    def with_labels(self, count: int) -> BaseModel:  # noqa: ARG002
+        """Return the model itself: its labels are in the file."""
+        return self
+
+    def with_layers(self, count: int) -> BaseModel:
+        """Refuse: which layers are repeated is not known from headers. Raises InconclusiveError."""
+        raise InconclusiveError(f"layer_replication to {count} layers cannot be followed in a checkpoint's headers.")
+
+    def with_vocab(self, vocab_size: int) -> BaseModel:
+        """Return the same model after ``resize_token_embeddings(vocab_size)``."""
+        modules = dict(self.modules)
+        for path, module in self.modules.items():
+            if path == self.input_embedding or path.rpartition(".")[2] == "lm_head":
+                modules[path] = module._replace(weight_shape=(vocab_size, *module.weight_shape[1:]))
+        frozen = MappingProxyType(modules)
+        return replace(self, modules=frozen, dialects=MappingProxyType({CHECKPOINT: frozen}))
+
+
+def load_checkpoint(source: str | Path) -> CheckpointModel:
+    """Return the base model whose checkpoint is in a folder or a Hub repo. Raises InconclusiveError, InputError."""
+    config, where = config_of(source)
+    folder = Path(source)
+    tensors = _local_tensors(folder) if folder.is_dir() else _hub_tensors(str(source))
+    return from_tensors(config, tensors, where)
+
+
+def from_tensors(config: Mapping[str, Any], tensors: Tensors, source: str | None) -> CheckpointModel:
+    """Return the base model with these tensors (name -> shape). Raises InconclusiveError."""
+    packed = next((name for name in tensors if name.endswith(_PACKED)), None)
+    if packed is not None or "quantization_config" in config:
+        raise InconclusiveError(
+            "the base checkpoint is quantised: its headers have packed shapes, not the modules'.",
+            hint="Give the full-precision base model's folder or Hub id with --base-config.",
+        )
+    modules: dict[str, Module] = {}
+    for name, shape in tensors.items():
+        owner, _, leaf = name.rpartition(".")
+        if leaf == "bias" and f"{owner}.weight" in tensors and len(tensors[f"{owner}.weight"]) > 1:
+            continue
+        if leaf != "weight" or len(shape) < 2:
+            modules[name] = Module("parameter", shape)
+        elif owner.rpartition(".")[2] in _EMBEDDINGS:
+            modules[owner] = Module("embedding", shape)
+        else:
+            modules[owner] = Module("linear" if len(shape) == 2 else "conv", shape, f"{owner}.bias" in tensors)
+    embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
+    if not embeddings:
+        raise InconclusiveError("no input embedding was recognised in the base checkpoint's headers.")
+    embedding = min(embeddings, key=lambda path: path.count("."))
+    head = head_of(config)
+    if head == "causal-lm" and not any(path.rpartition(".")[2] == "lm_head" for path in modules):
+        modules["lm_head"] = Module("linear", modules[embedding].weight_shape)  # tied, so it is not in the file
+    frozen = MappingProxyType(modules)
+    model_type = escape(str(config.get("model_type", "unknown")), 60)
+    dialects = MappingProxyType({CHECKPOINT: frozen})
+    return CheckpointModel(model_type, frozen, dialects, source, head, (), embedding, config)
+
+
+def _local_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
+    single = folder / _SINGLE
+    files = [single] if single.is_file() else _shards(folder)
+    tensors: dict[str, tuple[int, ...]] = {}
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                header = read_header(file, path.stat().st_size)
+        except (HeaderError, OSError) as error:
+            raise InconclusiveError(f"the base checkpoint's {path.name} cannot be read: {error}.") from None
+        tensors |= {name: info.shape for name, info in header.tensors.items()}
+    return tensors
+
+
+def _shards(folder: Path) -> list[Path]:
+    """The files that the index names, all of them directly in the folder."""
+    index = folder / _INDEX
+    try:
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise InconclusiveError(f"the base checkpoint's {_INDEX} is too large.")
+        named = set(json.loads(index.read_bytes())["weight_map"].values())
+    except OSError:
+        raise InconclusiveError(
+            f"there is neither {_SINGLE} nor {_INDEX} in {str(folder)!r}.",
+            hint="Give the folder of the base model's safetensors checkpoint.",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise InconclusiveError(f"the base checkpoint's {_INDEX} is not a safetensors index.") from None
+    if len(named) > _MAX_SHARDS or not all(isinstance(name, str) and Path(name).name == name for name in named):
+        raise InconclusiveError(f"the base checkpoint's {_INDEX} names files outside its folder.")
+    return [folder / name for name in sorted(named)]
+
+
+def _hub_tensors(name: str) -> dict[str, tuple[int, ...]]:
+    """Read the headers of a Hub repo by byte ranges. Raises InconclusiveError."""
+    import httpx2
+    from huggingface_hub import constants, get_safetensors_metadata
+
+    try:
+        if not constants.HF_HUB_OFFLINE:
+            httpx2.head(constants.ENDPOINT, timeout=10)
+        metadata = get_safetensors_metadata(name)
+    except (OSError, ValueError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
+        lines = str(error).strip().splitlines()
+        reason = escape(lines[0] if lines else type(error).__name__, 200).rstrip(".")
+        raise InconclusiveError(f"the base checkpoint of '{escape(name)}' could not be read: {reason}.") from None
+    tensors: dict[str, tuple[int, ...]] = {}
+    for file in metadata.files_metadata.values():
+        tensors |= {key: tuple(info.shape) for key, info in file.tensors.items()}
+    return tensors

@@ -1,0 +1,81 @@
+"""A base model without a definition: transformers itself is asked, on the meta device, where it is installed.
+
+The optional extra ``transformers`` brings it; nothing is downloaded, no weight is made, and no code from a repository
+is run. ``tools/proof.py`` compares the definitions with the same reading of a model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Any
+
+from lora_packer.base_model.checkpoint import CheckpointModel
+from lora_packer.base_model.load import head_of
+from lora_packer.base_model.module import Module, Modules
+from lora_packer.errors import InconclusiveError
+from lora_packer.redact import escape
+
+META = "transformers (installed)"
+
+
+def is_available() -> bool:
+    """Whether transformers and torch are installed; neither is imported to find out."""
+    return find_spec("transformers") is not None and find_spec("torch") is not None
+
+
+def load_meta(config: Mapping[str, Any], source: str | None) -> CheckpointModel:
+    """Return the base model as the installed transformers builds it. Raises InconclusiveError."""
+    import torch
+    import transformers
+
+    model_type = escape(str(config.get("model_type")), 60)
+    plain = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "quantization_config"}
+    names = config.get("architectures")
+    name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
+    named = getattr(transformers, name, None) if name.isidentifier() else None
+    try:
+        loaded = transformers.AutoConfig.for_model(**plain)
+        with torch.device("meta"):
+            if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
+                model = named(loaded)
+            else:
+                model = transformers.AutoModelForCausalLM.from_config(loaded)
+    except Exception as error:  # noqa: BLE001 - whatever a model's own code raises for a config it does not like
+        reason = escape(str(error).strip().partition("\n")[0], 160)
+        version = transformers.__version__
+        message = f"transformers {version} cannot build the model type '{model_type}': {reason}"
+        raise InconclusiveError(message) from None
+    modules = modules_of(model)
+    paths = {id(module): path for path, module in model.named_modules()}
+    embedding = paths.get(id(model.get_input_embeddings()), "")
+    if embedding not in modules:
+        raise InconclusiveError(f"transformers names no input embedding for the model type '{model_type}'.")
+    dialects = MappingProxyType({META: modules})
+    return CheckpointModel(model_type, modules, dialects, source, head_of(config), (), embedding, config)
+
+
+def modules_of(model: Any) -> Modules:
+    """Return every module of a torch model, and every parameter that no such module owns."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    found: dict[str, Module] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            found[path] = Module("linear", tuple(module.weight.shape), module.bias is not None)
+        elif isinstance(module, Conv1D):
+            found[path] = Module("conv1d", tuple(module.weight.shape), module.bias is not None)
+        elif isinstance(module, torch.nn.Embedding):
+            found[path] = Module("embedding", tuple(module.weight.shape))
+        elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d):
+            found[path] = Module("conv", tuple(module.weight.shape), module.bias is not None)
+        else:
+            transposed = bool(getattr(module, "is_transposed", False))
+            for name, parameter in module.named_parameters(recurse=False):
+                shape = tuple(parameter.shape)
+                full = f"{path}.{name}" if path else name
+                found[full] = Module("parameter", shape, transposed=transposed and len(shape) == 3)
+    return MappingProxyType(found)
