@@ -60,6 +60,7 @@ proof: $(PROOF_STAMP)
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_pack.py
 
 clean:
 	rm -rf $(VENV) $(PROOF_VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

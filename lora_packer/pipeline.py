@@ -69,6 +69,7 @@ def pack(
     target: str = DEFAULT_TARGET,
     check: bool = True,
     include_extras: bool = False,
+    compress: bool = False,
 ) -> Archive:
     """Check an adapter and pack it into a root-level ``.zip`` or ``.tar.gz`` (the suffix of ``output`` chooses).
 
@@ -81,7 +82,7 @@ def pack(
     """
     options = CheckOptions(base_config, base_model, target, skip=not check)
     run_check(adapter, options, silent)
-    return write_archive(adapter_folder(adapter), Path(output), include_extras=include_extras)
+    return write_archive(adapter_folder(adapter), Path(output), include_extras=include_extras, compress=compress)
 
 
 def run_check(adapter: str | Path, options: CheckOptions, note: Note) -> Report | None:

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 from lora_packer.packager import Layout, Member
+from lora_packer.packager.digest import digest
 from lora_packer.packager.layout import FileSlice
-from lora_packer.packager.pack import digest
 from lora_packer.packager.source import Source
 
 TINY = Path(__file__).resolve().parent.parent / "fixtures" / "adapters" / "tiny-llama-qv"

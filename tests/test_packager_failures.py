@@ -17,6 +17,7 @@ from packager_support import TINY, adapter
 
 from lora_packer.errors import PackError
 from lora_packer.packager import pack
+from lora_packer.packager.digest import digest
 
 # By name: the package has a function called pack where it has a module of that name, too.
 pack_module = importlib.import_module("lora_packer.packager.pack")
@@ -146,17 +147,22 @@ def test_a_signal_during_the_write_leaves_nothing(tmp_path: Path, number: signal
 # --- sources that change, or cannot be read -------------------------------------------------------------------------
 
 
-def pack_after(change: Callable[[Path], Any], folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pack, with ``change`` happening to the weights between the digests and the write."""
-    real = pack_module.plan
+def pack_after(
+    change: Callable[[Path], Any], folder: Path, output: Path, monkeypatch: pytest.MonkeyPatch, **options: bool
+) -> None:
+    """Pack, with ``change`` happening to the weights after they were looked at and before they are copied."""
+    real = pack_module.select
 
-    def plan_and_change(*arguments: Any, **options: Any) -> Any:
-        planned = real(*arguments, **options)
+    def select_and_change(*arguments: Any, **options: Any) -> Any:
+        selection = real(*arguments, **options)
+        # The checksums are made beside the copy: here, whatever the threads do, of the file as it was.
+        members = {found.name: digest(found) for found in selection.sources}
+        monkeypatch.setattr(pack_module, "digest", lambda found, meter: members[found.name])
         change(folder / "adapter_model.safetensors")
-        return planned
+        return selection
 
-    monkeypatch.setattr(pack_module, "plan", plan_and_change)
-    pack(folder, output)
+    monkeypatch.setattr(pack_module, "select", select_and_change)
+    pack(folder, output, **options)
 
 
 def grow(path: Path) -> None:

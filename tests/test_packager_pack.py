@@ -223,7 +223,7 @@ def test_a_regular_file_is_replaced(tmp_path: Path) -> None:
 def test_the_temporary_file_is_beside_the_output_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Path, int]] = []
 
-    def look(path: Path, members: object) -> str:
+    def look(path: Path, members: object, **_options: object) -> str:
         seen.append((path.parent, path.stat().st_mode & 0o777))
         return "0" * 64
 

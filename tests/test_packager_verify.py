@@ -250,7 +250,7 @@ def test_a_plain_tar_of_another_writer_is_the_same_archive(tmp_path: Path) -> No
         (a_gzip(a_tar()), "stray bytes after its end"),  # padded with zeros to a record of 10,240
         (a_gzip(UNPADDED[:-512]), "stray bytes after its end"),
         (a_gzip(UNPADDED[:-1] + b"x"), "stray bytes after its end"),
-        (a_gzip(UNPADDED) + a_gzip(b""), "after the gzip trailer"),
+        (a_gzip(UNPADDED) + a_gzip(b""), "stray bytes after its deflated data"),
         (gzip.compress(UNPADDED, 0, mtime=1), "gzip header"),
         (gzip.compress(UNPADDED, 0, mtime=0), "gzip header"),
     ],

@@ -16,8 +16,8 @@ PREFIX = "base_model.model."
 _PART = re.compile(
     r"""\.(?P<part>
       lora_(?:A|B)(?:\.(?P<name>[^.]+))?\.weight | lora_B(?:\.(?P<name2>[^.]+))?\.bias
-    | lora_(?:A|B)(?:\.(?P<name8>[^.]+))?$
-    | lora_embedding_[AB](?:\.(?P<name3>[^.]+))?
+    | lora_(?:A|B)
+    | lora_embedding_[AB](?:\.(?P<name3>(?!weight$)[^.]+))?
     | lora_magnitude_vector(?:\.(?P<name4>(?!weight$)[^.]+))?(?:\.weight)?
     | lora_diag(?:\.(?P<name5>[^.]+))?
     | lora_velora_embed(?:\.(?P<name6>[^.]+))?
@@ -29,8 +29,26 @@ _PART = re.compile(
     re.VERBOSE,
 )
 
-# Segments that training wrappers leave in a name: torch.compile, FSDP, activation checkpointing.
-WRAPPER_SEGMENTS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+# Segments that training wrappers leave in a name: torch.compile, FSDP (and fairscale's), activation checkpointing,
+# PyTorch Lightning, and torch's data-parallel wrappers.
+WRAPPER_SEGMENTS = frozenset(
+    {
+        "_orig_mod",
+        "_fsdp_wrapped_module",
+        "_fpw_module",
+        "_checkpoint_wrapped_module",
+        "_forward_module",
+        "module",
+    }
+)
+
+# The two halves of an update, each with the other one.
+PAIRED = {
+    "lora_A.weight": "lora_B.weight",
+    "lora_B.weight": "lora_A.weight",
+    "lora_embedding_A": "lora_embedding_B",
+    "lora_embedding_B": "lora_embedding_A",
+}
 
 
 class TensorKey(NamedTuple):

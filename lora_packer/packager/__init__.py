@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from lora_packer.packager.archive import Archive, LeftOut, Member
+from lora_packer.packager.deflate import compressor_name
 from lora_packer.packager.layout import Layout
 from lora_packer.packager.pack import pack
 from lora_packer.packager.verify import verify
 
-__all__ = ["Archive", "Layout", "LeftOut", "Member", "pack", "verify"]
+__all__ = ["Archive", "Layout", "LeftOut", "Member", "compressor_name", "pack", "verify"]

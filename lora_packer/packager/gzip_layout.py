@@ -12,7 +12,7 @@ from typing import BinaryIO
 from lora_packer.packager.layout import CHUNK, Generated, Layout, write_all
 
 # Deflate, no flags (so no file name), no time, no extra flags, operating system unknown.
-_HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))
+HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))
 # A stored block's length is 16 bits; before its bytes stand: last block or not, length, length inverted.
 _BLOCK_HEADER = struct.Struct("<BHH")
 _BLOCK = 0xFFFF
@@ -21,8 +21,22 @@ _FRAME = _BLOCK_HEADER.size + _BLOCK
 
 def gzip_layout(content: Layout, crc32: int) -> Layout:
     """Return the layout of a gzip file that holds ``content``, whose CRC-32 is ``crc32``."""
-    trailer = struct.pack("<II", crc32, content.size & 0xFFFFFFFF)
-    return Layout((Generated(_HEADER), StoredBlocks(content), Generated(trailer)))
+    return Layout((Generated(HEADER), StoredBlocks(content), Generated(trailer(crc32, content.size))))
+
+
+def trailer(crc32: int, size: int) -> bytes:
+    """Return the end of a gzip file whose content has this CRC-32 and size."""
+    return struct.pack("<II", crc32, size & 0xFFFFFFFF)
+
+
+def stored_blocks(data: bytes) -> bytes:
+    """Return ``data`` as stored blocks, none of which is the stream's last."""
+    blocks = (data[offset : offset + _BLOCK] for offset in range(0, len(data), _BLOCK))
+    return b"".join(_block_header(len(block), is_last=False) + block for block in blocks)
+
+
+def _block_header(size: int, *, is_last: bool) -> bytes:
+    return _BLOCK_HEADER.pack(is_last, size, size ^ 0xFFFF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +60,19 @@ class StoredBlocks:
         if offset >= end:
             return b""
         first, beyond = offset // _FRAME, -(-end // _FRAME)
-        data = memoryview(self.content.read(first * _BLOCK, (beyond - first) * _BLOCK))
-        pieces: list[bytes | memoryview] = []
-        for index in range(first, beyond):
-            block = data[(index - first) * _BLOCK :][:_BLOCK]
-            is_last = index == self._count - 1
-            pieces += (_BLOCK_HEADER.pack(is_last, len(block), len(block) ^ 0xFFFF), block)
-        return b"".join(pieces)[offset - first * _FRAME : end - first * _FRAME]
+        return b"".join(self._frames(first, beyond))[offset - first * _FRAME : end - first * _FRAME]
 
     def write_to(self, file: BinaryIO) -> None:
         """Write all of it at the file's position, in bounded memory."""
-        step = CHUNK // _FRAME * _FRAME
-        for offset in range(0, self.size, step):
-            write_all(file, self.read(offset, step))
+        step = CHUNK // _FRAME
+        for first in range(0, self._count, step):
+            write_all(file, *self._frames(first, min(first + step, self._count)))
+
+    def _frames(self, first: int, beyond: int) -> list[bytes | memoryview]:
+        """Return the blocks from ``first`` to before ``beyond``, each after its header."""
+        data = memoryview(self.content.read(first * _BLOCK, (beyond - first) * _BLOCK))
+        frames: list[bytes | memoryview] = []
+        for index in range(first, beyond):
+            block = data[(index - first) * _BLOCK :][:_BLOCK]
+            frames += (_block_header(len(block), is_last=index == self._count - 1), block)
+        return frames

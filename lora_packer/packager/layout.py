@@ -125,12 +125,31 @@ class Layout:
         for segment in self.segments:
             segment.write_to(file)
 
+    def write_generated(self, file: BinaryIO) -> None:
+        """Write only the generated segments, each in its place counted from the file's start.
 
-def write_all(file: BinaryIO, data: bytes) -> None:
-    """Write ``data``, however little of it an unbuffered file takes at a time."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
+        Headers hold checksums; their sizes do not depend on them. So an archive can be written while the checksums are
+        still being made, and its headers once more when they are known.
+        """
+        for start, segment in zip(self._starts, self.segments, strict=False):
+            if isinstance(segment, Generated):
+                file.seek(start)
+                segment.write_to(file)
+
+
+def write_all(file: BinaryIO, *pieces: bytes | memoryview) -> None:
+    """Write the pieces one after the other, however little of them an unbuffered file takes at a time.
+
+    A real file takes them in one call, without their being put together first: at most 1024 (IOV_MAX of Linux).
+    """
+    done = 0
+    if isinstance(file, io.FileIO) and hasattr(os, "writev"):
+        done = os.writev(file.fileno(), pieces)
+    for piece in pieces:
+        rest = memoryview(piece)[done:]
+        done = max(0, done - len(piece))
+        while rest:
+            rest = rest[file.write(rest) :]
 
 
 def _copy_in_kernel(source: int, target: int, offset: int, size: int) -> int:

@@ -7,12 +7,16 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from types import ModuleType
+from typing import IO, BinaryIO, Protocol, cast
 
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import Member
+from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.packager.meter import Meter, aside
 from lora_packer.redact import escape
 
 # 256 KiB: what zlib has not taken yet of a piece is copied at each call, so larger pieces of a gzip file cost time.
@@ -34,7 +38,7 @@ _READER_ERRORS = (
 _HINT = "Pack the adapter again; if its files are being changed, wait until that is done."
 
 
-def verify(path: Path, members: Sequence[Member]) -> str:
+def verify(path: Path, members: Sequence[Member], *, compressed: bool = False, meter: Meter | None = None) -> str:
     """Compare an archive with what it should hold: these members, in this order, and not a byte besides.
 
     Names, sizes, CRC-32 and SHA-256 of the members are compared; comments, duplicates, links, descriptors, owners,
@@ -43,6 +47,8 @@ def verify(path: Path, members: Sequence[Member]) -> str:
     Args:
         path: a ``.zip`` or ``.tar.gz`` as :func:`lora_packer.packager.pack` writes them.
         members: what it should hold.
+        compressed: whether members of a ``.zip`` may be deflated.
+        meter: counts the members' bytes.
 
     Returns:
         The SHA-256 of the archive, in hex.
@@ -50,22 +56,32 @@ def verify(path: Path, members: Sequence[Member]) -> str:
     Raises:
         PackError: the archive is anything else.
     """
+    meter = meter or Meter()
     try:
         _require(path.is_file(), "it is no regular file")
-        with path.open("rb") as file:
+        with path.open("rb") as file, aside(meter, _sha256_of, path, meter) as sha256:
             magic = file.read(2)
             file.seek(0)
             if magic == b"PK":
-                _verify_zip(file, members)
-                file.seek(0)
-                return hashlib.file_digest(file, "sha256").hexdigest()
-            if magic == b"\x1f\x8b":
-                return _verify_tar_gz(file, members)
-            raise _Mismatch("it is neither a zip nor a gzip file")
+                _verify_zip(file, members, compressed, meter)
+            elif magic == b"\x1f\x8b":
+                _verify_tar_gz(file, members, meter)
+            else:
+                raise _Mismatch("it is neither a zip nor a gzip file")
+            return sha256.result()
     except _Mismatch as error:
         raise PackError(f"The archive does not read back as planned: {error}.", hint=_HINT) from error
     except _READER_ERRORS as error:
         raise PackError(f"The archive cannot be read back: {escape(str(error))}.", hint=_HINT) from error
+
+
+def _sha256_of(path: Path, meter: Meter) -> str:
+    sha256 = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(_CHUNK):
+            sha256.update(data)
+            meter.add(0)  # a chance to stop
+    return sha256.hexdigest()
 
 
 class _Mismatch(Exception):  # noqa: N818 - never leaves this module
@@ -83,7 +99,7 @@ _LOCAL_HEADER = struct.Struct("<IHHHHHIIIHH")
 _END_RECORD = struct.Struct("<IHHHHIIH")
 
 
-def _verify_zip(file: BinaryIO, members: Sequence[Member]) -> None:
+def _verify_zip(file: BinaryIO, members: Sequence[Member], compressed: bool, meter: Meter) -> None:
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _require([info.filename for info in infos] == [member.name for member in members], "it holds other members")
@@ -91,24 +107,34 @@ def _verify_zip(file: BinaryIO, members: Sequence[Member]) -> None:
         position = 0
         for info, member in zip(infos, members, strict=True):
             _require(info.header_offset == position, f"there are stray bytes before {member.name}")
-            _verify_directory_entry(info, member)
-            position = _verify_local_header(file, info, member) + member.size
-            with archive.open(info) as content:
-                _verify_content(content, member)
+            _verify_directory_entry(info, member, compressed)
+            start = _verify_local_header(file, info, member)
+            position = start + info.compress_size
+            file.seek(start)
+            pieces = _pieces(file, info.compress_size)
+            if info.compress_type == zipfile.ZIP_STORED:
+                _verify_content(_Plain(pieces), member, meter)
+            else:
+                stream = _Inflated(pieces, -zlib.MAX_WBITS)
+                _verify_content(stream, member, meter)
+                stream.finish(member.name)
         _require(archive.start_dir == position, "there are stray bytes before the directory")
         _verify_directory_lengths(file, archive)
         _verify_end(file, len(members))
 
 
-def _verify_directory_entry(info: zipfile.ZipInfo, member: Member) -> None:
+def _verify_directory_entry(info: zipfile.ZipInfo, member: Member, compressed: bool) -> None:
+    is_deflated = compressed and info.compress_type == zipfile.ZIP_DEFLATED
+    _require(is_deflated or info.compress_type == zipfile.ZIP_STORED, f"{member.name} is compressed")
+    version = 20 if is_deflated else 10
     plain = (info.create_system, info.create_version, info.reserved, info.volume, info.internal_attr, info.comment)
-    _require(plain in ((3, 10, 0, 0, 0, b""), (3, 45, 0, 0, 0, b"")), f"{member.name} has an odd directory entry")
+    _require(plain in ((3, version, 0, 0, 0, b""), (3, 45, 0, 0, 0, b"")), f"{member.name} has an odd directory entry")
     _require(info.extract_version == info.create_version, f"{member.name} has an odd directory entry")
     _require(info.external_attr == 0o100644 << 16, f"{member.name} is no regular file of mode 0644")
-    _require(info.compress_type == zipfile.ZIP_STORED, f"{member.name} is compressed")
     _require(info.flag_bits == (0 if member.name.isascii() else 0x800), f"{member.name} has odd flags")
     _require(info.date_time == (1980, 1, 1, 0, 0, 0), f"{member.name} has a date")
-    _require(info.file_size == info.compress_size == member.size, f"{member.name} has another size")
+    _require(info.file_size == member.size, f"{member.name} has another size")
+    _require(is_deflated or info.compress_size == member.size, f"{member.name} has another size")
     _require(member.crc32 == info.CRC, f"{member.name} has another CRC-32")
     _require(set(_extra_fields(info.extra)) <= {0x0001}, f"{member.name} has an odd extra field")
 
@@ -130,10 +156,12 @@ def _verify_local_header(file: BinaryIO, info: zipfile.ZipInfo, member: Member) 
     name_size: int = header[-2]
     extra_size: int = header[-1]
     name, extra = file.read(name_size), _extra_fields(file.read(extra_size))
-    sizes = struct.pack("<QQ", member.size, member.size)
-    is_zip64 = extra.pop(0x0001, None) == sizes
-    size32 = 0xFFFFFFFF if is_zip64 else member.size
-    expected = (0x04034B50, 45 if is_zip64 else 10, info.flag_bits, 0, 0, 33, member.crc32, size32, size32)
+    sizes = (info.compress_size, member.size)
+    is_zip64 = extra.pop(0x0001, None) == struct.pack("<QQ", *reversed(sizes))
+    if is_zip64:
+        sizes = (0xFFFFFFFF, 0xFFFFFFFF)
+    version = 45 if is_zip64 else 10 if info.compress_type == zipfile.ZIP_STORED else 20
+    expected = (0x04034B50, version, info.flag_bits, info.compress_type, 0, 33, member.crc32, *sizes)
     _require(header[:-2] == expected and name == member.name.encode(), f"{member.name} has two different headers")
     alignment = extra.pop(0xA11E, None)
     is_aligning = alignment is None or alignment == struct.pack("<H", 4096) + bytes(len(alignment) - 2)
@@ -162,9 +190,14 @@ def _verify_end(file: BinaryIO, count: int) -> None:
 # --- tar.gz ---------------------------------------------------------------------------------------------------------
 
 
-def _verify_tar_gz(file: BinaryIO, members: Sequence[Member]) -> str:
-    """Compare in one pass over the file; return its SHA-256."""
-    stream = _Gunzip(file)
+_GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+
+
+def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], meter: Meter) -> None:
+    """Compare in one pass over the file. The inflater compares the content with the gzip trailer's CRC-32 and size."""
+    _require(file.read(len(_GZIP_HEADER)) == _GZIP_HEADER, "its gzip header is not the plain one")
+    file.seek(0)
+    stream = _Inflated(_pieces(file), 16 + zlib.MAX_WBITS)
     position = 0
     with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
         for member in members:
@@ -175,11 +208,11 @@ def _verify_tar_gz(file: BinaryIO, members: Sequence[Member]) -> str:
             _verify_tar_header(info, member)
             content = archive.extractfile(info)
             assert content is not None
-            _verify_content(content, member)
+            _verify_content(content, member, meter)
             position += 512 + -(-member.size // 512) * 512
         _require(archive.next() is None, "it holds other members")
     _require(stream.tell() == position + 512 and stream.read(513) == bytes(512), "there are stray bytes after its end")
-    return stream.finish()
+    stream.finish("it")
 
 
 def _verify_tar_header(info: tarfile.TarInfo, member: Member) -> None:
@@ -190,29 +223,57 @@ def _verify_tar_header(info: tarfile.TarInfo, member: Member) -> None:
     _require(traces == (0, 0, 0, "", "", "", {}), f"{member.name} says who packed it or when")
 
 
-class _Gunzip:
-    """The content of a gzip file of one member, forwards only; hashes the file as it passes.
+# --- content --------------------------------------------------------------------------------------------------------
 
-    tarfile asks for no more than it needs, so what follows the tar's end is seen here. zlib compares the content with
-    the gzip trailer's CRC-32 and size.
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes, at most ``size``."""
+
+
+def _pieces(file: BinaryIO, size: int | None = None) -> Iterator[bytes]:
+    """Read ``size`` bytes from where the file is, or all that is left."""
+    while size is None or size > 0:
+        data = file.read(_CHUNK if size is None else min(_CHUNK, size))
+        if not data:
+            return
+        yield data
+        if size is not None:
+            size -= len(data)
+
+
+class _Plain:
+    """Content as it lies there."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+
+    def read(self, _size: int) -> bytes:
+        """Return the next piece."""
+        return next(self._pieces, b"")
+
+
+class _Inflated:
+    """What a deflated stream holds, forwards only; no more is inflated than is asked for.
+
+    tarfile asks for no more than it needs, so what follows the tar's end is seen here.
     """
 
-    _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
-
-    def __init__(self, file: BinaryIO) -> None:
-        _require(file.read(10) == self._HEADER, "its gzip header is not the plain one")
-        file.seek(0)
-        self._file = file
-        self._sha256 = hashlib.sha256()
-        self._inflater = zlib.decompressobj(wbits=31)
+    def __init__(self, pieces: Iterator[bytes], wbits: int) -> None:
+        self._pieces = pieces
+        module = _inflate_module()
+        self._inflater, self._error = module.decompressobj(wbits=wbits), module.error
         self._position = 0
 
     def read(self, size: int) -> bytes:
         """Return the next ``size`` bytes; fewer only at the end."""
         pieces = []
         while size > 0 and not self._inflater.eof:
-            data = self._inflater.unconsumed_tail or self._next()
-            piece = self._inflater.decompress(data, size)
+            data = self._inflater.unconsumed_tail or next(self._pieces, b"")
+            try:
+                piece = self._inflater.decompress(data, size)
+            except self._error as error:
+                raise zlib.error(str(error)) from error
             if not piece and not data:
                 raise EOFError("it is cut short")
             pieces.append(piece)
@@ -230,23 +291,34 @@ class _Gunzip:
             pass
         _require(self._position == position, "its members are not in order")
 
-    def finish(self) -> str:
-        """Require that the file ends with the gzip trailer; return the file's SHA-256."""
-        _require(self.read(1) == b"" and self._inflater.eof, "there are stray bytes after its end")
-        _require(not self._inflater.unused_data and not self._next(), "there are stray bytes after the gzip trailer")
-        return self._sha256.hexdigest()
-
-    def _next(self) -> bytes:
-        data = self._file.read(_CHUNK)
-        self._sha256.update(data)
-        return data
+    def finish(self, name: str) -> None:
+        """Require that the content is at its end, and that nothing follows it."""
+        _require(self.read(1) == b"" and self._inflater.eof, f"{name} holds more than it should")
+        is_end = not self._inflater.unused_data and not next(self._pieces, b"")
+        _require(is_end, f"{name} has stray bytes after its deflated data")
 
 
-def _verify_content(content: IO[bytes], member: Member) -> None:
-    """Compare by SHA-256; the readers compare the CRC-32 that the archive itself states."""
-    sha256 = hashlib.sha256()
-    while data := content.read(_CHUNK):
-        sha256.update(data)
-    _require(
-        sha256.hexdigest() == member.sha256, f"{member.name} is not the file that was read (SHA-256 {member.sha256})"
-    )
+def _inflate_module() -> ModuleType:
+    """Return what inflates: ISA-L, 2.4 times as fast on weights, where it is installed, else zlib."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib
+    return isal_zlib
+
+
+def _verify_content(content: _Readable, member: Member, meter: Meter) -> None:
+    """Compare the size, the CRC-32 and the SHA-256; the latter is made of one piece while the next is read."""
+    sha256, crc32, left = hashlib.sha256(), 0, member.size
+    update_crc32 = fastest_crc32()
+    with ThreadPoolExecutor(1) as pool:
+        hashed: Future[None] | None = None
+        while left > 0 and (data := content.read(min(_CHUNK, left))):
+            if hashed is not None:
+                hashed.result()
+            hashed = pool.submit(sha256.update, data)
+            crc32 = update_crc32(data, crc32)
+            left -= len(data)
+            meter.add(len(data))
+    is_equal = (left, crc32, sha256.hexdigest()) == (0, member.crc32, member.sha256)
+    _require(is_equal, f"{member.name} is not the file that was read (SHA-256 {member.sha256})")

@@ -1,0 +1,337 @@
+"""Compressed archives: one valid stream for every reader, the same members, in bounded memory."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from packager_support import TINY, adapter, source
+
+from lora_packer.errors import PackError
+from lora_packer.packager import Member, compressor_name, pack, verify
+from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it
+from lora_packer.packager.zip_layout import DEFLATED, ZipEntry
+
+deflate_module = importlib.import_module("lora_packer.packager.deflate")
+
+both = pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+def bf16(count: int) -> bytes:
+    """Values as LoRA weights have them: no repeats, skewed exponents."""
+    values = random.Random(0)
+    halves = array("f", (values.gauss(0, 0.02) for _ in range(count))).tobytes()
+    return b"".join(halves[i + 2 : i + 4] for i in range(0, len(halves), 4))
+
+
+BF16 = bf16(150_000)
+NOISE = random.Random(1).randbytes(2_500_000)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An adapter whose weights take several blocks."""
+    made = adapter(tmp_path / "a", README_md="card\n" * 100)
+    (made / WEIGHTS).write_bytes(BF16 * 9)
+    return made
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            assert archive.testzip() is None
+            return {name: archive.read(name) for name in archive.namelist()}
+    with tarfile.open(path) as archive:
+        return {info.name: archive.extractfile(info).read() for info in archive.getmembers()}
+
+
+def run(*command: object) -> bytes:
+    return subprocess.run([str(part) for part in command], capture_output=True, check=True).stdout
+
+
+# --- the archive ----------------------------------------------------------------------------------------------------
+
+
+@both
+def test_a_compressed_archive_holds_the_same_members(folder: Path, tmp_path: Path, suffix: str) -> None:
+    output = tmp_path / f"a{suffix}"
+    stored = pack(folder, tmp_path / f"stored{suffix}", include_extras=True)
+    archive = pack(folder, output, include_extras=True, compress=True)
+    assert archive.members == stored.members
+    assert archive.size == output.stat().st_size < 0.85 * stored.size
+    assert archive.sha256 == hashlib.sha256(output.read_bytes()).hexdigest()
+    assert contents(output) == {name: (folder / name).read_bytes() for name in (CONFIG, WEIGHTS, "README.md")}
+
+
+@both
+def test_it_is_the_same_however_many_threads(
+    folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    for threads in (1, 2, 5):
+        monkeypatch.setattr(deflate_module, "_threads", lambda threads=threads: threads)
+        digests.add(pack(folder, tmp_path / f"{threads}{suffix}", compress=True).sha256)
+    assert len(digests) == 1
+
+
+def test_members_that_gain_nothing_are_stored_and_aligned(folder: Path, tmp_path: Path) -> None:
+    (folder / WEIGHTS).write_bytes(NOISE)
+    pack(folder, tmp_path / "a.zip", compress=True)
+    whole = (tmp_path / "a.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        methods = {info.filename: info.compress_type for info in archive.infolist()}
+    assert methods == {CONFIG: zipfile.ZIP_DEFLATED, WEIGHTS: zipfile.ZIP_STORED}
+    assert whole.index(NOISE[:100]) % 4096 == 0
+    pack(folder, tmp_path / "a.tar.gz", compress=True)
+    assert contents(tmp_path / "a.tar.gz")[WEIGHTS] == NOISE
+    assert (tmp_path / "a.tar.gz").stat().st_size < len(NOISE) * 1.001
+
+
+def test_the_headers_hold_sizes_and_no_descriptor_follows(folder: Path, tmp_path: Path) -> None:
+    pack(folder, tmp_path / "a.zip", compress=True)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        for info in archive.infolist():
+            assert (info.flag_bits, info.extract_version, info.extra) == (0, 20, b"")
+            assert info.date_time == (1980, 1, 1, 0, 0, 0)
+
+
+TOOLS = {
+    "unzip": (".zip", ["-p"], []),
+    "bsdtar": (".zip", ["xOf"], []),
+    "tar": (".tar.gz", ["xzOf"], []),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_reads_the_weights(folder: Path, tmp_path: Path, tool: str) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+    suffix, before, after = TOOLS[tool]
+    output = tmp_path / f"a{suffix}"
+    pack(folder, output, compress=True)
+    assert run(tool, *before, output, WEIGHTS, *after) == BF16 * 9
+
+
+@pytest.mark.parametrize(("tool", "suffix", "option"), [("unzip", ".zip", "-t"), ("gzip", ".tar.gz", "-t")])
+def test_a_tool_tests_it(folder: Path, tmp_path: Path, tool: str, suffix: str, option: str) -> None:
+    if not shutil.which(tool):
+        pytest.skip(f"{tool} is not installed")
+    pack(folder, tmp_path / f"a{suffix}", compress=True)
+    run(tool, option, tmp_path / f"a{suffix}")
+
+
+def test_jar_extracts_it(folder: Path, tmp_path: Path) -> None:
+    if not shutil.which("jar"):
+        pytest.skip("jar is not installed")
+    pack(folder, tmp_path / "a.zip", compress=True)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["jar", "xf", str(tmp_path / "a.zip")], cwd=tmp_path / "out", check=True)
+    assert (tmp_path / "out" / WEIGHTS).read_bytes() == BF16 * 9
+
+
+@both
+def test_empty_members_are_packed(tmp_path: Path, suffix: str) -> None:
+    folder = adapter(tmp_path / "a", README_md="")
+    (folder / WEIGHTS).write_bytes(b"")
+    archive = pack(folder, tmp_path / f"a{suffix}", include_extras=True, compress=True)
+    assert [member.size for member in archive.members] == [1086, 0, 0]
+    assert contents(archive.path)[WEIGHTS] == b""
+
+
+def test_without_isal_zlib_does_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    caches: list[Any] = [deflate_module._compressor, fastest_crc32]
+    for cached in caches:
+        cached.cache_clear()
+    try:
+        assert compressor_name() == "zlib"
+        for suffix in (".zip", ".tar.gz"):
+            archive = pack(folder, tmp_path / f"a{suffix}", compress=True)
+            assert contents(archive.path)[WEIGHTS] == BF16 * 9
+    finally:
+        monkeypatch.undo()
+        for cached in caches:
+            cached.cache_clear()
+
+
+# --- the stream -----------------------------------------------------------------------------------------------------
+
+
+@given(
+    blocks=st.lists(st.one_of(st.binary(max_size=300), st.sampled_from([BF16[:70_000], NOISE[:70_000]])), max_size=9)
+)
+def test_the_pieces_are_one_stream(blocks: list[bytes]) -> None:
+    inflater = zlib.decompressobj(wbits=-15)
+    assert inflater.decompress(b"".join(deflate(blocks)) + END) == b"".join(blocks)
+    assert inflater.eof
+    assert not inflater.unused_data
+
+
+@pytest.mark.parametrize("block", [b"", b"x", NOISE[:65_535], NOISE[:65_536], NOISE[: 1 << 20], BF16])
+def test_a_block_grows_by_a_header_for_each_64_kib_at_most(block: bytes) -> None:
+    assert len(deflate_block(block)) <= len(block) + 5 * (-(-len(block) // 65_535) or 1)
+
+
+def test_no_more_blocks_are_held_than_the_threads_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deflate_module, "_threads", lambda: 3)
+    taken = 0
+
+    def blocks() -> Iterator[bytes]:
+        nonlocal taken
+        for _ in range(50):
+            taken += 1
+            yield b"block"
+
+    for given_back, _ in enumerate(deflate(blocks())):
+        assert taken - given_back <= 6
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [(BF16, True), (NOISE, False), (b"", False), (b"ab" * 99, True), (NOISE[:7], False)]
+)
+def test_what_is_worth_it(tmp_path: Path, content: bytes, expected: bool) -> None:
+    assert is_worth_it(source(tmp_path / "file", content)) is expected
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF - (0xFFFFFFFF >> 8) - 1, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 33])
+def test_the_length_of_a_header_is_known_before_the_compressed_size(size: int) -> None:
+    lengths = {
+        len(ZipEntry(Member(WEIGHTS, size, "", crc32), compressed, DEFLATED).local_header(1234))
+        for crc32 in (0, 0xFFFFFFFF)
+        for compressed in (0, size // 2, size, size + (size >> 8))
+    }
+    assert len(lengths) == 1
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("compressed")
+    return {kind: pack(TINY, folder / f"a.{kind}", compress=True) for kind in ("zip", "tar.gz")}
+
+
+def refused(path: Path, content: bytes, members: tuple[Member, ...]) -> str:
+    path.write_bytes(content)
+    with pytest.raises(PackError) as caught:
+        verify(path, members, compressed=True)
+    return caught.value.message
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_damage_is_noticed(packed: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    archive = packed[kind]
+    whole = archive.path.read_bytes()
+    assert verify(archive.path, archive.members, compressed=True) == archive.sha256
+    for position in range(0, len(whole), 37):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0x01
+        refused(tmp_path / "archive", bytes(damaged), archive.members)
+    for length in range(0, len(whole), 173):
+        refused(tmp_path / "archive", whole[:length], archive.members)
+    refused(tmp_path / "archive", whole + b"\0", archive.members)
+
+
+def test_deflated_members_are_refused_where_stored_ones_were_planned(packed: dict[str, Any]) -> None:
+    with pytest.raises(PackError, match=r"adapter_config\.json is compressed"):
+        verify(packed["zip"].path, packed["zip"].members)
+
+
+def deflated_zip(path: Path, data: bytes, stated: bytes) -> tuple[Member, ...]:
+    """A zip whose headers say ``stated`` of a member whose deflated data is ``data``."""
+    from lora_packer.packager.zip_layout import zip_directory
+
+    member = Member(CONFIG, len(stated), hashlib.sha256(stated).hexdigest(), zlib.crc32(stated))
+    entry = ZipEntry(member, len(data), DEFLATED)
+    header = entry.local_header(0)
+    path.write_bytes(header + data + zip_directory([entry.central_header(0)], len(header) + len(data)))
+    return (member,)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (deflate_block(b"content") + END, None),
+        (deflate_block(b"content and more") + END, "not the file that was read|holds more"),
+        (deflate_block(b"content") + deflate_block(bytes(50_000_000)) + END, "holds more than it should"),
+        (deflate_block(b"content") + END + b"stray", "stray bytes after its deflated data"),
+        (deflate_block(b"content"), "cut short"),
+        (deflate_block(b"conten") + END, "not the file that was read"),
+        (b"\x07" + bytes(10), "cannot be read back"),
+    ],
+)
+def test_a_deflated_member_ends_where_it_should(tmp_path: Path, data: bytes, words: str | None) -> None:
+    members = deflated_zip(tmp_path / "a.zip", data, b"content")
+    if words is None:
+        verify(tmp_path / "a.zip", members, compressed=True)
+    else:
+        with pytest.raises(PackError, match=words):
+            verify(tmp_path / "a.zip", members, compressed=True)
+
+
+# --- nothing is left behind -----------------------------------------------------------------------------------------
+
+
+@both
+def test_a_source_that_changes_while_it_is_compressed_is_refused(
+    folder: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = deflate_module.deflate_block
+
+    def change_and_deflate(block: bytes) -> bytes:
+        with (folder / WEIGHTS).open("ab") as file:
+            file.write(b"more")
+        return real(block)
+
+    monkeypatch.setattr(deflate_module, "deflate_block", change_and_deflate)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PackError, match="changed while it was being packed"):
+        pack(folder, tmp_path / "out" / f"a{suffix}", compress=True)
+    assert os.listdir(tmp_path / "out") == []
+
+
+@both
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_an_interrupt_leaves_nothing(
+    folder: Path, tmp_path: Path, suffix: str, error: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_done: int, _total: int) -> None:
+        raise error
+
+    (tmp_path / "out").mkdir()
+    with pytest.raises(error):
+        pack(folder, tmp_path / "out" / f"a{suffix}", compress=True, progress=interrupted)
+    assert os.listdir(tmp_path / "out") == []
+
+
+@both
+def test_a_full_disk_leaves_nothing(folder: Path, tmp_path: Path, suffix: str) -> None:
+    script = (
+        "import resource, sys; from pathlib import Path; from lora_packer.packager import pack;"
+        "from lora_packer.errors import PackError;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1500000, 1500000))\n"
+        "try: pack(Path(sys.argv[1]), Path(sys.argv[2]), compress=True)\n"
+        "except PackError as error: print(error)"
+    )
+    (tmp_path / "out").mkdir()
+    printed = run(sys.executable, "-c", script, folder, tmp_path / "out" / f"a{suffix}")
+    assert b"could not be written: File too large." in printed
+    assert os.listdir(tmp_path / "out") == []
