@@ -12,6 +12,10 @@ from lora_packer.base_model.settings import Settings
 # The module names of transformers 5, and the older ones where they differ.
 TRANSFORMERS_5 = "transformers-5"
 TRANSFORMERS_4 = "transformers-4"
+# The names of the class that leaves the other towers of a multimodal model out.
+TEXT_ONLY = "text-only"
+# The names of a base checkpoint's own files, where there is no definition.
+CHECKPOINT = "checkpoint"
 
 Head = Literal["causal-lm", "sequence-classification", "token-classification", "question-answering", "none"]
 
@@ -29,6 +33,7 @@ class Architecture:
         default_targets: what PEFT targets where ``target_modules`` is null
             (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
+        flat_text: whether old configs hold those fields at the root, without the nested config.
         layers: the name of the field with the number of layers.
         input_embedding: the last segment of the input embedding's path.
     """
@@ -37,17 +42,23 @@ class Architecture:
     dialects: Mapping[str, Build]
     default_targets: tuple[str, ...] = ("q_proj", "v_proj")
     text_config: str | None = None
+    flat_text: bool = False
     layers: str = "num_hidden_layers"
     input_embedding: str = "embed_tokens"
 
 
 def framed(
-    decoder: Callable[[Settings], Named], *, prefix: str = "model.", answering_prefix: str | None = None
+    decoder: Callable[[Settings], Named],
+    *,
+    prefix: str = "model.",
+    answering_prefix: str | None = None,
+    heads: Build | None = None,
 ) -> Build:
     """Put the decoder's prefix and a head around it, as transformers' generic classes do.
 
     ``answering_prefix`` is the decoder's prefix in the question answering class, which some types name differently
-    (transformers/modeling_layers.py, and ``base_model_prefix`` in the modelling files).
+    (transformers/modeling_layers.py, and ``base_model_prefix`` in the modelling files). ``heads`` yields the modules
+    beside the decoder where they are not those of :func:`head_modules`.
     """
 
     def build(s: Settings, head: Head) -> Named:
@@ -56,21 +67,33 @@ def framed(
             before = answering_prefix
         for path, module in decoder(s):
             yield before + path, module
-        yield from head_modules(s, head)
+        yield from (heads or head_modules)(s, head)
 
     return build
 
 
-def head_modules(s: Settings, head: Head) -> Named:
-    """The modules that a head adds beside the decoder."""
+def head_modules(
+    s: Settings,
+    head: Head,
+    *,
+    output: str = "lm_head",
+    output_bias: bool = False,
+    tokens: str = "score",
+    width: str = "hidden_size",
+) -> Named:
+    """The modules that a head adds beside the decoder.
+
+    ``output`` names the language model's head and ``tokens`` the token classifier; ``width`` names the field with the
+    size of what the decoder hands over.
+    """
     match head:
         case "causal-lm":
-            yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"))
+            yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
         case "sequence-classification":
-            yield linear("score", s.labels(), s.size("hidden_size"))
+            yield linear("score", s.labels(), s.size(width))
         case "token-classification":
-            yield linear("score", s.labels(), s.size("hidden_size"), bias=True)
+            yield linear(tokens, s.labels(), s.size(width), bias=True)
         case "question-answering":
-            yield linear("qa_outputs", 2, s.size("hidden_size"), bias=True)
+            yield linear("qa_outputs", 2, s.size(width), bias=True)
         case "none":
             return

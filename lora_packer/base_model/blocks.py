@@ -23,6 +23,22 @@ def norm(path: str, size: int) -> tuple[str, Module]:
     return f"{path}.weight", Module("parameter", (size,))
 
 
+def layer_norm(path: str, size: int) -> Named:
+    """The weight and the bias of a torch.nn.LayerNorm."""
+    yield f"{path}.weight", Module("parameter", (size,))
+    yield f"{path}.bias", Module("parameter", (size,))
+
+
+def embedding(path: str, rows: int, width: int) -> tuple[str, Module]:
+    """Return one torch.nn.Embedding."""
+    return path, Module("embedding", (rows, width))
+
+
+def conv1d(path: str, out_features: int, in_features: int) -> tuple[str, Module]:
+    """Return one transformers Conv1D: a linear layer with a bias, whose weight is stored (in, out)."""
+    return path, Module("conv1d", (in_features, out_features), True)
+
+
 def attention(
     prefix: str, hidden: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool = False, output_bias: bool = False
 ) -> Named:

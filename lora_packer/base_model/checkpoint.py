@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
+from lora_packer.base_model.architecture import CHECKPOINT
 from lora_packer.base_model.load import BaseModel, config_of, head_of
 from lora_packer.base_model.module import Module
 from lora_packer.errors import InconclusiveError
 from lora_packer.redact import escape
 
-CHECKPOINT = "checkpoint"
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 64_000_000

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.blocks import Named
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.families import ARCHITECTURES
 from lora_packer.base_model.module import Modules
@@ -18,6 +20,8 @@ from lora_packer.errors import InconclusiveError, InputError, UnknownArchitectur
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
+# Five times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
+MAX_MODULES = 400_000
 _HUB_TIMEOUT_SECONDS = 10
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
@@ -90,9 +94,10 @@ class BaseModel:
 
     def _with_text(self, **fields: int) -> BaseModel:
         """Return the same model with other fields in the config that holds the language model's."""
-        nested = ARCHITECTURES[self.model_type].text_config
+        architecture = ARCHITECTURES[self.model_type]
+        nested = architecture.text_config
         changed: dict[str, Any] = {**self._config, **fields}
-        if nested is not None:
+        if nested is not None and not (architecture.flat_text and self._config.get(nested) is None):
             changed[nested] = {**(self._config.get(nested) or {}), **fields}
         return _build(changed, self.source, self.head)
 
@@ -110,11 +115,12 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     if architecture is None:
         raise UnknownArchitecture(
             f"there is no proven definition for the model type '{escape(model_type, 60)}'.",
-            hint=f"Known: {', '.join(sorted(ARCHITECTURES))}.",
+            hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
+            "checkpoint with --base-config.",
         )
     chosen = head or head_of(config)
     settings = Settings(config, architecture.defaults)
-    dialects = {name: MappingProxyType(dict(build(settings, chosen))) for name, build in architecture.dialects.items()}
+    dialects = {name: _modules(build(settings, chosen)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
     embedding = _input_embedding(modules, architecture)
     return BaseModel(
@@ -127,6 +133,16 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
         embedding,
         config,
     )
+
+
+def _modules(named: Named) -> Modules:
+    """Collect a definition's modules. A config with absurd numbers is refused before it fills the memory."""
+    modules = dict(islice(named, MAX_MODULES + 1))
+    if len(modules) > MAX_MODULES:
+        raise InputError(
+            f"the base config describes more than {MAX_MODULES} modules.", hint="Use the base model's own config.json."
+        )
+    return MappingProxyType(modules)
 
 
 def _input_embedding(modules: Modules, architecture: Architecture) -> str:

@@ -34,6 +34,10 @@ class Settings:
         """Return a size, or None where the field is absent or null. Raises InputError."""
         return None if self._value(name) is None else self.size(name)
 
+    def count(self, name: str) -> int:
+        """Return a field that has to be a whole number, zero allowed (null is zero). Raises InputError."""
+        return 0 if self._value(name) in (None, 0) else self.size(name)
+
     def flag(self, name: str) -> bool:
         """Return whether the field is true."""
         return bool(self._value(name))
@@ -49,6 +53,65 @@ class Settings:
         raw, defaults = self._raw.get(name), self._defaults.get(name)
         return Settings(raw if isinstance(raw, Mapping) else {}, defaults if isinstance(defaults, Mapping) else {})
 
+    def aliased(self, names: Mapping[str, str]) -> Settings:
+        """Return the same config, in which a field can be read by its name and by its alias.
+
+        ``names`` is transformers' ``attribute_map``, alias -> name. Where the file has both, the alias wins, as it does
+        in transformers (configuration_utils.py).
+        """
+        raw, defaults = dict(self._raw), dict(self._defaults)
+        for alias, name in names.items():
+            for fields in (raw, defaults):
+                if alias in fields or name in fields:
+                    value = fields.get(alias)
+                    fields[alias] = fields[name] = fields.get(name) if value is None else value
+        return Settings(raw, defaults)
+
     def value(self, name: str) -> Any:
         """Return a field as it is, for what is not a size: a pattern, a list, a string."""
         return self._value(name)
+
+    def pair(self, name: str) -> tuple[int, int]:
+        """Return a size that may be written as one number or as two. Raises InputError."""
+        value = self._value(name)
+        if not isinstance(value, list | tuple) or len(value) != 2:
+            return self.size(name), self.size(name)
+        first, second = (Settings({name: number}, {}).size(name) for number in value)
+        return first, second
+
+    @property
+    def raw(self) -> Mapping[str, Any]:
+        """The fields of the config itself, without defaults."""
+        return self._raw
+
+    def ratio(self, name: str) -> float:
+        """Return a field that has to be a positive number. Raises InputError."""
+        value = self._value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1 << 40:
+            shown = escape(repr(value), 60)
+            raise InputError(
+                f"the base config's {name} is {shown}; it has to be a positive number.",
+                hint="Use the base model's own config.json.",
+            )
+        return float(value)
+
+    def names(self, name: str) -> tuple[str, ...] | None:
+        """Return a list of strings, such as ``layer_types``, or None where it is absent or null. Raises InputError."""
+        value = self._value(name)
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise InputError(
+                f"the base config's {name} is not a list of strings.", hint="Use the base model's own config.json."
+            )
+        return tuple(value)
+
+    def indices(self, name: str) -> frozenset[int]:
+        """Return a list of layer numbers; absent or null is empty. Raises InputError."""
+        value = self._value(name)
+        if value is not None and not (isinstance(value, list | tuple) and all(type(item) is int for item in value)):
+            raise InputError(
+                f"the base config's {name} is not a list of whole numbers.",
+                hint="Use the base model's own config.json.",
+            )
+        return frozenset(value or ())

@@ -38,6 +38,7 @@ COMMANDS = {
     "wait": ("status", "wait"),
     "release": ("release", "release"),
     "rule": ("rule", "rule"),
+    "identify": ("identify", "identify"),
     "sandbox": ("sandbox", "sandbox"),
 }
 

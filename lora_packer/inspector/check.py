@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig, open_source, read_adapter
-from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.patterns import PatternError
-from lora_packer.base_model import BaseModel, catalogue_config
-from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.base_model import CHECKPOINT, BaseModel, catalogue_config, find_base
+from lora_packer.base_model.catalogue import lookalike
+from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector import rules
-from lora_packer.inspector.diagnose import PAIRED, Context, explain
-from lora_packer.inspector.fit import Fit, fit
+from lora_packer.inspector.against import against
+from lora_packer.inspector.fit import Fit
 from lora_packer.inspector.foreign import foreign_framework
+from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.norms import ModuleStats, module_stats
+from lora_packer.inspector.pairs import pairs, unconfirmed_scale
 from lora_packer.inspector.profiles import DEFAULT_TARGET, Profile, check_target, profile
+from lora_packer.inspector.readers import second_opinion
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.values import integer_tensors, judge, scan
 from lora_packer.redact import escape
+
+# What a wrong base config looks like.
+_ANOTHER_BASE = frozenset({rules.WRONG_BASE.code, rules.LAYER_OUT_OF_RANGE.code, rules.UNKNOWN_TENSOR.code})
+
+# What shapes and halves of pairs show, whatever the modules are called.
+_BY_SHAPE = frozenset(
+    rule.code
+    for rule in (
+        rules.WRONG_BASE,
+        rules.RANK_MISMATCH,
+        rules.TRANSPOSED,
+        rules.SWAPPED,
+        rules.EMPTY_TENSOR,
+        rules.HALF_PAIR,
+        rules.RESIZED_VOCABULARY,
+    )
+)
 
 BaseSource = str | Path | Mapping[str, Any]
 
@@ -34,6 +56,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     fail_on: Literal["error", "warning"] = "error",
+    stats: bool = False,
 ) -> Report:
     """Check a LoRA adapter against its base model's config, without torch.
 
@@ -47,6 +70,7 @@ def check(
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
         fail_on: the severity at which the status is ``failed``.
+        stats: whether to compute the size of every module's update (reads the values).
 
     Returns:
         The report. Whatever is wrong with the adapter is a finding in it.
@@ -64,6 +88,7 @@ def check(
             inspection.values()
         else:
             inspection.skip("values", "the tensors' values were not read (--no-weights)", required=False)
+        sizes = inspection.stats() if stats else None
     wanted = _selector(select, ignore)
     findings = tuple(item for item in inspection.findings if wanted(item.code))
     unchecked = tuple(item for item in inspection.unchecked if wanted(item.code))
@@ -75,6 +100,7 @@ def check(
         rules_of.name,
         findings,
         unchecked,
+        sizes,
     )
 
 
@@ -142,8 +168,16 @@ class _Inspection:
             "no-effect": rules.NO_EFFECT,
         }
         doubted = {defect.field for defect in self.adapter.defects if defect.kind == "doubtful-json"}
+        unknown = [problem for problem in self.adapter.config_problems if problem.kind == "unknown"]
+        if len(unknown) > 1:
+            names = ", ".join(f"'{problem.field}'" for problem in unknown)
+            message = (
+                f"{len(unknown)} fields are not PEFT's: {names}; PEFT 0.14 and newer ignore them, older ones refuse"
+            )
+            details = {"file": CONFIG_NAME, "field": unknown[0].field, "count": len(unknown)}
+            self.findings.append(rules.UNKNOWN_FIELD.finding(escape(message, 400), **details))
         for problem in self.adapter.config_problems:
-            if problem.field in doubted:
+            if problem.field in doubted or (problem.kind == "unknown" and len(unknown) > 1):
                 continue  # NaN as a field's value: one cause, one finding
             details = {name: getattr(problem, name) for name in ("field", "expected", "actual", "hint")}
             self.findings.append(by_kind[problem.kind].finding(problem.message, file=CONFIG_NAME, **details))
@@ -162,6 +196,7 @@ class _Inspection:
                     message, file=CONFIG_NAME, field="init_lora_weights", expected=True, actual=init
                 )
             )
+        self.findings += unconfirmed_scale(config)
         self.findings += check_target(self.target, self.adapter, config, self.base_model)
 
     # --- the base model ---
@@ -192,7 +227,7 @@ class _Inspection:
         if framework is not None or config is None or not self.adapter.tensors:
             return
         if self._base is None:
-            self._without_base(config)
+            self.findings += pairs(self.adapter, config)
             return
         if any(item.kind in ("invalid", "not-lora") for item in self.adapter.config_problems):
             return  # what the config calls for is not known before it is corrected
@@ -208,79 +243,62 @@ class _Inspection:
 
     def _load_base(self, given: BaseSource | None, config: LoraConfig | None) -> BaseModel:
         if given is not None:
-            return BaseModel.load(given)
+            return find_base(given)
         if self.base_model is not None and catalogue_config(self.base_model) is not None:
             return BaseModel.load(self.base_model)
         named = config.base_model_name_or_path if config is not None else None
-        hint = "Give the base model's config.json with --base-config."
+        hint = _base_hint(self.base_model, named)
         if not named:
             raise InconclusiveError("there is no base config: adapter_config.json names no base model.", hint=hint)
         try:
-            return BaseModel.load(named)
+            return find_base(named)
         except InputError as error:
             message = f"there is no base config for '{escape(named, 80)}': {error.message}"
             raise InconclusiveError(message, hint=hint) from None
+        except UnknownArchitecture:
+            raise
+        except InconclusiveError as error:
+            raise InconclusiveError(error.message, hint=hint) from None
 
     def _compare(self, config: LoraConfig, base: BaseModel) -> None:
-        self._fit = found = fit(config, base, self.adapter.tensors)
-        self.findings += found.findings
-        expectation, modules = found.expectation, found.base.dialects[found.dialect]
-        if expectation.unsupported and found.dialect == next(iter(base.dialects)):
-            paths = expectation.unsupported
-            message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
-            self.findings.append(
-                rules.UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
-            )
-        for path, tokens in expectation.bad_tokens.items():
-            message = f"token id {tokens[0]} lies outside the vocabulary of {modules[path].weight_shape[0]}"
-            self.findings.append(
-                rules.TOKEN_OUT_OF_RANGE.finding(
-                    message, file=CONFIG_NAME, field="trainable_token_indices", count=len(tokens), actual=tokens[0]
+        compared = against(config, base, self.adapter.tensors)
+        self._fit = compared.fit
+        findings = compared.findings
+        if compared.fit.dialect == CHECKPOINT:
+            # A checkpoint's names need not be the running model's: by them nothing is refused.
+            by_name = [item for item in findings if item.severity == "error" and item.code not in _BY_SHAPE]
+            findings = tuple(item for item in findings if item not in by_name)
+            if by_name:
+                reason = (
+                    f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
                 )
-            )
-        name = f"this base model ({base.model_type})"
-        if not expectation.targeted and not expectation.unsupported:
-            shown = config.target_modules if config.target_modules is not None else config.target_parameters
-            field = "target_modules" if config.target_modules is not None else "target_parameters"
-            listed = shown if isinstance(shown, str) else list(shown or ())
-            message = f"{field} {escape(str(listed), 100)} matches no module of {name}"
-            self.findings.append(rules.NO_TARGET.finding(message, file=CONFIG_NAME, field=field))
-            return
-        context = Context(config, modules, self.adapter.tensors, name)
-        self.findings += explain(found.difference, expectation, context)
+                self.skip("base", reason, required=True)
+        ranks_off = next((item for item in findings if item.code == rules.RANK_MISMATCH.code), None)
+        if ranks_off is not None:
+            # The ranks come first: what they make of the scale, and of patterns, is not a second cause.
+            self.findings = [i for i in self.findings if i.code != rules.UNCONFIRMED_SCALE.code]
+            findings = tuple(i for i in findings if i.code != rules.UNUSED_PATTERN.code)
+        if ranks_off is not None and "r" not in self.adapter.raw_config:
+            # The default of r and the ranks that it makes wrong are one cause.
+            self.findings = [i for i in self.findings if (i.code, i.field) != (rules.DEFAULTED_FIELD.code, "r")]
+            message = f"{ranks_off.message}: r is missing, so PEFT's default of {config.r} applies"
+            findings = tuple(replace(i, message=message, field="r") if i is ranks_off else i for i in findings)
+        self.findings += [self._with_better_base(item) for item in findings]
 
-    def _without_base(self, config: LoraConfig) -> None:
-        """What can be said without a base model: half pairs, and ranks that disagree."""
-        parts: dict[str, dict[str, str]] = {}
-        for name in self.adapter.tensors:
-            key = parse_key(name)
-            if key.part in PAIRED:
-                parts.setdefault(key.path, {})[key.part] = name
-        halves = [(path, pair) for path, pair in parts.items() if len(pair) == 1]
-        if halves:
-            part, name = next(iter(halves[0][1].items()))
-            message = f"{PAIRED[part].removesuffix('.weight')} is missing for {len(halves)} of {len(parts)} modules"
-            self.findings.append(
-                rules.HALF_PAIR.finding(
-                    message,
-                    file=WEIGHTS_NAME,
-                    tensor=escape(name.replace(part, PAIRED[part])),
-                    count=len(halves),
-                    expected=PAIRED[part],
-                    actual="missing",
-                )
-            )
-        ranks = {path: _ranks(pair, self.adapter) for path, pair in parts.items() if len(pair) == 2}
-        off = [(path, pair) for path, pair in ranks.items() if pair[0] != pair[1]]
-        if off and config.use_bdlora is None:
-            path, (rank_a, rank_b) = off[0]
-            message = f"lora_A and lora_B of {len(off)} modules have different ranks"
-            name = next(iter(parts[path].values()))
-            self.findings.append(
-                rules.RANK_MISMATCH.finding(
-                    message, file=WEIGHTS_NAME, tensor=escape(name), count=len(off), expected=rank_a, actual=rank_b
-                )
-            )
+    def _with_better_base(self, finding: Finding) -> Finding:
+        """Say which known base models the tensors fit, where they are another one's."""
+        config = self.adapter.config
+        if finding.code not in _ANOTHER_BASE or finding.severity != "error" or config is None:
+            return finding
+        try:
+            known = fitting(config, self.adapter.tensors)
+        except PatternError:  # it may need more states on another model's names; the finding stands without the hint
+            return finding
+        if not known:
+            return finding
+        more = f" (and {len(known) - 1} more, see `lora-packer identify`)" if len(known) > 1 else ""
+        hint = f"These tensors fit {known[0]}{more}: give --base-config {known[0]} if it was trained on that."
+        return replace(finding, hint=hint)
 
     # --- values ---
 
@@ -300,7 +318,20 @@ class _Inspection:
             reason = "the safetensors library reads no file inside an archive"
             self.unchecked.append(Unchecked(rules.READERS_DISAGREE.code, reason))
             return
-        self.findings += _second_opinion(path, self.adapter)
+        self.findings += second_opinion(path, self.adapter)
+
+    def stats(self) -> tuple[ModuleStats, ...]:
+        """The size of every module's update, as far as header and config could be read."""
+        header, config = self.adapter.header, self.adapter.config
+        if header is None or config is None:
+            return ()
+        try:
+            with self.source.open(WEIGHTS_NAME) as file:
+                return module_stats(file, header, config, self._fit.expectation if self._fit else None)
+        except OSError as error:
+            raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
+        except PatternError as error:
+            raise InputError(f"--stats needs alpha_pattern, which is not evaluated: {escape(str(error))}.") from None
 
     # --- summaries ---
 
@@ -327,36 +358,10 @@ class _Inspection:
         return BaseModelSummary(self.base_model, self._base_source, model_type)
 
 
-def _ranks(pair: Mapping[str, str], adapter: Adapter) -> tuple[int | None, int | None]:
-    first, second = sorted(pair.items())  # lora_A before lora_B
-    shape_a, shape_b = adapter.tensors[first[1]].shape, adapter.tensors[second[1]].shape
-    return shape_a[0] if shape_a else None, shape_b[1] if len(shape_b) > 1 else None
-
-
-def _second_opinion(path: Path, adapter: Adapter) -> list[Finding]:
-    """Compare our reading of the header with the safetensors library's."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as opened:
-            theirs = {}
-            for name in opened.keys():  # noqa: SIM118 - not a mapping
-                part = opened.get_slice(name)
-                theirs[name] = (part.get_dtype(), tuple(part.get_shape()))
-    except (SafetensorError, OSError) as error:
-        message = f"the safetensors library refuses {WEIGHTS_NAME}: {escape(str(error))}"
-        return [rules.READERS_DISAGREE.finding(message, file=WEIGHTS_NAME)]
-    ours = {name: (info.dtype, info.shape) for name, info in adapter.tensors.items()}
-    if ours == theirs:
-        return []
-    name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
-    message = f"the safetensors library reads {WEIGHTS_NAME} otherwise than this package"
-    return [
-        rules.READERS_DISAGREE.finding(
-            message,
-            file=WEIGHTS_NAME,
-            tensor=escape(name),
-            expected=escape(str(ours.get(name)), 80),
-            actual=escape(str(theirs.get(name)), 80),
-        )
-    ]
+def _base_hint(*names: str | None) -> str:
+    """What to do without a base config; a known model that a name looks like is proposed, never taken."""
+    for name in names:
+        known = lookalike(name) if name else None
+        if known is not None:
+            return f"'{escape(name or '', 80)}' looks like {known}: give --base-config {known} if it is."
+    return "Give the base model's config.json with --base-config."

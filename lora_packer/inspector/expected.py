@@ -7,14 +7,14 @@ One general function over a module tree; nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import key_name
 from lora_packer.base_model import Module, Modules
-from lora_packer.inspector.targets import Targeting, containers, pattern_lookup, targeting
+from lora_packer.inspector.targets import PatternLookup, Targeting, containers, output_head, targeting
 
 Shape = tuple[int, ...]
 
@@ -50,6 +50,8 @@ class Expectation:
         targeted: the paths of the modules that get LoRA, with their rank and alpha.
         unsupported: paths that the config targets and PEFT cannot adapt.
         bad_tokens: module path -> the trainable token ids that lie outside its vocabulary.
+        experts: path in the file -> (full name of the adapted parameter, its number of experts), for fused parameters.
+        unused_patterns: the keys of ``rank_pattern`` and ``alpha_pattern`` that decide nothing: [(field, key)].
     """
 
     required: dict[str, Want] = field(default_factory=dict)
@@ -57,6 +59,8 @@ class Expectation:
     targeted: dict[str, tuple[int, float]] = field(default_factory=dict)
     unsupported: list[str] = field(default_factory=list)
     bad_tokens: dict[str, list[int]] = field(default_factory=dict)
+    experts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    unused_patterns: list[tuple[str, str]] = field(default_factory=list)
 
     def want(self, path: str, part: str, shape: Shape) -> None:
         """Add a required tensor."""
@@ -67,12 +71,21 @@ class Expectation:
         self.optional[key_name(path, part)] = Want(shape, path, part)
 
 
-def expect(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], era: Era = Era()) -> Expectation:
-    """Return the tensors that PEFT would create. Raises PatternError where a pattern is not evaluated."""
+def expect(
+    config: LoraConfig,
+    modules: Modules,
+    default_targets: tuple[str, ...],
+    era: Era = Era(),
+    input_embedding: str | None = None,
+) -> Expectation:
+    """Return the tensors that PEFT would create. Raises PatternError where a pattern is not evaluated.
+
+    ``input_embedding`` is the path of the input embedding; without it, the first embedding is taken.
+    """
     result = Expectation()
     targets = targeting(config, modules, default_targets)
-    rank_of: Callable[[str], int] = pattern_lookup(config.rank_pattern, config.r)
-    alpha_of: Callable[[str], float] = pattern_lookup(config.alpha_pattern, config.lora_alpha)
+    rank_of = PatternLookup(config.rank_pattern, config.r)
+    alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
     for path, module in modules.items():
         if module.kind == "parameter" or not targets(path):
             continue
@@ -82,9 +95,11 @@ def expect(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
     _expect_saved_modules(result, targets.saved_modules, modules)
-    _expect_tokens(result, config, modules)
+    _expect_tokens(result, config, modules, input_embedding)
     _allow_embeddings(result, config, modules)
     _allow_biases(result, config, modules)
+    for name, lookup in (("rank_pattern", rank_of), ("alpha_pattern", alpha_of)):
+        result.unused_patterns += [(name, key) for key in getattr(config, name) if key in lookup.unused]
     return result
 
 
@@ -99,6 +114,9 @@ def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Mod
         result.want(path, "lora_A.weight", (rank, in_features, *kernel))
         result.want(path, "lora_B.weight", (out_features, rank, *(1 for _ in kernel)))
     else:
+        if module.kind == "conv1d" and config.init_lora_weights == "olora":
+            # PEFT computes its start from the weight as it lies, which Conv1D keeps transposed.
+            out_features, in_features = in_features, out_features
         blocks_a, blocks_b = _block_diagonal(config, path)
         result.want(path, "lora_A.weight", (rank, in_features // blocks_a))
         result.want(path, "lora_B.weight", (out_features, rank // blocks_b))
@@ -159,8 +177,8 @@ def _expect_parameters(
     config: LoraConfig,
     modules: Modules,
     era: Era,
-    rank_of: Callable[[str], int],
-    alpha_of: Callable[[str], float],
+    rank_of: PatternLookup[int],
+    alpha_of: PatternLookup[float],
 ) -> None:
     """``target_parameters`` (peft/tuners/tuners_utils.py::_inject_parameters): no regular expressions.
 
@@ -183,6 +201,7 @@ def _expect_parameters(
             result.targeted[name] = (rank, alpha_of(name))
             nested = owner + ".base_layer" * (len(parameters) - 1 - position)
             experts, out_features, in_features = _parameter_sizes(module, era)
+            result.experts[nested] = (name, experts)
             result.want(nested, "lora_A.weight", (rank * experts, in_features))
             result.want(nested, "lora_B.weight", (out_features, rank * experts))
 
@@ -233,16 +252,15 @@ def _embeddings(modules: Modules) -> list[tuple[str, Module]]:
 
 
 def _output_head(modules: Modules) -> tuple[str, Module] | None:
-    """The output embedding, which transformers may tie to the input embedding."""
-    return ("lm_head", modules["lm_head"]) if "lm_head" in modules else None
+    path = output_head(modules)
+    return None if path is None else (path, modules[path])
 
 
-def _expect_tokens(result: Expectation, config: LoraConfig, modules: Modules) -> None:
+def _expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, input_embedding: str | None) -> None:
     """Trainable tokens: one row per token id; a tied output head may carry a copy."""
-    embeddings = _embeddings(modules)
     for name, tokens in config.trainable_token_indices.items():
         if name is None:
-            owners = embeddings[:1]
+            owners = [(input_embedding, modules[input_embedding])] if input_embedding else _embeddings(modules)[:1]
         else:
             owners = [(path, m) for path, m in modules.items() if path == name or path.endswith(f".{name}")]
         for path, module in owners:
@@ -285,6 +303,8 @@ def _allow_biases(result: Expectation, config: LoraConfig, modules: Modules) -> 
     if config.bias == "none":
         return
     for path, module in modules.items():
+        if module.kind == "parameter" and config.bias == "all" and path.endswith(".bias"):
+            result.allow(path, "", module.weight_shape)
         if not module.bias:
             continue
         if path in result.targeted:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import WEIGHTS_NAME, canonical_name, key_name
+from lora_packer.adapter.keys import WEIGHTS_NAME, canonical_name, key_name, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
-from lora_packer.base_model import BaseModel, Head
+from lora_packer.base_model import BaseModel, Head, Modules
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
-from lora_packer.inspector.diagnose import Difference, compare
+from lora_packer.inspector.compare import Difference, agreement, compare
 from lora_packer.inspector.expected import Era, Expectation, expect
+from lora_packer.inspector.targets import output_head
 
 # (part, axis) of tensors whose size is the vocabulary's, on an embedding and on the output head.
 _VOCABULARY_AXES = {
@@ -52,23 +53,64 @@ def fit(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) 
     shapes = {canonical_name(name): (name, info.shape) for name, info in _embedding_like(tensors)}
     if config.layer_replication:
         base = base.with_layers(sum(end - start for start, end in config.layer_replication))
-    best: Fit | None = None
+    # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
+    # are compared.
+    most = -1
+    readings: list[tuple[BaseModel, str, Expectation, tuple[Finding, ...]]] = []
+    for headed, dialect, expectation, findings in _readings(config, base, shapes):
+        names, right = agreement(expectation, tensors)
+        reading = (headed, dialect, expectation, findings)
+        if right == len(tensors) and expectation.required.keys() <= tensors.keys():
+            return _compared(reading, tensors)
+        if names > most:
+            most, readings = names, []
+        if names == most:
+            readings.append(reading)
+    return min((_compared(reading, tensors) for reading in readings), key=_badness)
+
+
+def _badness(found: Fit) -> tuple[bool, int, int, int]:
+    """How bad a reading is: whether it expects nothing at all, then what has no counterpart, then what has another name
+    or shape, then unknown modules.
+    """
+    difference = found.difference
+    lone = len(difference.missing) + len(difference.extra)
+    modules = found.base.dialects[found.dialect]
+    unknown = sum(parse_key(name).path not in modules for name in difference.extra)
+    return not found.expectation.targeted, lone, difference.distance - lone, unknown
+
+
+def _compared(
+    reading: tuple[BaseModel, str, Expectation, tuple[Finding, ...]], tensors: Mapping[str, TensorInfo]
+) -> Fit:
+    base, dialect, expectation, findings = reading
+    return Fit(base, dialect, expectation, compare(expectation, tensors), findings)
+
+
+def _readings(
+    config: LoraConfig, base: BaseModel, shapes: _Shapes
+) -> Iterator[tuple[BaseModel, str, Expectation, tuple[Finding, ...]]]:
+    """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
     for head in _heads(config, base):
         headed = _with_labels(base.with_head(head), shapes)
         headed, findings = _with_vocabulary(headed, shapes)
         resized = headed.vocab_size != base.vocab_size
         for dialect, modules in headed.dialects.items():
+            embedding = _input_embedding(headed, modules)
             for era in (Era(), Era(swapped_experts=True)) if config.target_parameters else (Era(),):
-                expectation = expect(config, modules, base.default_targets, era)
+                expectation = expect(config, modules, base.default_targets, era, embedding)
                 if resized:
-                    _allow_resized(expectation, headed, dialect)
-                difference = compare(expectation, tensors)
-                if best is None or difference.distance < best.difference.distance:
-                    best = Fit(headed, dialect, expectation, difference, findings)
-                if not difference.distance:
-                    return best
-    assert best is not None
-    return best
+                    _allow_resized(expectation, modules, embedding)
+                yield headed, dialect, expectation, findings
+
+
+def _input_embedding(base: BaseModel, modules: Modules) -> str | None:
+    """The input embedding's path in a dialect."""
+    if base.input_embedding in modules:
+        return base.input_embedding
+    leaf = base.input_embedding.rpartition(".")[2]
+    named = [p for p, m in modules.items() if m.kind == "embedding" and p.rpartition(".")[2] == leaf]
+    return min(named, key=lambda path: path.count("."), default=None)
 
 
 def _heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
@@ -105,13 +147,17 @@ def _with_labels(base: BaseModel, shapes: _Shapes) -> BaseModel:
 def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple[Finding, ...]]:
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
     sizes: dict[int, str] = {}
-    for path, module in base.modules.items():
-        if module.kind == "embedding" or path == "lm_head":
-            for part, axis in _VOCABULARY_AXES["embedding" if module.kind == "embedding" else "linear"]:
-                found = shapes.get(key_name(path, part))
-                if found is not None and len(found[1]) == 2:
-                    sizes.setdefault(found[1][axis], found[0])
     vocab = base.vocab_size
+    if shapes:
+        for modules in base.dialects.values():
+            for path, kind in ((_input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
+                for part, axis in _VOCABULARY_AXES[kind] if path is not None else ():
+                    found = shapes.get(key_name(path or "", part))
+                    if found is not None and len(found[1]) == 2:
+                        # Some models' heads have fewer rows than their embeddings: each is measured by its own.
+                        own = modules[path or ""].weight_shape[0]
+                        size = found[1][axis]
+                        sizes.setdefault(vocab if size == own else size, found[0])
     if len(sizes) != 1 or vocab in sizes or 0 in sizes:
         return base, ()
     (size, name), *_ = sizes.items()
@@ -130,8 +176,8 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     return base.with_vocab(size), (finding,)
 
 
-def _allow_resized(expectation: Expectation, base: BaseModel, dialect: str) -> None:
+def _allow_resized(expectation: Expectation, modules: Modules, embedding: str | None) -> None:
     """Resized embeddings are saved whole beside the adapter (save_embedding_layers="auto")."""
-    for path, module in base.dialects[dialect].items():
-        if module.kind == "embedding" or path == "lm_head":
-            expectation.allow(path, "weight", module.weight_shape)
+    for path in (embedding, output_head(modules)):
+        if path is not None:
+            expectation.allow(path, "weight", modules[path].weight_shape)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.inspector.norms import ModuleStats
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "inconclusive"]
@@ -35,7 +36,10 @@ class BaseModelSummary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of ``check``; the attributes are the fields of its JSON."""
+    """The result of ``check``; the attributes are the fields of its JSON.
+
+    ``stats`` holds the size of each module's update where ``check`` was asked for it, else None.
+    """
 
     status: Status
     adapter: AdapterSummary
@@ -43,6 +47,7 @@ class Report:
     target: str
     findings: tuple[Finding, ...]
     unchecked: tuple[Unchecked, ...]
+    stats: tuple[ModuleStats, ...] | None = None
 
     @property
     def ok(self) -> bool:
@@ -68,6 +73,7 @@ class Report:
             "findings": [finding.to_dict() for finding in self.findings],
             "unchecked": [asdict(item) for item in self.unchecked],
             "summary": self.summary,
+            **({} if self.stats is None else {"stats": [asdict(item) for item in self.stats]}),
         }
 
 

@@ -173,6 +173,14 @@ TOKEN_OUT_OF_RANGE = Rule(
     "Resize the base model's embeddings first, or correct trainable_token_indices.",
     needs="base",
 )
+UNCONFIRMED_SCALE = Rule(
+    "LP210",
+    "unconfirmed-scale",
+    "info",
+    "The update's scale rests on a field that no tensor confirms.",
+    "A wrong use_rslora, alpha_pattern or lora_alpha loads everywhere and makes every output wrong.",
+    "Compare use_rslora, lora_alpha and alpha_pattern with the training run's.",
+)
 WRONG_BASE = Rule(
     "LP301",
     "wrong-shape",
@@ -253,6 +261,15 @@ WIDER_CONFIG = Rule(
     "Remove the names from target_modules.",
     needs="base",
     fixable=True,
+)
+UNUSED_PATTERN = Rule(
+    "LP310",
+    "unused-pattern",
+    "warning",
+    "A key of rank_pattern or alpha_pattern decides nothing.",
+    "PEFT ignores it with a warning: a module may have another scale than in training.",
+    "Correct the key, or remove it.",
+    needs="base",
 )
 RENAMED = Rule(
     "LP311",
@@ -344,6 +361,15 @@ SAVED_EMBEDDINGS = Rule(
     "Save with save_embedding_layers=False unless they were trained.",
     needs="base",
 )
+OLDER_NAMES = Rule(
+    "LP321",
+    "older-names",
+    "info",
+    "The tensors have the module names of an older transformers, or of the model's text-only class.",
+    "That class and that time's transformers load them as they are; others rename most of them, and drop some.",
+    "Serve it with an engine that knows these names, or save it again with the class that will be served.",
+    needs="base",
+)
 NOT_FINITE = Rule(
     "LP401",
     "not-finite",
@@ -371,6 +397,25 @@ DEAD_MODULES = Rule(
     "Check that they were trained.",
     needs="values",
 )
+SHARDED_VALUES = Rule(
+    "LP405",
+    "sharded-values",
+    "error",
+    "Every lora_B has values in one part of its rows only, and zeros in the others.",
+    "One FSDP shard of each tensor was saved: the adapter loads, and most of its update is gone.",
+    "Gather the full state dict before saving; what is in the other shards is not in this file.",
+    needs="values",
+)
+PADDED_FLOAT32 = Rule(
+    "LP406",
+    "padded-float32",
+    "info",
+    "The float32 values are all exactly bfloat16.",
+    "The file is twice as large as it has to be: the lower half of every value is zero.",
+    "Save it in bfloat16; nothing is lost.",
+    needs="values",
+    fixable=True,
+)
 INTEGER_DTYPE = Rule(
     "LP404",
     "integer-dtype",
@@ -396,4 +441,7 @@ UNSTATED_FEATURE = Rule(
     "Test the deployed adapter against a local one, or train without the feature.",
 )
 
-RULES: Mapping[str, Rule] = {rule.code: rule for rule in list(globals().values()) if isinstance(rule, Rule)}
+RULES: Mapping[str, Rule] = {
+    rule.code: rule
+    for rule in sorted((r for r in list(globals().values()) if isinstance(r, Rule)), key=lambda r: r.code)
+}

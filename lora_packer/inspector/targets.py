@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.patterns import full_matcher
@@ -19,6 +19,9 @@ from lora_packer.base_model import Modules
 ALL_LINEAR = "all-linear"
 # A model with such a head is saved with it (peft/peft_model.py, PeftModelForSequenceClassification and ...Token...).
 CLASSIFIER_MODULES = ("classifier", "score")
+
+# What transformers' classes call their output embedding.
+OUTPUT_HEADS = ("lm_head", "embed_out")
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 _INDEX = re.compile(r"\.(\d+)\.")
@@ -80,7 +83,7 @@ def _includer(config: LoraConfig, modules: Modules, default_targets: tuple[str, 
     targets = config.target_modules
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
-            heads = {"lm_head", "score", "classifier"}
+            heads = {*CLASSIFIER_MODULES, output_head(modules)}
             return lambda path: modules[path].kind in ("linear", "conv1d") and path not in heads
         return full_matcher(targets)
     if targets is None:
@@ -116,16 +119,39 @@ def _layer_finder(layer_patterns: tuple[str, ...]) -> Callable[[str], int | None
     return index_behind_pattern
 
 
-def pattern_lookup(patterns: Mapping[str, V], default: V) -> Callable[[str], V]:
-    """Return what gives a module its rank or alpha: the first pattern in the file's order that matches wins."""
-    if not patterns:
-        return lambda _: default
-    compiled = [(full_matcher(rf"(.*\.)?({pattern})$"), value) for pattern, value in patterns.items()]
+class PatternLookup(Generic[V]):
+    """What gives a module its rank or alpha: the first pattern in the file's order that matches wins.
 
-    def look_up(path: str) -> V:
-        return next((value for matches, value in compiled if matches(path)), default)
+    Attributes:
+        unused: the patterns that have won nowhere so far.
+    """
 
-    return look_up
+    def __init__(self, patterns: Mapping[str, V], default: V) -> None:
+        """Raises PatternError where a pattern is not evaluated."""
+        self._default = default
+        self._compiled = [
+            (full_matcher(rf"(.*\.)?({pattern})$"), pattern, value) for pattern, value in patterns.items()
+        ]
+        self.unused = set(patterns)
+
+    def __call__(self, path: str) -> V:
+        """Return the module's value."""
+        for matches, pattern, value in self._compiled:
+            if matches(path):
+                self.unused.discard(pattern)
+                return value
+        return self._default
+
+    def all_of(self, path: str) -> list[V]:
+        """Return the values of every pattern that matches the module, the winner first."""
+        return [value for matches, _, value in self._compiled if matches(path)]
+
+
+def output_head(modules: Modules) -> str | None:
+    """Return the path of the output embedding, which transformers may tie to the input embedding."""
+    return next(
+        (path for path in modules if path.endswith(OUTPUT_HEADS) and path.rpartition(".")[2] in OUTPUT_HEADS), None
+    )
 
 
 def containers(paths: Iterable[str]) -> frozenset[str]:

@@ -1,10 +1,42 @@
-"""The architectures by family; each module has one mapping, model type -> Architecture."""
+"""The architectures by family; each module has one mapping, model type -> Architecture.
+
+``index.json``, written by ``tools/make_families.py``, says which module defines which type, so that a check imports the
+one family that it needs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
 
 from lora_packer.base_model.architecture import Architecture
-from lora_packer.base_model.families import dense, moe
 
-ARCHITECTURES: Mapping[str, Architecture] = {**dense.ARCHITECTURES, **moe.ARCHITECTURES}
+
+@cache
+def _index() -> Mapping[str, str]:
+    found: Mapping[str, str] = json.loads(Path(__file__).with_name("index.json").read_text(encoding="utf-8"))
+    return found
+
+
+class _Architectures(Mapping[str, Architecture]):
+    """Model type -> Architecture, imported when asked for."""
+
+    def __getitem__(self, model_type: str) -> Architecture:
+        module = import_module(f"lora_packer.base_model.families.{_index()[model_type]}")
+        architectures: Mapping[str, Architecture] = module.ARCHITECTURES
+        return architectures[model_type]
+
+    def __contains__(self, model_type: object) -> bool:
+        return model_type in _index()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_index())
+
+    def __len__(self) -> int:
+        return len(_index())
+
+
+ARCHITECTURES: Mapping[str, Architecture] = _Architectures()

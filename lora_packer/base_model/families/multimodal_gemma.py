@@ -1,0 +1,211 @@
+"""Gemma 4: its language model, with or without experts and shared keys, and its towers for images and sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, framed
+from lora_packer.base_model.blocks import Named, gated_mlp, linear, norm
+from lora_packer.base_model.families.common import layer_kinds, sizes, stacked
+from lora_packer.base_model.families.composite import Tower, below, composite, fixed, text_only, with_towers
+from lora_packer.base_model.families.vision import conv
+from lora_packer.base_model.module import Module
+from lora_packer.base_model.settings import Settings
+
+_NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+
+def _layer_types(s: Settings) -> list[str]:
+    """Every sixth layer has full attention, unless the config says otherwise; the last one always has."""
+    derived = layer_kinds(
+        s.names("layer_types"), lambda index: "sliding_attention" if (index + 1) % 6 else "full_attention"
+    )
+    return [*(derived(index) for index in range(s.size("num_hidden_layers") - 1)), "full_attention"]
+
+
+def _of_layer(s: Settings, index: int, *, full: bool) -> Settings:
+    """The config as one layer sees it: layers of full attention may have other heads."""
+    per_layer = s.value("per_layer_config")
+    if isinstance(per_layer, Mapping):
+        # Saved with the numbers of the layers as keys, padded with zeros.
+        found: Any = next(
+            (value for key, value in per_layer.items() if (str(key).lstrip("0") or "0") == str(index)), {}
+        )
+        mine: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+    elif full:
+        mine = {"head_dim": s.size("global_head_dim")}
+        kv_heads = s.optional_size("num_global_key_value_heads")
+        if s.flag("attention_k_eq_v") and kv_heads is not None:
+            mine["num_key_value_heads"] = kv_heads
+    else:
+        mine = {}
+    return Settings({**s.raw, **mine}, _TEXT)
+
+
+def _attention(s: Settings, path: str, *, shares: bool, values: bool) -> Named:
+    """Attention; a layer that shares the keys of an earlier one has none of its own."""
+    bias, hidden, head_dim = s.flag("attention_bias"), s.size("hidden_size"), s.size("head_dim")
+    queries, keys = s.size("num_attention_heads") * head_dim, s.size("num_key_value_heads") * head_dim
+    yield linear(f"{path}.q_proj", queries, hidden, bias=bias)
+    yield norm(f"{path}.q_norm", head_dim)
+    if not shares:
+        yield linear(f"{path}.k_proj", keys, hidden, bias=bias)
+        yield norm(f"{path}.k_norm", head_dim)
+        if values:
+            yield linear(f"{path}.v_proj", keys, hidden, bias=bias)
+    yield linear(f"{path}.o_proj", hidden, queries, bias=bias)
+
+
+def _experts(s: Settings, path: str) -> Named:
+    hidden, inner, experts = s.size("hidden_size"), s.size("moe_intermediate_size"), s.size("num_experts")
+    yield linear(f"{path}.router.proj", experts, hidden)
+    yield f"{path}.router.scale", Module("parameter", (hidden,))
+    yield f"{path}.router.per_expert_scale", Module("parameter", (experts,))
+    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, hidden))
+    yield f"{path}.experts.down_proj", Module("parameter", (experts, hidden, inner))
+    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
+        yield norm(f"{path}.{name}", hidden)
+
+
+def _text(s: Settings) -> Named:
+    hidden, layers = s.size("hidden_size"), s.size("num_hidden_layers")
+    per_layer = s.count("hidden_size_per_layer_input")
+    first_sharing = layers - s.count("num_kv_shared_layers")
+    types = _layer_types(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        full, shares = types[index] == "full_attention", index >= first_sharing
+        values = not (s.flag("attention_k_eq_v") and full)
+        own = _of_layer(s, index, full=full)
+        yield from _attention(own, f"{prefix}.self_attn", shares=shares, values=values)
+        widening = 2 if s.flag("use_double_wide_mlp") and shares else 1
+        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size") * widening)
+        if per_layer:
+            yield linear(f"{prefix}.per_layer_input_gate", per_layer, hidden)
+            yield linear(f"{prefix}.per_layer_projection", hidden, per_layer)
+            yield norm(f"{prefix}.post_per_layer_input_norm", hidden)
+        if s.flag("enable_moe_block"):
+            yield from _experts(s, prefix)
+
+    yield from stacked(s, layer, norms=_NORMS)
+    if per_layer:
+        rows = s.size("vocab_size_per_layer_input")
+        yield "embed_tokens_per_layer", Module("embedding", (rows, layers * per_layer))
+        yield linear("per_layer_model_projection", layers * per_layer, hidden)
+        yield norm("per_layer_projection_norm", per_layer)
+
+
+def _clippable(path: str, out_features: int, in_features: int) -> tuple[str, Module]:
+    """A linear inside a module that may clip what goes in and comes out."""
+    return linear(f"{path}.linear", out_features, in_features)
+
+
+def _visual(s: Settings) -> Named:
+    hidden, inner, head_dim = s.size("hidden_size"), s.size("intermediate_size"), s.size("head_dim")
+    queries, keys = s.size("num_attention_heads") * head_dim, s.size("num_key_value_heads") * head_dim
+    yield linear("patch_embedder.input_proj", hidden, 3 * s.size("patch_size") ** 2)
+    positions = (2, s.size("position_embedding_size"), hidden)
+    yield "patch_embedder.position_embedding_table", Module("parameter", positions)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"encoder.layers.{index}"
+        yield _clippable(f"{path}.self_attn.q_proj", queries, hidden)
+        yield _clippable(f"{path}.self_attn.k_proj", keys, hidden)
+        yield _clippable(f"{path}.self_attn.v_proj", keys, hidden)
+        yield _clippable(f"{path}.self_attn.o_proj", hidden, queries)
+        yield norm(f"{path}.self_attn.q_norm", head_dim)
+        yield norm(f"{path}.self_attn.k_norm", head_dim)
+        yield _clippable(f"{path}.mlp.gate_proj", inner, hidden)
+        yield _clippable(f"{path}.mlp.up_proj", inner, hidden)
+        yield _clippable(f"{path}.mlp.down_proj", hidden, inner)
+        for name in _NORMS:
+            yield norm(f"{path}.{name}", hidden)
+
+
+def _audio(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+    first, second = s.pair("subsampling_conv_channels")
+    for index, shape in enumerate([(first, 1, 3, 3), (second, first, 3, 3)]):
+        yield conv(f"subsample_conv_projection.layer{index}.conv", shape, bias=False)
+        yield norm(f"subsample_conv_projection.layer{index}.norm", shape[0])
+    yield linear("subsample_conv_projection.input_proj_linear", hidden, first // 4 * second)
+    for index in range(s.size("num_hidden_layers")):
+        yield from _audio_layer(s, f"layers.{index}", hidden)
+    yield linear("output_proj", s.size("output_proj_dims"), hidden, bias=True)
+
+
+def _audio_layer(s: Settings, path: str, hidden: int) -> Named:
+    """A conformer layer: attention and a convolution between two feed-forward blocks."""
+    for name in ("feed_forward1", "feed_forward2"):
+        yield _clippable(f"{path}.{name}.ffw_layer_1", 4 * hidden, hidden)
+        yield _clippable(f"{path}.{name}.ffw_layer_2", hidden, 4 * hidden)
+        yield norm(f"{path}.{name}.pre_layer_norm", hidden)
+        yield norm(f"{path}.{name}.post_layer_norm", hidden)
+    head_dim = hidden // s.size("num_attention_heads")
+    width = head_dim * s.size("num_attention_heads")
+    for name in ("q_proj", "k_proj", "v_proj"):
+        yield _clippable(f"{path}.self_attn.{name}", width, hidden)
+    yield _clippable(f"{path}.self_attn.post", hidden, hidden)
+    yield linear(f"{path}.self_attn.relative_k_proj", width, hidden)
+    yield f"{path}.self_attn.per_dim_scale", Module("parameter", (head_dim,))
+    yield _clippable(f"{path}.lconv1d.linear_start", 2 * hidden, hidden)
+    yield _clippable(f"{path}.lconv1d.linear_end", hidden, hidden)
+    yield conv(f"{path}.lconv1d.depthwise_conv1d", (hidden, 1, s.size("conv_kernel_size")), bias=False)
+    for name in ("lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn", "norm_post_attn", "norm_out"):
+        yield norm(f"{path}.{name}", hidden)
+
+
+def _beside(s: Settings, text: Settings) -> Named:
+    """The towers that the config has, each with what projects its features."""
+    hidden = text.size("hidden_size")
+    for kind, part, width in (("vision", _VISION_PART, "hidden_size"), ("audio", _AUDIO_PART, "output_proj_dims")):
+        if s.value(part.name) is not None:
+            settings, modules = part.of(s)
+            yield from below(f"{kind}_tower", modules(settings))
+            yield linear(f"embed_{kind}.embedding_projection", hidden, settings.size(width))
+
+
+_TEXT = sizes(
+    262144,
+    2304,
+    9216,
+    30,
+    8,
+    4,
+    head_dim=256,
+    global_head_dim=512,
+    vocab_size_per_layer_input=262144,
+    hidden_size_per_layer_input=256,
+)
+_VISION: dict[str, Any] = {
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_hidden_layers": 16,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 12,
+    "head_dim": 64,
+    "patch_size": 16,
+    "position_embedding_size": 10240,
+}
+_AUDIO: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "subsampling_conv_channels": [128, 32],
+    "conv_kernel_size": 5,
+    "output_proj_dims": 1536,
+}
+_TEXT_PART = fixed("text_config", Tower(_TEXT, _text))
+_VISION_PART = fixed("vision_config", Tower(_VISION, _visual))
+_AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    # PEFT's default is a pattern for these names below the language model; elsewhere they are no linears.
+    "gemma4": composite(
+        {},
+        with_towers(_TEXT_PART, _beside),
+        {TEXT_ONLY: text_only(_TEXT_PART)},
+        default_targets=("q_proj", "v_proj"),
+    ),
+    "gemma4_text": Architecture(_TEXT, {TRANSFORMERS_5: framed(_text)}, default_targets=()),
+}

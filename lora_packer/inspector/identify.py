@@ -1,0 +1,102 @@
+"""``identify``: which known base models do an adapter's tensors fit?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lora_packer.adapter import LoraConfig, TensorInfo, open_source, read_adapter
+from lora_packer.adapter.patterns import PatternError
+from lora_packer.base_model import ARCHITECTURES, BaseModel
+from lora_packer.base_model.catalogue import catalogue
+from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.inspector.against import against
+from lora_packer.redact import escape
+
+# What configs call the width of the stream that nearly every adapted layer reads from or writes to.
+_WIDTHS = frozenset({"hidden_size", "n_embd", "d_model", "hidden_dim", "dim"})
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One known base model.
+
+    Attributes:
+        id: its name in the catalogue.
+        model_type: its architecture.
+        fits: whether config and tensors are those that this base model calls for.
+        mismatches: how many tensors are missing, too many or of another shape.
+        first_mismatch: what is off, in a sentence; None where it fits.
+    """
+
+    id: str
+    model_type: str
+    fits: bool
+    mismatches: int
+    first_mismatch: str | None
+
+
+def identify(adapter: str | Path) -> tuple[Candidate, ...]:
+    """Compare an adapter with every base model of the catalogue; the best fit comes first.
+
+    Models that no tensor could belong to (no dimension is their width) are left out.
+
+    Raises:
+        InputError: the adapter cannot be read, or its config has to be corrected first.
+        InconclusiveError: a pattern of its config is not evaluated.
+    """
+    with open_source(adapter) as source:
+        read = read_adapter(source)
+    if read.defects:
+        raise InputError(f"{read.defects[0].message}.", hint="`lora-packer check` says what is wrong with the adapter.")
+    if read.config is None or any(problem.kind in ("invalid", "not-lora") for problem in read.config_problems):
+        raise InputError(
+            f"adapter_config.json has to be corrected first: {read.config_problems[0].message}.",
+            hint="`lora-packer check` says what is wrong with the adapter.",
+        )
+    if not read.tensors:
+        raise InputError("the weights file holds no tensors.")
+    try:
+        found = list(candidates(read.config, read.tensors))
+    except PatternError as error:
+        raise InconclusiveError(f"a pattern in adapter_config.json was not evaluated: {escape(str(error))}.") from None
+    return tuple(sorted(found, key=lambda item: (not item.fits, item.mismatches, item.id)))
+
+
+def candidates(config: LoraConfig, tensors: Mapping[str, TensorInfo]) -> Iterator[Candidate]:
+    """Yield every base model of the catalogue that a tensor could belong to. Raises PatternError."""
+    sizes = {size for info in tensors.values() for size in info.shape}
+    known: dict[str, tuple[bool, int, str | None]] = {}
+    for name, base_config in catalogue().items():
+        if base_config.get("model_type") not in ARCHITECTURES or not sizes.intersection(_widths(base_config)):
+            continue
+        key = json.dumps(base_config, sort_keys=True)
+        if key not in known:
+            known[key] = _compared(config, base_config, tensors)
+        yield Candidate(name, str(base_config["model_type"]), *known[key])
+
+
+def _widths(config: Mapping[str, Any]) -> Iterator[int]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _widths(value)
+        elif name in _WIDTHS and isinstance(value, int):
+            yield value
+
+
+def _compared(
+    config: LoraConfig, base_config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
+) -> tuple[bool, int, str | None]:
+    """(fits, mismatches, the first of them)"""
+    compared = against(config, BaseModel.load(base_config), tensors)
+    if not compared.errors:
+        return True, 0, None
+    return False, max(1, compared.fit.difference.distance), compared.errors[0].message
+
+
+def fitting(config: LoraConfig, tensors: Mapping[str, TensorInfo]) -> list[str]:
+    """Return the ids of the known base models that the tensors fit. Raises PatternError."""
+    return [item.id for item in candidates(config, tensors) if item.fits]

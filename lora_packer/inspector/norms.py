@@ -1,0 +1,141 @@
+"""How large each module's update is: the Frobenius norm of scale x B x A, without ever computing B x A.
+
+``|BA|^2 = trace((A A^T)(B^T B))``: two r x r Gram matrices, summed up in float64 while the file is read in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import PAIRED, parse_key
+from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
+from lora_packer.inspector.expected import Expectation
+from lora_packer.inspector.targets import PatternLookup
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PIECE = 1 << 20  # elements in float64 at a time: 8 MB
+_LARGEST_RANK = 2048  # a Gram matrix of 32 MB
+_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleStats:
+    """One adapted module.
+
+    Attributes:
+        module: its path in the base model (of a fused parameter: the parameter's name).
+        rank: the rank of its update.
+        scale: what the update is multiplied with.
+        norm: the Frobenius norm of scale x B x A (for DoRA: of the direction's update), or None where the shapes or the
+            dtype do not allow it. Not finite values make it NaN or infinite, which JSON gets as None.
+    """
+
+    module: str
+    rank: int
+    scale: float
+    norm: float | None
+
+
+def module_stats(
+    file: BinaryIO, header: SafetensorsHeader, config: LoraConfig, expectation: Expectation | None
+) -> tuple[ModuleStats, ...]:
+    """Return the statistics of every complete pair, in the order of the file. Raises OSError, PatternError."""
+    alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
+    experts_of = expectation.experts if expectation is not None else {}
+    result = []
+    for path, a, b in _pairs(header):
+        name, experts = experts_of.get(path, (path, 1))
+        columns = a.shape[0]
+        rank = columns // experts if experts and columns % experts == 0 else columns
+        if rank == 0:
+            continue
+        scale = config.scale(rank, alpha_of(name))
+        norm = _norm(file, header.data_start, a, b, experts)
+        norm = None if norm is None or not math.isfinite(norm * scale) else abs(scale) * norm
+        result.append(ModuleStats(name, rank, scale, norm))
+    return tuple(result)
+
+
+def _pairs(header: SafetensorsHeader) -> Iterator[tuple[str, TensorInfo, TensorInfo]]:
+    """(module path, A, B) of every module that has both."""
+    halves: dict[str, dict[str, TensorInfo]] = {}
+    for name, info in header.tensors.items():
+        key = parse_key(name)
+        if key.part in PAIRED and info.shape:
+            halves.setdefault(key.path, {})["a" if "_A" in key.part else "b"] = info
+    for path, half in halves.items():
+        if len(half) == 2:
+            yield path, half["a"], half["b"]
+
+
+def _norm(file: BinaryIO, start: int, a: TensorInfo, b: TensorInfo, experts: int) -> float | None:
+    """The norm of B x A; of fused experts, each of which has its own rows of A and columns of B, of all together."""
+    import numpy as np
+
+    columns = a.shape[0]
+    fits = len(a.shape) >= 2 and len(b.shape) >= 2 and b.shape[1] == columns and math.prod(b.shape[2:]) == 1
+    if not fits or not {a.dtype, b.dtype} <= _FLOAT_BYTES.keys() or columns > _LARGEST_RANK or columns % experts:
+        return None
+    gram_a = np.zeros((columns, columns))
+    with np.errstate(all="ignore"):
+        for piece in _columns_of(file, start, a):
+            gram_a += piece @ piece.T
+        gram_b = np.zeros((columns, columns))
+        for piece in _rows_of(file, start, b):
+            gram_b += piece.T @ piece
+        if experts > 1:
+            # A's rows are expert-major, B's columns are rank-major (peft/tuners/lora/layer.py, ParamWrapper).
+            of_row, of_column = np.arange(columns) // (columns // experts), np.arange(columns) % experts
+            order = np.argsort(of_column, kind="stable")
+            gram_b = gram_b[np.ix_(order, order)]
+            gram_a = np.where(of_row[:, None] == of_row[None, :], gram_a, 0.0)
+        total = float(np.sum(gram_a * gram_b))
+    # Rounding may leave a tiny negative number where the update is zero.
+    return math.sqrt(max(total, 0.0)) if math.isfinite(total) else math.nan
+
+
+def _rows_of(file: BinaryIO, start: int, info: TensorInfo) -> Iterator[NDArray[Any]]:
+    """The tensor as (rows, columns), some rows at a time."""
+    rows, columns = info.shape[0], math.prod(info.shape[1:])
+    step = max(1, _PIECE // max(1, columns))
+    width = _FLOAT_BYTES[info.dtype]
+    for first in range(0, rows, step):
+        count = min(step, rows - first)
+        file.seek(start + info.begin + first * columns * width)
+        yield _floats(file.read(count * columns * width), info.dtype).reshape(count, columns)
+
+
+def _columns_of(file: BinaryIO, start: int, info: TensorInfo) -> Iterator[NDArray[Any]]:
+    """The tensor as (rows, columns), some columns at a time."""
+    import numpy as np
+
+    rows, columns = info.shape[0], math.prod(info.shape[1:])
+    step = max(1, _PIECE // max(1, rows))
+    width = _FLOAT_BYTES[info.dtype]
+    if step >= columns:
+        yield from _rows_of(file, start, info)
+        return
+    for first in range(0, columns, step):
+        count = min(step, columns - first)
+        piece = np.empty((rows, count))
+        for row in range(rows):
+            file.seek(start + info.begin + (row * columns + first) * width)
+            piece[row] = _floats(file.read(count * width), info.dtype)
+        yield piece
+
+
+def _floats(data: bytes, dtype: str) -> NDArray[Any]:
+    """The values in float64. Raises OSError where the file has become shorter."""
+    import numpy as np
+
+    if len(data) % _FLOAT_BYTES[dtype]:
+        raise OSError("the file ended early")
+    if dtype == "BF16":
+        return (np.frombuffer(data, "<u2").astype("<u4") << np.uint32(16)).view("<f4").astype(np.float64)
+    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)
