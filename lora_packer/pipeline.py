@@ -163,6 +163,9 @@ def publish(
     name: str | None = None,
     options: CheckOptions = CheckOptions(),
     include_extras: bool = False,
+    allow_private_endpoint: bool = False,
+    journal: Path | None = None,
+    verify_full: bool = False,
     session: Session | None = None,
     note: Note = silent,
     progress: Progress | None = None,
@@ -177,6 +180,9 @@ def publish(
         name: what the object's name begins with; default: the adapter's own name.
         options: how to check.
         include_extras: also pack README and tokenizer files.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
+        journal: the file that names the upload while it is unfinished.
+        verify_full: download everything by the URL and hash it.
         session: whose credentials to use; default: AWS's own chain.
         note: told each step and what it proved.
         progress: told (bytes sent, bytes in all).
@@ -195,6 +201,9 @@ def publish(
             to,
             expires_in=with_slack(expires_in),
             endpoint_url=endpoint_url,
+            allow_private_endpoint=allow_private_endpoint,
+            journal=journal,
+            verify_full=verify_full,
             session=session,
             note=lambda text: note("note", text),
             progress=progress,
@@ -208,11 +217,20 @@ def note_published(published: Published, note: Note) -> None:
     stored = published.object
     done = "uploaded" if stored.uploaded else "was there already, nothing sent"
     note("upload", f"{stored.uri} {done}, {stored.size:,} bytes")
+    note_proven(published, note)
+
+
+def note_proven(published: Published, note: Note) -> None:
+    """Tell what a URL proved."""
     proof = published.proof
     note("presign", f"SigV4 GET URL on {proof.host}, good until {published.deadline:%Y-%m-%d %H:%M} UTC")
     if not published.signer_lifetime_known:
         note("warning", "how long the credentials live is unknown; the URL ends with them, maybe before that")
     note("prove", f"a ranged GET of the URL answered {proof.status} for {proof.size:,} bytes")
+    for fact in proof.proven[1:]:
+        note("prove", fact)
+    for doubt in proof.warnings:
+        note("warning", doubt)
 
 
 def with_slack(expires_in: timedelta) -> timedelta:

@@ -35,6 +35,8 @@ class Receipt:
         url: host, deadline (UTC) and what was proven of the presigned URL; not the URL.
         submission: ``state`` (``sending``, ``submitted`` or ``failed``), job_id, model_name, when.
         job: the last status seen.
+        endpoint: id, name, state, hardware and price of what serves the adapter, once it was deployed.
+        answer: the first question, and what the deployed adapter said.
     """
 
     release: Section
@@ -45,6 +47,8 @@ class Receipt:
     url: Section | None = None
     submission: Section | None = None
     job: Section | None = None
+    endpoint: Section | None = None
+    answer: Section | None = None
     path: Path | None = field(default=None, compare=False)
 
     @property

@@ -1,14 +1,15 @@
-"""``release``: check -> pack -> upload -> presign -> prove -> submit -> wait, resumed from its receipt."""
+"""``release``: check, pack, upload, presign, prove, submit, wait, deploy, ask: resumed from its receipt."""
 
 from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter import REQUIRED
+from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
@@ -48,6 +49,7 @@ def release(
     to: str,
     expires_in: timedelta = DEFAULT_EXPIRY,
     endpoint_url: str | None = None,
+    allow_private_endpoint: bool = False,
     description: str | None = None,
     base_config: BaseSource | None = None,
     target: str = DEFAULT_TARGET,
@@ -57,6 +59,9 @@ def release(
     receipt: str | Path | None = None,
     wait: bool = True,
     timeout: timedelta = DEFAULT_TIMEOUT,
+    deploy: bool = False,
+    hardware: str | None = None,
+    ask: str | None = None,
     client: Client | None = None,
     session: Session | None = None,
     note: Note = silent,
@@ -73,6 +78,7 @@ def release(
         to: ``s3://bucket/prefix/``.
         expires_in: how long the presigned URL shall live, 100 minutes to 7 days.
         endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
         description: of the adapter, for the service.
         base_config: the base model's config, for the check.
         target: the rule profile of the check.
@@ -80,9 +86,12 @@ def release(
         include_extras: also pack README and tokenizer files.
         api: the version of the service's API.
         receipt: the receipt's file; default: ``<adapter's name>.receipt.json`` in the working directory. The archive
-            is written beside it.
+            is written beside it, and while the upload is unfinished its journal.
         wait: whether to wait until the job ends.
-        timeout: how long to wait.
+        timeout: how long to wait, for the job and then for the endpoint.
+        deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
+        hardware: what to serve it on; default: the cheapest that can be had.
+        ask: a first question to the deployed adapter; needs ``deploy``.
         client: of the service; default: from TOGETHER_API_KEY.
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
@@ -92,11 +101,16 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import APIS, Client, validate_names
+    from lora_packer.together import APIS, Client, ask_ahead, validate_names
 
     validate_names(model_name, base_model)
     if api not in APIS:
         raise InputError(f"{api!r} is not a version of the API.", hint=f"Choose one of {', '.join(APIS)}.")
+    if (deploy and not wait) or (ask is not None and not deploy):
+        raise InputError(
+            "Only what is deployed can be asked, and only a complete upload can be deployed.",
+            hint="Give --ask together with --deploy, and --deploy without --no-wait.",
+        )
     checked = options or CheckOptions(base_config, base_model, target)
     path = Path(receipt) if receipt is not None else Path(f"{adapter_name(adapter)}.receipt.json")
     with nullcontext(client) if client is not None else Client.from_environment() as service:
@@ -118,10 +132,18 @@ def release(
         else:
             record = steps.adopt(record)
         if record.job_id is None:
+            ask_ahead(APIS[api], service, model_name, base_model, note)
             record, archive = steps.pack(record, include_extras)
-            record, published = steps.publish(record, archive, expires_in, endpoint_url, session, progress)
+            record, published = steps.publish(
+                record, archive, expires_in, endpoint_url, allow_private_endpoint, session, progress
+            )
             record = steps.submit(record, published)
-        return steps.wait(record, timeout) if wait else record
+        if not wait:
+            return record
+        record = steps.wait(record, timeout)
+        if deploy:
+            record = steps.deploy(record, hardware, timeout)
+        return steps.ask(record, ask) if ask is not None else record
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +229,7 @@ class _Steps:
         archive: Archive,
         expires_in: timedelta,
         endpoint_url: str | None,
+        allow_private_endpoint: bool,
         session: Session | None,
         progress: Progress | None,
     ) -> tuple[Receipt, Published]:
@@ -219,6 +242,8 @@ class _Steps:
             record.release["to"],
             expires_in=with_slack(expires_in),
             endpoint_url=endpoint_url,
+            allow_private_endpoint=allow_private_endpoint,
+            journal=record.path.with_suffix(".upload.json") if record.path else None,
             session=session,
             note=lambda text: self.note("note", text),
             progress=progress,
@@ -251,7 +276,7 @@ class _Steps:
 
     def wait(self, record: Receipt, timeout: timedelta) -> Receipt:
         """Wait until the job ends. Raises JobFailedError, WaitTimeoutError, ServiceError."""
-        from lora_packer.together import APIS
+        from lora_packer.together import APIS, why_it_stands_still
 
         if record.is_complete:
             self.note("wait", f"{_DONE_BEFORE}: Complete")
@@ -268,9 +293,18 @@ class _Steps:
         def on_trouble(error: ServiceError) -> None:
             self.note("wait", f"{error.message} Looking again.")
 
+        def on_stale(job: Job, still: timedelta) -> None:
+            why = why_it_stands_still(record.url, datetime.now(UTC))
+            self.note("wait", f"{job.status} for {format_duration(still)}: {why}")
+
         try:
             job = APIS[self.api].wait(
-                self.client, record.job_id, timeout=timeout, on_change=on_change, on_trouble=on_trouble
+                self.client,
+                record.job_id,
+                timeout=timeout,
+                on_change=on_change,
+                on_trouble=on_trouble,
+                on_stale=on_stale,
             )
         except JobFailedError:
             # The next run submits anew; this job stays in the receipt.
@@ -279,7 +313,46 @@ class _Steps:
                 job={"id": record.job_id, "status": "Failed", "at": timestamp()},
             )
             raise
-        return record.with_(job={"id": job.id, "status": job.status, "at": timestamp()})
+        submission = record.submission or {}
+        named = {**submission, "model_name": submission.get("model_name") or job.model_name}
+        return record.with_(job={"id": job.id, "status": job.status, "at": timestamp()}, submission=named)
+
+    def deploy(self, record: Receipt, hardware: str | None, timeout: timedelta) -> Receipt:
+        """Create the endpoint, unless there is one, and wait until it serves. Raises ServiceError, WaitTimeoutError."""
+        from lora_packer.together import APIS, ensure_endpoint, serve
+
+        api = APIS[self.api]
+        model = _model_name(record)
+        endpoint, created = ensure_endpoint(api, self.client, model, hardware_id=hardware)
+        record = record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
+        self.note(
+            "deploy", f"endpoint {endpoint.id} {'created' if created else 'is there already'}; it {endpoint.cost}"
+        )
+        endpoint = serve(
+            api,
+            self.client,
+            endpoint,
+            timeout=timeout,
+            on_change=lambda seen: self.note("deploy", f"{seen.state}{': ' if seen.reason else ''}{seen.reason}"),
+            on_trouble=lambda error: self.note("deploy", f"{error.message} Looking again."),
+        )
+        return record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
+
+    def ask(self, record: Receipt, prompt: str) -> Receipt:
+        """Ask the deployed adapter, unless the receipt has the answer. Raises ServiceError."""
+        from lora_packer.together import APIS
+
+        if (record.answer or {}).get("prompt") == prompt:
+            self.note("ask", _DONE_BEFORE)
+            return record
+        answer = APIS[self.api].ask(self.client, (record.endpoint or {})["name"], prompt)
+        self.note("ask", f"{answer.model} answered")
+        return record.with_(answer={"prompt": prompt, **answer.to_dict(), "at": timestamp()})
+
+
+def _model_name(record: Receipt) -> str:
+    """The name that the service gave the adapter."""
+    return (record.submission or {}).get("model_name") or str(record.release["model_name"])
 
 
 def _archive_from(record: Receipt) -> Archive | None:

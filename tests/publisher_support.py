@@ -6,13 +6,16 @@ import hashlib
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.patience import Patience
 
 MIB = 1 << 20
 
@@ -37,10 +40,38 @@ class LocalArchive:
 
 
 def archive(folder: Path, size: int, *, name: str = "my-adapter.zip", seed: int = 0) -> LocalArchive:
-    data = random.Random(seed).randbytes(size)
+    magic = b"PK\x03\x04" if name.endswith(".zip") else b"\x1f\x8b"
+    data = (magic + random.Random(seed).randbytes(size))[:size]
     path = folder / name
     path.write_bytes(data)
     return LocalArchive(path, hashlib.sha256(data).hexdigest())
+
+
+class Clock:
+    """A clock that only its own ``sleep`` moves; ``on_sleep`` is told the number of each pause."""
+
+    def __init__(self, on_sleep: Callable[[int], None] = lambda _: None) -> None:
+        self.seconds = 0.0
+        self.pauses: list[float] = []
+        self._on_sleep = on_sleep
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+        self.pauses.append(seconds)
+        self._on_sleep(len(self.pauses))
+
+
+def patience(on_sleep: Callable[[int], None] = lambda _: None, **options: Any) -> Patience:
+    """The real budgets, without the waiting."""
+    clock = Clock(on_sleep)
+    return Patience(clock=clock, sleep=clock.sleep, **options)
+
+
+def connection(client: Any, **options: Any) -> Connection:
+    return Connection(client, patience=patience(), **options)
 
 
 def record(client: Any) -> list[str]:

@@ -56,6 +56,8 @@ def mint(
         ("us-east-1", "dotted.bucket", None, "https://s3.amazonaws.com/dotted.bucket/"),
         ("us-gov-west-1", "bucket", None, "https://bucket.s3.us-gov-west-1.amazonaws.com/"),
         ("cn-north-1", "bucket", None, "https://bucket.s3.cn-north-1.amazonaws.com.cn/"),
+        # An access point, by its alias: it is a bucket's name wherever one is asked for.
+        ("us-west-2", "point-abc123-s3alias", None, "https://point-abc123-s3alias.s3.us-west-2.amazonaws.com/"),
         (
             "eu-central-1",
             "bucket",
@@ -110,6 +112,10 @@ def test_an_endpoint_from_the_profile(tmp_path: Any, monkeypatch: pytest.MonkeyP
     [
         ({"AWS_USE_FIPS_ENDPOINT": "true"}, "bucket.s3-fips.us-west-2.amazonaws.com"),
         ({"AWS_USE_DUALSTACK_ENDPOINT": "true"}, "bucket.s3.dualstack.us-west-2.amazonaws.com"),
+        (
+            {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "true"},
+            "bucket.s3-fips.dualstack.us-west-2.amazonaws.com",
+        ),
     ],
 )
 def test_variants_of_the_aws_endpoint(variables: dict[str, str], host: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,6 +180,17 @@ def test_what_is_not_signed(bucket: str, key: str) -> None:
         "minio.example.com",
         "https://user:password@example.com",
         "https://example.com?x=1",
+        "https://10.0.0.1:9000",
+        "https://192.168.1.5",
+        "https://172.16.0.1",
+        "https://169.254.10.10",
+        "https://100.64.0.1",
+        "https://[fd00::1]:9000",
+        "https://minio:9000",
+        "https://minio.local",
+        "https://minio.storage.svc.cluster.local",
+        "https://host.docker.internal",
+        "https://bucket.vpce-1a2b3c4d-5e6f.s3.us-east-1.vpce.amazonaws.com",
     ],
 )
 @pytest.mark.parametrize("configured", [False, True])
@@ -183,6 +200,42 @@ def test_endpoints_that_are_refused(endpoint: str, configured: bool, monkeypatch
     with pytest.raises((InputError, PublishError)) as caught:
         s3_client(new_session(), endpoint_url=None if configured else endpoint)
     assert "password" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://minio.example.com:9000", "http://10.0.0.1", "https://minio:9000", "https://[fd00::1]:9000"]
+)
+def test_private_endpoints_are_taken_where_that_is_said(endpoint: str) -> None:
+    by = freeze(session())
+    client = s3_client(session(), endpoint_url=endpoint, region="us-east-1", signer=by, allow_private=True)
+    url = presign(client, by, bucket="bucket", key=KEY, expires_in=12 * HOUR)
+    assert url.reveal().startswith(f"{endpoint}/bucket/")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"RequestPayer": "requester"},
+        {"ExpectedBucketOwner": "123456789012"},
+        {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32},
+        {"ChecksumMode": "ENABLED"},
+        {"Range": "bytes=0-0"},
+        {"IfMatch": "etag"},
+    ],
+    ids=lambda parameters: next(iter(parameters)),
+)
+def test_parameters_that_a_plain_download_cannot_send_are_refused(parameters: dict[str, str]) -> None:
+    """Not ours: botocore's events let plug-ins and configuration add them."""
+    by = freeze(session())
+    client = s3_client(session(), region="us-east-1", signer=by)
+
+    def add(params: dict[str, Any], **_: object) -> None:
+        params.update(parameters)
+
+    client.meta.events.register_first("before-parameter-build.s3.GetObject", add)
+    client.meta.events.register_first("provide-client-params.s3.GetObject", add)
+    with pytest.raises(PublishError, match="covers headers that a plain download does not send"):
+        presign(client, by, bucket="bucket", key=KEY, expires_in=12 * HOUR)
 
 
 @pytest.mark.parametrize(

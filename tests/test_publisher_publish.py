@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import boto3
 import httpx2
 import pytest
+from fault_proxy import Fault, http, proxy_to
 from publisher_support import LocalArchive, archive, expiry
 from s3_support import local_s3, session_for
 
@@ -147,7 +149,7 @@ def test_an_unknown_end_is_accepted_and_marked(
     # A token that the server does not check, without an expiry.
     first = publish(adapter.path, adapter.sha256, to)
     monkeypatch.setattr(
-        "lora_packer.publisher.signer", lambda session, *_, **__: replace_expiry(freeze(session), known=False)
+        "lora_packer.publisher.account.signer", lambda session, *_, **__: replace_expiry(freeze(session), known=False)
     )
     assert first.signer_lifetime_known
     assert not publish(adapter.path, adapter.sha256, to).signer_lifetime_known
@@ -193,6 +195,32 @@ def test_an_object_that_was_replaced_gets_no_url(
     )
     with pytest.raises(PublishError, match="5 bytes long, not 50000"):
         refresh_url(stored)
+
+
+@pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])
+def test_credentials_that_expire_on_the_way_are_read_anew(
+    operation: str,
+    environment: None,
+    local_s3: LocalS3,
+    adapter: LocalArchive,
+    to: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A program that hands out others from its second call on; the first ones expire during the upload."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    keys = {"Version": 1, "AccessKeyId": local_s3.access_key, "SecretAccessKey": local_s3.secret_key.reveal()}
+    program, calls = tmp_path / "credentials.py", tmp_path / "calls"
+    program.write_text(f"open({str(calls)!r}, 'a').write('.')\nprint({json.dumps(json.dumps(keys))})\n")
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} -I -S {program}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    with proxy_to(local_s3.endpoint_url) as proxy:
+        proxy.add(Fault(operation, "answer", answer=http(400, "ExpiredToken")))
+        published = publish(adapter.path, adapter.sha256, to, endpoint_url=proxy.url)
+    assert (published.object.uploaded, calls.read_text()) == (True, "..")
+    assert proxy.seen.count("PutObject") == (2 if operation == "PutObject" else 1)
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from publisher_support import MIB, LocalArchive, archive, record
+from publisher_support import MIB, LocalArchive, archive, connection, patience, record
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import CredentialsError, InputError, PublishError
@@ -17,6 +16,7 @@ from lora_packer.publisher.client import connect, s3_client
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination
+from lora_packer.publisher.store import StoredObject
 from lora_packer.publisher.upload import key_for
 from lora_packer.publisher.upload import upload as upload_in_parts
 from lora_packer.sandbox.s3 import LocalS3
@@ -24,7 +24,10 @@ from lora_packer.sandbox.s3 import LocalS3
 __all__ = ["local_s3"]
 
 PART = 5 * MIB  # the least that S3 takes; the smaller the parts, the faster the tests
-upload = partial(upload_in_parts, part_size=PART)
+
+
+def upload(path: Path, sha256: str, place: Destination, client: Any, **options: Any) -> StoredObject:
+    return upload_in_parts(path, sha256, place, connection(client), part_size=PART, **options)
 
 
 @pytest.fixture
@@ -392,7 +395,7 @@ def test_a_wrong_secret_key_is_said_by_the_real_server(
 
 def test_a_server_that_is_not_there(local_s3: LocalS3) -> None:
     with pytest.raises(PublishError, match="HeadBucket on s3://bucket failed") as caught:
-        connect(session_for(local_s3), "bucket", endpoint_url="http://127.0.0.1:1")
+        connect(session_for(local_s3), "bucket", endpoint_url="http://127.0.0.1:1", patience=patience())
     assert "--endpoint-url" in (caught.value.hint or "")
 
 

@@ -23,7 +23,7 @@ from together_support import (
 
 from lora_packer.errors import InputError, JobFailedError, ServiceError, WaitTimeoutError
 from lora_packer.redact import Secret
-from lora_packer.together import APIS, Client, HubRepo, Job, StatusUpdate, UploadApi, v1
+from lora_packer.together import APIS, STALE_AFTER, Api, Client, HubRepo, Job, StatusUpdate, v1
 
 # The examples of docs.together.ai/docs/dedicated-endpoints/v1/adapter and of openapi.yaml.
 CREATED_ON_PAGE = {
@@ -224,8 +224,8 @@ def test_a_job_that_echoes_secrets_shows_none() -> None:
     assert_no_secret(caught.value, caught.value.hint)
 
 
-def test_every_version_is_an_upload_api() -> None:
-    chosen: UploadApi = APIS["v1"]
+def test_every_version_is_an_chosen_api() -> None:
+    chosen: Api = APIS["v1"]
     assert chosen is v1
 
 
@@ -399,3 +399,23 @@ def test_the_callbacks_may_be_left_out() -> None:
     with mock_client(lambda _: answers.pop(0)) as client:
         job = v1.wait(client, "job-1", timeout=timedelta(hours=1), on_change=quiet, sleep=time.sleep, clock=time.clock)
     assert job.is_complete
+
+
+def test_a_job_that_stands_still_is_told_once_for_each_state() -> None:
+    time, told = FakeTime(), list[tuple[str, timedelta]]()
+
+    def handler(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"status": "Queued" if time.now < 3000 else "Processing"})
+
+    with mock_client(handler) as client, pytest.raises(WaitTimeoutError):
+        v1.wait(
+            client,
+            "job-1",
+            timeout=timedelta(hours=2),
+            on_change=lambda _: None,
+            on_stale=lambda job, still: told.append((job.status, still)),
+            sleep=time.sleep,
+            clock=time.clock,
+        )
+    assert [status for status, _ in told] == ["Queued", "Processing"]
+    assert all(STALE_AFTER <= still < STALE_AFTER + timedelta(seconds=20) for _, still in told)

@@ -171,6 +171,12 @@ def recording(answers: list[tuple[int, bytes]]) -> Iterator[tuple[str, list[Reco
         def do_POST(self) -> None:
             self._record()
 
+        def do_PATCH(self) -> None:
+            self._record()
+
+        def do_DELETE(self) -> None:
+            self._record()
+
         def _record(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {key.lower(): value for key, value in self.headers.items()}

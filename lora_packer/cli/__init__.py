@@ -33,12 +33,17 @@ COMMANDS = {
     "check": ("check", "check"),
     "pack": ("pack", "pack"),
     "publish": ("publish", "publish"),
+    "presign": ("presign", "presign"),
     "submit": ("submit", "submit"),
     "status": ("status", "status"),
     "wait": ("status", "wait"),
+    "hardware": ("hardware", "hardware"),
+    "deploy": ("deploy", "deploy"),
+    "ask": ("ask", "ask"),
+    "stop": ("stop", "stop"),
     "release": ("release", "release"),
-    "rule": ("rule", "rule"),
     "identify": ("identify", "identify"),
+    "rule": ("rule", "rule"),
     "sandbox": ("sandbox", "sandbox"),
 }
 

@@ -20,6 +20,7 @@ from lora_packer.cli.common import (
     VerboseOption,
     guarded,
 )
+from lora_packer.cli.deploy import HardwareOption
 from lora_packer.cli.pack import ExtrasOption
 from lora_packer.cli.stages import (
     EndpointOption,
@@ -29,12 +30,13 @@ from lora_packer.cli.stages import (
     check_options,
     show_failed_check,
 )
-from lora_packer.cli.status import ApiOption, TimeoutOption
+from lora_packer.cli.status import ApiOption, TimeoutOption, api_words
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
+from lora_packer.redact import escape
 
 if TYPE_CHECKING:
-    from lora_packer.receipt import Receipt
+    from lora_packer.receipt import Receipt, Section
 
 
 @guarded
@@ -64,6 +66,16 @@ def release(
     api: ApiOption = "v1",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     timeout: TimeoutOption = "60m",
+    deploy: Annotated[
+        bool,
+        typer.Option(
+            "--deploy", help="Then create an endpoint for it and wait until it serves: costs money until `stop`."
+        ),
+    ] = False,
+    hardware: HardwareOption = None,
+    ask: Annotated[
+        str | None, typer.Option("--ask", metavar="PROMPT", help="Ask the deployed adapter a first question.")
+    ] = None,
     sandbox: Annotated[
         bool,
         typer.Option("--sandbox", help="Rehearse against a local S3 and a local service, started and stopped here."),
@@ -77,7 +89,7 @@ def release(
     verbose: VerboseOption = False,
     no_color: NoColorOption = False,
 ) -> None:
-    """Check, pack, upload, presign, prove, submit and wait, in one command.
+    """Check, pack, upload, presign, prove, submit and wait, in one command; with --deploy and --ask, up to an answer.
 
     Run it again after anything that went wrong: it resumes from its receipt, and never uploads or submits twice.
     """
@@ -107,11 +119,14 @@ def release(
             api=api,
             wait=wait,
             timeout=parse_duration(timeout),
+            deploy=deploy,
+            hardware=hardware,
+            ask=ask,
             note=stages.note,
             progress=stages.progress,
             **place,
         )
-    output.result(_text(done, kept=not sandbox or receipt is not None), done.to_dict())
+    output.result(_text(done, api, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
 
 
 def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str, Any]:
@@ -143,7 +158,7 @@ def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str
     }
 
 
-def _text(receipt: Receipt, *, kept: bool) -> str:
+def _text(receipt: Receipt, api: str, *, kept: bool, rehearsal: bool) -> str:
     job, stored = receipt.job or {}, receipt.object or {}
     submission = receipt.submission or {}
     lines = [f"model    {submission.get('model_name') or receipt.release['model_name']}"]
@@ -154,5 +169,20 @@ def _text(receipt: Receipt, *, kept: bool) -> str:
     if kept:
         lines.append(f"receipt  {receipt.path}")
     if not job:
-        lines.append(f"next     lora-packer wait {receipt.job_id}")
+        lines.append(f"next     lora-packer wait {receipt.job_id}{api_words(api)}")
+    if receipt.endpoint:
+        lines += _deployed(receipt.endpoint, receipt.answer or {}, rehearsal=rehearsal)
     return "\n".join(lines)
+
+
+def _deployed(endpoint: Section, answer: Section, *, rehearsal: bool) -> list[str]:
+    from lora_packer.together import Endpoint
+
+    seen = Endpoint(**{name: value for name, value in endpoint.items() if name != "at"})
+    cost = "nothing: the sandbox has stopped" if rehearsal else seen.cost
+    lines = [f"endpoint {seen.id} {seen.state}", f"cost     {cost}"]
+    if not rehearsal:
+        lines.append(f"next     {seen.stop_command}")
+    if answer:
+        lines += [f"asked    {escape(answer['prompt'])}", f"answer   {answer['text']}"]
+    return lines

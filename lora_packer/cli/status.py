@@ -14,13 +14,13 @@ from lora_packer.duration import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Client, Job, UploadApi
+    from lora_packer.together import Api, Client, Job
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
 ]
-ApiOption = Annotated[str, typer.Option("--api", metavar="VERSION", help="The version of the service's API: v1.")]
+ApiOption = Annotated[str, typer.Option("--api", metavar="VERSION", help="The version of the service's API: v1 or v2.")]
 
 
 @guarded
@@ -36,7 +36,7 @@ def status(
     from lora_packer.together import Client
 
     output = Output(output_format, quiet, verbose, no_color)
-    chosen = upload_api(api)
+    chosen = chosen_api(api)
     with Client.from_environment() as client:
         found = chosen.job(client, job)
     show_job(output, found, api)
@@ -58,13 +58,19 @@ def wait(
     from lora_packer.together import Client
 
     output = Output(output_format, quiet, verbose, no_color)
-    chosen, limit = upload_api(api), parse_duration(timeout)
+    chosen_api(api)
+    limit = parse_duration(timeout)
     with Client.from_environment() as client:
-        ended = watch(output, chosen, client, job, limit)
+        ended = watch(output, api, client, job, limit)
     show_job(output, ended, api)
 
 
-def upload_api(name: str) -> UploadApi:
+def api_words(api: str) -> str:
+    """Return what a command that is told to the user needs to mean the same version of the API."""
+    return "" if api == "v1" else f" --api {api}"
+
+
+def chosen_api(name: str) -> Api:
     """Return the version of the service's API that ``--api`` names. Raises InputError."""
     from lora_packer.errors import InputError
     from lora_packer.together import APIS
@@ -74,8 +80,9 @@ def upload_api(name: str) -> UploadApi:
     return APIS[name]
 
 
-def watch(output: Output, api: UploadApi, client: Client, job_id: str, timeout: timedelta) -> Job:
+def watch(output: Output, api: str, client: Client, job_id: str, timeout: timedelta) -> Job:
     """Wait for a job, telling each change on stderr; where it is interrupted, say how to go on."""
+    words = api_words(api)
     started = time.monotonic()
     told = 0
 
@@ -89,10 +96,18 @@ def watch(output: Output, api: UploadApi, client: Client, job_id: str, timeout: 
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
+    def on_stale(job: Job, still: timedelta) -> None:
+        output.note(
+            f"{job.status:<10} for {format_duration(still)}: the service accepts the key, so most often it cannot read "
+            "the source. Check that the presigned URL has not expired, or for a Hub repo that HF_TOKEN may read it."
+        )
+
     try:
-        return api.wait(client, job_id, timeout=timeout, on_change=on_change, on_trouble=on_trouble)
+        return chosen_api(api).wait(
+            client, job_id, timeout=timeout, on_change=on_change, on_trouble=on_trouble, on_stale=on_stale
+        )
     except KeyboardInterrupt:
-        sys.stderr.write(f"The job goes on without this command. Go on with `lora-packer wait {job_id}`.\n")
+        sys.stderr.write(f"The job goes on without this command. Go on with `lora-packer wait {job_id}{words}`.\n")
         raise
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
-from lora_packer.cli.status import ApiOption, TimeoutOption, show_job, upload_api, watch
+from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api, show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.redact import Secret, escape
 
@@ -62,7 +62,7 @@ def submit(
     from lora_packer.together import Client, HubRepo, Submission, parse_presigned, read_token
 
     output = Output(output_format, quiet, verbose, no_color)
-    chosen, limit = upload_api(api), parse_duration(timeout)
+    chosen, limit = chosen_api(api), parse_duration(timeout)
     given = _given(source, url_file)
     with Client.from_environment() as client:
         place: ModelSource
@@ -82,11 +82,11 @@ def submit(
             )
             raise
         if not wait:
-            steps = (f"lora-packer wait {job.id}", f"lora-packer status {job.id}")
+            steps = (f"lora-packer wait {job.id}{api_words(api)}", f"lora-packer status {job.id}{api_words(api)}")
             show_job(output, job, api, next_steps=steps)
             return
         output.note(f"{job.status:<10} as job {job.id}")
-        ended = watch(output, chosen, client, job.id, limit)
+        ended = watch(output, api, client, job.id, limit)
     show_job(output, replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id), api)
 
 

@@ -1,7 +1,8 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
 The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` (how), ``upload`` and ``multipart``
-(once, and resumable), ``presign``, ``prove``.
+(once, and resumable), ``connection`` and ``patience`` (through trouble), ``journal`` and ``unfinished`` (what a kill
+leaves), ``presign``, ``prove``.
 """
 
 from __future__ import annotations
@@ -13,17 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
-from lora_packer.publisher.client import connect, s3_client
-from lora_packer.publisher.credentials import Signer, new_session, signer
-from lora_packer.publisher.multipart import Progress
+from lora_packer.errors import InputError, PublishError
+from lora_packer.publisher.account import Account
+from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.credentials import Signer, new_session
+from lora_packer.publisher.evidence import END, Expected, gather
+from lora_packer.publisher.journal import Journal
+from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
-from lora_packer.publisher.prove import Proof, prove, utc_now
-from lora_packer.publisher.s3uri import parse_destination
-from lora_packer.publisher.store import StoredObject
+from lora_packer.publisher.prove import Proof, utc_now
+from lora_packer.publisher.s3uri import parse_destination, parse_object
+from lora_packer.publisher.sending import Progress
+from lora_packer.publisher.store import StoredObject, look
+from lora_packer.publisher.unfinished import Begun
+from lora_packer.publisher.unfinished import clean as clean_uploads
 from lora_packer.publisher.upload import key_for, upload
-from lora_packer.redact import PresignedUrl
+from lora_packer.redact import PresignedUrl, escape
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,9 +41,13 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_EXPIRY",
     "MINIMUM_EXPIRY",
+    "Begun",
+    "Patience",
     "Proof",
     "Published",
     "StoredObject",
+    "clean",
+    "presign_object",
     "publish",
     "refresh_url",
 ]
@@ -70,19 +82,6 @@ class Published:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
-    """A session and what else is needed to speak to one store with it."""
-
-    session: Session
-    renew: Callable[[], Session] | None
-    endpoint_url: str | None
-    now: Callable[[], datetime]
-
-    def signer(self) -> Signer:
-        return signer(self.session, MINIMUM_EXPIRY, now=self.now, renew=self.renew)
-
-
 def publish(
     archive_path: Path,
     sha256: str,
@@ -91,9 +90,13 @@ def publish(
     expires_in: timedelta = DEFAULT_EXPIRY,
     endpoint_url: str | None = None,
     session: Session | None = None,
+    allow_private_endpoint: bool = False,
+    journal: Path | None = None,
+    verify_full: bool = False,
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    patience: Patience | None = None,
     transport: httpx2.BaseTransport | None = None,
 ) -> Published:
     """Upload the archive, unless it is there already; mint a presigned URL and prove it.
@@ -107,26 +110,35 @@ def publish(
         to: ``s3://bucket/prefix/``.
         expires_in: how long the URL shall live: 100 minutes to 7 days.
         endpoint_url: an S3-compatible store; None: what the AWS configuration names, else AWS.
-        session: a boto3 session; None: a new one from the environment and the usual files.
+        session: a boto3 session; None: a new one from the environment and the usual files, and another one where its
+            credentials expire on the way.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
+        journal: the file that names the upload while it is unfinished; it is gone when nothing is. None: a killed
+            upload is found by its key, where the credentials may list.
+        verify_full: download everything by the URL and hash it, instead of both ends alone.
         now: the clock (UTC).
         note: told what the user should know, as sentences.
         progress: told how many bytes are at the store, of how many.
-        transport: carries the proving request; None: the network.
+        patience: how long trouble is ridden out; None: 15 minutes without any success.
+        transport: carries the proving requests; None: the network.
 
     Raises:
-        InputError: an option makes no sense, or the archive cannot be read.
+        InputError: an option makes no sense, or the archive or the journal cannot be read.
         CredentialsError: there are no credentials, they are refused, or they are known to end too early.
         PublishError: the upload failed, or the URL does not work.
     """
     validate_expiry(expires_in)
     destination = parse_destination(to)
     key = key_for(archive_path, sha256, destination)
-    account = _account(session, endpoint_url, now)
+    unfinished = Journal(journal, now=now)
+    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
     first = account.signer()
-    client = connect(account.session, destination.bucket, endpoint_url=endpoint_url)
-    _mint(account, first, client, destination.bucket, key, None, expires_in)  # its form is known before its object is
-    stored = upload(archive_path, sha256, destination, client, progress=progress)
-    return _url(account, client, stored, expires_in, note, transport)
+    connection = account.connect(destination.bucket)
+    # Its form is known before its object is.
+    _mint(account, first, connection.client, destination.bucket, key, None, expires_in)
+    stored = upload(archive_path, sha256, destination, connection, journal=unfinished, progress=progress)
+    expected = Expected(stored.key, stored.size, sha256, _ends_of(archive_path))
+    return _url(account, connection, stored, expected, expires_in, note, transport, full=verify_full)
 
 
 def refresh_url(
@@ -135,8 +147,11 @@ def refresh_url(
     expires_in: timedelta = DEFAULT_EXPIRY,
     endpoint_url: str | None = None,
     session: Session | None = None,
+    allow_private_endpoint: bool = False,
+    verify_full: bool = False,
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
     transport: httpx2.BaseTransport | None = None,
 ) -> Published:
     """Mint and prove a new URL for an object that an earlier run uploaded; nothing is sent.
@@ -144,41 +159,119 @@ def refresh_url(
     Args and errors are those of ``publish``.
     """
     validate_expiry(expires_in)
-    account = _account(session, endpoint_url, now)
+    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
     account.signer()
-    client = connect(account.session, stored.bucket, endpoint_url=endpoint_url)
-    return _url(account, client, replace(stored, uploaded=False), expires_in, note, transport)
+    connection = account.connect(stored.bucket)
+    expected = Expected(stored.key, stored.size, stored.sha256)
+    again = replace(stored, uploaded=False)
+    return _url(account, connection, again, expected, expires_in, note, transport, full=verify_full)
 
 
-def _account(session: Session | None, endpoint_url: str | None, now: Callable[[], datetime]) -> _Account:
+def presign_object(
+    uri: str,
+    *,
+    expires_in: timedelta = DEFAULT_EXPIRY,
+    endpoint_url: str | None = None,
+    session: Session | None = None,
+    allow_private_endpoint: bool = False,
+    verify_full: bool = False,
+    now: Callable[[], datetime] = utc_now,
+    note: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+    transport: httpx2.BaseTransport | None = None,
+) -> Published:
+    """Mint and prove a URL for the archive at ``s3://bucket/key``, whoever put it there.
+
+    Its SHA-256 is known only where its metadata has one, as that of ``publish`` does. Args and errors are those of
+    ``publish``; a PublishError where it is not there.
+    """
+    validate_expiry(expires_in)
+    bucket, key = parse_object(uri)
+    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
+    account.signer()
+    connection = account.connect(bucket)
+    there = look(connection, bucket, key)
+    if there.state == "absent":
+        raise PublishError(f"There is no object s3://{bucket}/{key}.", hint="`lora-packer publish` puts one there.")
+    size = None if there.state == "denied" else there.size
+    found = StoredObject(bucket, key, there.size, there.sha256, there.etag, there.version_id, uploaded=False)
+    expected = Expected(key, size, there.sha256)
+    return _url(account, connection, found, expected, expires_in, note, transport, full=verify_full)
+
+
+def clean(
+    to: str,
+    *,
+    endpoint_url: str | None = None,
+    session: Session | None = None,
+    allow_private_endpoint: bool = False,
+    journal: Path | None = None,
+    note: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+) -> list[Begun]:
+    """Remove the unfinished uploads of archives below a destination, and no others; return them.
+
+    Ours are those in the journal, and those right below the prefix whose key has the form of ours. Args and errors are
+    those of ``publish``.
+    """
+    destination = parse_destination(to)
+    unfinished = Journal(journal)
+    account = _account(session, endpoint_url, allow_private_endpoint, utc_now, patience, note)
+    return clean_uploads(account.connect(destination.bucket), destination, unfinished)
+
+
+def _account(
+    session: Session | None,
+    endpoint_url: str | None,
+    allow_private: bool,
+    now: Callable[[], datetime],
+    patience: Patience | None,
+    note: Callable[[str], None] | None,
+) -> Account:
+    waits = patience or (Patience(tell=note) if note else Patience())
     if session is not None:
-        return _Account(session, None, endpoint_url, now)
-    return _Account(new_session(), new_session, endpoint_url, now)
+        return Account(session, None, endpoint_url, now, waits, allow_private)
+    return Account(new_session(), new_session, endpoint_url, now, waits, allow_private)
+
+
+def _ends_of(path: Path) -> tuple[bytes, bytes]:
+    try:
+        with path.open("rb") as file:
+            first = file.read(END)
+            file.seek(max(0, path.stat().st_size - END))
+            return first, file.read(END)
+    except OSError as error:
+        raise InputError(f"{escape(str(path))} cannot be read: {error.strerror or error}.") from None
 
 
 def _url(
-    account: _Account,
-    client: S3Client,
+    account: Account,
+    connection: Connection,
     stored: StoredObject,
+    expected: Expected,
     expires_in: timedelta,
     note: Callable[[str], None] | None,
     transport: httpx2.BaseTransport | None,
+    *,
+    full: bool,
 ) -> Published:
     # Asked again: an upload takes its time, and the credentials may be others by now.
     final = account.signer()
-    url, granted = _mint(account, final, client, stored.bucket, stored.key, stored.version_id, expires_in)
+    url, granted = _mint(account, final, connection.client, stored.bucket, stored.key, stored.version_id, expires_in)
     if granted < expires_in and note:
         note(
             f"The URL lives for {format_duration(granted)}, not {format_duration(expires_in)}: that is how long the "
             f"credentials from {final.description} live."
         )
-    proof = prove(url, size=stored.size, transport=transport, now=account.now)
+    proof = gather(url, expected, final, full=full, transport=transport, now=account.now, patience=account.patience)
+    if stored.size != proof.size:  # it could not be looked at but by the URL
+        stored = replace(stored, size=proof.size)
     deadline = proof.deadline if final.expires_at is None else min(proof.deadline, final.expires_at)
     return Published(stored, url, deadline, final.lifetime_known, proof)
 
 
 def _mint(
-    account: _Account,
+    account: Account,
     by: Signer,
     client: S3Client,
     bucket: str,
@@ -188,5 +281,5 @@ def _mint(
 ) -> tuple[PresignedUrl, timedelta]:
     """Return a URL that lives as long as asked for, or as long as its signer, and how long that is."""
     granted = expires_in if by.expires_at is None else min(expires_in, by.expires_at - account.now())
-    minting = s3_client(account.session, endpoint_url=account.endpoint_url, region=client.meta.region_name, signer=by)
+    minting = account.client(client.meta.region_name, by)
     return presign(minting, by, bucket=bucket, key=key, version_id=version_id, expires_in=granted), granted

@@ -5,6 +5,8 @@
   (``_should_use_global_endpoint`` in botocore/signers.py).
 - Default checksums are an aws-chunked trailer over TLS, which other stores refuse (botocore/httpchecksum.py); each
   request of ours carries Content-MD5 instead, which all of them check.
+- Its retries give up within a second, and repeat what must not be made twice (CreateMultipartUpload): it makes each
+  request once, and ``connection`` repeats it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from lora_packer.errors import InputError
+from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.s3errors import s3_call
 from lora_packer.redact import escape
 
@@ -23,15 +27,22 @@ if TYPE_CHECKING:
 
     from lora_packer.publisher.credentials import Signer
 
+# Names that no public DNS has (RFC 6762, RFC 8375, ICANN's .internal; .local has Kubernetes' services), and S3's
+# interface endpoints inside a VPC (https://docs.aws.amazon.com/AmazonS3/latest/userguide/privatelink-interface-endpoints.html).
+_PRIVATE_SUFFIXES = (".local", ".home.arpa", ".internal", ".lan", ".localdomain", ".localhost", ".vpce.amazonaws.com")
 _FALLBACK_REGION = "us-east-1"
 _CONNECT_TIMEOUT = 10  # seconds
 _READ_TIMEOUT = 60  # seconds
-_TRIES = 5
 _CONNECTIONS = 8
 
 
 def s3_client(
-    session: Session, *, endpoint_url: str | None = None, region: str | None = None, signer: Signer | None = None
+    session: Session,
+    *,
+    endpoint_url: str | None = None,
+    region: str | None = None,
+    signer: Signer | None = None,
+    allow_private: bool = False,
 ) -> S3Client:
     """Return a client whose URLs and requests are accepted by AWS and by S3-compatible stores.
 
@@ -40,35 +51,43 @@ def s3_client(
         endpoint_url: the store; None: what is configured, else AWS.
         region: to sign for; None: the session's, else us-east-1.
         signer: sign with these credentials and no others; None: the session's, refreshed as it goes.
+        allow_private: take an endpoint in a private network, and http, too.
 
     Raises:
-        InputError: the endpoint is not https (or http on loopback).
+        InputError: the endpoint is not https and public (this machine's loopback is taken as it is).
         PublishError: botocore cannot make a client of the configuration.
     """
     if endpoint_url is not None:
-        _validate_endpoint(endpoint_url)
+        _validate_endpoint(endpoint_url, allow_private=allow_private)
     region = region or session.region_name or _FALLBACK_REGION
     with s3_call("Setting up the client", f"region {escape(region, 40)}"):
         client = _build(session, endpoint_url, region, "virtual", signer)
         # The host may come from the environment or the profile: only now is it known.
-        _validate_endpoint(client.meta.endpoint_url)
+        _validate_endpoint(client.meta.endpoint_url, allow_private=allow_private)
         if is_aws(client.meta.endpoint_url):
             return client
         return _build(session, endpoint_url, region, "path", signer)
 
 
-def connect(session: Session, bucket: str, *, endpoint_url: str | None = None) -> S3Client:
+def connect(
+    session: Session,
+    bucket: str,
+    *,
+    endpoint_url: str | None = None,
+    allow_private: bool = False,
+    patience: Patience | None = None,
+) -> S3Client:
     """Return a client for the bucket's own region, having asked for it.
 
     Raises:
-        InputError: the endpoint is not https (or http on loopback).
+        InputError: the endpoint is not one that the service could reach.
         PublishError: no such bucket, or the store cannot be reached.
     """
-    client = s3_client(session, endpoint_url=endpoint_url)
-    region = _bucket_region(client, bucket)
+    client = s3_client(session, endpoint_url=endpoint_url, allow_private=allow_private)
+    region = _bucket_region(Connection(client, patience=patience), bucket)
     if region is None or region == client.meta.region_name:
         return client
-    return s3_client(session, endpoint_url=endpoint_url, region=region)
+    return s3_client(session, endpoint_url=endpoint_url, region=region, allow_private=allow_private)
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -88,6 +107,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_private(host: str) -> bool:
+    """Return whether a host is known to be out of the internet's reach by its name or address alone."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_SUFFIXES)
+
+
 def _build(
     session: Session,
     endpoint_url: str | None,
@@ -104,7 +131,7 @@ def _build(
         response_checksum_validation="when_required",
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
     )
     return session.client(
@@ -118,34 +145,44 @@ def _build(
     )
 
 
-def _bucket_region(client: S3Client, bucket: str) -> str | None:
+def _bucket_region(connection: Connection, bucket: str) -> str | None:
     """Ask the bucket for its region; None where the answer does not say (other stores, or access denied)."""
     from botocore.exceptions import ClientError
 
-    where = f"s3://{bucket}"
-    with s3_call("HeadBucket", where):
+    def head(client: S3Client) -> dict[str, str]:
         try:
-            headers = client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+            return client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
         except ClientError as error:
-            headers = error.response["ResponseMetadata"]["HTTPHeaders"]
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 404:
                 error.response["Error"]["Code"] = "NoSuchBucket"
+            if status == 404 or status >= 500:
                 raise
             # 403 and 400 are judged later, by a request whose answer has a body.
-    return headers.get("x-amz-bucket-region")
+            return error.response["ResponseMetadata"]["HTTPHeaders"]
+
+    return connection.call("HeadBucket", f"s3://{bucket}", head).get("x-amz-bucket-region")
 
 
-def _validate_endpoint(endpoint_url: str) -> None:
+def _validate_endpoint(endpoint_url: str, *, allow_private: bool) -> None:
     parts = urlsplit(endpoint_url)
     if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
         raise InputError("The endpoint is not a URL.", hint="Write --endpoint-url like https://s3.example.com.")
-    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)):
+    if parts.scheme not in ("http", "https"):
+        raise InputError(f"The endpoint's scheme {escape(parts.scheme)} is not https.", hint="Use https.")
+    if is_loopback(parts.hostname) or allow_private:
         return
-    raise InputError(
-        f"The endpoint {escape(parts.scheme)}://{escape(parts.hostname)} is not https: the archive and the URL would "
-        "travel unprotected.",
-        hint="Use https; http is for this machine's own loopback.",
-    )
+    if parts.scheme == "http":
+        raise InputError(
+            f"The endpoint http://{escape(parts.hostname)} is not https: the archive and the URL would travel "
+            "unprotected.",
+            hint="Use https; http is for this machine's own loopback, or with --allow-private-endpoint.",
+        )
+    if is_private(parts.hostname):
+        raise InputError(
+            f"The endpoint {escape(parts.hostname)} is in a private network: the service could not fetch from there.",
+            hint="Use a public endpoint, or --allow-private-endpoint where the downloader is in that network.",
+        )
 
 
 def _aws_suffixes() -> tuple[str, ...]:

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from lora_packer.errors import LoraPackerError, PublishError
-from lora_packer.publisher.s3errors import S3Error, s3_call
-from lora_packer.publisher.store import contradicts, look, plain_etag, plain_version
+from lora_packer.publisher.s3errors import S3Error
+from lora_packer.publisher.sending import Sending, Sent, once
+from lora_packer.publisher.store import contradicts, plain_etag, plain_version
+from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
 from lora_packer.publisher.workers import work_off
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, PartTypeDef
 
 PART_SIZE = 16 << 20
 """Bytes in a part, but for the last; larger where there would be more than 10,000. An archive no longer is one
@@ -29,64 +31,19 @@ request."""
 _MAX_PARTS = 10_000
 _MIB = 1 << 20
 _THREADS = 4
-
-Read = Callable[[int, int], bytes]
-"""``read(offset, length)``: that range of the archive's bytes."""
-
-Progress = Callable[[int, int], None]
-"""``progress(done, total)``: bytes that are at the store, and all bytes."""
-
-Answer = TypeVar("Answer")
+_RESTARTS = 3
+# The upload is gone, or cannot be completed: what was sent is lost, and sent again
+# (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
+_LOST = frozenset({"NoSuchUpload", "InvalidPart", "ConditionalRequestConflict"})
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
-    """What is sent, and where.
+class _Upload:
+    """An upload that was begun: its id, the parts it has, and whether there may be another that nobody knows of."""
 
-    Attributes:
-        bucket: the bucket.
-        key: the key in it.
-        read: gives any range of the bytes.
-        size: how many there are.
-        sha256: their SHA-256, in hex.
-        content_type: what they are.
-        part_size: how many a part has, but for the last.
-    """
-
-    bucket: str
-    key: str
-    read: Read
-    size: int
-    sha256: str
-    content_type: str
-    part_size: int
-
-    @property
-    def uri(self) -> str:
-        """``s3://bucket/key``."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    def changed(self) -> PublishError:
-        """Return the error for bytes that are not those of ``sha256``."""
-        return PublishError(
-            "The archive's bytes are not those of its SHA-256: it changed since it was packed.",
-            hint="Pack it again.",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What the store answered to the last request of an upload.
-
-    Attributes:
-        etag: the ETag, without quotes; some stores leave it out.
-        expected_etag: what it must be, or None at a store whose ETags are no MD5s.
-        version_id: the version that was made, or None.
-    """
-
-    etag: str
-    expected_etag: str | None
-    version_id: str | None
+    id: str
+    parts: dict[int, tuple[str, int]]
+    doubtful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,68 +60,99 @@ class _SentPart:
     md5: bytes
 
 
-def send_parts(client: S3Client, archive: Archive, progress: Progress | None = None) -> Sent:
+def send_parts(sending: Sending) -> Sent:
     """Send the archive in parts; continue an upload of this key that an earlier run left.
 
     What cannot be continued later is aborted, so that nothing unfinished stays behind and costs money.
 
     Raises:
         S3Error: the store refused, or cannot be reached.
-        PublishError: the archive is not what its SHA-256 says.
+        PublishError: the archive is not what its SHA-256 says, or the journal cannot be written.
     """
-    upload_id, kept = _left_over(client, archive) or (_create(client, archive), {})
+    for restart in range(_RESTARTS + 1):
+        try:
+            return _attempt(sending)
+        except S3Error as error:
+            if error.code not in _LOST or restart == _RESTARTS:
+                raise
+            # Another run of the same archive may have completed it.
+            if error.code == "NoSuchUpload" and sending.is_there():
+                sending.forget()
+                return Sent("", None, None)
+            if sending.progress:
+                sending.progress(0, sending.archive.size)
+    raise AssertionError("unreachable")
+
+
+def _attempt(sending: Sending) -> Sent:
+    upload = _left_over(sending) or _create(sending)
     try:
-        parts = _send(client, archive, upload_id, kept, progress)
-        return _complete(client, archive, upload_id, parts)
+        sent = _complete(sending, upload, _send(sending, upload))
     except LoraPackerError as error:
         if isinstance(error, S3Error) and error.resumable:
             error.hint = f"{error.hint or 'Run it again.'} The parts already sent are kept."
         else:
-            _abort(client, archive, upload_id)
+            _abort(sending, upload.id)
         raise
+    if upload.doubtful:
+        _abort_all(sending)
+    sending.forget()
+    return sent
 
 
-def once(operation: str, where: str, call: Callable[..., Answer]) -> Answer:
-    """Make a request that writes only where nothing is (If-None-Match); plainly at a store that does not know that."""
-    try:
-        with s3_call(operation, where):
-            return call(IfNoneMatch="*")
-    except S3Error as error:
-        if error.status != 501:
-            raise
-    with s3_call(operation, where):
-        return call()
-
-
-def _left_over(client: S3Client, archive: Archive) -> tuple[str, dict[int, tuple[str, int]]] | None:
-    """Return the newest unfinished upload of this very key and its parts; abort the older ones.
+def _left_over(sending: Sending) -> _Upload | None:
+    """Return the unfinished upload of this very key and its parts: the journal's, else the newest; abort the others.
 
     The key has the content's digest in it: an upload of it is an earlier run's, of the same bytes.
     """
+    connection, archive = sending.connection, sending.archive
+    noted = [
+        entry.upload_id
+        for entry in sending.journal.uploads
+        if entry.is_of(connection.endpoint_url, archive.bucket, archive.key) and entry.upload_id is not None
+    ]
     try:
-        with s3_call("ListMultipartUploads", archive.uri):
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=archive.bucket, Prefix=archive.key)
-            uploads = [found for page in pages for found in page.get("Uploads", []) if found["Key"] == archive.key]
-        uploads.sort(key=lambda found: found["Initiated"])
-        if not uploads:
-            return None
-        newest = uploads.pop()["UploadId"]
-        for found in uploads:
-            _abort(client, archive, found["UploadId"])
-        with s3_call("ListParts", archive.uri):
-            listing = client.get_paginator("list_parts").paginate(
-                Bucket=archive.bucket, Key=archive.key, UploadId=newest
-            )
-            parts = [part for page in listing for part in page.get("Parts", [])]
-    except S3Error:
-        # Not allowed to list, or a store that cannot: what was left over is not to be had. Trouble with the store
-        # itself shows again in the next request.
-        return None
-    return newest, {part["PartNumber"]: (part["ETag"], part["Size"]) for part in parts}
+        listed = [found.upload_id for found in uploads_of(connection, archive.bucket, archive.key)]
+    except S3Error as error:
+        # Not allowed to list, or a store that cannot: then the journal alone knows.
+        if error.transient:
+            raise
+        listed = []
+    candidates = [*listed, *noted]
+    while candidates:
+        upload_id = candidates.pop()
+        try:
+            parts = _parts_of(sending, upload_id)
+        except S3Error as error:
+            if error.transient:
+                raise
+            # Gone, or its parts may not be listed: it cannot be continued.
+            abort_if_possible(connection, _begun(sending, upload_id))
+            continue
+        for other in set(candidates) - {upload_id}:
+            abort_if_possible(connection, _begun(sending, other))
+        sending.note(upload_id)
+        return _Upload(upload_id, parts)
+    return None
 
 
-def _create(client: S3Client, archive: Archive) -> str:
-    with s3_call("CreateMultipartUpload", archive.uri):
+def _parts_of(sending: Sending, upload_id: str) -> dict[int, tuple[str, int]]:
+    archive = sending.archive
+
+    def request(client: S3Client) -> list[PartTypeDef]:
+        pages = client.get_paginator("list_parts").paginate(Bucket=archive.bucket, Key=archive.key, UploadId=upload_id)
+        return [part for page in pages for part in page.get("Parts", [])]
+
+    parts = sending.connection.call("ListParts", archive.uri, request)
+    return {part["PartNumber"]: (part["ETag"], part["Size"]) for part in parts}
+
+
+def _create(sending: Sending) -> _Upload:
+    """Begin an upload; where the answer is lost, look for it: each one that is made costs until it is aborted."""
+    connection, archive = sending.connection, sending.archive
+    sending.note(None)  # from now on there may be one
+
+    def request(client: S3Client) -> str:
         return client.create_multipart_upload(
             Bucket=archive.bucket,
             Key=archive.key,
@@ -172,14 +160,37 @@ def _create(client: S3Client, archive: Archive) -> str:
             Metadata={"sha256": archive.sha256},
         )["UploadId"]
 
+    attempt, blind = 0, False
+    while True:
+        attempt += 1
+        try:
+            upload_id = connection.call("CreateMultipartUpload", archive.uri, request, repeat=False)
+        except S3Error as error:
+            if not error.transient:
+                sending.forget()
+                raise
+            connection.patience.wait(attempt, error)
+            try:
+                made = uploads_of(connection, archive.bucket, archive.key)
+            except S3Error as listing:
+                if listing.transient:
+                    raise
+                if blind:
+                    raise error from None
+                made, blind = [], True
+            if not made:
+                continue
+            upload_id, attempt = made[-1].upload_id, attempt + 1
+        try:
+            sending.note(upload_id)
+        except PublishError:
+            _abort(sending, upload_id)
+            raise
+        return _Upload(upload_id, {}, doubtful=attempt > 1)
 
-def _send(
-    client: S3Client,
-    archive: Archive,
-    upload_id: str,
-    kept: dict[int, tuple[str, int]],
-    progress: Progress | None,
-) -> list[_SentPart]:
+
+def _send(sending: Sending, upload: _Upload) -> list[_SentPart]:
+    archive = sending.archive
     sha256 = hashlib.sha256()
     done: list[_SentPart] = []
 
@@ -194,33 +205,34 @@ def _send(
 
     def finish(part: _SentPart) -> None:
         done.append(part)
-        if progress:
-            progress(sum(each.size for each in done), archive.size)
+        if sending.progress:
+            sending.progress(sum(each.size for each in done), archive.size)
 
-    work_off(cut(), partial(_send_part, client, archive, upload_id, kept), finish, threads=_THREADS)
+    work_off(cut(), partial(_send_part, sending, upload), finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
     if sha256.hexdigest() != archive.sha256:
         raise archive.changed()
     return sorted(done, key=lambda part: part.number)
 
 
-def _send_part(
-    client: S3Client, archive: Archive, upload_id: str, kept: dict[int, tuple[str, int]], part: _Part
-) -> _SentPart:
-    size = len(part.data)
+def _send_part(sending: Sending, upload: _Upload, part: _Part) -> _SentPart:
+    archive, size = sending.archive, len(part.data)
     md5 = hashlib.md5(part.data, usedforsecurity=False)
-    kept_etag, kept_size = kept.get(part.number, ("", -1))
+    kept_etag, kept_size = upload.parts.get(part.number, ("", -1))
     if kept_size == size and plain_etag(kept_etag) == md5.hexdigest():
         return _SentPart(part.number, size, kept_etag, md5.digest())
-    with s3_call("UploadPart", archive.uri):
-        answer = client.upload_part(
+    answer = sending.connection.call(
+        "UploadPart",
+        archive.uri,
+        lambda client: client.upload_part(
             Bucket=archive.bucket,
             Key=archive.key,
-            UploadId=upload_id,
+            UploadId=upload.id,
             PartNumber=part.number,
             Body=part.data,
             ContentMD5=b64encode(md5.digest()).decode(),
-        )
+        ),
+    )
     etag = answer.get("ETag", "")
     if contradicts(plain_etag(etag), md5.hexdigest(), answer.get("ServerSideEncryption")):
         raise PublishError(
@@ -230,33 +242,64 @@ def _send_part(
     return _SentPart(part.number, size, etag, md5.digest())
 
 
-def _complete(client: S3Client, archive: Archive, upload_id: str, parts: list[_SentPart]) -> Sent:
+def _complete(sending: Sending, upload: _Upload, parts: list[_SentPart]) -> Sent:
+    """Make the object of the parts; whether that was done is for the object to say where the answer does not."""
+    connection, archive = sending.connection, sending.archive
     listed: list[CompletedPartTypeDef] = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
-    request = partial(
-        client.complete_multipart_upload,
-        Bucket=archive.bucket,
-        Key=archive.key,
-        UploadId=upload_id,
-        MultipartUpload={"Parts": listed},
-    )
     md5s = all(plain_etag(part.etag) == part.md5.hex() for part in parts)
     whole = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
     expected = f"{whole}-{len(parts)}" if md5s else None
-    try:
-        answer = once("CompleteMultipartUpload", archive.uri, request)
-    except S3Error as error:
-        # Where the answer was lost botocore asks again, and the upload is gone because it was completed.
-        if error.code != "NoSuchUpload" or not look(client, archive.bucket, archive.key).is_copy_of(
-            archive.size, archive.sha256
-        ):
-            raise
-        return Sent("", expected, None)
-    return Sent(plain_etag(answer.get("ETag")), expected, plain_version(answer.get("VersionId")))
+
+    def request(client: S3Client) -> Callable[..., Any]:
+        return partial(
+            client.complete_multipart_upload,
+            Bucket=archive.bucket,
+            Key=archive.key,
+            UploadId=upload.id,
+            MultipartUpload={"Parts": listed},
+        )
+
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            answer = once(connection, "CompleteMultipartUpload", archive.uri, request, repeat=False)
+        except S3Error as error:
+            # Gone, because an earlier try completed it?
+            if not error.transient and error.code != "NoSuchUpload":
+                raise
+            failure = error
+        else:
+            # Some stores leave the ETag out; an answer of 200 with nothing in it is none.
+            if any(answer.get(name) for name in ("ETag", "Location", "Key")):
+                return Sent(plain_etag(answer.get("ETag")), expected, plain_version(answer.get("VersionId")))
+            failure = _answered_nothing(archive.uri)
+        if sending.is_there():
+            return Sent("", expected, None)
+        if failure.code == "NoSuchUpload":
+            raise failure
+        connection.patience.wait(attempt, failure)
 
 
-def _abort(client: S3Client, archive: Archive, upload_id: str) -> None:
-    with suppress(S3Error), s3_call("AbortMultipartUpload", archive.uri):
-        client.abort_multipart_upload(Bucket=archive.bucket, Key=archive.key, UploadId=upload_id)
+def _answered_nothing(where: str) -> S3Error:
+    message = f"CompleteMultipartUpload on {where} was answered with 200 and nothing else, and the object is not there."
+    return S3Error(message, hint="Run it again in a while.", status=200, code="EmptyAnswer", transient=True)
+
+
+def _begun(sending: Sending, upload_id: str) -> Begun:
+    return Begun(sending.archive.bucket, sending.archive.key, upload_id, None)
+
+
+def _abort(sending: Sending, upload_id: str) -> None:
+    abort_if_possible(sending.connection, _begun(sending, upload_id))
+    sending.forget()
+
+
+def _abort_all(sending: Sending) -> None:
+    """Abort what a lost answer to Create may have left: the object is there, nobody needs them."""
+    with suppress(S3Error):
+        for found in uploads_of(sending.connection, sending.archive.bucket, sending.archive.key):
+            abort_if_possible(sending.connection, found)
 
 
 def fitting_part_size(size: int, wanted: int) -> int:

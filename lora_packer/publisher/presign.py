@@ -11,6 +11,7 @@ from lora_packer.errors import InputError, PublishError
 from lora_packer.publisher.client import is_aws
 from lora_packer.publisher.s3errors import s3_call
 from lora_packer.publisher.s3uri import validate_bucket, validate_key
+from lora_packer.publisher.sigv4 import signature
 from lora_packer.redact import PresignedUrl
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def _fault(text: str, client: S3Client, signer: Signer, bucket: str, key: str, s
         return "it is signed by other credentials than those whose lifetime was checked"
     if scope.split("/")[1:2] != [region]:
         return f"it is signed for another region than {region}"
+    if query.get("X-Amz-Signature") != signature(text, signer.secret_key):
+        return "its signature is not the one that SigV4 gives it"
     if is_aws(endpoint):
         return _aws_host_fault(parts.hostname or "", unquote(parts.path), bucket, key, region)
     base = urlsplit(endpoint)

@@ -1,14 +1,15 @@
 """Proves a presigned URL with the one request that the downloader will make: a plain GET, of a single byte.
 
 Not a HEAD: the method is signed. What it shows: signature, host and region, permission, that the object is there and
-how long it is, and that the clocks agree. What it cannot show: other networks' way to the bucket, a policy that refuses
-old URLs (s3:signatureAge), or credentials that are revoked later.
+how long it is, and that the clocks agree. ``evidence`` asks for more.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
+from lora_packer.publisher.patience import Patience
 from lora_packer.redact import PresignedUrl, escape, scrub
 
 if TYPE_CHECKING:
@@ -53,6 +55,9 @@ class Proof:
         deadline: when the signature expires (UTC).
         clock_skew_seconds: the store's clock minus ours, or None where it does not tell.
         host: who answered.
+        proven: what the requests showed, as sentences.
+        not_proven: what they did not or cannot show.
+        warnings: what looks doubtful.
     """
 
     status: int
@@ -61,6 +66,9 @@ class Proof:
     deadline: datetime
     clock_skew_seconds: float | None
     host: str
+    proven: tuple[str, ...] = ()
+    not_proven: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the proof as a receipt has it."""
@@ -71,7 +79,118 @@ class Proof:
             "deadline": self.deadline.isoformat(timespec="seconds"),
             "clock_skew_seconds": self.clock_skew_seconds,
             "host": self.host,
+            "proven": list(self.proven),
+            "not_proven": list(self.not_proven),
+            "warnings": list(self.warnings),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a GET answered.
+
+    Attributes:
+        status: the HTTP status.
+        content_range: that header, or an empty string.
+        date: that header, or None.
+        body: its first bytes, at most one more than asked for; an error's first kilobytes.
+    """
+
+    status: int
+    content_range: str
+    date: str | None
+    body: bytes
+
+
+def fetch(
+    url: PresignedUrl,
+    byte_range: str | None,
+    limit: int,
+    *,
+    transport: httpx2.BaseTransport | None = None,
+    patience: Patience | None = None,
+    take: Callable[[bytes], None] | None = None,
+) -> Fetched:
+    """GET the URL, as its downloader will: no other header that matters, and no redirect followed.
+
+    Args:
+        url: the URL.
+        byte_range: the Range to ask for; None: everything.
+        limit: how many bytes of the body to read.
+        transport: carries the request; None: the network.
+        patience: how long trouble is ridden out; None: not at all.
+        take: is given the whole body of a good answer, piece by piece, instead of ``limit`` bytes being kept.
+
+    Raises:
+        PublishError: nobody answered.
+    """
+    attempt = 0
+    while True:
+        attempt += 1
+        try:
+            answer = _fetch(url, byte_range, limit, transport, take)
+        except PublishError as error:
+            if patience is None:
+                raise
+            patience.wait(attempt, error)
+            continue
+        if patience is None:
+            return answer
+        patience.answered()
+        if answer.status < 500:
+            patience.progress()
+            return answer
+        patience.wait(attempt, refused(url, answer))
+
+
+def _fetch(
+    url: PresignedUrl,
+    byte_range: str | None,
+    limit: int,
+    transport: httpx2.BaseTransport | None,
+    take: Callable[[bytes], None] | None,
+) -> Fetched:
+    import httpx2
+
+    headers = {"Accept-Encoding": "identity"} | ({"Range": byte_range} if byte_range else {})
+    # `from None`: httpx2's errors carry the request, and with it the URL.
+    try:
+        with (
+            _without_urls_in_the_log(),
+            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT, **_trust()) as http,
+            http.stream("GET", url.reveal(), headers=headers) as answer,
+        ):
+            good = answer.status_code in (200, 206)
+            body = b""
+            if good and take is not None:
+                for chunk in answer.iter_bytes():
+                    take(chunk)
+            else:
+                body = _read(answer, limit if good else _ERROR_BODY)
+            given = answer.headers
+            return Fetched(answer.status_code, given.get("Content-Range", ""), given.get("Date"), body)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        reason = escape(scrub(str(error), url), 200) or "no answer"
+        raise PublishError(
+            f"The presigned URL of {_where(url)} cannot be reached: {reason}.",
+            hint="Check the network and the proxy settings, and run it again; what is uploaded stays.",
+        ) from None
+
+
+def _trust() -> dict[str, Any]:
+    """The authorities that botocore trusts too, where the environment names others than usual."""
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if not bundle:
+        return {}
+    try:
+        return {"verify": ssl.create_default_context(cafile=bundle)}
+    except OSError as error:
+        raise PublishError(f"AWS_CA_BUNDLE '{escape(bundle)}' cannot be read: {error.strerror or error}.") from None
+
+
+def _where(url: PresignedUrl) -> str:
+    parts = urlsplit(url.reveal())
+    return f"{escape(parts.hostname or '')}{escape(parts.path, 400)}"
 
 
 def utc_now() -> datetime:
@@ -82,82 +201,70 @@ def utc_now() -> datetime:
 def prove(
     url: PresignedUrl,
     *,
-    size: int,
+    size: int | None,
     transport: httpx2.BaseTransport | None = None,
     now: Callable[[], datetime] = utc_now,
+    patience: Patience | None = None,
 ) -> Proof:
-    """Download the first byte with nothing but the URL, and return what that shows.
+    """Ask the URL for its first byte and return what that shows.
 
     Args:
         url: the URL.
-        size: how long the object must be, in bytes.
+        size: how long the object must be, in bytes; None: as long as it is.
         transport: carries the request; None: the network.
         now: the clock (UTC).
+        patience: how long trouble is ridden out; None: not at all.
 
     Raises:
         PublishError: the URL does not work, or the clocks are too far apart for it to live as long as it says.
     """
-    import httpx2
-
-    parts = urlsplit(url.reveal())
-    where = f"{escape(parts.hostname or '')}{escape(parts.path, 400)}"
+    where, host = _where(url), urlsplit(url.reveal()).netloc.rpartition("@")[2]
     deadline = url.deadline
     if deadline is None:
         raise PublishError(f"The URL of {where} does not say when it expires.", hint="Mint it with SigV4.")
-    headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
-    # `from None`: httpx2's errors carry the request, and with it the URL.
-    try:
-        with (
-            _without_urls_in_the_log(),
-            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT) as http,
-            http.stream("GET", url.reveal(), headers=headers) as answer,
-        ):
-            moment = now()
-            skew = _skew(answer.headers.get("Date"), moment)
-            body = _read(answer, 1 if answer.status_code in (200, 206) else _ERROR_BODY)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        raise PublishError(
-            f"The presigned URL of {where} cannot be reached: {escape(scrub(str(error), url), 200) or 'no answer'}.",
-            hint="Check the network and the proxy settings, and run it again; what is uploaded stays.",
-        ) from None
+    answer = fetch(url, "bytes=0-0", 1, transport=transport, patience=patience)
+    moment = now()
+    skew = _skew(answer.date, moment)
     if skew is not None and abs(skew) > MAXIMUM_SKEW:
         direction = "behind" if skew > timedelta(0) else "ahead"
         raise PublishError(
-            f"The clock of this machine is {format_duration(abs(skew))} {direction} of {escape(parts.hostname or '')}: "
-            "a presigned URL is dated by it and would not live as long as it says.",
+            f"The clock of this machine is {format_duration(abs(skew))} {direction} of {escape(host)}: a presigned URL "
+            "is dated by it and would not live as long as it says.",
             hint="Set the clock (NTP) and run it again; what is uploaded stays.",
         )
-    if answer.status_code not in (200, 206):
-        raise _refused(answer.status_code, body, where, deadline, moment)
-    _check_range(answer.headers.get("Content-Range"), len(body), size, where)
+    if answer.status not in (200, 206):
+        raise refused(url, answer, moment)
     return Proof(
-        status=answer.status_code,
-        size=size,
+        status=answer.status,
+        size=_check_range(answer.content_range, len(answer.body), size, where),
         checked_at=moment,
         deadline=deadline,
         clock_skew_seconds=None if skew is None else round(skew.total_seconds(), 1),
-        host=parts.netloc.rpartition("@")[2],
+        host=host,
     )
 
 
-def _check_range(content_range: str | None, received: int, size: int, where: str) -> None:
+def _check_range(content_range: str, received: int, size: int | None, where: str) -> int:
     # Some servers answer a range with 200, or with the whole body: the status alone says nothing.
-    match = _CONTENT_RANGE.fullmatch(content_range or "")
+    match = _CONTENT_RANGE.fullmatch(content_range)
     if match is None or received != 1:
         raise PublishError(
             f"{where} did not answer a request for one byte with that byte (Content-Range "
             f"'{escape(content_range or 'missing', 80)}', {received or 'no'} {'byte' if received == 1 else 'bytes'}).",
             hint="What answers there is not an S3 store: check --endpoint-url and the proxy settings.",
         )
-    if int(match[1]) != size:
+    if size is not None and int(match[1]) != size:
         raise PublishError(
             f"{where} is {match[1]} bytes long, not {size}: another object is there.",
             hint="Somebody replaced it: publish again.",
         )
+    return int(match[1])
 
 
-def _refused(status: int, body: bytes, where: str, deadline: datetime, moment: datetime) -> PublishError:
-    text = body.decode("utf-8", "replace")
+def refused(url: PresignedUrl, answer: Fetched, moment: datetime | None = None) -> PublishError:
+    """Return the error for an answer that is none of the object, given at that moment."""
+    status, where, deadline = answer.status, _where(url), url.deadline
+    text = answer.body.decode("utf-8", "replace")
     code = _element("Code", text)
     detail = _element("Message", text)
     named = " ".join(filter(None, (f"HTTP {status}", code, f"({detail})" if detail else "")))
@@ -167,7 +274,7 @@ def _refused(status: int, body: bytes, where: str, deadline: datetime, moment: d
             message,
             hint="The bucket is elsewhere: leave --endpoint-url out, or set AWS_DEFAULT_REGION to the bucket's region.",
         )
-    if deadline <= moment or "expired" in detail.lower():
+    if (deadline and moment and deadline <= moment) or "expired" in detail.lower():
         return PublishError(message, hint=_EXPIRED_HINT if code != "ExpiredToken" else _HINTS[code])
     fallback = {403: _HINTS["AccessDenied"], 404: _HINTS["NoSuchKey"]}.get(status)
     if status >= 500:

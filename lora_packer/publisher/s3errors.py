@@ -34,10 +34,10 @@ _HINTS = {
     "KMS.DisabledException": "The key that encrypts the bucket is disabled.",
 }
 _NETWORK_HINT = "Check the network, --endpoint-url and the proxy settings, and run it again."
-# Worth coming back for: what was sent stays good.
-_RESUMABLE_CODES = frozenset(
-    {"ExpiredToken", "TokenRefreshRequired", "RequestTimeTooSkewed", "RequestTimeout", "SlowDown", "429"}
-)
+# Passes by itself, whatever its status.
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "SlowDown", "Throttling", "TooManyRequests", "429"})
+# The answer to a HEAD has no body: of an expired token it says 400 and nothing else.
+_EXPIRED_CODES = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "400"})
 # By name: the lower bound of our botocore does not know the newest of them.
 _CREDENTIAL_ERRORS = frozenset(
     {
@@ -61,18 +61,37 @@ class S3Error(PublishError):
     Attributes:
         status: the HTTP status, or None where no answer came.
         code: S3's error code, or botocore's exception name.
-        resumable: whether the same request may succeed later, so that parts already sent are worth keeping.
+        transient: whether the same request may succeed in a while.
+        attempts: how often the request was made.
     """
 
-    def __init__(self, message: str, *, hint: str | None, status: int | None, code: str) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None, status: int | None, code: str, transient: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
-        self.resumable = status is None or status >= 500 or code in _RESUMABLE_CODES
+        self.transient = transient
+        self.attempts = 1
+
+    @property
+    def expired(self) -> bool:
+        """Whether fresh credentials may help."""
+        return self.code in _EXPIRED_CODES
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another run may go on from here, so that parts already sent are worth keeping."""
+        return self.transient or self.status is None or self.code == "RequestTimeTooSkewed"
 
 
 class RefusedCredentialsError(S3Error, CredentialsError):
     """S3 does not accept the credentials."""
+
+    @property
+    def resumable(self) -> bool:
+        """Other credentials may go on; nothing could be aborted with these."""
+        return True
 
 
 @contextmanager
@@ -108,7 +127,8 @@ def _from_answer(error: object, operation: str, where: str) -> S3Error:
     if code in _CREDENTIAL_HINTS:
         return RefusedCredentialsError(message, hint=_CREDENTIAL_HINTS[code], status=status, code=code)
     hint = _HINTS.get(code) or ("Run it again in a while." if status and status >= 500 else None)
-    return S3Error(message, hint=hint, status=status, code=code)
+    transient = code in _TRANSIENT_CODES or (status is not None and status >= 500 and status != 501)
+    return S3Error(message, hint=hint, status=status, code=code, transient=transient)
 
 
 def _from_botocore(error: Exception, operation: str, where: str) -> S3Error:
@@ -118,13 +138,14 @@ def _from_botocore(error: Exception, operation: str, where: str) -> S3Error:
     message = f"{operation} on {where} failed: {_plain(str(error))}."
     if _CREDENTIAL_ERRORS.intersection(kind.__name__ for kind in type(error).__mro__):
         return RefusedCredentialsError(message, hint="Get fresh credentials and run it again.", status=None, code=name)
-    if isinstance(error, exceptions.SSLError):
+    transient = False
+    if isinstance(error, exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         hint = "The endpoint's certificate is not trusted: set AWS_CA_BUNDLE to its authority's."
     elif isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
-        hint = _NETWORK_HINT
+        hint, transient = _NETWORK_HINT, True
     else:
         hint = "Check --to, --endpoint-url and the AWS configuration."
-    return S3Error(message, hint=hint, status=None, code=name)
+    return S3Error(message, hint=hint, status=None, code=name, transient=transient)
 
 
 def _plain(text: str) -> str:

@@ -19,6 +19,7 @@ _KEY_BYTES = 1024
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _STEM_CHARACTERS = 100
 _DIGEST_CHARACTERS = 16
+_OURS = re.compile(rf"[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGEST_CHARACTERS}}}\.(zip|tar\.gz)")
 _HINT = "Write it like s3://my-bucket/adapters/."
 
 
@@ -49,6 +50,20 @@ def parse_destination(uri: str) -> Destination:
     if prefix:
         validate_key(prefix.removesuffix("/"))
     return Destination(bucket, prefix)
+
+
+def parse_object(uri: str) -> tuple[str, str]:
+    """Return the bucket and the key of the archive that ``s3://bucket/key`` names. Raises InputError."""
+    hint = "Write it like s3://my-bucket/adapters/my-adapter.zip."
+    if not uri.startswith("s3://"):
+        raise InputError(f"'{escape(uri)}' is not an S3 object.", hint=hint)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    validate_bucket(bucket)
+    if not key or key.endswith("/"):
+        raise InputError(f"'{escape(uri)}' names no object.", hint=hint)
+    validate_key(key)
+    split_suffix(key)
+    return bucket, key
 
 
 def validate_bucket(bucket: str) -> None:
@@ -101,6 +116,11 @@ def object_key(prefix: str, stem: str, sha256: str, suffix: str) -> str:
     key = f"{prefix}{plain[:_STEM_CHARACTERS].strip('-.') or 'adapter'}-{digest}{suffix}"
     validate_key(key)
     return key
+
+
+def is_object_key(key: str) -> bool:
+    """Return whether a key has the form that ``object_key`` gives them."""
+    return bool(_OURS.fullmatch(key))
 
 
 def split_suffix(name: str) -> tuple[str, str]:

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.errors import PublishError
-from lora_packer.publisher.s3errors import S3Error, s3_call
+from lora_packer.publisher.s3errors import S3Error
 
 if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+    from lora_packer.publisher.connection import Connection
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -23,7 +23,7 @@ class StoredObject:
         bucket: its bucket.
         key: its key.
         size: its length in bytes.
-        sha256: the SHA-256 of its content, in hex.
+        sha256: the SHA-256 of its content, in hex; None for an object of others whose metadata does not say.
         etag: the store's ETag, without quotes; empty where the store did not say.
         version_id: its version in a versioned bucket, or None.
         uploaded: whether this run sent it; False where the same bytes were there already.
@@ -32,7 +32,7 @@ class StoredObject:
     bucket: str
     key: str
     size: int
-    sha256: str
+    sha256: str | None
     etag: str
     version_id: str | None
     uploaded: bool
@@ -70,11 +70,12 @@ class Look:
         return self.state == "found" and self.size == size and self.sha256 == sha256
 
 
-def look(client: S3Client, bucket: str, key: str) -> Look:
+def look(connection: Connection, bucket: str, key: str) -> Look:
     """Look at the object under a key. Raises S3Error where that fails for another reason than absent or denied."""
     try:
-        with s3_call("HeadObject", f"s3://{bucket}/{key}"):
-            answer = client.head_object(Bucket=bucket, Key=key)
+        answer = connection.call(
+            "HeadObject", f"s3://{bucket}/{key}", lambda client: client.head_object(Bucket=bucket, Key=key)
+        )
     except S3Error as error:
         if error.status == 404:
             return Look("absent")

@@ -6,16 +6,20 @@ import hashlib
 import os
 import re
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.publisher.multipart import PART_SIZE, Archive, Progress, Sent, fitting_part_size, once, send_parts
-from lora_packer.publisher.s3errors import S3Error, s3_call
+from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.journal import Journal
+from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
+from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
+from lora_packer.publisher.sending import Archive, Progress, Sending, Sent, once
 from lora_packer.publisher.store import (
     Look,
     StoredObject,
@@ -25,10 +29,12 @@ from lora_packer.publisher.store import (
     plain_etag,
     plain_version,
 )
+from lora_packer.publisher.unfinished import abort_if_possible, abort_superseded, uploads_of
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
 
 # Not Content-Encoding: gzip, which would make clients unpack a .tar.gz while they download it.
 _CONTENT_TYPES = {".zip": "application/zip", ".tar.gz": "application/gzip"}
@@ -39,8 +45,9 @@ def upload(
     path: Path,
     sha256: str,
     destination: Destination,
-    client: S3Client,
+    connection: Connection,
     *,
+    journal: Journal | None = None,
     progress: Progress | None = None,
     part_size: int = PART_SIZE,
 ) -> StoredObject:
@@ -53,7 +60,8 @@ def upload(
         path: the archive, named ``.zip`` or ``.tar.gz``.
         sha256: its SHA-256 in hex; the bytes sent are held against it.
         destination: where to.
-        client: signs and sends the requests.
+        connection: to the store.
+        journal: knows what is unfinished; what it has of other objects in this bucket is removed first.
         progress: told how much is there.
         part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
 
@@ -81,7 +89,7 @@ def upload(
             content_type=_CONTENT_TYPES[split_suffix(path.name)[1]],
             part_size=fitting_part_size(size, part_size),
         )
-        return _upload(client, archive, progress)
+        return _upload(Sending(connection, archive, journal or Journal(), progress))
 
 
 def key_for(path: Path, sha256: str, destination: Destination) -> str:
@@ -98,54 +106,73 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(f"{escape(str(path))} cannot be read: {error.strerror or error}.") from None
 
 
-def _upload(client: S3Client, archive: Archive, progress: Progress | None) -> StoredObject:
-    if there := _already_there(client, archive):
+def _upload(sending: Sending) -> StoredObject:
+    connection, archive = sending.connection, sending.archive
+    abort_superseded(connection, sending.journal, archive.bucket, archive.key)
+    if there := _already_there(sending):
         return there
     in_one = archive.size <= archive.part_size
     try:
-        sent = _put(client, archive) if in_one else send_parts(client, archive, progress)
+        sent = _put(sending) if in_one else send_parts(sending)
     except S3Error as error:
-        # Somebody was faster: the same bytes are as good as ours.
-        if error.status == 412 and (there := _already_there(client, archive)):
-            return there
+        # Somebody was faster, and the same bytes are as good as ours; or it was we, and the answer was lost.
+        if error.status == 412 and (there := _already_there(sending)):
+            return replace(there, uploaded=error.attempts > 1)
         raise
-    if progress and in_one:
-        progress(archive.size, archive.size)
-    return _confirm(client, archive, sent)
+    if sending.progress and in_one:
+        sending.progress(archive.size, archive.size)
+    return _confirm(sending, sent)
 
 
-def _already_there(client: S3Client, archive: Archive) -> StoredObject | None:
-    there = look(client, archive.bucket, archive.key)
+def _already_there(sending: Sending) -> StoredObject | None:
+    connection, archive = sending.connection, sending.archive
+    there = look(connection, archive.bucket, archive.key)
     if there.is_copy_of(archive.size, archive.sha256):
+        _forget_unfinished(sending)
         return _stored(archive, there.etag, there.version_id, uploaded=False)
     if there.state == "found":
         raise other_object(archive.bucket, archive.key)
     return None
 
 
-def _put(client: S3Client, archive: Archive) -> Sent:
+def _forget_unfinished(sending: Sending) -> None:
+    """Where the journal has an upload of what is there already: a killed run completed it, and maybe began another."""
+    connection, archive = sending.connection, sending.archive
+    if any(entry.is_of(connection.endpoint_url, archive.bucket, archive.key) for entry in sending.journal.uploads):
+        with suppress(S3Error):
+            for found in uploads_of(connection, archive.bucket, archive.key):
+                abort_if_possible(connection, found)
+        sending.forget()
+
+
+def _put(sending: Sending) -> Sent:
+    archive = sending.archive
     data = archive.read(0, archive.size)
     if len(data) != archive.size or hashlib.sha256(data).hexdigest() != archive.sha256:
         raise archive.changed()
     md5 = hashlib.md5(data, usedforsecurity=False)
-    request = partial(
-        client.put_object,
-        Bucket=archive.bucket,
-        Key=archive.key,
-        Body=data,
-        ContentType=archive.content_type,
-        ContentMD5=b64encode(md5.digest()).decode(),
-        Metadata={"sha256": archive.sha256},
-    )
-    answer = once("PutObject", archive.uri, request)
+
+    def request(client: S3Client) -> Callable[..., PutObjectOutputTypeDef]:
+        return partial(
+            client.put_object,
+            Bucket=archive.bucket,
+            Key=archive.key,
+            Body=data,
+            ContentType=archive.content_type,
+            ContentMD5=b64encode(md5.digest()).decode(),
+            Metadata={"sha256": archive.sha256},
+        )
+
+    answer = once(sending.connection, "PutObject", archive.uri, request)
     etag, encryption = plain_etag(answer.get("ETag")), answer.get("ServerSideEncryption")
     expected = md5.hexdigest() if etag == md5.hexdigest() or contradicts(etag, md5.hexdigest(), encryption) else None
     return Sent(etag, expected, plain_version(answer.get("VersionId")))
 
 
-def _confirm(client: S3Client, archive: Archive, sent: Sent) -> StoredObject:
+def _confirm(sending: Sending, sent: Sent) -> StoredObject:
     """Look at what was written: an answer of 200 alone is no proof."""
-    there = look(client, archive.bucket, archive.key)
+    connection, archive = sending.connection, sending.archive
+    there = look(connection, archive.bucket, archive.key)
     if there.state == "absent":
         raise PublishError(
             f"The store accepted {archive.uri}, but it is not there.", hint="Run it again; look at the store's health."
@@ -156,8 +183,12 @@ def _confirm(client: S3Client, archive: Archive, sent: Sent) -> StoredObject:
         raise other_object(archive.bucket, archive.key)
     if _differs(there.etag, sent.expected_etag):
         # Its metadata says it is ours: the next run would take it for good.
-        with suppress(S3Error), s3_call("DeleteObject", archive.uri):
-            client.delete_object(Bucket=archive.bucket, Key=archive.key)
+        with suppress(S3Error):
+            connection.call(
+                "DeleteObject",
+                archive.uri,
+                lambda client: client.delete_object(Bucket=archive.bucket, Key=archive.key),
+            )
         raise PublishError(
             f"The bytes at {archive.uri} are not those that were sent (their ETag differs); the object was removed.",
             hint="Run it again; if it happens again, the store or a proxy before it changes bytes.",

@@ -17,6 +17,7 @@ class Faults:
         fail_job: end every job as ``Failed`` with this message.
         stuck: leave every job in ``Processing``, the state the service's page names for jobs that stand still.
         stuck_unreachable: the same, only for jobs whose source cannot be downloaded.
+        v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
         slow: seconds that each state lasts longer.
     """
 
@@ -25,6 +26,7 @@ class Faults:
     fail_job: str | None = None
     stuck: bool = False
     stuck_unreachable: bool = False
+    v1_endpoints_closed: bool = False
     slow: float = 0.0
 
     @classmethod
@@ -40,6 +42,7 @@ _NAMED = {
     "job": Faults(fail_job="base model incompatibility: the adapter does not fit the base model"),
     "stuck": Faults(stuck=True),
     "unreachable": Faults(stuck_unreachable=True),
+    "no-v1-endpoints": Faults(v1_endpoints_closed=True),
     "slow": Faults(slow=10.0),
     "lost-answer": Faults(lose_answer=True),
 } | {f"refuse-{status}": Faults(refuse_submit=status) for status in (400, 401, 402, 403, 409, 422, 429, 500, 503)}

@@ -27,7 +27,8 @@ class NameTaken(Exception):  # noqa: N818 - an answer of the service, not an err
 
 @dataclass(slots=True)
 class JobRecord:
-    """A job as the service remembers it. ``source`` is what it may show: never a URL's query."""
+    """A job as the service remembers it. ``source`` is what it may show: never a URL's query. ``refused`` is whether it
+    failed for what was fetched, and not for the fetching."""
 
     id: str
     model_id: str
@@ -39,6 +40,7 @@ class JobRecord:
     created_at: datetime
     updated_at: datetime
     status: str = "Queued"
+    refused: bool = False
     updates: list[dict[str, str]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -80,13 +82,20 @@ class Jobs:
         self._stopped = threading.Event()
 
     def create(
-        self, *, model_name: str, model_source: str, kind: SourceKind, base_model: str, description: str | None
+        self,
+        *,
+        model_name: str,
+        model_source: str,
+        kind: SourceKind,
+        base_model: str,
+        description: str | None,
+        model_id: str | None = None,
     ) -> JobRecord:
         """Take a submission, start its job and return it. Raises NameTaken."""
         now = self._now()
         record = JobRecord(
             id=f"job-{uuid.uuid4()}",
-            model_id=f"model-{uuid.uuid4()}",
+            model_id=model_id or f"model-{uuid.uuid4()}",
             model_name=f"{self._account}/{model_name}",
             base_model=base_model,
             description=description,
@@ -115,6 +124,11 @@ class Jobs:
         """Return the answers about all jobs, oldest first."""
         with self._lock:
             return [record.to_json() for record in self._records.values()]
+
+    def records(self) -> list[JobRecord]:
+        """Return all jobs, oldest first."""
+        with self._lock:
+            return list(self._records.values())
 
     def uploaded(self) -> list[str]:
         """Return the names of the models whose upload is complete."""
@@ -148,6 +162,7 @@ class Jobs:
             else:
                 self._move(record, "Failed", str(trouble))
         except ArchiveRefused as refusal:
+            record.refused = True
             self._move(record, "Failed", str(refusal))
         except Exception as bug:  # noqa: BLE001 - a job that dies without a word would look like one that runs forever
             self._move(record, "Failed", f"internal error: {type(bug).__name__}")

@@ -52,15 +52,24 @@ class LocalS3:
         secret_key: its secret key.
         region: the region to sign for.
         bucket: the bucket that exists.
+        tls_url: where it listens with TLS, ``https://127.0.0.1:PORT``, where it was given a certificate; else empty.
         start_seconds: how long the start took, until an object could be stored.
     """
 
     region = "us-east-1"
 
     def __init__(
-        self, bucket: str = "sandbox", *, deadline: float = 60.0, sleep: Callable[[float], None] = time.sleep
+        self,
+        bucket: str = "sandbox",
+        *,
+        certificate: tuple[Path, Path] | None = None,
+        deadline: float = 60.0,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """Args: the bucket to make; files with a certificate and its key, to listen with TLS too; seconds to start."""
         self.bucket = bucket
+        self._certificate = certificate
+        self.tls_url = ""
         self.access_key = "LOCAL" + secrets.token_hex(8).upper()
         self.secret_key = Secret(secrets.token_urlsafe(30))
         self.endpoint_url = ""
@@ -119,7 +128,7 @@ class LocalS3:
         folder = Path(tempfile.mkdtemp(prefix="lora-packer-s3-", dir=_data_root()))
         (folder / "data").mkdir()
         _write_private(folder / "s3.json", self._identities())
-        master, volume, filer, s3, admin = _free_ports(5)
+        master, volume, filer, s3, admin, tls = _free_ports(6)
         services = {"master": master, "volume": volume, "filer": filer, "s3": s3, "admin": admin}
         # It also listens on unix sockets with fixed names, which a killed server cannot remove.
         sockets = [f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock" for name, port in services.items()]  # noqa: S108
@@ -136,6 +145,10 @@ class LocalS3:
             # The default reports statistics to the vendor.
             "-master.telemetry=false",
         ]
+        if self._certificate is not None:
+            certificate, key = (path.resolve() for path in self._certificate)
+            command += [f"-s3.port.https={tls}", f"-s3.cert.file={certificate}", f"-s3.key.file={key}"]
+            self.tls_url = f"https://{_HOST}:{tls}"
         guard = [sys.executable, "-I", "-S", _guard.__file__, str(folder), *sockets, "--", *command]
         # No variable of ours may reach the server: it reads some (AWS_*, S3_BUCKET, WEED_*) as configuration.
         environment = {"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder)}

@@ -1,6 +1,6 @@
-"""Together AI's side: submit an adapter, look at its upload job, wait for it.
+"""Together AI's side: submit an adapter, wait for its upload job, deploy it, ask it, stop what costs money.
 
-One small interface (``UploadApi``) with the versions of the service's API behind it; each version is a module.
+One small interface (``Api``) with the versions of the service's API behind it; each version is a module.
 """
 
 from __future__ import annotations
@@ -11,40 +11,61 @@ from datetime import timedelta
 from typing import Protocol
 
 from lora_packer.errors import ServiceError
-from lora_packer.together import v1
+from lora_packer.together import v1, v2
+from lora_packer.together.ahead import ask_ahead, why_it_stands_still
 from lora_packer.together.client import Client, read_token
+from lora_packer.together.deploying import ensure_endpoint, serve
+from lora_packer.together.endpoint import Answer, Endpoint, Hardware, choose_hardware
 from lora_packer.together.model import HubRepo, Job, ModelSource, StatusUpdate, Submission, validate_names
+from lora_packer.together.polling import STALE_AFTER, wait_until_serving
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
 
 __all__ = [
     "APIS",
     "MINIMUM_LIFE",
+    "STALE_AFTER",
+    "Answer",
+    "Api",
     "Client",
+    "Endpoint",
+    "Hardware",
     "HubRepo",
     "Job",
     "ModelSource",
     "StatusUpdate",
     "Submission",
-    "UploadApi",
+    "ask_ahead",
+    "choose_hardware",
+    "ensure_endpoint",
     "parse_presigned",
     "parse_source",
     "read_token",
     "require_life",
+    "serve",
     "validate_names",
+    "wait_until_serving",
+    "why_it_stands_still",
 ]
 
 
-class UploadApi(Protocol):
-    """What every version of the service's API can do with an upload; a module is an implementation."""
+class Api(Protocol):
+    """What every version of the service's API can do; a module is an implementation.
+
+    Every function raises ServiceError where the service refuses or does not answer, and InputError for a name that
+    cannot be one.
+    """
 
     def submit(self, client: Client, submission: Submission) -> Job:
-        """Create the upload job, once. Raises ServiceError, InputError."""
+        """Create the upload job, once."""
 
     def job(self, client: Client, job_id: str) -> Job:
-        """Return the job as the service sees it now. Raises ServiceError, InputError."""
+        """Return the job as the service sees it now."""
 
     def find(self, client: Client, model_name: str) -> Job | None:
-        """Return the newest job that did not fail for a model of this name, or None. Raises ServiceError."""
+        """Return the newest job that did not fail for a model of this name, or None."""
+
+    def hosts(self, client: Client, base_model: str) -> bool:
+        """Whether the service says that it serves the base model on dedicated endpoints."""
 
     def wait(
         self,
@@ -54,10 +75,31 @@ class UploadApi(Protocol):
         timeout: timedelta,
         on_change: Callable[[Job], None],
         on_trouble: Callable[[ServiceError], None] | None = None,
+        on_stale: Callable[[Job, timedelta], None] | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> Job:
-        """Return the job once it is complete. Raises JobFailedError, WaitTimeoutError, ServiceError, InputError."""
+        """Return the job once it is complete. Raises JobFailedError and WaitTimeoutError besides."""
+
+    def hardware(self, client: Client, model: str) -> tuple[Hardware, ...]:
+        """Return what can serve the model, cheapest first."""
+
+    def deploy(
+        self, client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None
+    ) -> Endpoint:
+        """Create an endpoint with one replica, once; without ``hardware_id`` on the cheapest that can be had."""
+
+    def endpoint(self, client: Client, endpoint_id: str) -> Endpoint:
+        """Return the endpoint as it is now."""
+
+    def endpoints(self, client: Client, model: str) -> tuple[Endpoint, ...]:
+        """Return the account's endpoints that serve the model, or are about to."""
+
+    def ask(self, client: Client, name: str, prompt: str) -> Answer:
+        """Ask an endpoint, by its id or its name."""
+
+    def stop(self, client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
+        """Stop an endpoint, or delete it for good, and return it as it is then."""
 
 
-APIS: dict[str, UploadApi] = {"v1": v1}
+APIS: dict[str, Api] = {"v1": v1, "v2": v2}

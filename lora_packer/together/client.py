@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
 DEFAULT_BASE_URL = "https://api.together.ai/v1"
 """The v1 API's address (openapi.yaml in github.com/togethercomputer/openapi, "servers")."""
 
+# Where the vendor's SDK sends version 2's chat completions unless it was given another address: together 3.1.1,
+# resources/chat/completions.py.
+_INFERENCE_URL = "https://api-inference.together.ai/v1"
+
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
+_VERSION = re.compile(r"/v\d+$")
+_VERSIONED = re.compile(r"/v\d+/")
+
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds; the second also caps what Retry-After asks for
 _MAX_ANSWER = 8 * 2**20  # bytes
@@ -41,13 +50,15 @@ class _Answer:
 
 
 class Client:
-    """A connection to the service. The token goes to ``base_url`` and nowhere else: no redirect is followed.
+    """A connection to the service. The token goes to ``base_url`` and, where that is the service's own, to its host for
+    inference; nowhere else: no redirect is followed.
 
     Args:
         token: the API key.
         base_url: the API's address with its version; https, or http on loopback. Raises InputError otherwise.
         transport: what carries the requests; None is the network.
         timeout: seconds until an unanswered request is given up; 5 s of them to connect.
+        project_id: the project that version 2 of the API works in; None is the key's own, asked for once.
         sleep, clock, jitter: the time in seconds and a random number in [0, 1), for the pauses between attempts.
     """
 
@@ -58,13 +69,16 @@ class Client:
         *,
         transport: httpx2.BaseTransport | None = None,
         timeout: float = 60.0,
+        project_id: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.base_url, self._host = _checked_base_url(base_url)
+        self.root = _VERSION.sub("", self.base_url)
         self.is_loopback = is_loopback(self._host)
         self.token = token
+        self.project_id = project_id
         self._transport = transport
         self._timeout = timeout
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
@@ -72,7 +86,8 @@ class Client:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, **options: Any) -> Client:
-        """Return a client with the key of ``TOGETHER_API_KEY`` and the address of ``TOGETHER_BASE_URL`` (optional).
+        """Return a client with the key of ``TOGETHER_API_KEY``, the address of ``TOGETHER_BASE_URL`` and the project of
+        ``TOGETHER_PROJECT_ID``; the last two are optional.
 
         ``options`` are those of the constructor. Raises InputError where the key is missing or cannot be one.
         """
@@ -82,7 +97,10 @@ class Client:
             raise InputError(
                 "TOGETHER_API_KEY is not set.", hint="Set it to the account's API key: export TOGETHER_API_KEY=..."
             )
-        return cls(token, environ.get("TOGETHER_BASE_URL") or DEFAULT_BASE_URL, **options)
+        project = environ.get("TOGETHER_PROJECT_ID") or None
+        if project is not None and not _PROJECT.fullmatch(project):
+            raise InputError("TOGETHER_PROJECT_ID is not the id of a project.", hint="Unset it, or set it again.")
+        return cls(token, environ.get("TOGETHER_BASE_URL") or DEFAULT_BASE_URL, project_id=project, **options)
 
     def __enter__(self) -> Self:
         return self
@@ -99,16 +117,19 @@ class Client:
             self._http.close()
             self._http = None
 
-    def request(self, method: str, path: str, json: Any = None, *, retry: bool, purpose: Purpose) -> Any:
-        """Send one request and return the JSON of its answer.
+    def request(
+        self, method: str, path: str, json: Any = None, *, retry: bool, purpose: Purpose, inference: bool = False
+    ) -> Any:
+        """Send one request and return the JSON of its answer; None for an answer that has none by design (204).
 
         Args:
             method: the HTTP method.
-            path: the path below the base URL, beginning with a slash.
+            path: the path below the base URL, beginning with a slash; with a version (``/v2/``) below its root.
             json: the body, or None.
             retry: whether it may be sent again after a broken connection, 429 or 5xx. A request that never left this
                 machine is tried again in any case.
             purpose: the words for its errors, and what to keep out of them.
+            inference: send it to the service's host for inference, unless the base URL is not the service's own.
 
         Raises ServiceError.
         """
@@ -118,7 +139,7 @@ class Client:
         for attempt in range(1, _ATTEMPTS + 1):
             again = attempt < _ATTEMPTS
             try:
-                answer = self._send(method, path, json)
+                answer = self._send(method, self._address(path, inference), json)
             except httpx2.RequestError as trouble:
                 sent = not isinstance(
                     trouble, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
@@ -133,14 +154,19 @@ class Client:
             break
         return _parsed(answer, purpose)
 
-    def _send(self, method: str, path: str, json: Any) -> _Answer:
+    def _address(self, path: str, inference: bool) -> str:
+        if inference and self.base_url == DEFAULT_BASE_URL:
+            return f"{_INFERENCE_URL}{path}"
+        return f"{self.root if _VERSIONED.match(path) else self.base_url}{path}"
+
+    def _send(self, method: str, address: str, json: Any) -> _Answer:
         import httpx2
 
         body = None if json is None else jsonlib.dumps(json, separators=(",", ":")).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
         deadline = self._clock() + self._timeout
         received = bytearray()
-        with self._connection().stream(method, self.base_url + path, content=body, headers=headers) as response:
+        with self._connection().stream(method, address, content=body, headers=headers) as response:
             for chunk in response.iter_bytes():
                 received += chunk
                 if len(received) > _MAX_ANSWER:
@@ -225,6 +251,8 @@ def _parsed(answer: _Answer, purpose: Purpose) -> Any:
     if not 200 <= answer.status < 300:
         said = refusal.message_of(answer.body, answer.content_type)
         raise refusal.refused(purpose, answer.status, said)
+    if answer.status == 204:
+        return None
     if not answer.body.strip():
         raise refusal.unreadable(purpose, answer.status, "is empty")
     try:

@@ -43,8 +43,17 @@ _ABOUT_THE_KEY = (401, 402, 429)  # whatever the message, the next step is the a
 _CORRECT = "Correct what it names, then run it again."
 _TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
 
+V1_CLOSED = "endpoints_v1_create_access_disabled"
+"""The code of the service's 403 where it creates no more endpoints through version 1 of its API
+(docs.together.ai/docs/dedicated-endpoints/migrate-from-v1)."""
+
 NEW_NAME = "Choose a new --model-name: every upload needs its own, adapters have no versions."
 _ADVICE = (
+    (
+        V1_CLOSED,
+        "The service creates endpoints through version 2 of its API only: upload it there too and deploy it "
+        "with `lora-packer release ... --api v2 --deploy --receipt NEW_FILE`.",
+    ),
     (r"already exist|name .*(taken|in use)", NEW_NAME),
     (
         r"missing required|adapter_config\.json|adapter_model\.safetensors|nested",
@@ -159,7 +168,10 @@ def said_in(value: Any) -> str | None:
         parts = [part for part in map(said_in, value[:5]) if part]
         return "; ".join(parts) or None
     if isinstance(value, dict):
-        return next((said for key in ("error", "message", "detail", "msg") if (said := said_in(value.get(key)))), None)
+        words = (said_in(value.get(key)) for key in ("error", "message", "detail", "msg"))
+        said = next((one for one in words if one), None)
+        code = value.get("code")
+        return f"{said} ({code})" if said and isinstance(code, str) and code and code not in said else said
     return None
 
 

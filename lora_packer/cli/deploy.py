@@ -1,0 +1,100 @@
+"""``deploy``: an endpoint for a model, and what it costs."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.hardware import ModelArgument
+from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api
+from lora_packer.duration import parse_duration
+
+if TYPE_CHECKING:
+    from lora_packer.errors import ServiceError
+    from lora_packer.together import Api, Client, Endpoint
+
+HardwareOption = Annotated[
+    str | None,
+    typer.Option("--hardware", metavar="ID", help="What to serve it on. Default: the cheapest that can be had."),
+]
+
+
+@guarded
+def deploy(
+    model: ModelArgument,
+    hardware: HardwareOption = None,
+    display_name: Annotated[
+        str | None, typer.Option("--display-name", metavar="NAME", help="What the dashboard calls the endpoint.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
+    timeout: TimeoutOption = "60m",
+    api: ApiOption = "v1",
+    output_format: FormatOption = Format.text,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """Create a dedicated endpoint with one replica for a model. It costs money until `stop`.
+
+    An endpoint of yours that serves the model already is taken, not paid for twice.
+    """
+    from lora_packer.together import Client, ensure_endpoint
+
+    output = Output(output_format, quiet, verbose, no_color)
+    chosen, limit = chosen_api(api), parse_duration(timeout)
+    with Client.from_environment() as client:
+        try:
+            endpoint, created = ensure_endpoint(
+                chosen, client, model, hardware_id=hardware, display_name=display_name or None
+            )
+        except KeyboardInterrupt:
+            sys.stderr.write("The endpoint may exist, and cost money. Run the same command again: it finds it.\n")
+            raise
+        output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
+        if wait:
+            endpoint = _until_serving(output, chosen, client, endpoint, limit)
+    show_endpoint(output, endpoint, api, asked=model)
+
+
+def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoint, timeout: timedelta) -> Endpoint:
+    from lora_packer.together import serve
+
+    def on_change(endpoint: Endpoint) -> None:
+        output.note(f"{endpoint.state:<10}{' ' + endpoint.reason if endpoint.reason else ''}".rstrip())
+
+    def on_trouble(error: ServiceError) -> None:
+        output.note(f"{error.message} Looking again.")
+
+    try:
+        return serve(
+            chosen,
+            client,
+            endpoint,
+            timeout=timeout,
+            on_change=on_change,
+            on_trouble=on_trouble,
+        )
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`.\n"
+        )
+        raise
+
+
+def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | None = None) -> None:
+    """Print an endpoint as the command's result, and what keeps costing money."""
+    lines = [f"endpoint  {endpoint.id}"]
+    if endpoint.model or asked:
+        lines.append(f"model     {endpoint.model or asked}")
+    if endpoint.hardware:
+        lines.append(f"hardware  {endpoint.hardware}")
+    lines.append(f"state     {endpoint.state}")
+    lines.append(f"cost      {endpoint.cost}")
+    if not endpoint.is_ending:
+        lines.append(f"next      lora-packer ask {endpoint.id} 'Hello'{api_words(api)}")
+        lines.append(f"          {endpoint.stop_command}")
+    output.result("\n".join(lines), {"schema_version": 1, "api": api, "endpoint": endpoint.to_dict()})

@@ -1,0 +1,54 @@
+"""``hardware``: what can serve a model, and what it costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.status import ApiOption, chosen_api
+
+if TYPE_CHECKING:
+    from lora_packer.together import Hardware
+
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The model's name as the upload printed it: account/name.")
+]
+
+
+@guarded
+def hardware(
+    model: ModelArgument,
+    api: ApiOption = "v1",
+    output_format: FormatOption = Format.text,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    no_color: NoColorOption = False,
+) -> None:
+    """List what can serve a model: price of one replica, and whether it can be had now."""
+    from lora_packer.errors import ServiceError
+    from lora_packer.together import Client
+
+    output = Output(output_format, quiet, verbose, no_color)
+    with Client.from_environment() as client:
+        offers = chosen_api(api).hardware(client, model)
+    if not offers:
+        raise ServiceError(
+            f"The service lists no hardware for {model}.",
+            hint="Check the name, and that the base model is served on dedicated endpoints.",
+        )
+    data = [offer.to_dict() for offer in offers]
+    output.result(_table(offers), {"schema_version": 1, "api": api, "model": model, "hardware": data})
+    if output.is_text:
+        output.note(f"deploy it with `lora-packer deploy {model} --hardware ID`; that costs money until it is stopped")
+
+
+def _table(offers: tuple[Hardware, ...]) -> str:
+    width = max(len(offer.id) for offer in offers)
+    lines = []
+    for offer in offers:
+        price = "price unknown" if offer.cents_per_minute is None else f"${offer.cents_per_minute * 0.6:,.2f}/h"
+        gpus = f"{offer.gpu_count or '?'} x {offer.gpu_type}" if offer.gpu_type else ""
+        lines.append(f"{offer.id:<{width}}  {price:>13}  {offer.availability or '':<12}  {gpus}".rstrip())
+    return "\n".join(lines)

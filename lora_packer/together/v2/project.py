@@ -1,0 +1,97 @@
+"""What every call of version 2 begins with: the project, lists in pages, a model by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from lora_packer.errors import ServiceError
+from lora_packer.together import refusal
+from lora_packer.together.answers import fields, listed, text
+from lora_packer.together.client import Client
+from lora_packer.together.refusal import Purpose
+
+_MAX_PAGES = 100
+
+
+def project_path(client: Client, *parts: str) -> str:
+    """Return ``/v2/projects/{project}/...``: the project is that of TOGETHER_PROJECT_ID, else the key's own.
+
+    Raises ServiceError where the key has no project.
+    """
+    if client.project_id is None:
+        client.project_id = _whoami(client, "id")
+    return "/".join(("/v2/projects", *(quote(part, safe="") for part in (client.project_id, *parts))))
+
+
+def qualified(client: Client, name: str) -> str:
+    """Return an endpoint's name as inference wants it: with the project's own before it."""
+    return name if "/" in name else f"{_whoami(client, 'slug')}/{name}"
+
+
+def paged(client: Client, path: str, purpose: Purpose, **query: str) -> list[dict[str, Any]]:
+    """Return everything that a list holds, page by page. Raises ServiceError."""
+    found: list[dict[str, Any]] = []
+    for _ in range(_MAX_PAGES):
+        answer = client.request("GET", f"{path}?{urlencode(query)}" if query else path, retry=True, purpose=purpose)
+        found += listed(answer, purpose)
+        after = fields(answer).get("next_cursor")
+        if not isinstance(after, str) or not after or after == query.get("after"):
+            break
+        query = {**query, "after": after}
+    return found
+
+
+def own_model(client: Client, name: str) -> dict[str, Any] | None:
+    """Return the project's model of this name (bare, with the project's before it, or an ``ml_`` id), or None."""
+    models = paged(client, project_path(client, "models"), Purpose("list the models"))
+    return next((one for one in models if is_called(one, name)), None)
+
+
+def is_called(item: dict[str, Any], name: str) -> bool:
+    """Whether a model or an endpoint has this name or id."""
+    called = item.get("name")
+    bare = called.rpartition("/")[2] if isinstance(called, str) else None
+    return name in (item.get("id"), called, bare)
+
+
+def base_model_id(client: Client, name: str) -> str:
+    """Return the ``ml_`` id that a base model is created on; raises ServiceError where the service supports none such.
+
+    Supported models have an ``arch_`` id too, which models cannot be created on. As the vendor's command line does
+    (lib/cli/api/models/_utils in together 3.1.1), the model's name or that of one of its deployments has to be the
+    one that was asked for.
+    """
+    if name.startswith("ml_"):
+        return name
+    purpose = Purpose(action=f"find the base model {name}")
+    found = paged(client, "/v2/supported-models", purpose, search=name)
+    ids = {base for one in found if name in _names(one) and (base := text(one.get("baseModelId"), client.token))}
+    if len(ids) == 1:
+        return ids.pop()
+    hint = "Check --base-model: it must be one that the service serves on dedicated endpoints."
+    if ids:
+        raise refusal.error(purpose, f"several have that name: {', '.join(sorted(ids))}", None, hint, 200)
+    similar = ", ".join(filter(None, (text(one.get("name"), client.token) for one in found[:5])))
+    what = "the service does not support it on dedicated endpoints" + (f"; similar: {similar}" if similar else "")
+    raise refusal.error(purpose, what, None, hint, 200)
+
+
+def _names(item: dict[str, Any]) -> set[Any]:
+    profiles = item.get("deploymentProfiles")
+    served = [fields(one).get("modelName") for one in profiles] if isinstance(profiles, list) else []
+    return {name for name in (item.get("name"), *served) if isinstance(name, str)}
+
+
+def _whoami(client: Client, name: str) -> str:
+    """The id or the slug of the key's project; some keys' answers are flat."""
+    purpose = Purpose(action="find the project of this key")
+    answer = fields(client.request("GET", "/v3/whoami", retry=True, purpose=purpose))
+    found = text(fields(answer.get("project")).get(name) or answer.get(f"project_{name}"), client.token)
+    if found is None:
+        raise ServiceError(
+            "The key in TOGETHER_API_KEY belongs to no project.",
+            hint="Set TOGETHER_PROJECT_ID to the project's id, or use a key of a project.",
+            status=200,
+        )
+    return found

@@ -1,0 +1,344 @@
+"""From an upload to an answer on the command line: ``hardware``, ``deploy``, ``ask``, ``stop`` and ``release --deploy``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import TINY, TINY_BASE
+from together_support import FILES, presigned, serving_folder, zip_of
+
+from lora_packer.sandbox import Sandbox
+from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.service import Service
+from lora_packer.together import why_it_stands_still
+
+Cli = Callable[..., Any]
+MODEL = "tiny/llama"
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
+    """Start a service that the commands talk to."""
+    services = []
+
+    def start(**options: Any) -> Service:
+        service = Service(**{"delay": 0, **options})
+        services.append(service)
+        service.__enter__()
+        monkeypatch.setenv("TOGETHER_API_KEY", service.api_key.reveal())
+        monkeypatch.setenv("TOGETHER_BASE_URL", service.base_url)
+        return service
+
+    yield start
+    for service in services:
+        service.__exit__()
+
+
+def only_endpoint(service: Service) -> str:
+    (endpoint,) = service.endpoints.describe_all()
+    found = endpoint["id"]
+    assert isinstance(found, str)
+    return found
+
+
+def test_hardware_deploy_ask_stop(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start()
+    listed = cli("hardware", MODEL)
+    assert listed.code == 0, listed.text
+    assert [line.split()[:3] for line in listed.out.splitlines()] == [
+        ["1x_nvidia_a100_80gb_sxm", "$2.70/h", "insufficient"],
+        ["1x_nvidia_h100_80gb_sxm", "$3.90/h", "available"],
+        ["2x_nvidia_a100_80gb_sxm", "$5.40/h", "available"],
+        ["8x_nvidia_h200_140gb_sxm", "$39.60/h", "unavailable"],
+    ]
+    deployed = cli("deploy", MODEL, "--wait", "--display-name", "mine")
+    endpoint = only_endpoint(service)
+    assert deployed.code == 0, deployed.text
+    assert "state     STARTED" in deployed.out
+    assert "cost      costs $3.90 an hour" in deployed.out
+    assert f"lora-packer stop {endpoint}" in deployed.out
+    assert service.endpoints.describe_all()[0]["display_name"] == "mine"
+    again = cli("deploy", MODEL)
+    assert "was there already" in again.err
+    assert only_endpoint(service) == endpoint
+    for name in (endpoint, MODEL):
+        asked = cli("ask", name, "Is it you?")
+        assert asked.code == 0
+        assert asked.out.startswith(f"The sandbox answers for {MODEL}")
+    stopped = cli("stop", endpoint)
+    assert stopped.code == 0
+    assert "nothing of it costs money" in stopped.out
+    assert cli("ask", endpoint, "Still there?").code == 5
+    assert cli("stop", endpoint, "--delete").code == 0
+    assert service.endpoints.describe_all() == []
+
+
+def test_json(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start()
+    hardware = json.loads(cli("hardware", MODEL, "--format", "json").out)
+    assert hardware["hardware"][0]["cents_per_minute"] == 4.5
+    deployed = json.loads(cli("deploy", MODEL, "--hardware", "2x_nvidia_a100_80gb_sxm", "--format", "json").out)
+    assert deployed["endpoint"]["id"] == only_endpoint(service)
+    assert deployed["endpoint"]["cents_per_minute"] == 9.0
+    answer = json.loads(cli("ask", MODEL, "Hello", "--format", "json").out)
+    assert answer["answer"]["model"] == MODEL
+    stopped = json.loads(cli("stop", only_endpoint(service), "--format", "json").out)
+    assert stopped["endpoint"]["state"] == "STOPPED"
+    assert {part["schema_version"] for part in (hardware, deployed, answer, stopped)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("hardware", "org/none"), 5, "not found"),
+        (("hardware", "a b"), 2, "not the name of a model"),
+        (("deploy", MODEL, "--hardware", "none"), 2, "lora-packer hardware"),
+        (("deploy", MODEL, "--timeout", "soon"), 2, "not a duration"),
+        (("deploy", "org/none"), 5, "not found"),
+        (("deploy", MODEL, "--api", "v9"), 2, "not a version"),
+        (("ask", MODEL, "Hello"), 5, "non-serverless"),
+        (("ask", "endpoint-none", "Hello"), 5, "not found"),
+        (("stop", "endpoint-none"), 5, "not found"),
+        (("stop", "a/b"), 2, "not an endpoint id"),
+    ],
+)
+def test_refusals(arguments: tuple[str, ...], code: int, said: str, cli: Cli, start: Callable[..., Service]) -> None:
+    service = start()
+    result = cli(*arguments)
+    assert result.code == code, result.text
+    assert said in result.err
+    assert result.out == ""
+    assert service.endpoints.describe_all() == []
+
+
+def test_a_wait_that_takes_too_long_says_what_it_costs(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start(delay=3600)
+    result = cli("deploy", MODEL, "--wait", "--timeout", "0s")
+    assert result.code == 6
+    assert "was still PENDING" in result.err
+    assert "costs $3.90 an hour" in result.err
+    assert f"lora-packer stop {only_endpoint(service)}" in result.err
+
+
+def test_the_closed_door(cli: Cli, start: Callable[..., Service]) -> None:
+    start(faults=Faults(v1_endpoints_closed=True))
+    result = cli("deploy", MODEL)
+    assert result.code == 5
+    assert "endpoints_v1_create_access_disabled" in result.err
+    assert "version 2" in result.err
+
+
+# --- release ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(delay=0) as started:
+        yield started
+
+
+@pytest.fixture
+def env(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    """The sandbox's environment, and a working directory of its own."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return sandbox.environment()
+
+
+def release_arguments(name: str, sandbox: Sandbox) -> list[str]:
+    to = f"s3://{sandbox.s3.bucket}/{name}/"
+    return [
+        "release", str(TINY), "--base-config", str(TINY_BASE), "--model-name", name,
+        "--base-model", "tiny/llama", "--to", to, "--receipt", f"{name}.json",
+    ]  # fmt: skip
+
+
+def test_the_whole_page_in_one_command(cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path) -> None:
+    arguments = [*release_arguments("answers", sandbox), "--deploy", "--ask", "What is the capital of France?"]
+    first = cli(*arguments)
+    assert first.code == 0, first.text
+    assert "answer   The sandbox answers for devuser/answers" in first.out
+    receipt = json.loads((tmp_path / "answers.json").read_text())
+    endpoint = receipt["endpoint"]["id"]
+    assert receipt["endpoint"]["state"] == "STARTED"
+    assert receipt["answer"]["prompt"] == "What is the capital of France?"
+    assert f"lora-packer stop {endpoint}" in first.out
+    assert "costs $3.90 an hour" in first.out
+    again = cli(*arguments)
+    assert again.code == 0
+    assert again.out == first.out
+    assert "is there already" in again.err
+    other = cli(*arguments[:-1], "And of Spain?")
+    assert "question of 13 characters" in other.out
+    mine = [one for one in sandbox.service.endpoints.describe_all() if one["model"] == "devuser/answers"]
+    assert [one["id"] for one in mine] == [endpoint]
+    assert cli("stop", endpoint, "--delete").code == 0
+
+
+@pytest.mark.parametrize("more", [["--ask", "Hello"], ["--deploy", "--no-wait"]])
+def test_asking_needs_a_deployment_and_that_a_complete_job(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, more: list[str]
+) -> None:
+    result = cli(*release_arguments("unasked", sandbox), *more)
+    assert result.code == 2
+    assert "--deploy" in result.err
+    assert "pack " not in result.err
+
+
+def test_a_deployment_that_is_refused_keeps_the_upload(cli: Cli, env: dict[str, str], sandbox: Sandbox) -> None:
+    arguments = release_arguments("kept", sandbox)
+    refused = cli(*arguments, "--deploy", "--hardware", "none")
+    assert refused.code == 2
+    assert "lora-packer hardware devuser/kept" in refused.err
+    assert "status   Complete" in cli(*arguments).out
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ({"deadline": "2026-01-02T03:00:00+00:00"}, "expired 1 h 5 min ago"),
+        ({"deadline": "2026-01-02T06:05:00+00:00"}, "good for 2 h more"),
+        ({"deadline": None}, "cannot be told"),
+        (None, "cannot be told"),
+    ],
+)
+def test_why_a_job_stands_still(url: Any, said: str) -> None:
+    now = datetime(2026, 1, 2, 4, 5, tzinfo=UTC)
+    told = why_it_stands_still(url, now)
+    assert said in told
+    assert "accepts the key" in told
+
+
+# --- version 2 -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
+    with serving_folder(tmp_path) as address:
+        yield presigned(host=address, path="/a.zip")
+
+
+def test_version_2_from_submit_to_deleted(cli: Cli, start: Callable[..., Service], url: str) -> None:
+    service = start()
+    names = ["--model-name", "my-adapter", "--base-model", "tiny/llama", "--api", "v2"]
+    submitted = cli("submit", "-", *names, input=url)
+    assert submitted.code == 0, submitted.text
+    (job,) = service.imports.records()
+    assert f"lora-packer wait {job.id} --api v2" in submitted.out
+    service.imports.join()
+    assert cli("wait", job.id, "--api", "v2").code == 0
+    assert "Complete" in cli("status", job.id, "--api", "v2").out
+    assert cli("status", job.id).code == 5  # version 1 does not know it
+    listed = cli("hardware", "devuser/my-adapter", "--api", "v2")
+    assert listed.out.split()[1:3] == ["$3.90/h", "available"]
+    deployed = cli("deploy", "devuser/my-adapter", "--api", "v2", "--wait")
+    assert deployed.code == 0, deployed.text
+    (endpoint,) = service.deployments.describe_all()
+    assert f"lora-packer stop {endpoint['id']} --api v2" in deployed.out
+    assert "state     READY" in deployed.out
+    asked = cli("ask", endpoint["id"], "Is it you?", "--api", "v2")
+    assert asked.out.startswith("The sandbox answers for devuser/my-adapter")
+    stopped = cli("stop", endpoint["id"], "--api", "v2")
+    assert "nothing of it costs money" in stopped.out
+    assert cli("ask", endpoint["id"], "Still there?", "--api", "v2").code == 5
+    assert cli("stop", endpoint["id"], "--delete", "--api", "v2").code == 0
+    assert service.deployments.describe_all() == []
+
+
+def test_version_2_shows_what_the_validation_found(cli: Cli, start: Callable[..., Service], url: str) -> None:
+    service = start(faults=Faults(fail_job="rank 512 is not supported"))
+    names = ["--model-name", "my-adapter", "--base-model", "tiny/llama", "--api", "v2"]
+    result = cli("submit", "-", *names, "--wait", input=url)
+    assert result.code == 5
+    assert "adapter_files: rank 512 is not supported" in result.err
+    (job,) = service.imports.records()
+    looked = cli("status", job.id, "--api", "v2")
+    assert looked.code == 5
+    assert "rank 512" in looked.out
+
+
+@pytest.mark.parametrize("api", ["v1", "v2"])
+def test_release_to_the_first_answer_on_a_sandbox_of_its_own(api: str, cli: Cli) -> None:
+    result = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", "tiny/llama",
+        "--sandbox", "--api", api, "--deploy", "--ask", "What is the capital of France?",
+    )  # fmt: skip
+    assert result.code == 0, result.text
+    assert "answer   The sandbox answers for devuser/demo" in result.out
+    assert "cost     nothing: the sandbox has stopped" in result.out
+
+
+def test_where_version_1_creates_no_endpoint_version_2_does(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(delay=0, faults=Faults(v1_endpoints_closed=True)) as closed:
+        for name, value in closed.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        arguments = [*release_arguments("closed", closed), "--deploy", "--ask", "Hello"]
+        refused = cli(*arguments)
+        assert refused.code == 5
+        assert "endpoints_v1_create_access_disabled" in refused.err
+        assert "--api v2 --deploy" in refused.err
+        arguments[arguments.index("closed.json")] = "again.json"
+        answered = cli(*arguments, "--api", "v2")
+        assert answered.code == 0, answered.text
+        again = cli(*arguments, "--api", "v2")
+        assert again.out == answered.out
+        (only,) = closed.service.deployments.describe_all()
+        assert len(only["deployments"]) == 1
+        assert len(closed.service.imports.records()) == 1
+
+
+# --- what is asked before anything is sent ---------------------------------------------------------------------------
+
+
+def test_a_taken_name_and_a_refused_key_are_told_before_the_upload(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = release_arguments("early", sandbox)
+    assert cli(*arguments, "--no-wait").code == 0
+    arguments[-1] = "another.json"
+    taken = cli(*arguments)
+    assert taken.code == 5
+    assert "'early' already exists" in taken.err
+    assert "pack " not in taken.err
+    monkeypatch.setenv("TOGETHER_API_KEY", "another")
+    refused = cli(*release_arguments("keyed", sandbox))
+    assert refused.code == 5
+    assert "HTTP 401" in refused.err
+    assert "pack " not in refused.err
+
+
+@pytest.mark.parametrize("api", ["v1", "v2"])
+def test_a_base_model_that_is_not_listed_is_a_warning(
+    api: str, cli: Cli, env: dict[str, str], sandbox: Sandbox
+) -> None:
+    arguments = release_arguments(f"unlisted-{api}", sandbox)
+    arguments[arguments.index("tiny/llama")] = "nobody/llama"
+    result = cli(*arguments, "--api", api)
+    assert result.code == 5
+    assert "does not list nobody/llama" in result.err
+    assert "pack " in result.err
+
+
+def test_a_question_without_an_answer_is_a_note(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lora_packer.errors import ServiceError
+    from lora_packer.together import v1
+
+    def refuse(*_: object) -> bool:
+        raise ServiceError("Could not list the models: access was denied (HTTP 403).", status=403)
+
+    monkeypatch.setattr(v1, "hosts", refuse)
+    result = cli(*release_arguments("noted", sandbox))
+    assert result.code == 0, result.text
+    assert "access was denied (HTTP 403). The submission will tell." in result.err
