@@ -22,10 +22,12 @@ $(BIN)/python:
 
 $(DEMO_STAMP): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox]'
+	@$(BIN)/python -m compileall -q lora_packer
 	@touch $@
 
 $(DEV_STAMP): $(BIN)/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[sandbox,dev]'
+	@$(BIN)/python -m compileall -q lora_packer
 	@touch $@ $(DEMO_STAMP)
 
 demo: $(DEMO_STAMP)
