@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof bench clean
+.PHONY: help demo test check lint types smoke proof proof-venv bench clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -57,11 +57,13 @@ $(PROOF_STAMP): pyproject.toml
 	@touch $@
 
 # Every definition of a base model against transformers itself; writes the table of supported types.
+proof-venv: $(PROOF_STAMP)
 proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
 bench: $(DEV_STAMP)
 	@$(BIN)/python tools/bench.py
+	@$(BIN)/python tools/bench_inspect.py
 	@$(BIN)/python tools/bench_pack.py
 
 clean:
