@@ -77,13 +77,17 @@ class ServiceError(LoraPackerError):
 
     Attributes:
         status: the HTTP status, or None where no answer came.
+        in_doubt: whether the request may have been carried out nevertheless.
     """
 
     exit_code = 5
 
-    def __init__(self, message: str, *, hint: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, status: int | None = None, in_doubt: bool = False
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.in_doubt = in_doubt
 
 
 class JobFailedError(ServiceError):

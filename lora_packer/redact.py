@@ -7,8 +7,11 @@ file is attacker's text: it may carry terminal escapes or a CI system's workflow
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
+
+from lora_packer.errors import InputError
 
 MASK = "***"
 
@@ -90,6 +93,22 @@ class PresignedUrl(Secret):
             return signed + timedelta(seconds=int(query["X-Amz-Expires"][0]))
         except (KeyError, ValueError, OverflowError):
             return None
+
+
+def read_token(environ: Mapping[str, str], name: str) -> Secret | None:
+    """Return the token in an environment variable, or None where it is unset or empty.
+
+    Raises InputError where it has white space or a character that no token has; the value is never shown.
+    """
+    value = environ.get(name, "")
+    if not value:
+        return None
+    if not value.isascii() or not value.isprintable() or " " in value:
+        raise InputError(
+            f"{name} has white space or an unprintable character in it.",
+            hint="Set it again without quotes, spaces or a newline; a value from a file often brings a newline along.",
+        )
+    return Secret(value)
 
 
 def scrub(text: str, *secrets: Secret | None) -> str:

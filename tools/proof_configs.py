@@ -8,162 +8,52 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-# Fields that decide shapes and may be varied freely, and how.
-SIZES: tuple[str, ...] = (
-    "intermediate_size",
-    "vocab_size",
-    "ffn_dim",
-    "moe_intermediate_size",
-    "shared_expert_intermediate_size",
-)
-SIZES += ("n_positions", "max_position_embeddings", "dff", "ffn_hidden_size", "expansion_ratio")
-FLAGS: tuple[str, ...] = (
-    "attention_bias",
-    "mlp_bias",
-    "use_qkv_bias",
-    "qkv_bias",
-    "add_bias_linear",
-    "tie_word_embeddings",
-)
-FLAGS += ("use_bias", "enable_bias", "bias", "attention_out_bias", "no_bias", "use_post_norm", "learned_pos_emb")
-FLAGS += ("qk_layernorm", "use_qk_norm", "multi_query", "parallel_attn", "new_decoder_architecture")
-FLAGS += ("add_cross_attention", "use_parallel_residual", "do_layer_norm_before", "_remove_final_layer_norm")
-FLAGS += ("layer_norm_elementwise_affine", "multimodal_projector_bias", "vision_use_head", "use_mask_token")
-FLAGS += ("use_absolute_position_embeddings", "use_mean_pooling", "projector_bias", "projector_use_layernorm")
-FLAGS += ("standardize", "use_clipped_linears")
-# What older types call the number of heads and the hidden size.
-HEADS_AND_WIDTH = (
-    ("num_attention_heads", "hidden_size"),
-    ("n_head", "n_embd"),
-    ("n_head", "hidden_size"),
-    ("n_heads", "d_model"),
-    ("attention_heads", "d_model"),
-    ("num_heads", "hidden_size"),
-)
-EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-# Fields of which few values are worth trying; a value that a type refuses is drawn again.
-CHOICES: Mapping[str, tuple[Any, ...]] = {
-    "first_k_dense_replace": (0, 1, 2),
-    "num_dense_layers": (0, 1, 2),
-    "decoder_sparse_step": (1, 2),
-    "mlp_only_layers": ([], [0], [1, 3]),
-    "n_shared_experts": (1, 2),
-    "num_shared_experts": (1, 2),
-    "moe_num_shared_experts": (0, 1, 2),
-    "moe_num_experts": (4, 6),
-    "moe_layer_interval": (1, 2),
-    "shared_intermediate_size": (0, 40, 48),
-    "q_lora_rank": (24, 48, None),
-    "kv_lora_rank": (16, 32),
-    "qk_nope_head_dim": (8, 16),
-    "qk_rope_head_dim": (8, 16),
-    "v_head_dim": (8, 24),
-    "kv_channels": (8, 16),
-    "lm_head_bias": (False, True),
-    # State space models, linear attention and their relatives.
-    "state_size": (8, 16),
-    "ssm_state_size": (8, 16),
-    "expand": (1, 2),
-    "conv_kernel": (3, 4),
-    "n_groups": (1, 2),
-    "mamba_d_state": (8, 16),
-    "mamba_d_conv": (3, 4),
-    "mamba_expand": (1, 2),
-    "mamba_n_groups": (1, 2),
-    "mamba_ngroups": (1, 2),
-    "mamba_n_heads": (2, 4),
-    "mamba_num_heads": (2, 4),
-    "mamba_head_dim": (8, 16),
-    "mamba_d_ssm": (None, 32, 64),
-    "mamba_dt_rank": ("auto", 8),
-    "time_step_rank": ("auto", 8),
-    "mamba_conv_bias": (False, True),
-    "mamba_proj_bias": (False, True),
-    "mamba_rms_norm": (False, True),
-    "projectors_bias": (False, True),
-    "use_conv_bias": (False, True),
-    "attn_layer_indices": (None, [0], [1, 2]),
-    "attn_layer_period": (1, 2, 3),
-    "attn_layer_offset": (0, 1),
-    "expert_layer_period": (1, 2),
-    "expert_layer_offset": (0, 1),
-    "moe_latent_size": (None, 24),
-    "moe_shared_expert_intermediate_size": (24, 40),
-    "num_mem_blocks": (1, 2),
-    "use_shared_attention_adapter": (False, True),
-    "adapter_rank": (8, 16),
-    "short_conv_kernel_size": (3, 4),
-    "layer_group_size": (2, 3),
-    "conv_bias": (False, True),
-    "conv_L_cache": (3, 4),
-    "block_auto_adjust_ff_dim": (False, True),
-    "block_ffn_dim_multiplier": (1.0, 1.3, None),
-    "block_multiple_of": (16, 64),
-    "full_attn_idxs": ([0], [1, 2]),
-    "lru_width": (None, 64, 128),
-    "conv1d_width": (3, 4),
-    "index_n_heads": (2, 4),
-    "index_head_dim": (8, 16),
-    "o_groups": (1, 2),
-    "o_lora_rank": (8, 16),
-    "hc_mult": (2, 4),
-    "zero_expert_num": (0, 2, 4),
-    "expert_ffn_hidden_size": (24, 40),
-    # Towers for images, and what joins them to the language model.
-    "patch_size": (14, 16),
-    "image_size": (112, 224),
-    "vision_feature_layer": (-1, [-2, 1], [0, 1, 2]),
-    "spatial_merge_size": (1, 2, 3),
-    "temporal_patch_size": (1, 2),
-    "deepstack_visual_indexes": ([], [0], [0, 1]),
-    "out_hidden_size": (24, 40),
-    "num_position_embeddings": (16, 64),
-    "projection_dim": (24, 40),
-    "downsample_ratio": (0.5, 0.25),
-    "scale_factor": (2, 3),
-    "moe_layers": ([0, 2], [], None),
-    "interleave_moe_layer_step": (1, 2),
-    "intermediate_size_mlp": (24, 40),
-    "vision_output_dim": (24, 40),
-    "cross_attention_layers": ([1], [0, 3], []),
-    "num_global_layers": (1, 2),
-    "linear_num_key_heads": (2, 4),
-    "linear_num_value_heads": (4, 8),
-    "linear_key_head_dim": (8, 16),
-    "linear_value_head_dim": (8, 16),
-    "linear_conv_kernel_dim": (3, 4),
-    "global_head_dim": (16, 32),
-    "num_global_key_value_heads": (None, 1, 2),
-    "num_kv_shared_layers": (0, 1, 2),
-    "hidden_size_per_layer_input": (0, 8, 16),
-    "enable_moe_block": (False, True),
-    "use_double_wide_mlp": (False, True),
-    "attention_k_eq_v": (False, True),
-    "downsample_factor": (2, 3),
-    "projector_hidden_size": (24, 40),
-    "alignment_intermediate_size": (24, 40),
-    "merge_kernel_size": ([2, 2], [1, 2]),
-    "projection_hidden_size": (24, 40),
-    "pos_emb_height": (16, 24),
-    "pos_emb_width": (16, 24),
-    "output_channels": (8, 16),
-    "window_size": (0, 4, 7),
-    "global_attn_indexes": ([], [0], [1, 2]),
-    "mlp_dim": (24, 40),
-    "use_abs_pos": (False, True),
-    "use_rel_pos": (False, True),
-    "hidden_stride": (1, 2),
-    "num_visual_indicator_tokens": (4, 5),
-    "resampler_n_latents": (8, 16),
-    "resampler_depth": (1, 2),
-    "resampler_n_heads": (4, 8),
-    "resampler_head_dim": (8, 12),
-}
+from proof_values import CHOICES, EXPERTS, FLAGS, HEADS_AND_WIDTH, SIZES
+
 # What a class default lacks or has in a way that cannot be built.
 SEEDS: Mapping[str, Mapping[str, Any]] = {
+    "nemotron_h_omni": {
+        "audio_config": {
+            "hidden_size": 32,
+            "num_attention_heads": 4,
+            "num_hidden_layers": 2,
+            "conv_kernel_size": 3,
+            "subsampling_factor": 8,
+            "subsampling_conv_channels": 8,
+            "num_mel_bins": 32,
+            "convolution_bias": True,
+            "attention_bias": False,
+            "projection_hidden_size": 24,
+            "projection_bias": False,
+        }
+    },
+    "diffusion_gemma_text": {
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 2,
+        "num_experts": 4,
+        "moe_intermediate_size": 24,
+        "top_k_experts": 2,
+    },
+    "mistral_large4_text": {"kv_source_layers": None, "indexer_types": None, "index_topk_freq": 2},
+    "deepseek_ocr2_text": {
+        "mlp_layer_types": ["dense", "sparse", "sparse", "dense"],
+        "num_experts_per_tok": 2,
+        "topk_group": 1,
+        "n_group": 1,
+    },
+    "chameleon": {"vocabulary_map": {"<image>": 1}},
+    "emu3": {"vocabulary_map": {"<image>": 1}},
+    "gemma4_unified": {
+        "vision_config": {"mm_embed_dim": 24, "mm_posemb_size": 16, "output_proj_dims": 40, "pooling_kernel_size": 3},
+        "audio_config": {"audio_embed_dim": 40},
+    },
+    "glm5_next_text": {"index_topk_freq": 2, "indexer_types": None},
+    "granite4_vision": {"deepstack_layer_map": [[0, 1]], "downsample_rate": "4/8"},
+    # Not a default but what its layers are checked against.
+    "molmo2_adapter": {"vision_feature_layer": [-1, 0]},
     "bamba": {"mamba_d_head": "auto"},
     "falcon_h1": {"mamba_d_head": "auto"},
     "granitemoehybrid": {"mamba_d_head": "auto"},
@@ -178,6 +68,91 @@ SEEDS: Mapping[str, Mapping[str, Any]] = {
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 500000.0}},
     "dots1": {"n_routed_experts": 8, "n_shared_experts": 2, "num_experts_per_tok": 2},
     "lfm2_moe": {"layer_types": ["conv", "full_attention", "conv", "conv"]},
+    "qwen4_exp_text": {
+        "indexer_n_heads": 2,
+        "indexer_kv_heads": 1,
+        "indexer_head_dim": 256,
+        "indexer_budget": 64,
+        "indexer_compress_ratio": 4,
+        "ngram_vocab_size_base": 1000,
+        "ple_embed_dim": 64,
+        "eos_token_id": 1,
+        "num_experts_per_tok": 2,
+    },
+    "cohere_compass_text": {
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 10000.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        }
+    },
+    "dots3_note_text": {
+        "use_dsa": True,
+        "n_group": 2,
+        "topk_group": 1,
+        "swa_num_attention_heads": 4,
+        "swa_num_key_value_heads": 4,
+        "swa_q_lora_rank": 24,
+        "swa_kv_lora_rank": 16,
+        "swa_qk_nope_head_dim": 4,
+        "swa_head_dim": 16,
+        "swa_v_head_dim": 8,
+    },
+    "gemma4_unified_text": {"global_head_dim": 32, "num_global_key_value_heads": 2},
+    "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
+    "esm": {"vocab_size": 33},
+    "deberta": {"talking_head": False, "embedding_size": 40},
+    "deberta-v2": {
+        "share_att_key": False,
+        "position_buckets": -1,
+        "norm_rel_ebd": "none",
+        "conv_kernel_size": 0,
+        "conv_groups": 1,
+        "embedding_size": 40,
+    },
+}
+# Nested configs that have nested configs, or whose names do not say what they are.
+TWICE_NESTED = (
+    "encoder",
+    "decoder",
+    "thinker_config",
+    "talker_config",
+    "token2wav_config",
+    "vision_config",
+    "vlm_config",
+)
+# Types that have to have a token for padding.
+PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model")
+# The only number of labels that a head of these types accepts.
+LABELS = {"distilbert": (2,)}
+# What stays as it is, below the nested configs ("" for none): values that others which are not varied depend on.
+FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "dots3_note": {"text_config": {"q_lora_rank": 24, "rope_parameters": None}},
+    "evolla": {"protein_encoder_config": {"pad_token_id": 0}},
+    "cosmos3_edge": {"text_config": {"head_dim": 128}},
+    "blt": {"": {"tie_word_embeddings": False}},
+    "inkling_mm_model": {"vision_config": {"n_layers": 7}},
+    "glm5_next": {"text_config": {"qk_rope_head_dim": 0, "q_lora_rank": 24}},
+    "ernie4_5_vl_moe": {"text_config": {"head_dim": 128}},
+    "muse_spark": {"audio_config": {"num_hidden_layers": 4}},
+    "granite_speech": {"": {"downsample_rate": 4, "window_size": 14}, "projector_config": {"encoder_hidden_size": 40}},
+    "qwen3_omni_moe": {"talker_config": {"spatial_merge_size": 2}},
+    "reformer": {"": {"axial_pos_embds": False, "is_decoder": True}},
+    "granite_speech_plus": {"": {"downsample_rate": 3, "window_size": 20}},
+}
+# Fields that have to equal another: (nested config, field) -> (nested config, field).
+EQUAL: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
+    "dots3_note": {
+        ("text_config", "num_key_value_heads"): ("text_config", "num_attention_heads"),
+        ("vision_config", "adapter_out_dim"): ("text_config", "hidden_size"),
+        ("audio_config", "adapter_out_dim"): ("text_config", "hidden_size"),
+        ("vision_config", "adapter_in_dim"): ("vision_config", "hidden_size"),
+        ("audio_config", "adapter_input_size"): ("audio_config", "hidden_size"),
+        ("vision_config", "adapter_merge_size"): ("vision_config", "spatial_merge_size"),
+    },
+    "inkling2": {("vision_config", "text_hidden_size"): ("text_config", "hidden_size")},
+    "granite_docling": {("vision_config", "out_hidden_size"): ("text_config", "hidden_size")},
+    "glm5_next": {("text_config", "num_key_value_heads"): ("text_config", "num_attention_heads")},
+    "muse_spark": {("audio_config", "out_hidden_size"): ("text_config", "hidden_size")},
 }
 # Model types without a class of their own: the one whose class their checkpoints name.
 SAME_CLASS = {"kimi_k2": "deepseek_v3"}
@@ -188,6 +163,15 @@ def class_type(model_type: str) -> str:
     return SAME_CLASS.get(model_type, model_type)
 
 
+def _nested(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the nested configs, and those inside them for the types that are nested twice."""
+    for key, part in config.items():
+        if isinstance(part, dict) and (key.endswith("_config") or key in TWICE_NESTED):
+            yield part
+            if key in TWICE_NESTED:
+                yield from _nested(part)
+
+
 def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
     """Return a small random config of a type: fewer layers and other sizes than the class default."""
     from transformers import AutoConfig
@@ -195,15 +179,18 @@ def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
     config: dict[str, Any] = AutoConfig.for_model(class_type(model_type)).to_dict()
     config["model_type"] = model_type
     config.update(copy.deepcopy(dict(SEEDS.get(model_type, {}))))
-    for part in [
-        config,
-        *(value for key, value in config.items() if key.endswith("_config") and isinstance(value, dict)),
-    ]:
+    for part in [config, *_nested(config)]:
         if part is not config:
             part.update(copy.deepcopy(dict(SEEDS.get(part.get("model_type") or "", {}))))
         _vary(part, chance)
+    if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
+        config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
+    for key, fields in FIXED.get(model_type, {}).items():
+        (config[key] if key else config).update(copy.deepcopy(dict(fields)))
+    for (key, name), (other, source) in EQUAL.get(model_type, {}).items():
+        config[key][name] = config[other][source]
     if config.get("id2label"):
-        labels = [f"LABEL_{index}" for index in range(chance.choice((1, 2, 3)))]
+        labels = [f"LABEL_{index}" for index in range(chance.choice(LABELS.get(model_type, (1, 2, 3))))]
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
     default = AutoConfig.for_model(class_type(model_type))
@@ -221,7 +208,15 @@ def _vary(config: dict[str, Any], chance: random.Random) -> None:
     for name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"):
         if type(config.get(name)) is int:
             config[name] = layers
-    for name in ("layer_types", "mlp_layer_types", "layers_block_type", "no_rope_layers", "layer_rope_theta"):
+    listed = (
+        "layer_types",
+        "mlp_layer_types",
+        "layers_block_type",
+        "no_rope_layers",
+        "layer_rope_theta",
+        "indexer_types",
+    )
+    for name in listed:
         if isinstance(config.get(name), list):
             config[name] = config[name][:layers] if len(config[name]) >= layers else None
     for heads_name, width in HEADS_AND_WIDTH:
@@ -234,6 +229,12 @@ def _vary(config: dict[str, Any], chance: random.Random) -> None:
         for name in ("num_key_value_heads", "num_kv_heads"):
             if name in config:
                 config[name] = kv
+        for name in ("decoder_attention_heads", "num_decoder_attention_heads"):
+            if name in config:
+                config[name] = heads
+        if "num_attention_heads_per_layer" in config:
+            several = [kv * chance.choice((1, 2, 4)) for _ in range(layers)]
+            config["num_attention_heads_per_layer"] = chance.choice((None, several))
         # Many types read a head size that their config class does not declare.
         if "head_dim" in config or chance.random() < 0.15:
             config["head_dim"] = chance.choice((head_dim, head_dim * 2))
@@ -250,18 +251,29 @@ def _vary(config: dict[str, Any], chance: random.Random) -> None:
     for name in SIZES:
         if type(config.get(name)) is int:
             config[name] = 8 * chance.randint(3, 40)
+    if isinstance(config.get("intermediate_size"), list):  # one for each layer
+        several = [8 * chance.randint(3, 40) for _ in range(layers)]
+        config["intermediate_size"] = chance.choice((several, several[0]))
     for name in EXPERTS:
         if type(config.get(name)) is int and config[name] > 1:
             config[name] = chance.choice((4, 6, 8))
     for name in FLAGS:
         if isinstance(config.get(name), bool):
             config[name] = chance.random() < 0.5
+    if config.get("add_cross_attention") and "is_decoder" in config:
+        config["is_decoder"] = True
+    if "decoder_vocab_size" in config:
+        shared = config["share_encoder_decoder_embeddings"]
+        config["decoder_vocab_size"] = config["vocab_size"] if shared else 8 * chance.randint(3, 40)
+        config["tie_word_embeddings"] = True
+    for name in ("is_gated_act", "dense_act_fn"):  # follow from feed_forward_proj
+        config.pop(name, None)
     for name, values in CHOICES.items():
         if name in config and chance.random() < 0.7:
             config[name] = chance.choice(values)
-    for name in ("layer_types", "mlp_layer_types", "layers_block_type"):
+    for name in ("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types"):
         kinds = sorted(set(config.get(name) or ()))
         if len(kinds) > 1 and chance.random() < 0.5:
             config[name] = [chance.choice(kinds) for _ in config[name]]
     if type(config.get("pad_token_id")) is int:
-        config["pad_token_id"] = None
+        config["pad_token_id"] = 0 if config.get("model_type") in PADDED else None

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from lora_packer.base_model.blocks import Named, linear
 from lora_packer.base_model.settings import Settings
+from lora_packer.errors import UnknownArchitecture
+from lora_packer.redact import escape
 
 # The module names of transformers 5, and the older ones where they differ.
 TRANSFORMERS_5 = "transformers-5"
@@ -17,7 +19,9 @@ TEXT_ONLY = "text-only"
 # The names of a base checkpoint's own files, where there is no definition.
 CHECKPOINT = "checkpoint"
 
-Head = Literal["causal-lm", "sequence-classification", "token-classification", "question-answering", "none"]
+# "causal-lm" is any language model's head, a masked one's and an image-text model's too; "seq2seq" is that of the class
+# with an encoder and a decoder, where a type has one.
+Head = Literal["causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none"]
 
 # Yields every module of the model under a head: (path, Module).
 Build = Callable[[Settings, Head], Named]
@@ -35,7 +39,8 @@ class Architecture:
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
         flat_text: whether old configs hold those fields at the root, without the nested config.
         layers: the name of the field with the number of layers.
-        input_embedding: the last segment of the input embedding's path.
+        input_embedding: how the input embedding's path ends.
+        encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
     """
 
     defaults: Mapping[str, Any]
@@ -45,6 +50,7 @@ class Architecture:
     flat_text: bool = False
     layers: str = "num_hidden_layers"
     input_embedding: str = "embed_tokens"
+    encoder_decoder: bool = False
 
 
 def framed(
@@ -87,7 +93,7 @@ def head_modules(
     size of what the decoder hands over.
     """
     match head:
-        case "causal-lm":
+        case "causal-lm" | "seq2seq":
             yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
         case "sequence-classification":
             yield linear("score", s.labels(), s.size(width))
@@ -97,3 +103,22 @@ def head_modules(
             yield linear("qa_outputs", 2, s.size(width), bias=True)
         case "none":
             return
+
+
+def only_for(build: Build, *classes: str) -> Build:
+    """The same modules, for configs whose ``architectures`` names one of these classes, or none.
+
+    A type whose configs may name a class that the definition does not describe is unknown then, not that definition's.
+    """
+
+    def checked(s: Settings, head: Head) -> Named:
+        named = s.value("architectures")
+        first = named[0] if isinstance(named, list | tuple) and named else None
+        if first is not None and first not in classes:
+            raise UnknownArchitecture(
+                f"there is no proven definition for the class '{escape(str(first), 60)}' that the base config names.",
+                hint="Give the folder or the Hub id of the base checkpoint with --base-config.",
+            )
+        yield from build(s, head)
+
+    return checked

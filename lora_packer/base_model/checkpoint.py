@@ -10,22 +10,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from lora_packer.adapter.hub_source import HubSource
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
+from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.base_model.architecture import CHECKPOINT
 from lora_packer.base_model.load import BaseModel, config_of, head_of
 from lora_packer.base_model.module import Module
-from lora_packer.errors import InconclusiveError
+from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
+from lora_packer.hub import Hub, parse_repo, stored_token
 from lora_packer.redact import escape
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 64_000_000
 _MAX_SHARDS = 2_000
+_READERS = 8  # of a remote checkpoint's shards, each a wait for two answers
 
 # What the input embedding is called in the families that transformers knows.
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding")
@@ -66,7 +71,14 @@ def load_checkpoint(source: str | Path) -> CheckpointModel:
     """Return the base model whose checkpoint is in a folder or a Hub repo. Raises InconclusiveError, InputError."""
     config, where = config_of(source)
     folder = Path(source)
-    tensors = _local_tensors(folder) if folder.is_dir() else _hub_tensors(str(source))
+    if folder.is_dir():
+        return from_tensors(config, _tensors(FolderSource(folder)), where)
+    repo = parse_repo(str(source))
+    try:
+        with Hub.from_environment(token=stored_token()) as hub:
+            tensors = _tensors(HubSource(hub.snapshot(repo)))
+    except LoraPackerError as error:
+        raise InconclusiveError(f"the base checkpoint of '{repo.id}' could not be read: {error}") from None
     return from_tensors(config, tensors, where)
 
 
@@ -102,53 +114,39 @@ def from_tensors(config: Mapping[str, Any], tensors: Tensors, source: str | None
     return CheckpointModel(model_type, frozen, dialects, source, head, (), embedding, config)
 
 
-def _local_tensors(folder: Path) -> dict[str, tuple[int, ...]]:
-    single = folder / _SINGLE
-    files = [single] if single.is_file() else _shards(folder)
+def _tensors(files: AdapterSource) -> dict[str, tuple[int, ...]]:
+    """Read the headers of the checkpoint's files, several at a time. Raises InconclusiveError."""
+    names = [_SINGLE] if _SINGLE in files.files() else _shards(files)
     tensors: dict[str, tuple[int, ...]] = {}
-    for path in files:
-        try:
-            with path.open("rb") as file:
-                header = read_header(file, path.stat().st_size)
-        except (HeaderError, OSError) as error:
-            raise InconclusiveError(f"the base checkpoint's {path.name} cannot be read: {error}.") from None
-        tensors |= {name: info.shape for name, info in header.tensors.items()}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for shapes in pool.map(lambda name: _shapes(files, name), names):
+            tensors |= shapes
     return tensors
 
 
-def _shards(folder: Path) -> list[Path]:
-    """The files that the index names, all of them directly in the folder."""
-    index = folder / _INDEX
+def _shapes(files: AdapterSource, name: str) -> dict[str, tuple[int, ...]]:
     try:
-        if index.stat().st_size > _MAX_INDEX_BYTES:
-            raise InconclusiveError(f"the base checkpoint's {_INDEX} is too large.")
-        named = set(json.loads(index.read_bytes())["weight_map"].values())
-    except OSError:
+        with files.open(name) as file:
+            header = read_header(file, files.size(name))
+    except (HeaderError, InputError, OSError) as error:
+        raise InconclusiveError(f"the base checkpoint's {escape(name)} cannot be read: {error}") from None
+    return {tensor: info.shape for tensor, info in header.tensors.items()}
+
+
+def _shards(files: AdapterSource) -> list[str]:
+    """The files that the index names, all of them beside it. Raises InconclusiveError."""
+    if _INDEX not in files.files():
         raise InconclusiveError(
-            f"there is neither {_SINGLE} nor {_INDEX} in {str(folder)!r}.",
+            f"there is neither {_SINGLE} nor {_INDEX} in {files.name!r}.",
             hint="Give the folder of the base model's safetensors checkpoint.",
-        ) from None
+        )
+    if files.size(_INDEX) > _MAX_INDEX_BYTES:
+        raise InconclusiveError(f"the base checkpoint's {_INDEX} is too large.")
+    try:
+        with files.open(_INDEX) as file:
+            named = set(json.loads(file.read(_MAX_INDEX_BYTES))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InconclusiveError(f"the base checkpoint's {_INDEX} is not a safetensors index.") from None
     if len(named) > _MAX_SHARDS or not all(isinstance(name, str) and Path(name).name == name for name in named):
         raise InconclusiveError(f"the base checkpoint's {_INDEX} names files outside its folder.")
-    return [folder / name for name in sorted(named)]
-
-
-def _hub_tensors(name: str) -> dict[str, tuple[int, ...]]:
-    """Read the headers of a Hub repo by byte ranges. Raises InconclusiveError."""
-    import httpx2
-    from huggingface_hub import constants, get_safetensors_metadata
-
-    try:
-        if not constants.HF_HUB_OFFLINE:
-            httpx2.head(constants.ENDPOINT, timeout=10)
-        metadata = get_safetensors_metadata(name)
-    except (OSError, ValueError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
-        lines = str(error).strip().splitlines()
-        reason = escape(lines[0] if lines else type(error).__name__, 200).rstrip(".")
-        raise InconclusiveError(f"the base checkpoint of '{escape(name)}' could not be read: {reason}.") from None
-    tensors: dict[str, tuple[int, ...]] = {}
-    for file in metadata.files_metadata.values():
-        tensors |= {key: tuple(info.shape) for key, info in file.tensors.items()}
-    return tensors
+    return sorted(named)

@@ -16,17 +16,20 @@ from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.families import ARCHITECTURES
 from lora_packer.base_model.module import Modules
 from lora_packer.base_model.settings import Settings
-from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
+from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
+from lora_packer.hub import Hub, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
 # Five times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
 MAX_MODULES = 400_000
-_HUB_TIMEOUT_SECONDS = 10
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
     "LMHeadModel": "causal-lm",
+    "ForMaskedLM": "causal-lm",
+    "ForConditionalGeneration": "seq2seq",
+    "MarianMTModel": "seq2seq",
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
@@ -118,7 +121,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    chosen = head or head_of(config)
+    chosen = _offered(head or head_of(config, "seq2seq"), architecture)
     settings = Settings(config, architecture.defaults)
     dialects = {name: _modules(build(settings, chosen)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
@@ -135,6 +138,11 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     )
 
 
+def _offered(head: Head, architecture: Architecture) -> Head:
+    """The head itself, or the language model's where the type has no class with an encoder and a decoder."""
+    return "causal-lm" if head == "seq2seq" and not architecture.encoder_decoder else head
+
+
 def _modules(named: Named) -> Modules:
     """Collect a definition's modules. A config with absurd numbers is refused before it fills the memory."""
     modules = dict(islice(named, MAX_MODULES + 1))
@@ -146,23 +154,27 @@ def _modules(named: Named) -> Modules:
 
 
 def _input_embedding(modules: Modules, architecture: Architecture) -> str:
-    """The path of the input embedding: the embedding of that name that lies highest."""
-    named = [
-        path
-        for path, module in modules.items()
-        if module.kind == "embedding" and path.rpartition(".")[2] == architecture.input_embedding
-    ]
-    return min(named, key=lambda path: path.count("."))
+    """The path of the input embedding: the embedding of that name that lies highest.
+
+    A decoder alone has ``embed_tokens`` in place of what it shares with an encoder.
+    """
+
+    def order(path: str) -> tuple[bool, bool, int]:
+        dotted = f".{path}"
+        named = dotted.endswith(f".{architecture.input_embedding}")
+        return not named, not dotted.endswith(".embed_tokens"), path.count(".")
+
+    return min((path for path, module in modules.items() if module.kind == "embedding"), key=order)
 
 
-def head_of(config: Mapping[str, Any]) -> Head:
-    """The head that the config's ``architectures`` names; a causal language model where it names none."""
+def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
+    """The head that the config's ``architectures`` names, or the default where it names none."""
     names = config.get("architectures")
     if isinstance(names, list) and names and isinstance(names[0], str):
         for suffix, head in _HEAD_OF_CLASS.items():
             if names[0].endswith(suffix):
                 return head
-    return "causal-lm"
+    return default
 
 
 def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
@@ -201,25 +213,29 @@ def _read_config(path: Path) -> Mapping[str, Any]:
 
 
 def _download(name: str) -> Path:
-    """Fetch ``config.json`` from the Hub, its cache first. Raises InconclusiveError."""
+    """Fetch ``config.json`` from the Hub, its cache first. Raises InputError, InconclusiveError."""
     import httpx2
-    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     hint = "Give the base model's config.json with --base-config PATH."
     try:
-        cached = try_to_load_from_cache(name, "config.json")
-        if isinstance(cached, str):
-            return Path(cached)
-        # The Hub's client retries for half a minute where there is no network: ask once before it is used.
-        if not constants.HF_HUB_OFFLINE:
-            httpx2.head(constants.ENDPOINT, timeout=_HUB_TIMEOUT_SECONDS)
-        return Path(hf_hub_download(name, "config.json"))
-    except HFValidationError:
+        repo = parse_repo(name)
+    except InputError:
         raise InputError(f"'{escape(name)}' is neither a file nor a Hub id.", hint=hint) from None
-    except (OSError, ValueError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
-        lines = str(error).strip().splitlines()
-        reason = escape(lines[0] if lines else type(error).__name__, 200).rstrip(".")
+    cached = try_to_load_from_cache(repo.id, "config.json", revision=repo.revision)
+    if isinstance(cached, str):
+        return Path(cached)
+    token = stored_token()
+    try:
+        with Hub.from_environment(token=token) as hub:
+            hub.snapshot(repo)  # the Hub's own client retries for half a minute where there is no network
+            own = token.reveal() if token else False
+            found = hf_hub_download(
+                repo.id, "config.json", revision=repo.revision, endpoint=hub.endpoint, token=own, etag_timeout=10
+            )
+            return Path(found)
+    except (LoraPackerError, OSError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
+        told = error if isinstance(error, LoraPackerError) else explain(error, repo, token)
         raise InconclusiveError(
-            f"the base config of '{escape(name)}' could not be fetched from the Hub: {reason}.", hint=hint
+            f"the base config of '{escape(name)}' could not be fetched from the Hub: {told}", hint=hint
         ) from None

@@ -115,3 +115,26 @@ class Settings:
                 hint="Use the base model's own config.json.",
             )
         return frozenset(value or ())
+
+    def with_fields(self, **fields: Any) -> Settings:
+        """Return the same config with these fields set, whatever the file has."""
+        return Settings({**self._raw, **fields}, self._defaults)
+
+    def numbers(self, name: str) -> tuple[int, ...] | None:
+        """Return a list of sizes, such as one for each layer, or None where it is absent or null. Raises InputError."""
+        value = self._value(name)
+        if value is None:
+            return None
+        if not isinstance(value, list | tuple):
+            raise InputError(f"the base config's {name} is not a list.", hint="Use the base model's own config.json.")
+        return tuple(Settings({name: number}, {}).count(name) for number in value)
+
+    def sizes(self, name: str) -> tuple[int, ...]:
+        """Return a list of positive whole numbers that must not be empty. Raises InputError."""
+        numbers = self.numbers(name)
+        if not numbers or 0 in numbers:
+            raise InputError(
+                f"the base config's {name} is not a list of positive whole numbers.",
+                hint="Use the base model's own config.json.",
+            )
+        return numbers

@@ -122,3 +122,15 @@ def layer_kinds(listed: Sequence[str] | None, derived: Callable[[int], str]) -> 
     older = {"mamba": "linear_attention", "attention": "full_attention"}
     kinds = [older.get(kind, kind) for kind in listed or ()]
     return lambda index: kinds[index] if index < len(kinds) else derived(index)
+
+
+def fields_by_layer(s: Settings) -> Mapping[int, Mapping[str, Any]] | None:
+    """Return the fields of single layers that ``per_layer_config`` sets, or None where there is none.
+
+    Its keys are the numbers of layers, which transformers saves padded with zeros (configuration_utils.py).
+    """
+    saved = s.value("per_layer_config")
+    if not isinstance(saved, Mapping):
+        return None
+    found = {str(key): fields for key, fields in saved.items() if isinstance(fields, Mapping)}
+    return {int(key): fields for key, fields in found.items() if key.isascii() and key.isdigit() and len(key) < 10}

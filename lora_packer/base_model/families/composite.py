@@ -48,6 +48,8 @@ class Part:
         absent: what transformers fills in where the field is absent or null.
         aliases: model types that transformers reads as others.
         flat: whether old configs hold its fields at the root.
+        attribute_map: transformers' ``attribute_map`` of its class, alias -> name.
+        filled: what transformers fills in for each field that the nested config does not have.
     """
 
     name: str
@@ -56,12 +58,15 @@ class Part:
     absent: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     flat: bool = False
+    attribute_map: Mapping[str, str] = field(default_factory=dict)
+    filled: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, s: Settings) -> tuple[Settings, Callable[[Settings], Named]]:
         """Return the nested config and what yields its modules. Raises UnknownArchitecture."""
         raw = s.value(self.name)
         if not isinstance(raw, Mapping):
             raw = {**s.raw, "model_type": self.model_type} if self.flat else self.absent
+        raw = {**self.filled, **raw}
         named = raw.get("model_type", self.model_type)
         tower = self.tower(self.aliases.get(named, named)) if isinstance(named, str) else None
         if tower is None:
@@ -69,12 +74,19 @@ class Part:
                 f"there is no proven definition for the {self.name} of model type '{escape(str(named), 60)}'.",
                 hint="The check needs a definition of every part of the base model.",
             )
-        return Settings(raw, tower.defaults), tower.modules
+        return Settings(raw, tower.defaults).aliased(self.attribute_map), tower.modules
 
 
-def fixed(name: str, tower: Tower, *, flat: bool = False, absent: Mapping[str, Any] = MappingProxyType({})) -> Part:
+def fixed(
+    name: str,
+    tower: Tower,
+    *,
+    flat: bool = False,
+    absent: Mapping[str, Any] = MappingProxyType({}),
+    attribute_map: Mapping[str, str] = MappingProxyType({}),
+) -> Part:
     """Return a nested config of one class, whatever type the config says."""
-    return Part(name, "", lambda _: tower, absent=absent, flat=flat)
+    return Part(name, "", lambda _: tower, absent=absent, flat=flat, attribute_map=attribute_map)
 
 
 def below(prefix: str, modules: Named) -> Named:
@@ -129,6 +141,25 @@ def renamed(build: Build, *prefixes: tuple[str, str]) -> Build:
     def other(s: Settings, head: Head) -> Named:
         for path, module in build(s, head):
             yield next((new + path[len(old) :] for old, new in prefixes if path.startswith(old)), path), module
+
+    return other
+
+
+def with_legacy(build: Build, names: Mapping[str, str]) -> Build:
+    """The same modules for configs that have a field under its older name: older name -> name.
+
+    A nested config's fields are laid over those of the older one, so that a changed field counts in either.
+    """
+
+    def other(s: Settings, head: Head) -> Named:
+        fields: dict[str, Any] = {}
+        for older, name in names.items():
+            was, now = s.value(older), s.raw.get(name)
+            if isinstance(was, Mapping):
+                fields[name] = {**was, **now} if isinstance(now, Mapping) else was
+            elif was is not None and now is None:
+                fields[name] = was
+        return build(s.with_fields(**fields), head)
 
     return other
 

@@ -63,19 +63,20 @@ def _lfm2(s: Settings) -> Named:
     def derived(index: int) -> str:
         return "full_attention" if full is None or index in full else "conv"
 
-    return _short_convolutions(s, derived, lambda prefix, _index: _numbered_mlp(s, prefix, width))
+    return _short_convolutions(s, derived, lambda prefix, _index: numbered_mlp(s, prefix, width))
 
 
 def _lfm2_moe(s: Settings) -> Named:
     def feed_forward(prefix: str, index: int) -> Named:
         if index < s.count("num_dense_layers"):
-            return _numbered_mlp(s, prefix, s.size("intermediate_size"))
+            return numbered_mlp(s, prefix, s.size("intermediate_size"))
         return fused_experts(prefix, s.size("hidden_size"), s.size("moe_intermediate_size"), s.size("num_experts"))
 
     return _short_convolutions(s, lambda _index: "conv", feed_forward)
 
 
-def _numbered_mlp(s: Settings, prefix: str, intermediate: int) -> Named:
+def numbered_mlp(s: Settings, prefix: str, intermediate: int) -> Named:
+    """The gated feed-forward block with the names w1 (gate), w3 (up) and w2 (down)."""
     yield linear(f"{prefix}.w1", intermediate, s.size("hidden_size"))
     yield linear(f"{prefix}.w3", intermediate, s.size("hidden_size"))
     yield linear(f"{prefix}.w2", s.size("hidden_size"), intermediate)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, framed
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, framed, only_for
 from lora_packer.base_model.blocks import Named, fused_experts, gated_mlp, layer_norm, linear, norm
 from lora_packer.base_model.families.common import layer_kinds, sizes, stacked
 from lora_packer.base_model.families.experts import (
@@ -27,7 +28,8 @@ def latent_attention(s: Settings, prefix: str, *, rope: int | None = None, query
     ``rope`` and ``query`` are the sizes of a head's rotated part and of its queries, where a type has its own rule.
     """
     hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
-    nope, rope, value = s.size("qk_nope_head_dim"), rope or s.size("qk_rope_head_dim"), s.size("v_head_dim")
+    nope, value = s.size("qk_nope_head_dim"), s.size("v_head_dim")
+    rope = s.size("qk_rope_head_dim") if rope is None else rope
     rank, key_rank, query = s.optional_size("q_lora_rank"), s.size("kv_lora_rank"), query or nope + rope
     if rank is None:
         yield linear(f"{prefix}.q_proj", heads * query, hidden)
@@ -99,7 +101,12 @@ def _deepseek_v32(s: Settings) -> Named:
 
 def _glm_moe_dsa(s: Settings) -> Named:
     """GLM-5's decoder: some layers take over the indexer of an earlier one."""
-    frequency, offset = s.count("index_topk_freq") or 1, s.count("index_skip_topk_offset")
+    return _indexed(s, indexer_kinds(s, offset=s.count("index_skip_topk_offset")))
+
+
+def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:
+    """Return whether a layer has an indexer of its own ("full") or takes over an earlier one ("shared")."""
+    frequency = s.count("index_topk_freq") or 1
     listed, pattern = s.names("indexer_types"), s.value("index_topk_pattern")
     if listed is None and isinstance(pattern, str):
         listed = tuple("shared" if letter == "S" else "full" for letter in pattern)
@@ -109,7 +116,7 @@ def _glm_moe_dsa(s: Settings) -> Named:
     def derived(index: int) -> str:
         return "shared" if max(index - offset + 1, 0) % frequency else "full"
 
-    return _indexed(s, layer_kinds(listed, derived))
+    return layer_kinds(listed, derived)
 
 
 def _indexed(s: Settings, indexer: Callable[[int], str]) -> Named:
@@ -190,7 +197,7 @@ def _compression(s: Settings) -> Callable[[int], str]:
     return layer_kinds(listed, lambda index: kinds[4] if index > 2 and index % 2 else kinds[128])
 
 
-def _longcat_flash(s: Settings, *, experts: Experts) -> Named:
+def _longcat_flash(s: Settings, *, experts: Experts, layers: int) -> Named:
     """LongCat-Flash's decoder: each layer has two attentions, two dense blocks and experts beside them."""
     s = s.aliased({"intermediate_size": "ffn_hidden_size", "moe_intermediate_size": "expert_ffn_hidden_size"})
     hidden, routed = s.size("hidden_size"), number_of_experts(s, "n_routed_experts", "num_local_experts")
@@ -205,8 +212,13 @@ def _longcat_flash(s: Settings, *, experts: Experts) -> Named:
             yield norm(f"{prefix}.input_layernorm.{half}", hidden)
             yield norm(f"{prefix}.post_attention_layernorm.{half}", hidden)
 
-    layers = s.optional_size("num_hidden_layers")
-    return stacked(s, layer, norms=(), layers=layers // 2 if layers else s.size("num_layers"))
+    return stacked(s, layer, norms=(), layers=layers)
+
+
+def _longcat_layers(s: Settings) -> int:
+    """transformers 5 counts halves of layers where ``num_hidden_layers`` is given; 4 always read ``num_layers``."""
+    halves = s.optional_size("num_hidden_layers")
+    return halves // 2 if halves else s.size("num_layers")
 
 
 def _longcat_experts(s: Settings) -> Experts:
@@ -220,6 +232,9 @@ def _longcat_experts(s: Settings) -> Experts:
     return experts
 
 
+_DEEPSEEK_V3_CLASSES = tuple(
+    f"DeepseekV3{name}" for name in ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification")
+)
 _DEEPSEEK_V3 = Architecture(
     sizes(
         129280,
@@ -244,8 +259,11 @@ _DEEPSEEK_V3 = Architecture(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": _DEEPSEEK_V3,
-    # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture.
-    "kimi_k2": _DEEPSEEK_V3,
+    # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture; one that names another class is another's.
+    "kimi_k2": replace(
+        _DEEPSEEK_V3,
+        dialects={name: only_for(build, *_DEEPSEEK_V3_CLASSES) for name, build in _DEEPSEEK_V3.dialects.items()},
+    ),
     "deepseek_v2": Architecture(
         sizes(
             102400,
@@ -371,8 +389,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "v_head_dim": 128,
         },
         {
-            TRANSFORMERS_5: framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s))),
-            TRANSFORMERS_4: framed(partial(_longcat_flash, experts=separate_linears)),
+            TRANSFORMERS_5: framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
+            TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers"))),
         },
         (),
         layers="num_layers",

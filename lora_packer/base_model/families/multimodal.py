@@ -50,14 +50,15 @@ def _features(s: Settings, vision: Settings) -> int:
     return vision.size("hidden_size") * (len(layers) if isinstance(layers, list | tuple) else 1)
 
 
-def _llava(s: Settings, vision: Settings, text: Settings) -> Named:
+def llava_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """LLaVA's projector."""
     bias = s.flag("multimodal_projector_bias")
     yield from two_linears("multi_modal_projector", _features(s, vision), text.size("hidden_size"), bias=bias)
 
 
 def _llava_next(s: Settings, vision: Settings, text: Settings) -> Named:
     yield "image_newline", Module("parameter", (text.size("hidden_size"),))
-    yield from _llava(s, vision, text)
+    yield from llava_projector(s, vision, text)
 
 
 def _vipllava(s: Settings, vision: Settings, text: Settings) -> Named:
@@ -66,19 +67,21 @@ def _vipllava(s: Settings, vision: Settings, text: Settings) -> Named:
     yield from two_linears("multi_modal_projector", features, text.size("hidden_size"))
 
 
-def _mistral3(s: Settings, vision: Settings, text: Settings) -> Named:
+def mistral3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """Mistral 3's projector, which merges neighbouring patches first."""
     hidden = vision.size("hidden_size")
     merged = hidden * s.size("spatial_merge_size") ** 2
     yield norm("multi_modal_projector.norm", hidden)
     yield linear("multi_modal_projector.patch_merger.merging_layer", hidden, merged)
-    yield from _llava(s, vision, text)
+    yield from llava_projector(s, vision, text)
 
 
 def _paligemma(s: Settings, vision: Settings, _text: Settings) -> Named:
     yield linear("multi_modal_projector.linear", s.size("projection_dim"), vision.size("hidden_size"), bias=True)
 
 
-def _internvl(s: Settings, vision: Settings, text: Settings) -> Named:
+def internvl_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """InternVL's projector, which folds neighbouring patches into one."""
     folded = vision.size("hidden_size") * int(1 / s.ratio("downsample_ratio")) ** 2
     yield from layer_norm("multi_modal_projector.layer_norm", folded)
     yield from two_linears("multi_modal_projector", folded, text.size("hidden_size"))
@@ -97,7 +100,8 @@ def _idefics3(s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("connector.modality_projection.proj", text.size("hidden_size"), folded)
 
 
-def _gemma3(_s: Settings, vision: Settings, text: Settings) -> Named:
+def gemma3_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
+    """Gemma 3's projector."""
     hidden = vision.size("hidden_size")
     weight = Module("parameter", (hidden, text.size("hidden_size")))
     yield "multi_modal_projector.mm_input_projection_weight", weight
@@ -172,7 +176,7 @@ _MISTRAL3_TEXT = {
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llava": llava_like(_text("llama"), _CLIP, _llava, _LLAVA),
+    "llava": llava_like(_text("llama"), _CLIP, llava_projector, _LLAVA),
     "llava_next": llava_like(_text("llama"), _CLIP, _llava_next, _LLAVA),
     "llava_onevision": llava_like(
         _text("qwen2"),
@@ -184,16 +188,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mistral3": llava_like(
         _text("mistral", **_MISTRAL3_TEXT),
         _PIXTRAL,
-        _mistral3,
+        mistral3_projector,
         {"vision_feature_layer": -1, "multimodal_projector_bias": False, "spatial_merge_size": 2},
         wrapped=False,
     ),
     "internvl": llava_like(
-        _text("qwen2"), vision_config("internvl_vision"), _internvl, {"downsample_ratio": 0.5}, wrapped=False
+        _text("qwen2"), vision_config("internvl_vision"), internvl_projector, {"downsample_ratio": 0.5}, wrapped=False
     ),
     "idefics3": _idefics("llama"),
     "smolvlm": _idefics("llama"),
-    "gemma3": llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), _gemma3, {}, text_class=True),
+    "gemma3": llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), gemma3_projector, {}, text_class=True),
     "paligemma": llava_like(
         _text("gemma", **_PALIGEMMA_TEXT),
         vision_config("siglip_vision_model", tower_sizes(1152, 4096, 27, 16, 14, 224, vision_use_head=False)),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, framed
 from lora_packer.base_model.blocks import Named, gated_mlp, linear, norm
-from lora_packer.base_model.families.common import layer_kinds, sizes, stacked
+from lora_packer.base_model.families.common import fields_by_layer, layer_kinds, sizes, stacked
 from lora_packer.base_model.families.composite import Tower, below, composite, fixed, text_only, with_towers
 from lora_packer.base_model.families.vision import conv
 from lora_packer.base_model.module import Module
@@ -16,23 +16,20 @@ from lora_packer.base_model.settings import Settings
 _NORMS = ("input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
 
 
-def _layer_types(s: Settings) -> list[str]:
+def _attends(s: Settings) -> Callable[[int], str]:
     """Every sixth layer has full attention, unless the config says otherwise; the last one always has."""
     derived = layer_kinds(
         s.names("layer_types"), lambda index: "sliding_attention" if (index + 1) % 6 else "full_attention"
     )
-    return [*(derived(index) for index in range(s.size("num_hidden_layers") - 1)), "full_attention"]
+    last = s.size("num_hidden_layers") - 1
+    return lambda index: "full_attention" if index == last else derived(index)
 
 
-def _of_layer(s: Settings, index: int, *, full: bool) -> Settings:
-    """The config as one layer sees it: layers of full attention may have other heads."""
-    per_layer = s.value("per_layer_config")
-    if isinstance(per_layer, Mapping):
-        # Saved with the numbers of the layers as keys, padded with zeros.
-        found: Any = next(
-            (value for key, value in per_layer.items() if (str(key).lstrip("0") or "0") == str(index)), {}
-        )
-        mine: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
+def _of_layer(s: Settings, saved: Mapping[str, Any] | None, *, full: bool) -> Settings:
+    """The config as one layer sees it: by the fields saved for it, or as layers of full attention have other heads."""
+    mine: Mapping[str, Any]
+    if saved is not None:
+        mine = saved
     elif full:
         mine = {"head_dim": s.size("global_head_dim")}
         kv_heads = s.optional_size("num_global_key_value_heads")
@@ -72,12 +69,12 @@ def _text(s: Settings) -> Named:
     hidden, layers = s.size("hidden_size"), s.size("num_hidden_layers")
     per_layer = s.count("hidden_size_per_layer_input")
     first_sharing = layers - s.count("num_kv_shared_layers")
-    types = _layer_types(s)
+    attends, by_layer = _attends(s), fields_by_layer(s)
 
     def layer(prefix: str, index: int) -> Named:
-        full, shares = types[index] == "full_attention", index >= first_sharing
+        full, shares = attends(index) == "full_attention", index >= first_sharing
         values = not (s.flag("attention_k_eq_v") and full)
-        own = _of_layer(s, index, full=full)
+        own = _of_layer(s, None if by_layer is None else by_layer.get(index, {}), full=full)
         yield from _attention(own, f"{prefix}.self_attn", shares=shares, values=values)
         widening = 2 if s.flag("use_double_wide_mlp") and shares else 1
         yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size") * widening)
@@ -158,7 +155,7 @@ def _audio_layer(s: Settings, path: str, hidden: int) -> Named:
 def _beside(s: Settings, text: Settings) -> Named:
     """The towers that the config has, each with what projects its features."""
     hidden = text.size("hidden_size")
-    for kind, part, width in (("vision", _VISION_PART, "hidden_size"), ("audio", _AUDIO_PART, "output_proj_dims")):
+    for kind, part, width in (("vision", GEMMA4_VISION, "hidden_size"), ("audio", _AUDIO_PART, "output_proj_dims")):
         if s.value(part.name) is not None:
             settings, modules = part.of(s)
             yield from below(f"{kind}_tower", modules(settings))
@@ -196,7 +193,7 @@ _AUDIO: dict[str, Any] = {
     "output_proj_dims": 1536,
 }
 _TEXT_PART = fixed("text_config", Tower(_TEXT, _text))
-_VISION_PART = fixed("vision_config", Tower(_VISION, _visual))
+GEMMA4_VISION = fixed("vision_config", Tower(_VISION, _visual))
 _AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
 
 ARCHITECTURES: Mapping[str, Architecture] = {

@@ -106,7 +106,7 @@ def _deepseek(_s: Settings, vision: Settings, text: Settings) -> Named:
         yield path.replace("linear_", "linear"), module
 
 
-def _got_visual(s: Settings) -> Named:
+def sam_visual(s: Settings) -> Named:
     """The encoder of Segment Anything."""
     hidden, outputs, grid = (
         s.size("hidden_size"),
@@ -114,6 +114,7 @@ def _got_visual(s: Settings) -> Named:
         s.size("image_size") // s.size("patch_size"),
     )
     head_dim = hidden // s.size("num_attention_heads")
+    inner = s.optional_size("mlp_dim") or int(hidden * s.ratio("mlp_ratio"))
     everywhere = s.indices("global_attn_indexes")
     if s.flag("use_abs_pos"):
         yield "pos_embed", Module("parameter", (1, grid, grid, hidden))
@@ -126,14 +127,19 @@ def _got_visual(s: Settings) -> Named:
             side = grid if index in everywhere else s.count("window_size") or grid
             yield f"{path}.attn.rel_pos_h", Module("parameter", (2 * side - 1, head_dim))
             yield f"{path}.attn.rel_pos_w", Module("parameter", (2 * side - 1, head_dim))
-        yield linear(f"{path}.mlp.lin1", s.size("mlp_dim"), hidden, bias=True)
-        yield linear(f"{path}.mlp.lin2", hidden, s.size("mlp_dim"), bias=True)
+        yield linear(f"{path}.mlp.lin1", inner, hidden, bias=True)
+        yield linear(f"{path}.mlp.lin2", hidden, inner, bias=True)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
-    yield conv("neck.conv1", (outputs, hidden, 1, 1), bias=False)
-    yield from layer_norm("neck.layer_norm1", outputs)
-    yield conv("neck.conv2", (outputs, outputs, 3, 3), bias=False)
-    yield from layer_norm("neck.layer_norm2", outputs)
+    yield from sam_neck("neck", hidden, outputs)
+
+
+def sam_neck(path: str, hidden: int, outputs: int) -> Named:
+    """What narrows the output of Segment Anything's encoder."""
+    yield conv(f"{path}.conv1", (outputs, hidden, 1, 1), bias=False)
+    yield from layer_norm(f"{path}.layer_norm1", outputs)
+    yield conv(f"{path}.conv2", (outputs, outputs, 3, 3), bias=False)
+    yield from layer_norm(f"{path}.layer_norm2", outputs)
 
 
 def _got_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
@@ -203,7 +209,7 @@ _GLM4V_VISION: dict[str, Any] = {
     "intermediate_size": 13696,
 }
 _KIMI_VISION = tower_sizes(1152, 4304, 27, 16, 14, 896, pos_emb_height=64, pos_emb_width=64, merge_kernel_size=[2, 2])
-_GOT_VISION = tower_sizes(
+SAM_VISION = tower_sizes(
     768,
     3072,
     12,
@@ -268,7 +274,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_vl": composite({}, _DEEPSEEK, {TRANSFORMERS_4: _DEEPSEEK_BEFORE_5}),
     "got_ocr2": llava_like(
         Part("text_config", "qwen2", absent=_GOT_TEXT),
-        fixed("vision_config", Tower(_GOT_VISION, _got_visual)),
+        fixed("vision_config", Tower(SAM_VISION, sam_visual)),
         _got_projector,
         {},
         wrapped=False,

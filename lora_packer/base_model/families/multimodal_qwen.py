@@ -63,7 +63,8 @@ def _qwen2_visual(s: Settings) -> Named:
     yield from _merger_mlp(s, width, s.size("hidden_size"))
 
 
-def _qwen2_5_visual(s: Settings) -> Named:
+def qwen2_5_visual(s: Settings) -> Named:
+    """The tower of Qwen2.5-VL."""
     width = s.size("hidden_size")
     yield patch_embedding(s, "patch_embed.proj", width, bias=False)
     for index in range(depth(s)):
@@ -108,8 +109,9 @@ def _deepstack(s: Settings) -> int:
     return len(indexes) if isinstance(indexes, list | tuple) else 0
 
 
-def _without_deepstack(s: Settings) -> Named:
-    return qwen3_visual(Settings({**s.raw, "deepstack_visual_indexes": None}, _VISION))
+def qwen3_visual_without_deepstack(s: Settings) -> Named:
+    """The tower of Qwen3.5."""
+    return qwen3_visual(Settings({**s.raw, "deepstack_visual_indexes": None}, QWEN3_VISION))
 
 
 def dense_mlp(s: Settings, path: str, _index: int) -> Named:
@@ -239,8 +241,8 @@ def visual(tower: Tower) -> Beside:
 
 
 def before_4_52(build: Build) -> Build:
-    """The names of Qwen2-VL and Qwen2.5-VL before transformers 4.52."""
-    return renamed(build, ("model.language_model.", "model."), ("model.visual.", "visual."))
+    """The names of Qwen2-VL and Qwen2.5-VL before transformers 4.52; the bare class was the language model's then."""
+    return renamed(build, ("model.language_model.", "model."), ("model.visual.", "visual."), ("language_model.", ""))
 
 
 def _flat(text: Mapping[str, Any], tower: Tower) -> Architecture:
@@ -250,18 +252,18 @@ def _flat(text: Mapping[str, Any], tower: Tower) -> Architecture:
 
 
 def _qwen3_vl(text: Tower, older: Tower | None = None) -> Architecture:
-    beside = visual(Tower(_VISION, qwen3_visual))
+    beside = visual(Tower(QWEN3_VISION, qwen3_visual))
     dialects = {} if older is None else {TRANSFORMERS_4: with_towers(fixed("text_config", older), beside)}
     return composite({}, with_towers(fixed("text_config", text), beside), dialects)
 
 
 def _qwen3_5(text: Tower) -> Architecture:
     part = fixed("text_config", text)
-    build = with_towers(part, visual(Tower(_VISION, _without_deepstack)))
+    build = with_towers(part, visual(Tower(QWEN3_VISION, qwen3_visual_without_deepstack)))
     return composite({}, build, {TEXT_ONLY: text_only(part)})
 
 
-_VISION: dict[str, Any] = {
+QWEN3_VISION: dict[str, Any] = {
     "depth": 27,
     "hidden_size": 1152,
     "intermediate_size": 4304,
@@ -274,9 +276,9 @@ _VISION: dict[str, Any] = {
     "num_position_embeddings": 2304,
     "deepstack_visual_indexes": [8, 16, 24],
 }
-_OLDER_VISION = {**_VISION, "depth": 32, "patch_size": 14}
+_OLDER_VISION = {**QWEN3_VISION, "depth": 32, "patch_size": 14}
 _QWEN2_VL = {**_OLDER_VISION, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4}
-_QWEN2_5_VL = {**_OLDER_VISION, "hidden_size": 3584, "intermediate_size": 3420}
+QWEN2_5_VISION = {**_OLDER_VISION, "hidden_size": 3584, "intermediate_size": 3420}
 _QWEN2_TEXT = sizes(152064, 8192, 29568, 80, 64, 8)
 _QWEN3_MOE = sizes(151936, 2048, 5632, 24, 16, 16, decoder_sparse_step=1, moe_intermediate_size=1408, num_experts=60)
 _LINEAR: dict[str, Any] = {
@@ -294,7 +296,7 @@ _QWEN3_5_MOE = Tower(sizes(248320, 2048, 0, 40, 16, 2, **_LINEAR, **_QWEN3_5_EXP
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2_vl": _flat(_QWEN2_TEXT, Tower(_QWEN2_VL, _qwen2_visual)),
-    "qwen2_5_vl": _flat(_QWEN2_TEXT, Tower(_QWEN2_5_VL, _qwen2_5_visual)),
+    "qwen2_5_vl": _flat(_QWEN2_TEXT, Tower(QWEN2_5_VISION, qwen2_5_visual)),
     "qwen3_vl": _qwen3_vl(Tower(sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128), qwen3_text(dense_mlp))),
     "qwen3_vl_moe": _qwen3_vl(
         Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp)), Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp_before_5))
