@@ -41,6 +41,7 @@ class Fault:
             ``answer``: the server never hears of it, ``answer`` comes instead; ``replace``: the server does it, and
             ``answer`` comes instead of its own.
         times: how often.
+        skip: how many requests of the operation pass before.
         after: bytes, for ``reset``.
         answer: a whole HTTP answer, made with ``http``.
         meanwhile: called when it strikes.
@@ -52,6 +53,7 @@ class Fault:
     after: int = 0
     answer: bytes = b""
     meanwhile: Callable[[], None] = lambda: None
+    skip: int = 0
 
 
 def http(status: int, code: str = "", *, body: str | None = None) -> bytes:
@@ -78,6 +80,7 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
         self._port = 0
+        self._open: set[_Exchange] = set()
         self.seen: list[str] = []
         self.received = 0
         self.on_bytes: Callable[[int], None] = lambda _: None
@@ -111,7 +114,20 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            threading.Thread(target=_Exchange(self, client).run, daemon=True).start()
+            exchange = _Exchange(self, client)
+            with self._lock:
+                self._open.add(exchange)
+            threading.Thread(target=exchange.run, daemon=True).start()
+
+    def ended(self, exchange: _Exchange) -> None:
+        with self._lock:
+            self._open.discard(exchange)
+
+    def close(self) -> None:
+        """End it, with what still hangs."""
+        self.refuse()
+        for exchange in list(self._open):
+            exchange.close()
 
     def strike(self, head: bytes) -> Fault | None:
         """Take note of a request; return what happens to it."""
@@ -121,6 +137,9 @@ class FaultProxy:
             self.seen.append(name)
             for fault in self._faults:
                 if fault.operation == name and fault.times > 0:
+                    if fault.skip > 0:
+                        fault.skip -= 1
+                        continue
                     fault.times -= 1
                     return fault
         return None
@@ -164,7 +183,7 @@ class _Exchange:
                         break
                     continue
                 self._server.sendall(data)
-        self._close()
+        self.close()
 
     def _answers(self) -> None:
         with suppress(OSError):
@@ -184,13 +203,14 @@ class _Exchange:
                     self._client.sendall(fault.answer)
                     break
         if self._fault is None or self._fault.kind != "hang":
-            self._close()
+            self.close()
 
     def _abort_on_close(self) -> None:
         with suppress(OSError):
             self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORTING)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        self._proxy.ended(self)
         # First wake the thread that reads: a socket that is being read is not closed by close(). Of a shutdown for
         # reading the client sees nothing.
         with suppress(OSError):
@@ -215,4 +235,4 @@ def proxy_to(endpoint_url: str) -> Iterator[FaultProxy]:
     try:
         yield proxy
     finally:
-        proxy.refuse()
+        proxy.close()

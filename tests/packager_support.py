@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import shutil
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from lora_packer.packager import Layout, Member
 from lora_packer.packager.digest import digest
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
 
-TINY = Path(__file__).resolve().parent.parent / "fixtures" / "adapters" / "tiny-llama-qv"
+ROOT = Path(__file__).resolve().parent.parent
+TINY = ROOT / "fixtures" / "adapters" / "tiny-llama-qv"
+TINY_BASE = ROOT / "fixtures" / "base-configs" / "tiny-llama.json"
 
 
 def adapter(folder: Path, **files: str) -> Path:
@@ -57,8 +62,14 @@ def write_sparse(layout: Layout, path: Path) -> Path:
             if isinstance(segment, FileSlice) and segment.size > 1 << 20:
                 file.seek(segment.size, io.SEEK_CUR)
             else:
-                segment.write_to(file)
+                segment.write_to(file, lambda _count: None)
     return path
+
+
+def tools(*names: str) -> list[Any]:
+    """Each tool as a parameter; one that is not on this machine is a skip that says so."""
+    missing = {name: pytest.mark.skipif(not shutil.which(name), reason=f"{name} is not installed") for name in names}
+    return [pytest.param(name, marks=missing[name]) for name in names]
 
 
 class LayoutFile(io.RawIOBase):

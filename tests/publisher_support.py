@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +15,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.source import Source
 from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.content import Fingerprint
 from lora_packer.publisher.patience import Patience
+from lora_packer.publisher.s3uri import Destination
+from lora_packer.publisher.store import StoredObject
+from lora_packer.publisher.upload import key_for
+from lora_packer.publisher.upload import upload as upload_content
 
 MIB = 1 << 20
 
@@ -29,14 +37,26 @@ ACCESS_KEY, SECRET_KEY, TOKEN = SECRETS
 
 @dataclass(frozen=True)
 class LocalArchive:
-    """A file that is as good as an archive for the store, and its digest."""
+    """A file that is as good as an archive for the store, and what it is."""
 
     path: Path
-    sha256: str
+    content: FileSlice
+    found: Fingerprint
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def sha256(self) -> str:
+        return self.found.sha256
 
     @property
     def data(self) -> bytes:
         return self.path.read_bytes()
+
+    def key(self, place: Destination) -> str:
+        return key_for(self.name, self.sha256, place)
 
 
 def archive(folder: Path, size: int, *, name: str = "my-adapter.zip", seed: int = 0) -> LocalArchive:
@@ -44,7 +64,12 @@ def archive(folder: Path, size: int, *, name: str = "my-adapter.zip", seed: int 
     data = (magic + random.Random(seed).randbytes(size))[:size]
     path = folder / name
     path.write_bytes(data)
-    return LocalArchive(path, hashlib.sha256(data).hexdigest())
+    found = Fingerprint(hashlib.sha256(data).hexdigest(), zlib.crc32(data))
+    return LocalArchive(path, FileSlice(Source.at(path), 0, size), found)
+
+
+def upload(what: LocalArchive, place: Destination, over: Connection, **options: Any) -> StoredObject:
+    return upload_content(what.content, what.name, what.found, place, over, **options)
 
 
 class Clock:
@@ -79,6 +104,36 @@ def record(client: Any) -> list[str]:
     sent: list[str] = []
     client.meta.events.register("before-call.s3", lambda model, **_: sent.append(model.name))
     return sent
+
+
+def unfinished(client: Any, place: Destination) -> list[str]:
+    answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)
+    return [found["UploadId"] for found in answer.get("Uploads", [])]
+
+
+def start_by_hand(client: Any, place: Destination, large: LocalArchive, parts: dict[int, bytes]) -> str:
+    """Leave an unfinished upload behind, as a killed run would."""
+    key = large.key(place)
+    upload_id: str = client.create_multipart_upload(
+        Bucket=place.bucket, Key=key, ContentType="application/gzip", Metadata={"sha256": large.sha256}
+    )["UploadId"]
+    for number, data in parts.items():
+        client.upload_part(Bucket=place.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data)
+    return upload_id
+
+
+def refuse(client: Any, operation: str, status: int, code: str) -> None:
+    """Let the operation be refused."""
+    from botocore.exceptions import ClientError
+
+    def raise_it(**_: object) -> None:
+        answer: Any = {
+            "Error": {"Code": code, "Message": "why, AKIAFAKEFAKEFAKEFAKE"},
+            "ResponseMetadata": {"HTTPStatusCode": status},
+        }
+        raise ClientError(answer, operation)
+
+    client.meta.events.register(f"before-call.s3.{operation}", raise_it)
 
 
 def expiry(minutes: float) -> str:

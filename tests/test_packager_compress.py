@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from packager_support import TINY, adapter, source
+from packager_support import TINY, adapter, source, tools
 
 from lora_packer.errors import PackError
 from lora_packer.packager import Member, compressor_name, pack, verify
@@ -112,37 +111,30 @@ def test_the_headers_hold_sizes_and_no_descriptor_follows(folder: Path, tmp_path
             assert info.date_time == (1980, 1, 1, 0, 0, 0)
 
 
-TOOLS = {
-    "unzip": (".zip", ["-p"], []),
-    "bsdtar": (".zip", ["xOf"], []),
-    "tar": (".tar.gz", ["xzOf"], []),
-}
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_a_tool_reads_the_weights(folder: Path, tmp_path: Path, tool: str) -> None:
-    if not shutil.which(tool):
-        pytest.skip(f"{tool} is not installed")
-    suffix, before, after = TOOLS[tool]
-    output = tmp_path / f"a{suffix}"
-    pack(folder, output, compress=True)
-    assert run(tool, *before, output, WEIGHTS, *after) == BF16 * 9
-
-
-@pytest.mark.parametrize(("tool", "suffix", "option"), [("unzip", ".zip", "-t"), ("gzip", ".tar.gz", "-t")])
-def test_a_tool_tests_it(folder: Path, tmp_path: Path, tool: str, suffix: str, option: str) -> None:
-    if not shutil.which(tool):
-        pytest.skip(f"{tool} is not installed")
+@pytest.mark.parametrize("tool", tools("unzip", "bsdtar", "tar", "7z", "7zz"))
+@both
+def test_a_tool_reads_the_weights(folder: Path, tmp_path: Path, suffix: str, tool: str) -> None:
+    if (tool, suffix) in {("unzip", ".tar.gz"), ("tar", ".zip")}:
+        return  # no reader of that format
     pack(folder, tmp_path / f"a{suffix}", compress=True)
-    run(tool, option, tmp_path / f"a{suffix}")
+    if tool.startswith("7z"):
+        assert b"Everything is Ok" in run(tool, "t", tmp_path / f"a{suffix}")
+    else:
+        reads = {"unzip": "-p", "bsdtar": "xOf", "tar": "xzOf"}
+        assert run(tool, reads[tool], tmp_path / f"a{suffix}", WEIGHTS) == BF16 * 9
 
 
-def test_jar_extracts_it(folder: Path, tmp_path: Path) -> None:
-    if not shutil.which("jar"):
-        pytest.skip("jar is not installed")
+@pytest.mark.parametrize("tool", tools("gzip", "pigz"))
+def test_a_tool_tests_the_stream(folder: Path, tmp_path: Path, tool: str) -> None:
+    pack(folder, tmp_path / "a.tar.gz", compress=True)
+    run(tool, "-t", tmp_path / "a.tar.gz")
+
+
+@pytest.mark.parametrize("tool", tools("jar"))
+def test_jar_extracts_it(folder: Path, tmp_path: Path, tool: str) -> None:
     pack(folder, tmp_path / "a.zip", compress=True)
     (tmp_path / "out").mkdir()
-    subprocess.run(["jar", "xf", str(tmp_path / "a.zip")], cwd=tmp_path / "out", check=True)
+    subprocess.run([tool, "xf", str(tmp_path / "a.zip")], cwd=tmp_path / "out", check=True)
     assert (tmp_path / "out" / WEIGHTS).read_bytes() == BF16 * 9
 
 
@@ -174,12 +166,16 @@ def test_without_isal_zlib_does_it(folder: Path, tmp_path: Path, monkeypatch: py
 # --- the stream -----------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
-    blocks=st.lists(st.one_of(st.binary(max_size=300), st.sampled_from([BF16[:70_000], NOISE[:70_000]])), max_size=9)
+    blocks=st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(["weights", "noise"])), max_size=9),
+    window=st.sampled_from([9, 15]),
 )
-def test_the_pieces_are_one_stream(blocks: list[bytes]) -> None:
+def test_the_pieces_are_one_stream(blocks: list[bytes | str], window: int) -> None:
+    long = {"weights": BF16[:70_000], "noise": NOISE[:70_000]}  # by name: their representation is too long to print
+    blocks = [long[block] if isinstance(block, str) else block for block in blocks]
     inflater = zlib.decompressobj(wbits=-15)
-    assert inflater.decompress(b"".join(deflate(blocks)) + END) == b"".join(blocks)
+    assert inflater.decompress(b"".join(deflate(blocks, window)) + END) == b"".join(blocks)
     assert inflater.eof
     assert not inflater.unused_data
 
@@ -287,6 +283,16 @@ def test_a_deflated_member_ends_where_it_should(tmp_path: Path, data: bytes, wor
             verify(tmp_path / "a.zip", members, compressed=True)
 
 
+def test_text_is_searched_for_repeats_farther_back_than_weights_are(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "a")
+    repeated = random.Random(2).randbytes(4000).hex() * 20
+    (folder / "tokenizer.json").write_text(repeated)
+    pack(folder, tmp_path / "a.zip", compress=True, include_extras=True)
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        assert archive.getinfo("tokenizer.json").compress_size < len(repeated) // 10
+        assert archive.read("tokenizer.json") == repeated.encode()
+
+
 # --- nothing is left behind -----------------------------------------------------------------------------------------
 
 
@@ -296,10 +302,10 @@ def test_a_source_that_changes_while_it_is_compressed_is_refused(
 ) -> None:
     real = deflate_module.deflate_block
 
-    def change_and_deflate(block: bytes) -> bytes:
+    def change_and_deflate(block: bytes, *window: int) -> bytes:
         with (folder / WEIGHTS).open("ab") as file:
             file.write(b"more")
-        return real(block)
+        return real(block, *window)
 
     monkeypatch.setattr(deflate_module, "deflate_block", change_and_deflate)
     (tmp_path / "out").mkdir()

@@ -5,9 +5,6 @@ from __future__ import annotations
 import errno
 import importlib
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ from lora_packer.packager.digest import digest
 
 # By name: the package has a function called pack where it has a module of that name, too.
 pack_module = importlib.import_module("lora_packer.packager.pack")
+plan_module = importlib.import_module("lora_packer.packager.plan")
 layout_module = importlib.import_module("lora_packer.packager.layout")
 
 both = pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
@@ -100,50 +98,6 @@ def test_a_failure_leaves_the_output_as_it_was(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == ([existing] if existing else [])
 
 
-@both
-def test_a_file_size_limit_of_the_system_leaves_nothing(tmp_path: Path, suffix: str) -> None:
-    script = (
-        "import resource, sys; from pathlib import Path; from lora_packer.packager import pack;"
-        "from lora_packer.errors import PackError;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
-        "try: pack(Path(sys.argv[1]), Path(sys.argv[2]))\n"
-        "except PackError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(TINY), str(tmp_path / f"a{suffix}")],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "could not be written: File too large." in done.stdout
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_during_the_write_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    script = (
-        "import os, signal, sys; from pathlib import Path; from lora_packer.packager import pack;"
-        "from lora_packer.cli.common import interrupt_on_sigterm\n"
-        "def stuck(*arguments, **options):\n"
-        "    print('writing', flush=True); signal.pause()\n"
-        "os.copy_file_range = stuck; interrupt_on_sigterm()\n"
-        "pack(Path(sys.argv[1]), Path(sys.argv[2]))"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(TINY), str(tmp_path / "a.zip")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "writing\n"
-        assert [path.suffix for path in tmp_path.iterdir()] == [".tmp"]
-        process.send_signal(number)
-        _, err = process.communicate(timeout=60)
-    assert "KeyboardInterrupt" in err
-    assert os.listdir(tmp_path) == []
-
-
 # --- sources that change, or cannot be read -------------------------------------------------------------------------
 
 
@@ -157,7 +111,7 @@ def pack_after(
         selection = real(*arguments, **options)
         # The checksums are made beside the copy: here, whatever the threads do, of the file as it was.
         members = {found.name: digest(found) for found in selection.sources}
-        monkeypatch.setattr(pack_module, "digest", lambda found, meter: members[found.name])
+        monkeypatch.setattr(plan_module, "digest", lambda found, meter: members[found.name])
         change(folder / "adapter_model.safetensors")
         return selection
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packager_support import TINY
 
@@ -353,6 +353,7 @@ def test_an_error_of_the_caller_is_not_taken_for_the_archives(tmp_path: Path) ->
         raise ValueError("a bug")
 
 
+@settings(deadline=None)
 @given(data=st.data(), name=st.sampled_from(["stored.zip", "deflated.zip", "gnu.tar.gz"]))
 def test_damage_is_refused_or_harmless(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, name: str

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packager_support import source, written
 
@@ -45,6 +45,7 @@ def test_an_empty_layout_is_empty() -> None:
     assert (layout.size, layout.read(0, 10), written(layout)) == (0, b"", b"")
 
 
+@settings(deadline=None)
 @given(offset=st.integers(0, 272_000), length=st.integers(0, 272_000))
 def test_any_range_equals_the_written_file(content: FileSlice, offset: int, length: int) -> None:
     layout = mixed(content)
@@ -235,12 +236,13 @@ def test_a_source_that_changes_during_the_write_is_noticed(tmp_path: Path) -> No
             return super().write(data)
 
     with pytest.raises(PackError, match="weights changed while"):
-        content.write_to(Meddler())
+        Layout((content,)).write_to(Meddler())
 
 
 # --- CRC-32 and gzip ------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(first=st.binary(max_size=300), second=st.binary(max_size=300))
 def test_crc32_of_parts_is_the_crc32_of_the_whole(first: bytes, second: bytes) -> None:
     combined = crc32_combine(zlib.crc32(first), zlib.crc32(second), len(second))
@@ -261,7 +263,7 @@ def test_crc32_of_parts_at_large_sizes() -> None:
 @pytest.mark.parametrize("size", [0, 1, 65_534, 65_535, 65_536, 131_069, 131_070, 131_071, 200_000])
 def test_gzip_of_stored_blocks_is_read_by_zlib(size: int) -> None:
     content = CONTENT[:size]
-    layout = gzip_layout(Layout((Generated(content),)), zlib.crc32(content))
+    layout = gzip_layout(Layout((Generated(content),)))
     inflate = zlib.decompressobj(wbits=31)
     assert inflate.decompress(written(layout)) == content
     assert inflate.eof
@@ -270,4 +272,4 @@ def test_gzip_of_stored_blocks_is_read_by_zlib(size: int) -> None:
 
 
 def test_gzip_says_nothing_of_name_time_or_system() -> None:
-    assert written(gzip_layout(Layout((Generated(b"x"),)), zlib.crc32(b"x")))[:10].hex() == "1f8b08000000000000ff"
+    assert written(gzip_layout(Layout((Generated(b"x"),))))[:10].hex() == "1f8b08000000000000ff"

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from packager_support import entry, written
 
@@ -112,6 +112,7 @@ def test_an_archive_cut_short_anywhere_is_refused(archives: dict[str, bytes], tm
         refused(tmp_path / "archive", whole[:length])
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200), magic=st.sampled_from([b"", b"PK\3\4", b"PK\5\6", b"\x1f\x8b\x08"]))
 def test_noise_is_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes, magic: bytes) -> None:
     refused(tmp_path_factory.mktemp("noise") / "archive", magic + content)

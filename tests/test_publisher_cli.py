@@ -1,18 +1,25 @@
-"""``presign`` and ``publish --clean`` from the outside, and the options that publishing shares."""
+"""``publish``, ``presign`` and ``release`` from the outside: no file is written, progress, cleaning up, and options."""
 
 from __future__ import annotations
 
 import json
+import random
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from builders import TINY, TINY_BASE
 from publisher_support import archive
 from s3_support import local_s3, session_for
 
+import lora_packer
+from lora_packer.errors import InputError, PackError
+from lora_packer.pipeline import CheckOptions, publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
 
@@ -113,3 +120,107 @@ def test_publish_keeps_a_journal_only_while_it_is_needed(cli: Cli, env: LocalS3,
     result = cli(*arguments)
     assert (result.code, "not an upload's journal" in result.err) == (2, True)
     assert journal.read_text() == "my notes"
+
+
+# Of a folder ---------------------------------------------------------------------------------------------------------
+
+# Not one byte may be written to any file: whoever tries gets an OSError (setrlimit(2)).
+WITHOUT_FILES = """
+import resource, runpy, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+runpy.run_module("lora_packer", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """As large as two parts; what is in it is none of the publisher's business."""
+    made = tmp_path / "my-adapter"
+    made.mkdir()
+    (made / "adapter_config.json").write_text("{}")
+    (made / "adapter_model.safetensors").write_bytes(random.Random(5).randbytes(17 << 20))
+    return made
+
+
+def test_a_folder_is_published_without_a_file_of_its_archive(env: LocalS3, folder: Path, tmp_path: Path) -> None:
+    to = f"s3://{env.bucket}/no-file/"
+    command = [sys.executable, "-c", WITHOUT_FILES, "publish", str(folder), "--no-check", "--to", to]
+    done = subprocess.run(
+        [*command, "--format", "json", "--verify", "full"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)["object"]
+    packed = lora_packer.pack(folder, tmp_path / "packed.zip", check=False)
+    assert (said["sha256"], said["size"]) == (packed.sha256, packed.size)
+    assert said["key"] == f"no-file/my-adapter-{packed.sha256[:16]}.zip"
+    events = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert events[0] == {"event": "progress", "stage": "upload", "done": 0, "total": packed.size}
+    assert events[-1] == {"event": "progress", "stage": "upload", "done": packed.size, "total": packed.size}
+    quiet = subprocess.run([*command, "--quiet"], capture_output=True, text=True, cwd=tmp_path)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+def test_a_folder_that_changes_after_it_was_planned_is_an_error_and_nothing_is_there(
+    env: LocalS3, folder: Path
+) -> None:
+    def change(stage: str, _text: str) -> None:
+        if stage == "pack":
+            (folder / "adapter_config.json").write_text("[]")
+
+    options = CheckOptions(skip=True)
+    with pytest.raises(PackError, match=r"adapter_config\.json changed"):
+        publish(folder, to=f"s3://{env.bucket}/changed-folder/", options=options, note=change)
+    looking = client(env)
+    assert looking.list_objects_v2(Bucket=env.bucket, Prefix="changed-folder/")["KeyCount"] == 0
+    assert "Uploads" not in looking.list_multipart_uploads(Bucket=env.bucket, Prefix="changed-folder/")
+
+
+def test_an_archive_keeps_its_own_name_unless_told_another(env: LocalS3, tmp_path: Path) -> None:
+    packed = archive(tmp_path, 5000, name="mine.tar.gz")
+    to, options = f"s3://{env.bucket}/named/", CheckOptions(skip=True)
+    first = publish(packed.path, to=to, options=options)
+    second = publish(packed.path, to=to, options=options, name="other")
+    digest = packed.sha256[:16]
+    keys = [first.published.object.key, second.published.object.key]
+    assert keys == [f"named/mine-{digest}.tar.gz", f"named/other-{digest}.tar.gz"]
+    assert first.archive.to_dict(packed.sha256)["path"] == str(packed.path)
+
+
+def test_an_unknown_end_of_the_credentials_is_a_warning_that_says_so(
+    cli: Cli, env: LocalS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lora_packer.publisher.credentials.Signer.lifetime_known", property(lambda _: False))
+    result = cli("publish", archive(tmp_path, 5000).path, "--no-check", "--to", f"s3://{env.bucket}/unknown/")
+    assert result.code == 0
+    assert "warning   how long the credentials live is unknown" in result.err
+
+
+def test_a_release_writes_its_receipt_and_no_archive(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["release", TINY, "--base-config", TINY_BASE, "--model-name", "m", "--base-model", "tiny/llama"]
+    result = cli(*arguments, "--sandbox", "--receipt", "receipt.json")
+    assert result.code == 0, result.text
+    assert [found.name for found in tmp_path.iterdir()] == ["receipt.json"]
+    said = json.loads((tmp_path / "receipt.json").read_text())
+    assert (said["archive"]["path"], said["archive"]["format"]) == (None, "zip")
+    assert said["archive"]["sha256"] == said["object"]["sha256"]
+    members = {member["name"]: member["sha256"] for member in said["archive"]["members"]}
+    assert members == said["adapter"]["sha256"]
+    assert said["object"]["integrity"] == "md5"
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_release_takes_a_private_endpoint_where_that_is_said(
+    given: bool, cli: Cli, env: LocalS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def release(*_: object, **options: Any) -> None:
+        asked.update(options)
+        raise InputError("enough")
+
+    monkeypatch.setattr("lora_packer.releaser.release", release)
+    arguments = ["--model-name", "m", "--base-model", "tiny/llama", "--to", "s3://b/", "--endpoint-url", "http://s3:1"]
+    cli("release", TINY, *arguments, *(["--allow-private-endpoint"] if given else []))
+    assert (asked["allow_private_endpoint"], asked["endpoint_url"]) == (given, "http://s3:1")

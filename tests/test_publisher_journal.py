@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 from fault_proxy import proxy_to
-from publisher_support import MIB, LocalArchive, archive, connection, record
+from publisher_support import MIB, LocalArchive, archive, connection, record, refuse, unfinished
+from publisher_support import upload as upload_in_parts
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import InputError
@@ -23,8 +24,6 @@ from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.store import StoredObject
 from lora_packer.publisher.unfinished import clean
-from lora_packer.publisher.upload import key_for
-from lora_packer.publisher.upload import upload as upload_in_parts
 from lora_packer.sandbox.s3 import LocalS3
 
 __all__ = ["local_s3"]
@@ -53,20 +52,13 @@ def path(tmp_path: Path) -> Path:
 
 
 def upload(what: LocalArchive, place: Destination, client: Any, path: Path) -> StoredObject:
-    return upload_in_parts(
-        what.path, what.sha256, place, connection(client), journal=Journal(path), part_size=PART
-    )  # fmt: skip
+    return upload_in_parts(what, place, connection(client), journal=Journal(path), part_size=PART)
 
 
 def begin(client: Any, place: Destination, key: str, sha256: str = "") -> str:
     metadata = {"sha256": sha256}
     upload_id: str = client.create_multipart_upload(Bucket=place.bucket, Key=key, Metadata=metadata)["UploadId"]
     return upload_id
-
-
-def unfinished(client: Any, place: Destination) -> list[str]:
-    answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)
-    return [found["UploadId"] for found in answer.get("Uploads", [])]
 
 
 KEY = "a/x-0123456789abcdef.zip"
@@ -140,7 +132,7 @@ def test_the_journal_is_written_before_the_upload_is_used(
 def test_an_upload_goes_on_with_its_journal_or_without(
     state: str, client: Any, place: Destination, large: LocalArchive, path: Path
 ) -> None:
-    key = key_for(large.path, large.sha256, place)
+    key = large.key(place)
     upload_id = begin(client, place, key, large.sha256)
     for number in (1, 3):
         data = large.data[(number - 1) * PART : number * PART]
@@ -159,9 +151,7 @@ def test_an_upload_goes_on_with_its_journal_or_without(
 def test_without_permission_to_list_uploads_the_journal_alone_resumes(
     client: Any, place: Destination, large: LocalArchive, path: Path
 ) -> None:
-    from test_publisher_upload import refuse
-
-    key = key_for(large.path, large.sha256, place)
+    key = large.key(place)
     upload_id = begin(client, place, key, large.sha256)
     Journal(path).begin(client.meta.endpoint_url, place.bucket, key, upload_id)
     refuse(client, "ListMultipartUploads", 403, "AccessDenied")
@@ -173,7 +163,7 @@ def test_without_permission_to_list_uploads_the_journal_alone_resumes(
 def test_an_upload_that_is_gone_from_under_its_journal_starts_again(
     client: Any, place: Destination, large: LocalArchive, path: Path
 ) -> None:
-    key = key_for(large.path, large.sha256, place)
+    key = large.key(place)
     upload_id = begin(client, place, key)
     client.abort_multipart_upload(Bucket=place.bucket, Key=key, UploadId=upload_id)
     Journal(path).begin(client.meta.endpoint_url, place.bucket, key, upload_id)
@@ -185,7 +175,7 @@ def test_an_upload_that_is_gone_from_under_its_journal_starts_again(
 def test_a_source_that_changed_between_runs_leaves_nothing_of_the_old_one(
     size: int, client: Any, place: Destination, large: LocalArchive, path: Path, tmp_path: Path
 ) -> None:
-    old = key_for(large.path, large.sha256, place)
+    old = large.key(place)
     Journal(path).begin(client.meta.endpoint_url, place.bucket, old, begin(client, place, old))
     changed = archive(tmp_path, size, name="large.zip", seed=4)
     assert upload(changed, place, client, path).uploaded
@@ -227,8 +217,6 @@ def test_cleaning_removes_ours_and_only_ours(client: Any, place: Destination, pa
 def test_cleaning_without_permission_to_list_removes_what_the_journal_has(
     client: Any, local_s3: LocalS3, place: Destination, path: Path
 ) -> None:
-    from test_publisher_upload import refuse
-
     key = f"{place.prefix}a-0123456789abcdef.zip"
     journal = Journal(path)
     journal.begin(client.meta.endpoint_url, place.bucket, key, begin(client, place, key))
@@ -248,11 +236,16 @@ from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.s3uri import Destination
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.source import Source
+from lora_packer.publisher.content import fingerprint
 from lora_packer.publisher.upload import upload
-url, access, secret, archive, sha256, bucket, prefix, journal, part = sys.argv[1:]
+url, access, secret, archive, bucket, prefix, journal, part = sys.argv[1:]
 client = s3_client(boto3.Session(access, secret, region_name="us-east-1"), endpoint_url=url)
-upload(Path(archive), sha256, Destination(bucket, prefix), Connection(client), journal=Journal(Path(journal)),
-       part_size=int(part))
+source = Source.at(Path(archive))
+content = FileSlice(source, 0, source.size)
+upload(content, source.name, fingerprint(content), Destination(bucket, prefix), Connection(client),
+       journal=Journal(Path(journal)), part_size=int(part))
 """
 KILLS = int(os.environ.get("LORA_PACKER_KILLS", "10"))
 
@@ -267,7 +260,7 @@ def test_killed_at_any_moment_it_ends_complete(
     at = random.Random(moment).randrange(total * moment // KILLS, total * (moment + 1) // KILLS + 2000)
     with proxy_to(local_s3.endpoint_url) as proxy:
         arguments = [
-            *(proxy.url, local_s3.access_key, local_s3.secret_key.reveal(), large.path, large.sha256),
+            *(proxy.url, local_s3.access_key, local_s3.secret_key.reveal(), large.path),
             *(place.bucket, place.prefix, path, PART),
         ]
         child = subprocess.Popen([sys.executable, "-c", CHILD, *map(str, arguments)])

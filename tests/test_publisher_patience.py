@@ -45,8 +45,8 @@ def test_chance_takes_away_up_to_half_of_a_pause() -> None:
 
 def test_before_the_first_answer_it_is_given_up_soon() -> None:
     clock = Clock()
-    exhaust(Patience(clock=clock, sleep=clock.sleep))
-    assert 5 < clock.seconds <= 10
+    exhaust(Patience(clock=clock, sleep=clock.sleep, jitter=lambda: 1.0))
+    assert clock.pauses == [0.5, 1, 2, 4]  # the next one would end after the ten seconds
 
 
 def test_a_success_makes_the_budget_whole() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from publisher_support import LocalArchive, archive, expiry
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import CredentialsError, InputError, PublishError
-from lora_packer.publisher import Published, publish, refresh_url
+from lora_packer.publisher import Published, presign_object, publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.presign import presign
 from lora_packer.publisher.prove import prove
+from lora_packer.publisher.upload import upload
 from lora_packer.redact import PresignedUrl
 from lora_packer.sandbox.s3 import LocalS3
 
@@ -59,8 +61,8 @@ def get(url: str, byte_range: str | None = "bytes=0-0") -> httpx2.Response:
 
 def test_an_archive_is_published_once(environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str) -> None:
     before = datetime.now(UTC)
-    first = publish(adapter.path, adapter.sha256, to)
-    second = publish(adapter.path, adapter.sha256, to)
+    first = publish(adapter.content, adapter.name, to)
+    second = publish(adapter.content, adapter.name, to)
     assert (first.object.uploaded, second.object.uploaded) == (True, False)
     assert objects(local_s3, to) == [first.object.key]
     for published in (first, second):
@@ -78,7 +80,7 @@ def test_an_archive_is_published_once(environment: None, local_s3: LocalS3, adap
 def test_a_url_with_one_character_changed_is_refused(
     part: str, environment: None, adapter: LocalArchive, to: str
 ) -> None:
-    url = publish(adapter.path, adapter.sha256, to).url.reveal()
+    url = publish(adapter.content, adapter.name, to).url.reveal()
     last = url[-1]
     changed = {
         "signature": url[:-1] + ("0" if last != "0" else "1"),
@@ -94,7 +96,7 @@ def test_a_url_with_one_character_changed_is_refused(
 def test_an_expired_url_is_refused(
     environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = publish(adapter.path, adapter.sha256, to).object
+    stored = publish(adapter.content, adapter.name, to).object
     session = session_for(local_s3)
     by = freeze(session)
     client = s3_client(session, endpoint_url=local_s3.endpoint_url, signer=by)
@@ -123,7 +125,7 @@ def test_credentials_that_end_too_early_stop_it_before_anything_is_sent(
 ) -> None:
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", expiry(minutes))
     with pytest.raises(CredentialsError, match="live for" if minutes > 0 else "ended at") as caught:
-        publish(adapter.path, adapter.sha256, to)
+        publish(adapter.content, adapter.name, to)
     assert caught.value.hint
     assert objects(local_s3, to) == []
 
@@ -134,7 +136,7 @@ def test_a_url_ends_with_its_credentials_and_that_is_said(
     ends = expiry(180)
     monkeypatch.setenv("AWS_CREDENTIAL_EXPIRATION", ends)
     notes: list[str] = []
-    published = publish(adapter.path, adapter.sha256, to, note=notes.append)
+    published = publish(adapter.content, adapter.name, to, note=notes.append)
     credentials_end = datetime.fromisoformat(ends)
     assert credentials_end - timedelta(seconds=30) < published.deadline <= credentials_end
     assert published.signer_lifetime_known
@@ -147,12 +149,12 @@ def test_an_unknown_end_is_accepted_and_marked(
     environment: None, adapter: LocalArchive, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A token that the server does not check, without an expiry.
-    first = publish(adapter.path, adapter.sha256, to)
+    first = publish(adapter.content, adapter.name, to)
     monkeypatch.setattr(
         "lora_packer.publisher.account.signer", lambda session, *_, **__: replace_expiry(freeze(session), known=False)
     )
     assert first.signer_lifetime_known
-    assert not publish(adapter.path, adapter.sha256, to).signer_lifetime_known
+    assert not publish(adapter.content, adapter.name, to).signer_lifetime_known
 
 
 def replace_expiry(found: Any, *, known: bool) -> Any:
@@ -164,37 +166,30 @@ def replace_expiry(found: Any, *, known: bool) -> Any:
     return Unknown()
 
 
-def test_a_resumed_run_gets_a_new_url_and_sends_nothing(
+def test_without_the_archive_a_new_url_is_minted_and_nothing_sent(
     environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
 ) -> None:
-    stored = publish(adapter.path, adapter.sha256, to).object
+    stored = publish(adapter.content, adapter.name, to).object
     adapter.path.unlink()
-    again = refresh_url(stored, expires_in=timedelta(hours=2))
-    assert (again.object.key, again.object.uploaded) == (stored.key, False)
-    assert again.proof.size == 50_000
+    again = presign_object(stored.uri, expires_in=timedelta(hours=2), verify_full=True)
+    assert again.object == replace(stored, uploaded=False, integrity=None)
+    assert "all its 50,000 bytes were downloaded, and have the archive's SHA-256" in again.proof.proven
     assert again.deadline - datetime.now(UTC) <= timedelta(hours=2)
 
 
-def test_an_object_that_is_gone_gets_no_url(
-    environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
+def test_an_object_that_was_replaced_meanwhile_gets_no_url(
+    environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = publish(adapter.path, adapter.sha256, to).object
-    s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url).delete_object(
-        Bucket=stored.bucket, Key=stored.key
-    )
-    with pytest.raises(PublishError, match="HTTP 404"):
-        refresh_url(stored)
+    client = s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url)
 
+    def replaced(*args: Any, **options: Any) -> Any:
+        stored = upload(*args, **options)
+        client.put_object(Bucket=stored.bucket, Key=stored.key, Body=b"other")
+        return stored
 
-def test_an_object_that_was_replaced_gets_no_url(
-    environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
-) -> None:
-    stored = publish(adapter.path, adapter.sha256, to).object
-    s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url).put_object(
-        Bucket=stored.bucket, Key=stored.key, Body=b"other"
-    )
+    monkeypatch.setattr("lora_packer.publisher.upload", replaced)
     with pytest.raises(PublishError, match="5 bytes long, not 50000"):
-        refresh_url(stored)
+        publish(adapter.content, adapter.name, to)
 
 
 @pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])
@@ -218,7 +213,7 @@ def test_credentials_that_expire_on_the_way_are_read_anew(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     with proxy_to(local_s3.endpoint_url) as proxy:
         proxy.add(Fault(operation, "answer", answer=http(400, "ExpiredToken")))
-        published = publish(adapter.path, adapter.sha256, to, endpoint_url=proxy.url)
+        published = publish(adapter.content, adapter.name, to, endpoint_url=proxy.url)
     assert (published.object.uploaded, calls.read_text()) == (True, "..")
     assert proxy.seen.count("PutObject") == (2 if operation == "PutObject" else 1)
 
@@ -232,7 +227,7 @@ def test_credentials_that_expire_on_the_way_are_read_anew(
         ({"to": "s3://express--use1-az4--x-s3/"}, InputError),
         ({"endpoint_url": "http://example.com"}, InputError),
         ({"to": "s3://no-such-bucket/"}, PublishError),
-        ({"sha256": "nonsense"}, InputError),
+        ({"name": "adapter.tgz"}, InputError),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(
@@ -244,32 +239,32 @@ def test_what_makes_no_sense_is_refused_before_anything_is_sent(
     to: str,
 ) -> None:
     with pytest.raises(error):
-        publish(adapter.path, **{"sha256": adapter.sha256, "to": to, **options})
+        publish(adapter.content, **{"name": adapter.name, "to": to, **options})
     assert objects(local_s3, to) == []
 
 
 def test_a_session_and_an_endpoint_can_be_given(local_s3: LocalS3, adapter: LocalArchive, to: str) -> None:
     published = publish(
-        adapter.path, adapter.sha256, to, session=session_for(local_s3), endpoint_url=local_s3.endpoint_url
+        adapter.content, adapter.name, to, session=session_for(local_s3), endpoint_url=local_s3.endpoint_url
     )
     assert published.url.reveal().startswith(local_s3.endpoint_url)
 
 
 def test_without_credentials_it_says_what_to_set(adapter: LocalArchive) -> None:
     with pytest.raises(CredentialsError, match="No AWS credentials were found"):
-        publish(adapter.path, adapter.sha256, "s3://bucket/")
+        publish(adapter.content, adapter.name, "s3://bucket/")
 
 
 def test_a_profile_that_does_not_exist(adapter: LocalArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
     with pytest.raises(CredentialsError, match="no-such-profile"):
-        publish(adapter.path, adapter.sha256, "s3://bucket/")
+        publish(adapter.content, adapter.name, "s3://bucket/")
 
 
 def test_what_is_published_does_not_show_its_url(
     environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
 ) -> None:
-    published = publish(adapter.path, adapter.sha256, to)
+    published = publish(adapter.content, adapter.name, to)
     data = json.dumps(published.to_dict())
     base = published.url.reveal().partition("?")[0]
     assert published.to_dict()["url"] == base
@@ -287,7 +282,7 @@ def test_what_the_server_refuses_does_not_show_a_secret(
     secret = "wrong-secret-key-that-nobody-may-see"
     session = boto3.Session(local_s3.access_key, secret, "a-token-that-nobody-may-see")
     with pytest.raises(PublishError) as caught:
-        publish(adapter.path, adapter.sha256, to, session=session, endpoint_url=local_s3.endpoint_url)
+        publish(adapter.content, adapter.name, to, session=session, endpoint_url=local_s3.endpoint_url)
     out, err = capfd.readouterr()
     for text in (str(caught.value), repr(caught.value), out, err):
         assert not any(hidden in text for hidden in (secret, "a-token-that", "Signature="))

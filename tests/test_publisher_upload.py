@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from publisher_support import MIB, LocalArchive, archive, connection, patience, record
+from publisher_support import MIB, LocalArchive, archive, connection, record, start_by_hand, unfinished
+from publisher_support import upload as upload_in_parts
 from s3_support import local_s3, session_for
 
-from lora_packer.errors import CredentialsError, InputError, PublishError
+from lora_packer.errors import InputError, PackError, PublishError
 from lora_packer.publisher.client import connect, s3_client
+from lora_packer.publisher.content import Fingerprint
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.store import StoredObject
-from lora_packer.publisher.upload import key_for
-from lora_packer.publisher.upload import upload as upload_in_parts
+from lora_packer.publisher.upload import upload as upload_content
 from lora_packer.sandbox.s3 import LocalS3
 
 __all__ = ["local_s3"]
@@ -26,8 +29,8 @@ __all__ = ["local_s3"]
 PART = 5 * MIB  # the least that S3 takes; the smaller the parts, the faster the tests
 
 
-def upload(path: Path, sha256: str, place: Destination, client: Any, **options: Any) -> StoredObject:
-    return upload_in_parts(path, sha256, place, connection(client), part_size=PART, **options)
+def upload(what: LocalArchive, place: Destination, client: Any, **options: Any) -> StoredObject:
+    return upload_in_parts(what, place, connection(client), part_size=PART, **options)
 
 
 @pytest.fixture
@@ -53,22 +56,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> LocalArchive:
     return archive(tmp_path_factory.mktemp("large"), 2 * PART + MIB + 1, name="large.tar.gz")
 
 
-def unfinished(client: Any, place: Destination) -> list[str]:
-    answer = client.list_multipart_uploads(Bucket=place.bucket, Prefix=place.prefix)
-    return [found["UploadId"] for found in answer.get("Uploads", [])]
-
-
-def start_by_hand(client: Any, place: Destination, large: LocalArchive, parts: dict[int, bytes]) -> str:
-    """Leave an unfinished upload behind, as a killed run would."""
-    key = key_for(large.path, large.sha256, place)
-    upload_id: str = client.create_multipart_upload(
-        Bucket=place.bucket, Key=key, ContentType="application/gzip", Metadata={"sha256": large.sha256}
-    )["UploadId"]
-    for number, data in parts.items():
-        client.upload_part(Bucket=place.bucket, Key=key, UploadId=upload_id, PartNumber=number, Body=data)
-    return upload_id
-
-
 def part(large: LocalArchive, number: int) -> bytes:
     return large.data[(number - 1) * PART : number * PART]
 
@@ -78,9 +65,9 @@ def test_a_small_archive_is_one_request_and_is_not_sent_again(
 ) -> None:
     sent = record(client)
     seen: list[tuple[int, int]] = []
-    stored = upload(small.path, small.sha256, place, client, progress=lambda *args: seen.append(args))
+    stored = upload(small, place, client, progress=lambda *args: seen.append(args))
     assert sent == ["HeadObject", "PutObject", "HeadObject"]
-    assert seen == [(100_000, 100_000)]
+    assert seen == [(0, 100_000), (100_000, 100_000)]
     assert (stored.uploaded, stored.size, stored.sha256) == (True, 100_000, small.sha256)
     assert stored.key == f"{place.prefix}my-adapter-{small.sha256[:16]}.zip"
     assert stored.etag == hashlib.md5(small.data).hexdigest()
@@ -91,7 +78,7 @@ def test_a_small_archive_is_one_request_and_is_not_sent_again(
     assert "ContentEncoding" not in there
 
     sent.clear()
-    again = upload(small.path, small.sha256, place, client)
+    again = upload(small, place, client)
     assert sent == ["HeadObject"]
     assert (again.uploaded, again.key, again.etag) == (False, stored.key, stored.etag)
 
@@ -101,8 +88,8 @@ def test_a_large_archive_goes_in_parts_and_is_not_sent_again(
 ) -> None:
     sent = record(client)
     seen: list[tuple[int, int]] = []
-    stored = upload(large.path, large.sha256, place, client, progress=lambda *args: seen.append(args))
-    parts = ["UploadPart"] * 3
+    stored = upload(large, place, client, progress=lambda *args: seen.append(args))
+    parts = ["UploadPart"] * (1 + 3)  # the first one is to see whether a wrong CRC-32 is refused
     assert sent == [
         *("HeadObject", "ListMultipartUploads", "CreateMultipartUpload"),
         *parts,
@@ -119,17 +106,17 @@ def test_a_large_archive_goes_in_parts_and_is_not_sent_again(
     assert unfinished(client, place) == []
 
     sent.clear()
-    assert not upload(large.path, large.sha256, place, client).uploaded
+    assert not upload(large, place, client).uploaded
     assert sent == ["HeadObject"]
 
 
 def test_a_killed_upload_is_resumed_with_the_missing_parts_only(
     client: Any, place: Destination, large: LocalArchive
 ) -> None:
-    # Not the first parts: four threads leave gaps.
+    # Not the first parts: several threads leave gaps.
     start_by_hand(client, place, large, {2: part(large, 2), 3: part(large, 3)})
     sent = record(client)
-    stored = upload(large.path, large.sha256, place, client)
+    stored = upload(large, place, client)
     assert sent.count("UploadPart") == 1
     assert "CreateMultipartUpload" not in sent
     assert stored.uploaded
@@ -141,7 +128,7 @@ def test_kept_parts_are_verified_not_trusted(client: Any, place: Destination, la
     wrong = bytes([part(large, 1)[0] ^ 1]) + part(large, 1)[1:]
     start_by_hand(client, place, large, {1: wrong, 2: part(large, 2), 3: b"shorter", 4: b"from another cut"})
     sent = record(client)
-    stored = upload(large.path, large.sha256, place, client)
+    stored = upload(large, place, client)
     assert sent.count("UploadPart") == 2
     assert client.get_object(Bucket=stored.bucket, Key=stored.key)["Body"].read() == large.data
 
@@ -151,9 +138,9 @@ def test_older_leftovers_of_the_key_are_aborted_and_other_uploads_are_not(
 ) -> None:
     for _ in range(2):
         start_by_hand(client, place, large, {1: part(large, 1)})
-    longer = key_for(large.path, large.sha256, place) + ".part"  # begins like ours, but is somebody else's
+    longer = large.key(place) + ".part"  # begins like ours, but is somebody else's
     others = client.create_multipart_upload(Bucket=place.bucket, Key=longer)["UploadId"]
-    assert upload(large.path, large.sha256, place, client).uploaded
+    assert upload(large, place, client).uploaded
     assert unfinished(client, place) == [others]
 
 
@@ -162,10 +149,10 @@ def test_another_object_under_the_key_is_never_overwritten(
     size: str, client: Any, place: Destination, request: pytest.FixtureRequest
 ) -> None:
     ours: LocalArchive = request.getfixturevalue(size)
-    key = key_for(ours.path, ours.sha256, place)
+    key = ours.key(place)
     client.put_object(Bucket=place.bucket, Key=key, Body=b"somebody else's")
     with pytest.raises(PublishError, match="taken by another object"):
-        upload(ours.path, ours.sha256, place, client)
+        upload(ours, place, client)
     assert client.get_object(Bucket=place.bucket, Key=key)["Body"].read() == b"somebody else's"
     assert unfinished(client, place) == []
 
@@ -177,7 +164,7 @@ def test_somebody_was_faster(
 ) -> None:
     """An object that appears between the look and the write: 412, and only the same bytes are fine."""
     ours: LocalArchive = request.getfixturevalue(size)
-    key = key_for(ours.path, ours.sha256, place)
+    key = ours.key(place)
 
     def appear(**_: object) -> None:
         body, digest = (ours.data, ours.sha256) if same else (b"other", "0" * 64)
@@ -187,10 +174,10 @@ def test_somebody_was_faster(
     last = "PutObject" if size == "small" else "CompleteMultipartUpload"
     client.meta.events.register(f"before-call.s3.{last}", appear)
     if same:
-        assert not upload(ours.path, ours.sha256, place, client).uploaded
+        assert not upload(ours, place, client).uploaded
     else:
         with pytest.raises(PublishError, match="taken by another object"):
-            upload(ours.path, ours.sha256, place, client)
+            upload(ours, place, client)
         assert client.get_object(Bucket=place.bucket, Key=key)["Body"].read() == b"other"
     assert unfinished(client, place) == []
 
@@ -205,8 +192,8 @@ def test_an_archive_that_is_not_what_was_packed_is_refused(
     size: str, client: Any, place: Destination, request: pytest.FixtureRequest
 ) -> None:
     ours: LocalArchive = request.getfixturevalue(size)
-    with pytest.raises(PublishError, match="changed since it was packed"):
-        upload(ours.path, "0" * 64, place, client)
+    with pytest.raises(PublishError, match="changed meanwhile"):
+        upload(replace(ours, found=Fingerprint("0" * 64, 0)), place, client)
     assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
     assert unfinished(client, place) == []
 
@@ -218,8 +205,27 @@ def test_an_archive_that_shrinks_meanwhile_is_refused(client: Any, place: Destin
         ours.path.write_bytes(b"not what it was")
 
     client.meta.events.register("before-call.s3.CreateMultipartUpload", shrink)
-    with pytest.raises(PublishError, match="changed since it was packed"):
-        upload(ours.path, ours.sha256, place, client)
+    with pytest.raises(PackError, match="changed while"):
+        upload(ours, place, client)
+    assert unfinished(client, place) == []
+
+
+def test_a_change_that_leaves_no_trace_in_the_file_system_is_found_by_its_crc32(
+    client: Any, place: Destination, tmp_path: Path
+) -> None:
+    ours = archive(tmp_path, 2 * PART)
+    before = ours.path.stat()
+
+    def change(**_: object) -> None:
+        with ours.path.open("r+b") as file:
+            file.seek(PART + 7)
+            file.write(b"changed")
+        os.utime(ours.path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    client.meta.events.register("before-call.s3.CreateMultipartUpload", change)
+    with pytest.raises(PublishError, match="changed meanwhile"):
+        upload(ours, place, client)
+    assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
     assert unfinished(client, place) == []
 
 
@@ -231,7 +237,7 @@ def test_wrong_bytes_on_the_way_are_refused_by_the_store(client: Any, place: Des
 
     client.meta.events.register("before-call.s3.PutObject", spoil)
     with pytest.raises(PublishError, match="HTTP 400 BadDigest"):
-        upload(small.path, small.sha256, place, client)
+        upload(small, place, client)
     assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
 
 
@@ -242,7 +248,7 @@ def test_a_refused_part_leaves_no_unfinished_upload(client: Any, place: Destinat
 
     client.meta.events.register("before-call.s3.UploadPart", spoil)
     with pytest.raises(PublishError, match=r"UploadPart on s3://.*BadDigest"):
-        upload(large.path, large.sha256, place, client)
+        upload(large, place, client)
     assert unfinished(client, place) == []
 
 
@@ -255,11 +261,11 @@ def test_a_lost_connection_keeps_what_was_sent(client: Any, place: Destination, 
 
     client.meta.events.register("before-call.s3.UploadPart", fail, unique_id="fail")
     with pytest.raises(S3Error, match="The parts already sent are kept"):
-        upload(large.path, large.sha256, place, client)
+        upload(large, place, client)
     assert len(unfinished(client, place)) == 1
     client.meta.events.unregister("before-call.s3.UploadPart", unique_id="fail")
     sent = record(client)
-    assert upload(large.path, large.sha256, place, client).uploaded
+    assert upload(large, place, client).uploaded
     assert sent.count("UploadPart") == 1
     assert unfinished(client, place) == []
 
@@ -273,137 +279,12 @@ def test_a_complete_whose_answer_was_lost_is_found_to_have_worked(
         raise ClientError({"Error": {"Code": "NoSuchUpload"}, "ResponseMetadata": {"HTTPStatusCode": 404}}, "Complete")
 
     client.meta.events.register("after-call.s3.CompleteMultipartUpload", lose)
-    assert upload(large.path, large.sha256, place, client).uploaded
+    assert upload(large, place, client).uploaded
 
 
-@pytest.mark.parametrize("denied", ["ListMultipartUploads", "ListParts"])
-def test_without_permission_to_list_it_starts_afresh(
-    denied: str, client: Any, place: Destination, large: LocalArchive
-) -> None:
-    start_by_hand(client, place, large, {1: part(large, 1)})
-    refuse(client, denied, 403, "AccessDenied")
-    sent = record(client)
-    assert upload(large.path, large.sha256, place, client).uploaded
-    assert sent.count("UploadPart") == 3
-
-
-@pytest.mark.parametrize("size", ["small", "large"])
-def test_without_permission_to_look_the_answers_are_trusted(
-    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
-) -> None:
-    ours: LocalArchive = request.getfixturevalue(size)
-    refuse(client, "HeadObject", 403, "403")
-    stored = upload(ours.path, ours.sha256, place, client)
-    assert (stored.uploaded, stored.size) == (True, len(ours.data))
-    assert stored.etag
-
-
-@pytest.mark.parametrize("size", ["small", "large"])
-def test_a_store_that_knows_no_conditional_writes(
-    size: str, client: Any, place: Destination, request: pytest.FixtureRequest
-) -> None:
-    from botocore.exceptions import ClientError
-
-    ours: LocalArchive = request.getfixturevalue(size)
-
-    def refuse_condition(params: dict[str, Any], **_: object) -> None:
-        if "If-None-Match" in params["headers"]:
-            answer = {"Error": {"Code": "NotImplemented"}, "ResponseMetadata": {"HTTPStatusCode": 501}}
-            raise ClientError(answer, "Put")
-
-    client.meta.events.register("before-call.s3", refuse_condition)
-    assert upload(ours.path, ours.sha256, place, client).uploaded
-
-
-def test_a_wrong_object_does_not_stay(client: Any, place: Destination, small: LocalArchive) -> None:
-    def corrupt(parsed: dict[str, Any], **_: object) -> None:
-        parsed["ETag"] = '"' + "0" * 32 + '"'
-
-    client.meta.events.register("after-call.s3.HeadObject", corrupt)
-    with pytest.raises(PublishError, match="not those that were sent"):
-        upload(small.path, small.sha256, place, client)
-    assert client.list_objects_v2(Bucket=place.bucket, Prefix=place.prefix)["KeyCount"] == 0
-
-
-def test_an_etag_that_is_no_md5_proves_nothing_and_breaks_nothing(
-    client: Any, place: Destination, large: LocalArchive
-) -> None:
-    def encrypt(parsed: dict[str, Any], **_: object) -> None:
-        parsed["ServerSideEncryption"] = "aws:kms"
-
-    def other_form(parsed: dict[str, Any], **_: object) -> None:
-        parsed["ETag"] = '"' + "0" * 32 + '"'  # of the whole file, as some stores show it
-
-    client.meta.events.register("after-call.s3.UploadPart", encrypt)
-    client.meta.events.register("after-call.s3.HeadObject", other_form)
-    assert upload(large.path, large.sha256, place, client).uploaded
-
-
-@pytest.mark.parametrize(
-    ("code", "status", "kind", "hint"),
-    [
-        ("AccessDenied", 403, PublishError, "s3:PutObject"),
-        ("NoSuchBucket", 404, PublishError, "the bucket must exist"),
-        ("SignatureDoesNotMatch", 403, CredentialsError, "secret access key"),
-        ("InvalidAccessKeyId", 403, CredentialsError, "AWS_ACCESS_KEY_ID"),
-        ("ExpiredToken", 400, CredentialsError, "fresh credentials"),
-        ("RequestTimeTooSkewed", 403, PublishError, "clock"),
-        ("PermanentRedirect", 301, PublishError, "another region"),
-        ("InternalError", 500, PublishError, "in a while"),
-    ],
-)
-def test_refusals_are_sentences(
-    code: str, status: int, kind: type[Exception], hint: str, client: Any, place: Destination, small: LocalArchive
-) -> None:
-    refuse(client, "PutObject", status, code)
-    with pytest.raises(
-        kind, match=rf"PutObject on s3://.* was refused: HTTP {status} {code} \(why, \*\*\*\)"
-    ) as caught:
-        upload(small.path, small.sha256, place, client)
-    assert isinstance(caught.value, PublishError)
-    assert caught.value.exit_code == 4
-    assert hint in (caught.value.hint or "")
-    assert "AKIAFAKEFAKEFAKEFAKE" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def refuse(client: Any, operation: str, status: int, code: str) -> None:
-    """Let the operation be refused."""
-    from botocore.exceptions import ClientError
-
-    def raise_it(**_: object) -> None:
-        answer: Any = {
-            "Error": {"Code": code, "Message": "why, AKIAFAKEFAKEFAKEFAKE"},
-            "ResponseMetadata": {"HTTPStatusCode": status},
-        }
-        raise ClientError(answer, operation)
-
-    client.meta.events.register(f"before-call.s3.{operation}", raise_it)
-
-
-def test_a_wrong_secret_key_is_said_by_the_real_server(
-    local_s3: LocalS3, place: Destination, small: LocalArchive
-) -> None:
-    import boto3
-
-    session = boto3.Session(local_s3.access_key, "not-the-secret-key-of-this-server")
-    client = connect(session, place.bucket, endpoint_url=local_s3.endpoint_url)
-    with pytest.raises(CredentialsError, match="SignatureDoesNotMatch") as caught:
-        upload(small.path, small.sha256, place, client)
-    assert "not-the-secret-key" not in str(caught.value)
-
-
-def test_a_server_that_is_not_there(local_s3: LocalS3) -> None:
-    with pytest.raises(PublishError, match="HeadBucket on s3://bucket failed") as caught:
-        connect(session_for(local_s3), "bucket", endpoint_url="http://127.0.0.1:1", patience=patience())
-    assert "--endpoint-url" in (caught.value.hint or "")
-
-
-def test_files_that_cannot_be_sent(client: Any, place: Destination, tmp_path: Path) -> None:
-    (tmp_path / "folder.zip").mkdir()
-    for name in ("missing.zip", "folder.zip", "adapter.tgz"):
-        with pytest.raises(InputError):
-            upload(tmp_path / name, "0" * 64, place, client)
+def test_a_name_that_is_none_of_an_archive(client: Any, place: Destination, small: LocalArchive) -> None:
+    with pytest.raises(InputError, match="must end in"):
+        upload_content(small.content, "adapter.tgz", small.found, place, connection(client))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ usage: python tools/bench_pack.py [--size MB] [--runs N] [--folder FOLDER]
 
 The adapter has the shapes of Llama-3.1-8B, seven modules, bf16, rank 128: 671 MB. ``--size`` makes one with fewer
 layers. Its values are random and normal, as those of trained weights nearly are. Peers that are not installed are left
-out by name. Each figure is of one whole process; the least of the runs is shown.
+out by name. Each figure is of one whole process, with all processes that it starts; of the runs the fastest is shown,
+and of their peaks the highest. After it comes the table of ``bench_values.py`` for the same weights.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +35,8 @@ MODULES = {
     "mlp.down_proj": (MLP, HIDDEN),
 }
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+TOOLS = Path(__file__).resolve().parent
+BASE_CONFIG = TOOLS.parent / "fixtures" / "base-configs" / "meta-llama--Llama-3.1-8B-Instruct.json"
 LAYER_BYTES = 2 * RANK * sum(i + o for i, o in MODULES.values())
 
 ZIPFILE = (
@@ -56,9 +62,10 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a whole process took: seconds, peak resident memory in MB, bytes written."""
+    """What a whole process took: seconds, those of all processors, peak resident memory in MB, bytes written."""
 
     seconds: float
+    processor: float
     memory: float
     size: int
 
@@ -97,13 +104,13 @@ def make_adapter(folder: Path, layers: int) -> None:
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
 
-def ways(scratch: Path) -> list[Way]:
+def ways(scratch: Path, base_config: Path) -> list[Way]:
     """Return all ways; they run in the adapter's folder."""
 
-    def ours(name: str, *options: str) -> Way:
-        output = str(scratch / f"ours.{name}")
-        command = [sys.executable, "-m", "lora_packer", "pack", ".", "--no-check", "--quiet", "--output", output]
-        return Way(f"lora-packer {name} {' '.join(options)}".strip(), [*command, *options], output)
+    def ours(name: str, suffix: str, *options: str) -> Way:
+        output = str(scratch / f"ours.{suffix}")
+        command = [sys.executable, "-m", "lora_packer", "pack", ".", "--quiet", "--output", output, *options]
+        return Way(f"lora-packer {name}", command, output)
 
     def peer(name: str, suffix: str, *command: str) -> Way:
         output = str(scratch / f"peer.{suffix}")
@@ -113,10 +120,11 @@ def ways(scratch: Path) -> list[Way]:
     return [
         peer("cp", "copy", "cp", WEIGHTS, "OUT"),
         Way("sha256sum", ["sha256sum", WEIGHTS]),
-        ours("zip"),
-        ours("tar.gz"),
-        ours("zip", "--compress"),
-        ours("tar.gz", "--compress"),
+        ours("zip", "zip", "--no-check"),
+        ours("tar.gz", "tar.gz", "--no-check"),
+        ours("check + zip", "zip", "--base-config", str(base_config)),
+        ours("zip --compress", "zip", "--no-check", "--compress"),
+        ours("tar.gz --compress", "tar.gz", "--no-check", "--compress"),
         peer("Python zipfile, stored", "py.zip", sys.executable, "-c", ZIPFILE, "OUT", *files),
         peer("Python tarfile, plain", "py.tar", sys.executable, "-c", TARFILE, "OUT", *files),
         peer("zip -0", "0.zip", "zip", "-q", "-0", "OUT", *files),
@@ -126,12 +134,52 @@ def ways(scratch: Path) -> list[Way]:
     ]
 
 
+@contextmanager
+def watched(pid: int) -> Iterator[list[float]]:
+    """While the block runs, look every 10 ms how much memory a process and those that it started hold together (MB).
+
+    The list that is given has the highest seen so far as its last element. Linux only; elsewhere nothing is seen.
+    """
+    peaks = [0.0, 0.0]
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.01):
+            peaks.append(max(peaks.pop(), sum(resident(member) for member in tree(pid))))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peaks
+    finally:
+        done.set()
+        thread.join()
+
+
+def tree(pid: int) -> Iterator[int]:
+    """A process and those that it started, and so on."""
+    yield pid
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in children.read_text().split():
+                yield from tree(int(child))
+
+
+def resident(pid: int) -> float:
+    """Resident memory of a process in MB, mapped pages of files included; 0 where it is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    except (OSError, IndexError):
+        return 0.0
+
+
 def measure(way: Way, folder: Path) -> Cost:
     """Run one whole process, then remove what it wrote. Raises CalledProcessError where it fails."""
     started = time.perf_counter()
     process = subprocess.Popen(way.command, cwd=folder, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - started
+    with watched(process.pid) as peaks:
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, way.command)
@@ -139,19 +187,23 @@ def measure(way: Way, folder: Path) -> Cost:
     if way.output is not None:
         size = Path(way.output).stat().st_size
         Path(way.output).unlink()
-    return Cost(seconds, usage.ru_maxrss / 1024, size)
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, *peaks), size)
 
 
 def print_table(costs: dict[str, list[Cost]], weights: int) -> None:
     """Print one line for each way."""
     yardstick = sum(min(cost.seconds for cost in costs[name]) for name in ("cp", "sha256sum"))
-    print(f"{'':<28}{'seconds':>9}{'ratio to cp + sha256sum':>25}{'size':>15}{'of weights':>12}{'peak MB':>9}")
+    columns = ("seconds", "CPU s", "ratio to cp + sha256sum", "size", "of weights", "peak MB")
+    print(f"{'':<30}{columns[0]:>8}{columns[1]:>8}{columns[2]:>25}{columns[3]:>15}{columns[4]:>12}{columns[5]:>9}")
     for name, runs in costs.items():
         seconds, last = min(cost.seconds for cost in runs), runs[-1]
+        processor = min(cost.processor for cost in runs)
         size = f"{last.size:,}" if last.size else ""
         share = f"{last.size / weights:.3f}" if last.size else ""
         memory = max(cost.memory for cost in runs)
-        print(f"{name:<28}{seconds:>9.2f}{seconds / yardstick:>25.2f}{size:>15}{share:>12}{memory:>9.0f}")
+        print(
+            f"{name:<30}{seconds:>8.2f}{processor:>8.2f}{seconds / yardstick:>25.2f}{size:>15}{share:>12}{memory:>9.0f}"
+        )
 
 
 def main() -> int:
@@ -175,7 +227,10 @@ def main() -> int:
         weights = (folder / WEIGHTS).stat().st_size
         found: list[Way] = []
         missing: list[Way] = []
-        for way in ways(scratch):
+        base_config = Path(name) / "config.json"
+        base = json.loads(BASE_CONFIG.read_text(encoding="utf-8"))
+        base_config.write_text(json.dumps(base | {"num_hidden_layers": layers}), encoding="utf-8")
+        for way in ways(scratch, base_config):
             tool = "pigz" if way.name.startswith("pigz") else way.command[0]
             (found if shutil.which(tool) else missing).append(way)
         print(
@@ -188,9 +243,11 @@ def main() -> int:
                 if costs[way.name][0].seconds < 10:
                     costs[way.name].append(measure(way, folder))
         print_table(costs, weights)
-    print("peak MB: resident memory; what is below that of the bench itself, some 15 MB, shows as that")
-    if missing:
-        print(f"not installed, left out: {', '.join(way.name for way in missing)}")
+        print("CPU s: of all processors; peak MB: resident, of all processes together, mapped pages included")
+        if missing:
+            print(f"not installed, left out: {', '.join(way.name for way in missing)} (see make bench-tools)")
+        print(flush=True)
+        subprocess.run([sys.executable, str(TOOLS / "bench_values.py"), str(folder / WEIGHTS)], check=True)
     return 0
 
 

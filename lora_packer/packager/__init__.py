@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from lora_packer.packager.archive import Archive, LeftOut, Member
 from lora_packer.packager.deflate import compressor_name
+from lora_packer.packager.digest import CheckedFile
 from lora_packer.packager.layout import Layout
 from lora_packer.packager.pack import pack
+from lora_packer.packager.plan import PlannedArchive, plan_archive
+from lora_packer.packager.source import FileState
 from lora_packer.packager.verify import verify
 
-__all__ = ["Archive", "Layout", "LeftOut", "Member", "compressor_name", "pack", "verify"]
+__all__ = [
+    "Archive",
+    "CheckedFile",
+    "FileState",
+    "Layout",
+    "LeftOut",
+    "Member",
+    "PlannedArchive",
+    "compressor_name",
+    "pack",
+    "plan_archive",
+    "verify",
+]

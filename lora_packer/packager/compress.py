@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 
 from lora_packer.packager.archive import Member
-from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it
+from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it, window_bits
 from lora_packer.packager.digest import Digests, read_blocks, unread
 from lora_packer.packager.gzip_layout import HEADER, stored_blocks, trailer
 from lora_packer.packager.layout import FileSlice, write_all
@@ -51,7 +51,7 @@ def write_tar_gz(file: io.FileIO, sources: Sequence[Source], meter: Meter) -> tu
         PackError: a source cannot be read, or changed.
         OSError: the file cannot be written.
     """
-    content, _ = tar_layout([(unread(source), source) for source in sources])
+    content = tar_layout([(unread(source), source) for source in sources])
     members = []
     write_all(file, HEADER)
     for segment in content.segments:
@@ -60,8 +60,8 @@ def write_tar_gz(file: io.FileIO, sources: Sequence[Source], meter: Meter) -> tu
             members.append(_write_content(file, source, stored_blocks, meter, is_deflated=is_worth_it(source)))
         elif segment.size:
             write_all(file, deflate_block(segment.read(0, segment.size)))
-    _, crc32 = tar_layout(list(zip(members, sources, strict=True)))
-    write_all(file, END + trailer(crc32, content.size))
+    content = tar_layout(list(zip(members, sources, strict=True)))
+    write_all(file, END + trailer(content.crc32(), content.size))
     return tuple(members)
 
 
@@ -72,7 +72,8 @@ def _write_content(
     digests = Digests()
     with source.open() as descriptor:
         blocks = read_blocks(source, descriptor, digests, meter)
-        with closing(deflate(blocks) if is_deflated else (frame(block) for block in blocks)) as pieces:
+        pieces = deflate(blocks, window_bits(source)) if is_deflated else (frame(block) for block in blocks)
+        with closing(pieces):
             for piece in pieces:
                 write_all(file, piece)
     return digests.member(source.name)

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.layout import CHUNK
 from lora_packer.packager.meter import Meter
-from lora_packer.packager.source import Source
+from lora_packer.packager.source import FileState, Source
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A file as it was when a check read all of it: who packs it later need not read it again for its checksums.
+
+    Attributes:
+        state: as it was before the reading began; a file in another state is not the one that was read.
+        member: its name, size and checksums.
+    """
+
+    state: FileState
+    member: Member
 
 
 class Digests:
@@ -21,11 +38,29 @@ class Digests:
         self._size = 0
         self._update_crc32 = fastest_crc32()
 
-    def update(self, data: bytes) -> None:
+    def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
         self._sha256.update(data)
         self._crc32 = self._update_crc32(data, self._crc32)
         self._size += len(data)
+
+    @contextmanager
+    def aside(self, behind: int) -> Iterator[Callable[[memoryview], None]]:
+        """Give a function like ``update`` whose work is done in a thread; it is all done when the block is left.
+
+        What was given to it has to stay as it is until ``behind - 1`` more were given.
+        """
+        waiting: deque[Future[None]] = deque()
+
+        def take(data: memoryview) -> None:
+            waiting.append(pool.submit(self.update, data))
+            if len(waiting) == behind:
+                waiting.popleft().result()
+
+        with ThreadPoolExecutor(1) as pool:
+            yield take
+            while waiting:
+                waiting.popleft().result()
 
     def member(self, name: str) -> Member:
         """Return what passed, as a member."""

@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from lora_packer.packager.layout import CHUNK, Generated, Layout, write_all
+from lora_packer.packager.layout import CHUNK, Generated, Layout, Tell, read_crc32, write_all
 
 # Deflate, no flags (so no file name), no time, no extra flags, operating system unknown.
 HEADER = bytes((0x1F, 0x8B, 8, 0, 0, 0, 0, 0, 0, 255))
@@ -19,9 +19,9 @@ _BLOCK = 0xFFFF
 _FRAME = _BLOCK_HEADER.size + _BLOCK
 
 
-def gzip_layout(content: Layout, crc32: int) -> Layout:
-    """Return the layout of a gzip file that holds ``content``, whose CRC-32 is ``crc32``."""
-    return Layout((Generated(HEADER), StoredBlocks(content), Generated(trailer(crc32, content.size))))
+def gzip_layout(content: Layout) -> Layout:
+    """Return the layout of a gzip file that holds ``content``."""
+    return Layout((Generated(HEADER), StoredBlocks(content), Generated(trailer(content.crc32(), content.size))))
 
 
 def trailer(crc32: int, size: int) -> bytes:
@@ -62,11 +62,17 @@ class StoredBlocks:
         first, beyond = offset // _FRAME, -(-end // _FRAME)
         return b"".join(self._frames(first, beyond))[offset - first * _FRAME : end - first * _FRAME]
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: BinaryIO, tell: Tell) -> None:
         """Write all of it at the file's position, in bounded memory."""
         step = CHUNK // _FRAME
         for first in range(0, self._count, step):
-            write_all(file, *self._frames(first, min(first + step, self._count)))
+            frames = self._frames(first, min(first + step, self._count))
+            write_all(file, *frames)
+            tell(sum(map(len, frames)))
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all of it; the content is read for it, since the blocks' headers stand within."""
+        return read_crc32(self)
 
     def _frames(self, first: int, beyond: int) -> list[bytes | memoryview]:
         """Return the blocks from ``first`` to before ``beyond``, each after its header."""

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import io
 import os
+import zlib
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import BinaryIO, Protocol
 
+from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
 from lora_packer.packager.source import Source
 
 # How much is held in memory at a time.
 CHUNK = 1 << 20
+# Is told how many bytes were written since it was told last.
+Tell = Callable[[int], None]
 # How much one system call copies: little enough that Ctrl-C is heard soon.
 _KERNEL_CHUNK = 1 << 25
 
@@ -30,8 +35,11 @@ class Segment(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; fewer only at the end."""
 
-    def write_to(self, file: BinaryIO) -> None:
-        """Write all of it at the file's position."""
+    def write_to(self, file: BinaryIO, tell: Tell) -> None:
+        """Write all of it at the file's position, and tell how many bytes more there are each time."""
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +57,24 @@ class Generated:
         """Return ``length`` bytes at ``offset``; fewer only at the end."""
         return self.data[offset : offset + length]
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: BinaryIO, tell: Tell) -> None:
         """Write all of it at the file's position."""
         write_all(file, self.data)
+        tell(self.size)
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all of it."""
+        return zlib.crc32(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class FileSlice:
-    """``size`` bytes of a source file from ``start`` on."""
+    """``size`` bytes of a source file from ``start`` on; ``known_crc32`` is theirs where somebody read them before."""
 
     source: Source
     start: int
     size: int
+    known_crc32: int | None = None
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError if the source changed."""
@@ -68,17 +82,22 @@ class FileSlice:
         with self.source.open() as descriptor:
             return self.source.read(descriptor, self.start + offset, length)
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: BinaryIO, tell: Tell) -> None:
         """Write all of it at the file's position, inside the kernel where it can. Raises PackError if it changed."""
         with self.source.open() as descriptor:
             done = 0
             # Only an unbuffered file's descriptor is where the file itself is.
             if isinstance(file, io.FileIO):
-                done = _copy_in_kernel(descriptor, file.fileno(), self.start, self.size)
+                done = _copy_in_kernel(descriptor, file.fileno(), self.start, self.size, tell)
             while done < self.size:
                 data = self.source.read(descriptor, self.start + done, min(CHUNK, self.size - done))
                 write_all(file, data)
                 done += len(data)
+                tell(len(data))
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all of it; it is read unless that is known. Raises PackError if the source changed."""
+        return read_crc32(self) if self.known_crc32 is None else self.known_crc32
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +136,20 @@ class Layout:
             index += 1
         return b"".join(pieces)
 
-    def write_to(self, file: BinaryIO) -> None:
+    def write_to(self, file: BinaryIO, tell: Tell = lambda _count: None) -> None:
         """Write all of it at the file's position, in bounded memory.
 
         Into an unbuffered file (``open(..., buffering=0)``) the slices of source files are copied by the kernel.
         """
         for segment in self.segments:
-            segment.write_to(file)
+            segment.write_to(file, tell)
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of all of it, put together from those of the segments."""
+        crc32 = 0
+        for segment in self.segments:
+            crc32 = crc32_combine(crc32, segment.crc32(), segment.size)
+        return crc32
 
     def write_generated(self, file: BinaryIO) -> None:
         """Write only the generated segments, each in its place counted from the file's start.
@@ -134,7 +160,15 @@ class Layout:
         for start, segment in zip(self._starts, self.segments, strict=False):
             if isinstance(segment, Generated):
                 file.seek(start)
-                segment.write_to(file)
+                write_all(file, segment.data)
+
+
+def read_crc32(segment: Segment) -> int:
+    """Return the CRC-32 of a segment by reading it, in bounded memory."""
+    update, crc32 = fastest_crc32(), 0
+    for offset in range(0, segment.size, CHUNK):
+        crc32 = update(segment.read(offset, CHUNK), crc32)
+    return crc32
 
 
 def write_all(file: BinaryIO, *pieces: bytes | memoryview) -> None:
@@ -152,7 +186,7 @@ def write_all(file: BinaryIO, *pieces: bytes | memoryview) -> None:
             rest = rest[file.write(rest) :]
 
 
-def _copy_in_kernel(source: int, target: int, offset: int, size: int) -> int:
+def _copy_in_kernel(source: int, target: int, offset: int, size: int, tell: Tell) -> int:
     """Copy to the target's position, as far as the kernel goes; return how many bytes.
 
     Not every pair of file systems can (``man 2 copy_file_range``), and not every platform has the call. An error is not
@@ -169,4 +203,5 @@ def _copy_in_kernel(source: int, target: int, offset: int, size: int) -> int:
         if not copied:
             break
         done += copied
+        tell(copied)
     return done

@@ -16,21 +16,44 @@ _OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A regular file, and the facts by which a change to it is noticed.
+class FileState:
+    """What ``stat`` says of a file: where it says something else, the file is another or has changed.
 
     Attributes:
-        name: the name it gets in the archive.
-        path: where it is; its last part is no symbolic link.
-        device, inode, size, mtime_ns: as ``stat`` had them (bytes; nanoseconds).
+        device, inode: which file it is.
+        size: its length in bytes.
+        mtime_ns: when it was last written to, in nanoseconds.
     """
 
-    name: str
-    path: Path
     device: int
     inode: int
     size: int
     mtime_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileState:
+        """Return the state that ``stat`` found."""
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A regular file, and the state by which a change to it is noticed.
+
+    Attributes:
+        name: the name it gets in the archive.
+        path: where it is; its last part is no symbolic link.
+        state: as it was when it was first looked at.
+    """
+
+    name: str
+    path: Path
+    state: FileState
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.state.size
 
     @classmethod
     def at(cls, path: Path, name: str | None = None) -> Source:
@@ -44,7 +67,7 @@ class Source:
             raise PackError(
                 f"{name} is {_kind(found.st_mode)}, not a regular file.", hint="Put the file itself in its place."
             )
-        return cls(name, path, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(name, path, FileState.of(found))
 
     @contextmanager
     def open(self) -> Iterator[int]:
@@ -64,8 +87,7 @@ class Source:
             os.close(descriptor)
 
     def _compare(self, found: os.stat_result) -> None:
-        seen = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        if seen != (self.device, self.inode, self.size, self.mtime_ns):
+        if FileState.of(found) != self.state:
             raise self._changed()
 
     def read(self, descriptor: int, offset: int, length: int) -> bytes:

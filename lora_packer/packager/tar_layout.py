@@ -7,11 +7,9 @@ The format: POSIX.1-2017, pax, "ustar Interchange Format"
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Sequence
 
 from lora_packer.packager.archive import Member
-from lora_packer.packager.crc32 import crc32_combine
 from lora_packer.packager.gzip_layout import gzip_layout
 from lora_packer.packager.layout import FileSlice, Generated, Layout, Segment
 from lora_packer.packager.source import Source
@@ -25,21 +23,16 @@ _OCTAL_LIMIT = 8**11
 
 def tar_gz_layout(entries: Sequence[tuple[Member, Source]]) -> Layout:
     """Return the layout of a ``.tar.gz`` of these members, in this order."""
-    content, crc32 = tar_layout(entries)
-    return gzip_layout(content, crc32)
+    return gzip_layout(tar_layout(entries))
 
 
-def tar_layout(entries: Sequence[tuple[Member, Source]]) -> tuple[Layout, int]:
-    """Return the layout of a ``.tar`` of these members, in this order, and the CRC-32 of all of it."""
+def tar_layout(entries: Sequence[tuple[Member, Source]]) -> Layout:
+    """Return the layout of a ``.tar`` of these members, in this order."""
     segments: list[Segment] = []
-    crc32 = 0
     for member, source in entries:
-        header, padding = _header(member), bytes(-member.size % _RECORD)
-        segments += (Generated(header), FileSlice(source, 0, member.size), Generated(padding))
-        crc32 = crc32_combine(zlib.crc32(header, crc32), member.crc32, member.size)
-        crc32 = zlib.crc32(padding, crc32)
-    segments.append(Generated(_END))
-    return Layout(tuple(segments)), zlib.crc32(_END, crc32)
+        content = FileSlice(source, 0, member.size, member.crc32)
+        segments += (Generated(_header(member)), content, Generated(bytes(-member.size % _RECORD)))
+    return Layout((*segments, Generated(_END)))
 
 
 def _header(member: Member) -> bytes:

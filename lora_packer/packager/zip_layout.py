@@ -94,7 +94,7 @@ def zip_layout(entries: Sequence[tuple[Member, Source]]) -> Layout:
         entry = ZipEntry(member, member.size)
         header = entry.local_header(offset)
         directory.append(entry.central_header(offset))
-        segments += (Generated(header), FileSlice(source, 0, member.size))
+        segments += (Generated(header), FileSlice(source, 0, member.size, member.crc32))
         offset += len(header) + member.size
     segments.append(Generated(zip_directory(directory, offset)))
     return Layout(tuple(segments))

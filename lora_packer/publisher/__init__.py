@@ -1,8 +1,8 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` (how), ``upload`` and ``multipart``
-(once, and resumable), ``connection`` and ``patience`` (through trouble), ``journal`` and ``unfinished`` (what a kill
-leaves), ``presign``, ``prove``.
+The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` (how), ``content`` (what), ``upload``,
+``multipart`` and ``parts`` (once, and resumable), ``connection`` and ``patience`` (through trouble), ``journal`` and
+``unfinished`` (what a kill leaves), ``presign``, ``prove`` and ``evidence``.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
-from lora_packer.errors import InputError, PublishError
+from lora_packer.errors import PublishError
+from lora_packer.packager.meter import Meter, aside
 from lora_packer.publisher.account import Account
 from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.content import Content, fingerprint
 from lora_packer.publisher.credentials import Signer, new_session
 from lora_packer.publisher.evidence import END, Expected, gather
 from lora_packer.publisher.journal import Journal
@@ -25,13 +27,13 @@ from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
 from lora_packer.publisher.prove import Proof, utc_now
-from lora_packer.publisher.s3uri import parse_destination, parse_object
-from lora_packer.publisher.sending import Progress
+from lora_packer.publisher.s3uri import parse_destination, parse_object, split_suffix
+from lora_packer.publisher.sending import Integrity, Progress
 from lora_packer.publisher.store import StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
 from lora_packer.publisher.upload import key_for, upload
-from lora_packer.redact import PresignedUrl, escape
+from lora_packer.redact import PresignedUrl
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,6 +44,7 @@ __all__ = [
     "DEFAULT_EXPIRY",
     "MINIMUM_EXPIRY",
     "Begun",
+    "Content",
     "Patience",
     "Proof",
     "Published",
@@ -49,7 +52,6 @@ __all__ = [
     "clean",
     "presign_object",
     "publish",
-    "refresh_url",
 ]
 
 
@@ -83,8 +85,8 @@ class Published:
 
 
 def publish(
-    archive_path: Path,
-    sha256: str,
+    content: Content,
+    name: str,
     to: str,
     *,
     expires_in: timedelta = DEFAULT_EXPIRY,
@@ -99,14 +101,14 @@ def publish(
     patience: Patience | None = None,
     transport: httpx2.BaseTransport | None = None,
 ) -> Published:
-    """Upload the archive, unless it is there already; mint a presigned URL and prove it.
+    """Upload an archive, unless it is there already; mint a presigned URL and prove it.
 
     Whatever can be known to fail fails before the first byte is sent: options, credentials that end too early, a
     bucket that is not there, a URL that would have the wrong form.
 
     Args:
-        archive_path: the archive, named ``.zip`` or ``.tar.gz``.
-        sha256: its SHA-256 in hex.
+        content: the archive's bytes, in a file or only planned; they are read twice.
+        name: the archive's name, which ends in ``.zip`` or ``.tar.gz``.
         to: ``s3://bucket/prefix/``.
         expires_in: how long the URL shall live: 100 minutes to 7 days.
         endpoint_url: an S3-compatible store; None: what the AWS configuration names, else AWS.
@@ -123,48 +125,29 @@ def publish(
         transport: carries the proving requests; None: the network.
 
     Raises:
-        InputError: an option makes no sense, or the archive or the journal cannot be read.
+        InputError: an option makes no sense, or the journal cannot be read.
+        PackError: the archive cannot be read, or its files changed.
         CredentialsError: there are no credentials, they are refused, or they are known to end too early.
         PublishError: the upload failed, or the URL does not work.
     """
     validate_expiry(expires_in)
     destination = parse_destination(to)
-    key = key_for(archive_path, sha256, destination)
+    split_suffix(name)
     unfinished = Journal(journal, now=now)
-    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
-    first = account.signer()
-    connection = account.connect(destination.bucket)
-    # Its form is known before its object is.
+    meter = Meter()
+    # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
+    with aside(meter, fingerprint, content, meter) as hashed:
+        account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
+        first = account.signer()
+        connection = account.connect(destination.bucket)
+        found = hashed.result()
+    # The URL's form is known before its object is.
+    key = key_for(name, found.sha256, destination)
     _mint(account, first, connection.client, destination.bucket, key, None, expires_in)
-    stored = upload(archive_path, sha256, destination, connection, journal=unfinished, progress=progress)
-    expected = Expected(stored.key, stored.size, sha256, _ends_of(archive_path))
+    ends = content.read(0, END), content.read(max(0, content.size - END), END)
+    stored = upload(content, name, found, destination, connection, journal=unfinished, progress=progress)
+    expected = Expected(stored.key, stored.size, found.sha256, ends)
     return _url(account, connection, stored, expected, expires_in, note, transport, full=verify_full)
-
-
-def refresh_url(
-    stored: StoredObject,
-    *,
-    expires_in: timedelta = DEFAULT_EXPIRY,
-    endpoint_url: str | None = None,
-    session: Session | None = None,
-    allow_private_endpoint: bool = False,
-    verify_full: bool = False,
-    now: Callable[[], datetime] = utc_now,
-    note: Callable[[str], None] | None = None,
-    patience: Patience | None = None,
-    transport: httpx2.BaseTransport | None = None,
-) -> Published:
-    """Mint and prove a new URL for an object that an earlier run uploaded; nothing is sent.
-
-    Args and errors are those of ``publish``.
-    """
-    validate_expiry(expires_in)
-    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
-    account.signer()
-    connection = account.connect(stored.bucket)
-    expected = Expected(stored.key, stored.size, stored.sha256)
-    again = replace(stored, uploaded=False)
-    return _url(account, connection, again, expected, expires_in, note, transport, full=verify_full)
 
 
 def presign_object(
@@ -234,16 +217,6 @@ def _account(
     return Account(new_session(), new_session, endpoint_url, now, waits, allow_private)
 
 
-def _ends_of(path: Path) -> tuple[bytes, bytes]:
-    try:
-        with path.open("rb") as file:
-            first = file.read(END)
-            file.seek(max(0, path.stat().st_size - END))
-            return first, file.read(END)
-    except OSError as error:
-        raise InputError(f"{escape(str(path))} cannot be read: {error.strerror or error}.") from None
-
-
 def _url(
     account: Account,
     connection: Connection,
@@ -264,10 +237,19 @@ def _url(
             f"credentials from {final.description} live."
         )
     proof = gather(url, expected, final, full=full, transport=transport, now=account.now, patience=account.patience)
+    if stored.integrity is not None:
+        proof = _with_integrity(proof, Integrity(stored.integrity))
     if stored.size != proof.size:  # it could not be looked at but by the URL
         stored = replace(stored, size=proof.size)
     deadline = proof.deadline if final.expires_at is None else min(proof.deadline, final.expires_at)
     return Published(stored, url, deadline, final.lifetime_known, proof)
+
+
+def _with_integrity(proof: Proof, integrity: Integrity) -> Proof:
+    """Add what was proven of the bytes while they were sent."""
+    if integrity is Integrity.UNPROVEN:
+        return replace(proof, not_proven=(integrity.sentence, *proof.not_proven))
+    return replace(proof, proven=(*proof.proven, integrity.sentence))
 
 
 def _mint(

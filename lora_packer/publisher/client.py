@@ -3,8 +3,9 @@
 - SigV2 is still its default for presigning in old regions (``_default_s3_presign_to_sigv2`` in botocore/client.py).
 - Without virtual addressing a URL has the global host, which answers 307 for a young bucket elsewhere
   (``_should_use_global_endpoint`` in botocore/signers.py).
-- Default checksums are an aws-chunked trailer over TLS, which other stores refuse (botocore/httpchecksum.py); each
-  request of ours carries Content-MD5 instead, which all of them check.
+- Default checksums are an aws-chunked trailer over TLS, which other stores refuse (botocore/httpchecksum.py); ours are
+  headers (``parts``).
+- A body's SHA-256 is signed, where TLS makes that useless or nobody is on the way.
 - Its retries give up within a second, and repeat what must not be made twice (CreateMultipartUpload): it makes each
   request once, and ``connection`` repeats it.
 """
@@ -35,6 +36,8 @@ _CONNECT_TIMEOUT = 10  # seconds
 _READ_TIMEOUT = 60  # seconds
 _CONNECTIONS = 8
 
+_Addressing = Literal["virtual", "path"]
+
 
 def s3_client(
     session: Session,
@@ -63,10 +66,12 @@ def s3_client(
     with s3_call("Setting up the client", f"region {escape(region, 40)}"):
         client = _build(session, endpoint_url, region, "virtual", signer)
         # The host may come from the environment or the profile: only now is it known.
-        _validate_endpoint(client.meta.endpoint_url, allow_private=allow_private)
-        if is_aws(client.meta.endpoint_url):
+        found = client.meta.endpoint_url
+        _validate_endpoint(found, allow_private=allow_private)
+        if is_aws(found) and not _is_exposed(found):
             return client
-        return _build(session, endpoint_url, region, "path", signer)
+        addressing: _Addressing = "virtual" if is_aws(found) else "path"
+        return _build(session, endpoint_url, region, addressing, signer, sign_payload=_is_exposed(found))
 
 
 def connect(
@@ -119,14 +124,16 @@ def _build(
     session: Session,
     endpoint_url: str | None,
     region: str,
-    addressing: Literal["virtual", "path"],
+    addressing: _Addressing,
     signer: Signer | None,
+    *,
+    sign_payload: bool = False,
 ) -> S3Client:
     from botocore.config import Config
 
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": addressing},
+        s3={"addressing_style": addressing, "payload_signing_enabled": sign_payload},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         connect_timeout=_CONNECT_TIMEOUT,
@@ -143,6 +150,15 @@ def _build(
         aws_secret_access_key=signer.secret_key.reveal() if signer else None,
         aws_session_token=signer.token.reveal() if signer and signer.token else None,
     )
+
+
+def _is_exposed(endpoint_url: str) -> bool:
+    """Return whether somebody on the way could change what is sent: there the signature covers a body's SHA-256, too.
+
+    Over TLS, and on this machine's own loopback, that would only cost time.
+    """
+    parts = urlsplit(endpoint_url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _bucket_region(connection: Connection, bucket: str) -> str | None:

@@ -6,23 +6,24 @@ Limits: https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html.
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from lora_packer.errors import LoraPackerError, PublishError
+from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wrong_crc32, send_part
 from lora_packer.publisher.s3errors import S3Error
-from lora_packer.publisher.sending import Sending, Sent, once
-from lora_packer.publisher.store import contradicts, plain_etag, plain_version
+from lora_packer.publisher.sending import Integrity, Sending, Sent, once
+from lora_packer.publisher.store import encode_crc32, plain_etag, plain_version
 from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
 from lora_packer.publisher.workers import work_off
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, PartTypeDef
+    from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ListPartsOutputTypeDef
 
 PART_SIZE = 16 << 20
 """Bytes in a part, but for the last; larger where there would be more than 10,000. An archive no longer is one
@@ -30,34 +31,15 @@ request."""
 
 _MAX_PARTS = 10_000
 _MIB = 1 << 20
-_THREADS = 4
+_THREADS = 6
 _RESTARTS = 3
 # The upload is gone, or cannot be completed: what was sent is lost, and sent again
 # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
 _LOST = frozenset({"NoSuchUpload", "InvalidPart", "ConditionalRequestConflict"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Upload:
-    """An upload that was begun: its id, the parts it has, and whether there may be another that nobody knows of."""
-
-    id: str
-    parts: dict[int, tuple[str, int]]
-    doubtful: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    number: int
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _SentPart:
-    number: int
-    size: int
-    etag: str
-    md5: bytes
+# The store is to hold the whole object against one CRC-32, made of those of its parts
+# (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
+_ALGORITHM: Final = "CRC32"
+_TYPE: Final = "FULL_OBJECT"
 
 
 def send_parts(sending: Sending) -> Sent:
@@ -69,9 +51,14 @@ def send_parts(sending: Sending) -> Sent:
         S3Error: the store refused, or cannot be reached.
         PublishError: the archive is not what its SHA-256 says, or the journal cannot be written.
     """
+    guard = True
     for restart in range(_RESTARTS + 1):
         try:
-            return _attempt(sending)
+            return _attempt(sending, guard=guard)
+        except _WholeRefusedError:
+            if restart == _RESTARTS:
+                raise
+            guard = False
         except S3Error as error:
             if error.code not in _LOST or restart == _RESTARTS:
                 raise
@@ -79,13 +66,17 @@ def send_parts(sending: Sending) -> Sent:
             if error.code == "NoSuchUpload" and sending.is_there():
                 sending.forget()
                 return Sent("", None, None)
-            if sending.progress:
-                sending.progress(0, sending.archive.size)
+        if sending.progress:
+            sending.progress(0, sending.archive.size)
     raise AssertionError("unreachable")
 
 
-def _attempt(sending: Sending) -> Sent:
-    upload = _left_over(sending) or _create(sending)
+class _WholeRefusedError(S3Error):
+    """Complete was refused with the whole object's CRC-32: not every store that checks those of parts knows that."""
+
+
+def _attempt(sending: Sending, *, guard: bool) -> Sent:
+    upload = _left_over(sending) or _begin(sending, guard=guard)
     try:
         sent = _complete(sending, upload, _send(sending, upload))
     except LoraPackerError as error:
@@ -100,7 +91,26 @@ def _attempt(sending: Sending) -> Sent:
     return sent
 
 
-def _left_over(sending: Sending) -> _Upload | None:
+def _begin(sending: Sending, *, guard: bool) -> Upload:
+    """Begin an upload that the store guards by CRC-32, where it was seen to refuse a wrong one; else a plain one."""
+    upload = _create(sending, guard=guard)
+    if upload.guarded and not _is_guarded(sending, upload):
+        # Not gone on with: some stores do not let a part be replaced.
+        _abort(sending, upload.id)
+        return replace(_create(sending, guard=False), doubtful=upload.doubtful)
+    return upload
+
+
+def _is_guarded(sending: Sending, upload: Upload) -> bool:
+    try:
+        return refuses_wrong_crc32(sending, upload.id)
+    except S3Error as error:
+        if not error.resumable:
+            _abort(sending, upload.id)
+        raise
+
+
+def _left_over(sending: Sending) -> Upload | None:
     """Return the unfinished upload of this very key and its parts: the journal's, else the newest; abort the others.
 
     The key has the content's digest in it: an upload of it is an earlier run's, of the same bytes.
@@ -122,43 +132,49 @@ def _left_over(sending: Sending) -> _Upload | None:
     while candidates:
         upload_id = candidates.pop()
         try:
-            parts = _parts_of(sending, upload_id)
+            upload: Upload | None = _listed(sending, upload_id)
         except S3Error as error:
             if error.transient:
                 raise
-            # Gone, or its parts may not be listed: it cannot be continued.
+            upload = None
+        if upload is None or (upload.guarded and not upload.has_parts):
+            # Gone, or its parts may not be listed; or it ended before it was seen whether the store guards it.
             abort_if_possible(connection, _begun(sending, upload_id))
             continue
         for other in set(candidates) - {upload_id}:
             abort_if_possible(connection, _begun(sending, other))
         sending.note(upload_id)
-        return _Upload(upload_id, parts)
+        return upload
     return None
 
 
-def _parts_of(sending: Sending, upload_id: str) -> dict[int, tuple[str, int]]:
+def _listed(sending: Sending, upload_id: str) -> Upload:
+    """Return an unfinished upload with its parts. Raises S3Error where they are not listed."""
     archive = sending.archive
 
-    def request(client: S3Client) -> list[PartTypeDef]:
+    def request(client: S3Client) -> list[ListPartsOutputTypeDef]:
         pages = client.get_paginator("list_parts").paginate(Bucket=archive.bucket, Key=archive.key, UploadId=upload_id)
-        return [part for page in pages for part in page.get("Parts", [])]
+        return list(pages)
 
-    parts = sending.connection.call("ListParts", archive.uri, request)
-    return {part["PartNumber"]: (part["ETag"], part["Size"]) for part in parts}
+    pages = sending.connection.call("ListParts", archive.uri, request)
+    kept = {part["PartNumber"]: Kept.of(part) for page in pages for part in page.get("Parts", [])}
+    return Upload(upload_id, kept, guarded=all(page.get("ChecksumType") == _TYPE for page in pages))
 
 
-def _create(sending: Sending) -> _Upload:
+def _create(sending: Sending, *, guard: bool) -> Upload:
     """Begin an upload; where the answer is lost, look for it: each one that is made costs until it is aborted."""
     connection, archive = sending.connection, sending.archive
     sending.note(None)  # from now on there may be one
 
     def request(client: S3Client) -> str:
-        return client.create_multipart_upload(
+        create = partial(
+            client.create_multipart_upload,
             Bucket=archive.bucket,
             Key=archive.key,
             ContentType=archive.content_type,
             Metadata={"sha256": archive.sha256},
-        )["UploadId"]
+        )
+        return (create(ChecksumAlgorithm=_ALGORITHM, ChecksumType=_TYPE) if guard else create())["UploadId"]
 
     attempt, blind = 0, False
     while True:
@@ -166,6 +182,9 @@ def _create(sending: Sending) -> _Upload:
         try:
             upload_id = connection.call("CreateMultipartUpload", archive.uri, request, repeat=False)
         except S3Error as error:
+            if guard and error.status in (400, 501) and not error.resumable:
+                guard, attempt = False, attempt - 1  # the store does not know checksums, and nothing was begun
+                continue
             if not error.transient:
                 sending.forget()
                 raise
@@ -186,78 +205,56 @@ def _create(sending: Sending) -> _Upload:
         except PublishError:
             _abort(sending, upload_id)
             raise
-        return _Upload(upload_id, {}, doubtful=attempt > 1)
+        return Upload(upload_id, guarded=guard, doubtful=attempt > 1)
 
 
-def _send(sending: Sending, upload: _Upload) -> list[_SentPart]:
+def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     archive = sending.archive
-    sha256 = hashlib.sha256()
-    done: list[_SentPart] = []
+    update, crc32 = fastest_crc32(), 0
+    done: list[SentPart] = []
 
-    def cut() -> Iterator[_Part]:
+    def cut() -> Iterator[Part]:
+        nonlocal crc32
         for number, offset in enumerate(range(0, archive.size, archive.part_size), start=1):
             length = min(archive.part_size, archive.size - offset)
-            data = archive.read(offset, length)
+            data = archive.content.read(offset, length)
             if len(data) != length:
                 raise archive.changed()
-            sha256.update(data)
-            yield _Part(number, data)
+            crc32 = update(data, crc32)
+            yield Part(number, data)
 
-    def finish(part: _SentPart) -> None:
+    def finish(part: SentPart) -> None:
         done.append(part)
         if sending.progress:
             sending.progress(sum(each.size for each in done), archive.size)
 
-    work_off(cut(), partial(_send_part, sending, upload), finish, threads=_THREADS)
+    work_off(cut(), partial(send_part, sending, upload), finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
-    if sha256.hexdigest() != archive.sha256:
+    if crc32 != archive.fingerprint.crc32:
         raise archive.changed()
     return sorted(done, key=lambda part: part.number)
 
 
-def _send_part(sending: Sending, upload: _Upload, part: _Part) -> _SentPart:
-    archive, size = sending.archive, len(part.data)
-    md5 = hashlib.md5(part.data, usedforsecurity=False)
-    kept_etag, kept_size = upload.parts.get(part.number, ("", -1))
-    if kept_size == size and plain_etag(kept_etag) == md5.hexdigest():
-        return _SentPart(part.number, size, kept_etag, md5.digest())
-    answer = sending.connection.call(
-        "UploadPart",
-        archive.uri,
-        lambda client: client.upload_part(
-            Bucket=archive.bucket,
-            Key=archive.key,
-            UploadId=upload.id,
-            PartNumber=part.number,
-            Body=part.data,
-            ContentMD5=b64encode(md5.digest()).decode(),
-        ),
-    )
-    etag = answer.get("ETag", "")
-    if contradicts(plain_etag(etag), md5.hexdigest(), answer.get("ServerSideEncryption")):
-        raise PublishError(
-            f"Part {part.number} of {archive.uri} is not at the store as it was sent (its ETag is another MD5).",
-            hint="Something changes the bytes on the way: a proxy, or the store. Run it again.",
-        )
-    return _SentPart(part.number, size, etag, md5.digest())
-
-
-def _complete(sending: Sending, upload: _Upload, parts: list[_SentPart]) -> Sent:
+def _complete(sending: Sending, upload: Upload, parts: list[SentPart]) -> Sent:
     """Make the object of the parts; whether that was done is for the object to say where the answer does not."""
     connection, archive = sending.connection, sending.archive
-    listed: list[CompletedPartTypeDef] = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
-    md5s = all(plain_etag(part.etag) == part.md5.hex() for part in parts)
-    whole = hashlib.md5(b"".join(part.md5 for part in parts), usedforsecurity=False).hexdigest()
+    md5s = all(part.is_its_md5 for part in parts)
+    whole = hashlib.md5(b"".join(bytes.fromhex(part.md5) for part in parts), usedforsecurity=False).hexdigest()
     expected = f"{whole}-{len(parts)}" if md5s else None
+    integrity = Integrity.PARTS_CRC32 if upload.guarded else Integrity.MD5 if md5s else Integrity.UNPROVEN
 
     def request(client: S3Client) -> Callable[..., Any]:
-        return partial(
+        complete = partial(
             client.complete_multipart_upload,
             Bucket=archive.bucket,
             Key=archive.key,
             UploadId=upload.id,
-            MultipartUpload={"Parts": listed},
+            MultipartUpload={"Parts": [_completed(part) for part in parts]},
         )
+        if not upload.guarded:
+            return complete
+        crc32 = encode_crc32(archive.fingerprint.crc32)
+        return partial(complete, ChecksumCRC32=crc32, ChecksumType=_TYPE, MpuObjectSize=archive.size)
 
     attempt = 0
     while True:
@@ -265,6 +262,8 @@ def _complete(sending: Sending, upload: _Upload, parts: list[_SentPart]) -> Sent
         try:
             answer = once(connection, "CompleteMultipartUpload", archive.uri, request, repeat=False)
         except S3Error as error:
+            if upload.guarded and error.status in (400, 501) and error.code not in _LOST and not error.resumable:
+                raise _WholeRefusedError(error.message, hint=error.hint, status=error.status, code=error.code) from None
             # Gone, because an earlier try completed it?
             if not error.transient and error.code != "NoSuchUpload":
                 raise
@@ -272,13 +271,19 @@ def _complete(sending: Sending, upload: _Upload, parts: list[_SentPart]) -> Sent
         else:
             # Some stores leave the ETag out; an answer of 200 with nothing in it is none.
             if any(answer.get(name) for name in ("ETag", "Location", "Key")):
-                return Sent(plain_etag(answer.get("ETag")), expected, plain_version(answer.get("VersionId")))
+                etag, version = plain_etag(answer.get("ETag")), plain_version(answer.get("VersionId"))
+                return Sent(etag, expected, version, integrity)
             failure = _answered_nothing(archive.uri)
         if sending.is_there():
-            return Sent("", expected, None)
+            return Sent("", expected, None, integrity)
         if failure.code == "NoSuchUpload":
             raise failure
         connection.patience.wait(attempt, failure)
+
+
+def _completed(part: SentPart) -> CompletedPartTypeDef:
+    crc32: CompletedPartTypeDef = {"ChecksumCRC32": part.crc32} if part.crc32 else {}
+    return {"PartNumber": part.number, "ETag": part.etag, **crc32}
 
 
 def _answered_nothing(where: str) -> S3Error:

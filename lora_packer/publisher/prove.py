@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -157,7 +158,7 @@ def _fetch(
     try:
         with (
             _without_urls_in_the_log(),
-            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT, **_trust()) as http,
+            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT, verify=_trust()) as http,
             http.stream("GET", url.reveal(), headers=headers) as answer,
         ):
             good = answer.status_code in (200, 206)
@@ -177,15 +178,23 @@ def _fetch(
         ) from None
 
 
-def _trust() -> dict[str, Any]:
+def _trust() -> ssl.SSLContext:
     """The authorities that botocore trusts too, where the environment names others than usual."""
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    if not bundle:
-        return {}
     try:
-        return {"verify": ssl.create_default_context(cafile=bundle)}
+        return _trusting(bundle or None)
     except OSError as error:
-        raise PublishError(f"AWS_CA_BUNDLE '{escape(bundle)}' cannot be read: {error.strerror or error}.") from None
+        raise PublishError(
+            f"AWS_CA_BUNDLE '{escape(bundle or '')}' cannot be read: {error.strerror or error}."
+        ) from None
+
+
+@cache
+def _trusting(bundle: str | None) -> ssl.SSLContext:
+    """Made once: reading the authorities takes longer than a request."""
+    import httpx2
+
+    return ssl.create_default_context(cafile=bundle) if bundle else httpx2.create_ssl_context()
 
 
 def _where(url: PresignedUrl) -> str:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.content import Content, Fingerprint
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.store import look
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-
-Read = Callable[[int, int], bytes]
-"""``read(offset, length)``: that range of the archive's bytes."""
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: bytes that are at the store, and all bytes."""
@@ -31,20 +30,28 @@ class Archive:
     Attributes:
         bucket: the bucket.
         key: the key in it.
-        read: gives any range of the bytes.
-        size: how many there are.
-        sha256: their SHA-256, in hex.
-        content_type: what they are.
-        part_size: how many a part has, but for the last.
+        content: its bytes.
+        fingerprint: what they are.
+        content_type: what kind of archive they are.
+        part_size: how many of them a part has, but for the last.
     """
 
     bucket: str
     key: str
-    read: Read
-    size: int
-    sha256: str
+    content: Content
+    fingerprint: Fingerprint
     content_type: str
     part_size: int
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        return self.content.size
+
+    @property
+    def sha256(self) -> str:
+        """Their SHA-256, in hex."""
+        return self.fingerprint.sha256
 
     @property
     def uri(self) -> str:
@@ -52,11 +59,33 @@ class Archive:
         return f"s3://{self.bucket}/{self.key}"
 
     def changed(self) -> PublishError:
-        """Return the error for bytes that are not those of ``sha256``."""
+        """Return the error for bytes that are not those of the fingerprint."""
         return PublishError(
-            "The archive's bytes are not those of its SHA-256: it changed since it was packed.",
-            hint="Pack it again.",
+            "The archive's bytes are not those that were checked: its files changed meanwhile.",
+            hint="Wait until whatever writes them is done, and run it again.",
         )
+
+
+class Integrity(StrEnum):
+    """What shows that the bytes at the store are those that were sent."""
+
+    CRC32 = "crc32"
+    PARTS_CRC32 = "parts-crc32"
+    MD5 = "md5"
+    UNPROVEN = "unproven"
+
+    @property
+    def sentence(self) -> str:
+        """The same in words."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Integrity.CRC32: "the store held every part against its CRC-32 as it came, and tells the archive's for the whole",
+    Integrity.PARTS_CRC32: "the store held every part against its CRC-32 as it came; it tells none for the whole",
+    Integrity.MD5: "the store's ETag is made of the MD5 of the bytes that were sent",
+    Integrity.UNPROVEN: "that the store has every byte as it was sent: its ETag is no MD5 of theirs",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +96,13 @@ class Sent:
         etag: the ETag, without quotes; some stores leave it out.
         expected_etag: what it must be, or None at a store whose ETags are no MD5s.
         version_id: the version that was made, or None.
+        integrity: what shows that they are the bytes that were sent.
     """
 
     etag: str
     expected_etag: str | None
     version_id: str | None
+    integrity: Integrity = Integrity.UNPROVEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,6 +11,9 @@ from lora_packer.errors import PublishError
 from lora_packer.publisher.s3errors import S3Error
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
+
     from lora_packer.publisher.connection import Connection
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -27,6 +31,9 @@ class StoredObject:
         etag: the store's ETag, without quotes; empty where the store did not say.
         version_id: its version in a versioned bucket, or None.
         uploaded: whether this run sent it; False where the same bytes were there already.
+        integrity: what shows that its bytes are those that were sent: ``crc32`` (the store checked that of every part
+            and tells the whole's), ``parts-crc32`` (it does not tell), ``md5`` (its ETag is made of it), ``unproven``;
+            None where this run did not send it.
     """
 
     bucket: str
@@ -36,6 +43,7 @@ class StoredObject:
     etag: str
     version_id: str | None
     uploaded: bool
+    integrity: str | None = None
 
     @property
     def uri(self) -> str:
@@ -57,6 +65,7 @@ class Look:
         sha256: the digest in its metadata, or None.
         etag: its ETag, without quotes.
         version_id: its version, or None.
+        crc32: the CRC-32 of all of it, as S3 writes them, where that was asked for and is known; else empty.
     """
 
     state: Literal["found", "absent", "denied"]
@@ -64,18 +73,27 @@ class Look:
     sha256: str | None = None
     etag: str = ""
     version_id: str | None = None
+    crc32: str = ""
 
     def is_copy_of(self, size: int, sha256: str) -> bool:
         """Return whether it is an object of that size which says it has that digest."""
         return self.state == "found" and self.size == size and self.sha256 == sha256
 
 
-def look(connection: Connection, bucket: str, key: str) -> Look:
-    """Look at the object under a key. Raises S3Error where that fails for another reason than absent or denied."""
+def look(connection: Connection, bucket: str, key: str, *, checksum: bool = False) -> Look:
+    """Look at the object under a key, and where it has a checksum at that, which not every store takes.
+
+    Raises:
+        S3Error: that fails for another reason than absent or denied.
+    """
+
+    def head(client: S3Client) -> HeadObjectOutputTypeDef:
+        if checksum:
+            return client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+        return client.head_object(Bucket=bucket, Key=key)
+
     try:
-        answer = connection.call(
-            "HeadObject", f"s3://{bucket}/{key}", lambda client: client.head_object(Bucket=bucket, Key=key)
-        )
+        answer = connection.call("HeadObject", f"s3://{bucket}/{key}", head)
     except S3Error as error:
         if error.status == 404:
             return Look("absent")
@@ -92,7 +110,14 @@ def look(connection: Connection, bucket: str, key: str) -> Look:
         sha256=metadata.get("sha256"),
         etag=plain_etag(answer.get("ETag")),
         version_id=plain_version(answer.get("VersionId")),
+        # Of another type it is made of the parts' checksums, and says nothing to us.
+        crc32=answer.get("ChecksumCRC32", "") if answer.get("ChecksumType") == "FULL_OBJECT" else "",
     )
+
+
+def encode_crc32(crc32: int) -> str:
+    """Return a CRC-32 as S3 writes it: base64 of its four bytes, the highest first."""
+    return b64encode(crc32.to_bytes(4, "big")).decode()
 
 
 def plain_etag(etag: str | None) -> str:

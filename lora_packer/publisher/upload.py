@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_packer.errors import InputError, PublishError
+from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.content import Content, Fingerprint
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
-from lora_packer.publisher.sending import Archive, Progress, Sending, Sent, once
+from lora_packer.publisher.sending import Archive, Integrity, Progress, Sending, Sent, once
 from lora_packer.publisher.store import (
     Look,
     StoredObject,
     contradicts,
+    encode_crc32,
     look,
     other_object,
     plain_etag,
     plain_version,
 )
 from lora_packer.publisher.unfinished import abort_if_possible, abort_superseded, uploads_of
-from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -42,8 +41,9 @@ _MULTIPART_ETAG = re.compile(r"[0-9a-f]{32}(-[0-9]+)?")
 
 
 def upload(
-    path: Path,
-    sha256: str,
+    content: Content,
+    name: str,
+    found: Fingerprint,
     destination: Destination,
     connection: Connection,
     *,
@@ -51,14 +51,15 @@ def upload(
     progress: Progress | None = None,
     part_size: int = PART_SIZE,
 ) -> StoredObject:
-    """Put the archive below the destination, under a key made from its name and its digest, and look at it there.
+    """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
 
     An upload that a killed run left unfinished is continued: parts that are at the store and equal the local bytes are
     kept, only the others are sent.
 
     Args:
-        path: the archive, named ``.zip`` or ``.tar.gz``.
-        sha256: its SHA-256 in hex; the bytes sent are held against it.
+        content: the archive's bytes; they are read once more, and held against their fingerprint.
+        name: the archive's name, which ends in ``.zip`` or ``.tar.gz``.
+        found: the content's fingerprint.
         destination: where to.
         connection: to the store.
         journal: knows what is unfinished; what it has of other objects in this bucket is removed first.
@@ -66,44 +67,26 @@ def upload(
         part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
 
     Raises:
-        InputError: the archive cannot be read, or its name is none of an archive.
-        PublishError: the store refused, its key is taken by another object, or the archive is not what ``sha256``
+        InputError: the name is none of an archive.
+        PackError: the content cannot be read, or it changed.
+        PublishError: the store refused, its key is taken by another object, or the content is not what its fingerprint
             says.
     """
-    key = key_for(path, sha256, destination)
-    with _readable(path):
-        file = path.open("rb")
-    with file:
-
-        def read(offset: int, length: int) -> bytes:
-            with _readable(path):
-                return os.pread(file.fileno(), length, offset)
-
-        size = os.fstat(file.fileno()).st_size
-        archive = Archive(
-            bucket=destination.bucket,
-            key=key,
-            read=read,
-            size=size,
-            sha256=sha256,
-            content_type=_CONTENT_TYPES[split_suffix(path.name)[1]],
-            part_size=fitting_part_size(size, part_size),
-        )
-        return _upload(Sending(connection, archive, journal or Journal(), progress))
+    archive = Archive(
+        bucket=destination.bucket,
+        key=key_for(name, found.sha256, destination),
+        content=content,
+        fingerprint=found,
+        content_type=_CONTENT_TYPES[split_suffix(name)[1]],
+        part_size=fitting_part_size(content.size, part_size),
+    )
+    return _upload(Sending(connection, archive, journal or Journal(), progress))
 
 
-def key_for(path: Path, sha256: str, destination: Destination) -> str:
+def key_for(name: str, sha256: str, destination: Destination) -> str:
     """Return the key that an archive gets. Raises InputError where it cannot have one."""
-    stem, suffix = split_suffix(path.name)
+    stem, suffix = split_suffix(name)
     return object_key(destination.prefix, stem, sha256, suffix)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"{escape(str(path))} cannot be read: {error.strerror or error}.") from None
 
 
 def _upload(sending: Sending) -> StoredObject:
@@ -112,6 +95,8 @@ def _upload(sending: Sending) -> StoredObject:
     if there := _already_there(sending):
         return there
     in_one = archive.size <= archive.part_size
+    if sending.progress:
+        sending.progress(0, archive.size)
     try:
         sent = _put(sending) if in_one else send_parts(sending)
     except S3Error as error:
@@ -129,7 +114,7 @@ def _already_there(sending: Sending) -> StoredObject | None:
     there = look(connection, archive.bucket, archive.key)
     if there.is_copy_of(archive.size, archive.sha256):
         _forget_unfinished(sending)
-        return _stored(archive, there.etag, there.version_id, uploaded=False)
+        return _stored(archive, there.etag, there.version_id, None)
     if there.state == "found":
         raise other_object(archive.bucket, archive.key)
     return None
@@ -147,7 +132,7 @@ def _forget_unfinished(sending: Sending) -> None:
 
 def _put(sending: Sending) -> Sent:
     archive = sending.archive
-    data = archive.read(0, archive.size)
+    data = archive.content.read(0, archive.size)
     if len(data) != archive.size or hashlib.sha256(data).hexdigest() != archive.sha256:
         raise archive.changed()
     md5 = hashlib.md5(data, usedforsecurity=False)
@@ -166,13 +151,15 @@ def _put(sending: Sending) -> Sent:
     answer = once(sending.connection, "PutObject", archive.uri, request)
     etag, encryption = plain_etag(answer.get("ETag")), answer.get("ServerSideEncryption")
     expected = md5.hexdigest() if etag == md5.hexdigest() or contradicts(etag, md5.hexdigest(), encryption) else None
-    return Sent(etag, expected, plain_version(answer.get("VersionId")))
+    integrity = Integrity.MD5 if expected else Integrity.UNPROVEN
+    return Sent(etag, expected, plain_version(answer.get("VersionId")), integrity)
 
 
 def _confirm(sending: Sending, sent: Sent) -> StoredObject:
     """Look at what was written: an answer of 200 alone is no proof."""
     connection, archive = sending.connection, sending.archive
-    there = look(connection, archive.bucket, archive.key)
+    guarded = sent.integrity is Integrity.PARTS_CRC32
+    there = look(connection, archive.bucket, archive.key, checksum=guarded)
     if there.state == "absent":
         raise PublishError(
             f"The store accepted {archive.uri}, but it is not there.", hint="Run it again; look at the store's health."
@@ -181,7 +168,9 @@ def _confirm(sending: Sending, sent: Sent) -> StoredObject:
         there = Look("found", archive.size, archive.sha256, sent.etag, sent.version_id)
     if not there.is_copy_of(archive.size, archive.sha256):
         raise other_object(archive.bucket, archive.key)
-    if _differs(there.etag, sent.expected_etag):
+    told = there.crc32 if guarded else ""
+    is_ours = not told or told == encode_crc32(archive.fingerprint.crc32)
+    if not is_ours or _differs(there.etag, sent.expected_etag):
         # Its metadata says it is ours: the next run would take it for good.
         with suppress(S3Error):
             connection.call(
@@ -190,10 +179,12 @@ def _confirm(sending: Sending, sent: Sent) -> StoredObject:
                 lambda client: client.delete_object(Bucket=archive.bucket, Key=archive.key),
             )
         raise PublishError(
-            f"The bytes at {archive.uri} are not those that were sent (their ETag differs); the object was removed.",
+            f"The bytes at {archive.uri} are not those that were sent (their {'ETag' if is_ours else 'CRC-32'} "
+            "differs); the object was removed.",
             hint="Run it again; if it happens again, the store or a proxy before it changes bytes.",
         )
-    return _stored(archive, there.etag, there.version_id or sent.version_id, uploaded=True)
+    integrity = Integrity.CRC32 if told else sent.integrity
+    return _stored(archive, there.etag, there.version_id or sent.version_id, integrity)
 
 
 def _differs(etag: str, expected: str | None) -> bool:
@@ -203,5 +194,9 @@ def _differs(etag: str, expected: str | None) -> bool:
     return ("-" in etag) == ("-" in expected) and etag != expected
 
 
-def _stored(archive: Archive, etag: str, version_id: str | None, *, uploaded: bool) -> StoredObject:
-    return StoredObject(archive.bucket, archive.key, archive.size, archive.sha256, etag, version_id, uploaded)
+def _stored(archive: Archive, etag: str, version_id: str | None, integrity: Integrity | None) -> StoredObject:
+    """Return what is at the store now; ``integrity`` is None where this run did not send it."""
+    said = None if integrity is None else integrity.value
+    return StoredObject(
+        archive.bucket, archive.key, archive.size, archive.sha256, etag, version_id, integrity is not None, said
+    )

@@ -1,0 +1,125 @@
+"""Plan an archive without writing it: everything about it is known but its SHA-256, and any range can be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from lora_packer.errors import PackError
+from lora_packer.packager.archive import LeftOut, Member
+from lora_packer.packager.digest import CheckedFile, digest
+from lora_packer.packager.layout import CHUNK, Layout
+from lora_packer.packager.members import Selection, select
+from lora_packer.packager.meter import Meter
+from lora_packer.packager.source import Source
+from lora_packer.packager.tar_layout import tar_gz_layout
+from lora_packer.packager.zip_layout import zip_layout
+
+LAYOUTS: Mapping[str, Callable[[Sequence[tuple[Member, Source]]], Layout]] = {
+    "zip": zip_layout,
+    "tar.gz": tar_gz_layout,
+}
+NOTHING_CHECKED: Mapping[str, CheckedFile] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedArchive:
+    """A stored archive that is not written: the bytes that ``pack`` would write, readable in any range at any time.
+
+    Reading is safe from several threads at a time. It raises PackError where a source file is gone or no longer in the
+    state in which it was planned with.
+
+    Attributes:
+        format: ``zip`` or ``tar.gz``.
+        layout: where every byte of it comes from.
+        members: what it holds, in its order, with their checksums.
+        left_out: what stays behind in the folder, by name.
+    """
+
+    format: str
+    layout: Layout
+    members: tuple[Member, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.layout.size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError."""
+        return self.layout.read(offset, length)
+
+    def crc32(self) -> int:
+        """Return the CRC-32 of the whole archive.
+
+        Of a ``.zip`` it is put together from what is known; for that of a ``.tar.gz`` the files are read. Raises
+        PackError.
+        """
+        return self.layout.crc32()
+
+    def sha256(self, meter: Meter | None = None) -> str:
+        """Read the whole archive once for its SHA-256, in hex. Raises PackError."""
+        meter = meter or Meter()
+        sha256 = hashlib.sha256()
+        for offset in range(0, self.size, CHUNK):
+            data = self.read(offset, CHUNK)
+            sha256.update(data)
+            meter.add(len(data))
+        return sha256.hexdigest()
+
+
+def plan_archive(
+    folder: Path,
+    archive_format: str = "zip",
+    *,
+    include_extras: bool = False,
+    checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
+    meter: Meter | None = None,
+) -> PlannedArchive:
+    """Plan a stored archive of an adapter's folder without writing it.
+
+    Args:
+        folder: the adapter's folder.
+        archive_format: ``zip`` or ``tar.gz``.
+        include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
+        checked: files that were read already, by name; all others are read once for their checksums.
+        meter: counts the bytes that are read.
+
+    Raises:
+        InputError: there is no such folder.
+        PackError: the folder does not hold an adapter that can be packed as it is, or a file changed since it was
+            checked.
+    """
+    selection = select(folder, include_extras=include_extras)
+    require_unchanged(selection.sources, checked)
+    return lay_out(archive_format, selection, read_members(selection.sources, checked, meter or Meter()))
+
+
+def lay_out(archive_format: str, selection: Selection, members: Sequence[Member]) -> PlannedArchive:
+    """Return the archive of these files, one member for each."""
+    layout = LAYOUTS[archive_format](tuple(zip(members, selection.sources, strict=True)))
+    return PlannedArchive(archive_format, layout, tuple(members), selection.left_out)
+
+
+def read_members(sources: Sequence[Source], checked: Mapping[str, CheckedFile], meter: Meter) -> tuple[Member, ...]:
+    """Return the sources with their checksums; those that were read already are not read again. Raises PackError."""
+    return tuple(checked[source.name].member if source.name in checked else digest(source, meter) for source in sources)
+
+
+def require_unchanged(sources: Sequence[Source], checked: Mapping[str, CheckedFile]) -> None:
+    """Raise PackError where a file is no longer the one that was checked."""
+    for source in sources:
+        if source.name in checked and checked[source.name].state != source.state:
+            raise changed_since_checked(source.name)
+
+
+def changed_since_checked(name: str) -> PackError:
+    """Return the error for a file that is not what was checked."""
+    return PackError(
+        f"{name} is not the file that was checked: it changed since then.",
+        hint="Wait until whatever writes it is done, check the adapter again and pack it then.",
+    )
