@@ -23,6 +23,7 @@ from lora_packer.finding import Finding, Unchecked
 if TYPE_CHECKING:
     from lora_packer.base_model import BaseModel, Module
     from lora_packer.inspector import Report, check
+    from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.packager import Archive
     from lora_packer.pipeline import pack, publish
     from lora_packer.receipt import Receipt
@@ -36,6 +37,8 @@ _LAZY = {
     "Module": "lora_packer.base_model",
     "Report": "lora_packer.inspector",
     "check": "lora_packer.inspector",
+    "Candidate": "lora_packer.inspector.identify",
+    "identify": "lora_packer.inspector.identify",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.receipt",
     "pack": "lora_packer.pipeline",
@@ -46,6 +49,7 @@ _LAZY = {
 __all__ = [
     "Archive",
     "BaseModel",
+    "Candidate",
     "CheckFailedError",
     "CredentialsError",
     "Finding",
@@ -64,6 +68,7 @@ __all__ = [
     "UnknownArchitecture",
     "WaitTimeoutError",
     "check",
+    "identify",
     "pack",
     "publish",
     "release",

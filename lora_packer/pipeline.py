@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lora_packer.adapter import AdapterSource
 from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
+from lora_packer.hub import repo_in
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.packager import Archive
+from lora_packer.packager import Archive, LeftOut, Member, plan_archive
 from lora_packer.packager import pack as write_archive
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.pack import format_of
+from lora_packer.packager.source import Source
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Content, Published
 
 DEFAULT_EXPIRY = timedelta(hours=12)
 
@@ -53,10 +56,10 @@ class CheckOptions:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What ``publish`` did: the check, the archive, and the object with its presigned URL."""
+    """What ``publish`` did: the check, the archive that was sent, and the object with its presigned URL."""
 
     report: Report | None
-    archive: Archive
+    archive: Packed
     published: Published
 
 
@@ -81,11 +84,17 @@ def pack(
         InputError: there is nothing to read, or ``output`` has another suffix.
     """
     options = CheckOptions(base_config, base_model, target, skip=not check)
-    run_check(adapter, options, silent)
-    return write_archive(adapter_folder(adapter), Path(output), include_extras=include_extras, compress=compress)
+    report = run_check(adapter, options, silent)
+    return write_archive(
+        adapter_folder(adapter),
+        Path(output),
+        include_extras=include_extras,
+        compress=compress,
+        checked=report.checked if report else {},
+    )
 
 
-def run_check(adapter: str | Path, options: CheckOptions, note: Note) -> Report | None:
+def run_check(adapter: str | Path | AdapterSource, options: CheckOptions, note: Note) -> Report | None:
     """Check the adapter unless told not to. Raises CheckFailedError, InconclusiveError."""
     if options.skip:
         note("check", "skipped, as told")
@@ -97,6 +106,7 @@ def run_check(adapter: str | Path, options: CheckOptions, note: Note) -> Report 
         target=options.target,
         select=options.select,
         ignore=options.ignore,
+        checksums=True,
     )
     counts = report.summary
     if report.status == "failed":
@@ -113,39 +123,92 @@ def run_check(adapter: str | Path, options: CheckOptions, note: Note) -> Report 
     return report
 
 
+def local_path(adapter: str | Path) -> Path:
+    """Return where an adapter is on this machine. Raises InputError for a Hub repository."""
+    repo = repo_in(str(adapter))
+    if repo is not None:
+        raise InputError(
+            f"{repo} is on the Hub, where the service fetches it itself: there is nothing to pack.",
+            hint="Submit it with `lora-packer submit`, or download it and give the folder.",
+        )
+    return Path(adapter)
+
+
 def adapter_folder(adapter: str | Path) -> Path:
     """Return the adapter's folder. Raises InputError where it is none."""
-    path = Path(adapter)
+    path = local_path(adapter)
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is not a folder.", hint="An archive is packed already: publish it as it is.")
     return path
 
 
-@contextmanager
-def _archive_of(adapter: Path, stem: str, note: Note, *, include_extras: bool = False) -> Iterator[Archive]:
-    """The adapter's archive: itself where it is one, else packed into a temporary folder."""
-    if not adapter.is_dir():
-        yield finished_archive(adapter)
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """An archive that can be sent: planned from a folder and written nowhere, or a finished file.
+
+    Attributes:
+        stem: its name without the suffix.
+        format: ``zip`` or ``tar.gz``.
+        content: its bytes.
+        members: what it holds, with digests; of a finished file that is not known.
+        left_out: what stays behind in the folder.
+        path: where the finished file is; None where there is none.
+    """
+
+    stem: str
+    format: str
+    content: Content
+    members: tuple[Member, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name, with the suffix."""
+        return f"{self.stem}.{self.format}"
+
+    def to_dict(self, sha256: str) -> dict[str, Any]:
+        """Return the archive as receipts have it, given its SHA-256."""
+        return {
+            "path": str(self.path) if self.path else None,
+            "format": self.format,
+            "size": self.content.size,
+            "sha256": sha256,
+            "members": [asdict(member) for member in self.members],
+            "left_out": [asdict(entry) for entry in self.left_out],
+        }
+
+
+def finished_archive(path: Path, stem: str | None = None) -> Packed:
+    """Return a finished archive; from now on a change to it is noticed. Raises InputError, PackError."""
+    try:
+        archive_format = format_of(path)
+    except InputError:
+        raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.") from None
+    source = Source.at(path.resolve())
+    return Packed(stem or adapter_name(path), archive_format, FileSlice(source, 0, source.size), path=path)
+
+
+def plan_folder(adapter: str | Path, stem: str, report: Report | None, *, include_extras: bool = False) -> Packed:
+    """Plan the archive of a folder, with the checksums that its check has made. Raises PackError, InputError."""
+    checked = report.checked if report else {}
+    plan = plan_archive(adapter_folder(adapter), include_extras=include_extras, checked=checked)
+    return Packed(stem, plan.format, plan, plan.members, plan.left_out)
+
+
+def note_planned(packed: Packed, note: Note) -> None:
+    """Tell what will be sent."""
+    if packed.path is not None:
+        note("pack", f"{packed.path.name} is an archive already")
         return
-    with tempfile.TemporaryDirectory(prefix="lora-packer-") as folder:
-        archive = write_archive(adapter, Path(folder) / f"{stem}.zip", include_extras=include_extras)
-        note_packed(archive, note)
-        yield archive
+    names = ", ".join(member.name for member in packed.members)
+    note("pack", f"{names} at the root of {packed.name}, {packed.content.size:,} bytes, sent without a file of it")
 
 
 def note_packed(archive: Archive, note: Note) -> None:
     """Tell what was packed."""
     names = ", ".join(member.name for member in archive.members)
     note("pack", f"{names} at the root of {archive.path.name}, {archive.size:,} bytes, sha256 {archive.sha256[:16]}...")
-
-
-def finished_archive(path: Path) -> Archive:
-    """Return what a finished archive is, by its own bytes. Raises InputError."""
-    name = path.name.lower()
-    kind = "zip" if name.endswith(".zip") else "tar.gz" if name.endswith(".tar.gz") else None
-    if kind is None:
-        raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.")
-    return Archive(path, kind, path.stat().st_size, file_sha256(path), (), ())
 
 
 def file_sha256(path: Path) -> str:
@@ -192,24 +255,26 @@ def publish(
     """
     from lora_packer.publisher import publish as publish_archive
 
+    path, stem = local_path(adapter), name or adapter_name(adapter)
+    finished = finished_archive(path, stem) if path.is_file() else None
     report = run_check(adapter, options, note)
-    stem = name or adapter_name(adapter)
-    with _archive_of(Path(adapter), stem, note, include_extras=include_extras) as archive:
-        published = publish_archive(
-            archive.path,
-            archive.sha256,
-            to,
-            expires_in=with_slack(expires_in),
-            endpoint_url=endpoint_url,
-            allow_private_endpoint=allow_private_endpoint,
-            journal=journal,
-            verify_full=verify_full,
-            session=session,
-            note=lambda text: note("note", text),
-            progress=progress,
-        )
+    packed = finished or plan_folder(path, stem, report, include_extras=include_extras)
+    note_planned(packed, note)
+    published = publish_archive(
+        packed.content,
+        packed.name,
+        to,
+        expires_in=with_slack(expires_in),
+        endpoint_url=endpoint_url,
+        allow_private_endpoint=allow_private_endpoint,
+        journal=journal,
+        verify_full=verify_full,
+        session=session,
+        note=lambda text: note("note", text),
+        progress=progress,
+    )
     note_published(published, note)
-    return Publication(report, archive, published)
+    return Publication(report, packed, published)
 
 
 def note_published(published: Published, note: Note) -> None:

@@ -30,8 +30,8 @@ class Receipt:
         release: what was asked for: model_name, base_model, to, service, api, description.
         adapter: where it came from, and the SHA-256 of its files.
         check: status, target, base config, counts of findings, when.
-        archive: path, format, size, sha256 and members.
-        object: bucket, key, size, sha256, etag and version of what was uploaded.
+        archive: format, size, sha256 and members of what was sent; path, where it is a file.
+        object: bucket, key, size, sha256, etag, version and integrity of what was uploaded.
         url: host, deadline (UTC) and what was proven of the presigned URL; not the URL.
         submission: ``state`` (``sending``, ``submitted`` or ``failed``), job_id, model_name, when.
         job: the last status seen.

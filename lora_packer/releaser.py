@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import os
+import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, ServiceError
+from lora_packer.hub import HubRepo, repo_in
+from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.packager import Archive, Member
-from lora_packer.packager import pack as write_archive
+from lora_packer.packager.plan import changed_since_checked
 from lora_packer.pipeline import (
     DEFAULT_EXPIRY,
     CheckOptions,
     Note,
+    Packed,
     Progress,
     adapter_name,
     file_sha256,
     finished_archive,
-    note_packed,
+    note_planned,
     note_published,
+    plan_folder,
     run_check,
     silent,
     with_slack,
 )
+from lora_packer.preflight import confirm_commit, record_check
 from lora_packer.receipt import Receipt, load_receipt, timestamp
+from lora_packer.redact import PresignedUrl, read_token
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
     from lora_packer.publisher import Published
-    from lora_packer.together import Client, Job
+    from lora_packer.together import Client, Job, ModelSource
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 _DONE_BEFORE = "done in an earlier run"
@@ -46,7 +55,7 @@ def release(
     *,
     model_name: str,
     base_model: str,
-    to: str,
+    to: str | None = None,
     expires_in: timedelta = DEFAULT_EXPIRY,
     endpoint_url: str | None = None,
     allow_private_endpoint: bool = False,
@@ -56,6 +65,7 @@ def release(
     options: CheckOptions | None = None,
     include_extras: bool = False,
     api: str = "v1",
+    direct: bool = False,
     receipt: str | Path | None = None,
     wait: bool = True,
     timeout: timedelta = DEFAULT_TIMEOUT,
@@ -66,16 +76,19 @@ def release(
     session: Session | None = None,
     note: Note = silent,
     progress: Progress | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Receipt:
     """Do all of it: check, pack, upload, presign, prove, submit, wait; and write a receipt to resume from.
 
     A second call with the same receipt does only what is left: nothing is uploaded or submitted twice.
 
     Args:
-        adapter: a folder or a finished archive.
+        adapter: a folder, a finished archive, or a Hub repository (``hf://org/repo``), which the service fetches
+            itself: it is checked by its header, and nothing is packed or uploaded.
         model_name: the new adapter's name at the service.
         base_model: the id under which the service hosts the base model.
-        to: ``s3://bucket/prefix/``.
+        to: ``s3://bucket/prefix/``; for a folder or an archive only.
         expires_in: how long the presigned URL shall live, 100 minutes to 7 days.
         endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
         allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
@@ -85,8 +98,9 @@ def release(
         options: how to check, instead of ``base_config`` and ``target``.
         include_extras: also pack README and tokenizer files.
         api: the version of the service's API.
-        receipt: the receipt's file; default: ``<adapter's name>.receipt.json`` in the working directory. The archive
-            is written beside it, and while the upload is unfinished its journal.
+        direct: whether to send the folder's files to the service itself, without S3: version 2 of the API only.
+        receipt: the receipt's file; default: ``<adapter's name>.receipt.json`` in the working directory. While
+            the upload is unfinished its journal is beside it.
         wait: whether to wait until the job ends.
         timeout: how long to wait, for the job and then for the endpoint.
         deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
@@ -96,12 +110,14 @@ def release(
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
         progress: told (bytes sent, bytes in all) during the upload.
+        sleep: what passes the time between two looks, in seconds.
+        now: the wall clock (UTC), against which the URL's life is measured.
 
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import APIS, Client, ask_ahead, validate_names
+    from lora_packer.together import APIS, MINIMUM_LIFE, Client, LocalFiles, ask_ahead, validate_names
 
     validate_names(model_name, base_model)
     if api not in APIS:
@@ -111,8 +127,16 @@ def release(
             "Only what is deployed can be asked, and only a complete upload can be deployed.",
             hint="Give --ask together with --deploy, and --deploy without --no-wait.",
         )
+    repo = repo_in(str(adapter))
+    _require_destination(repo, to, direct)
+    if direct and (api != "v2" or not Path(adapter).is_dir()):
+        raise InputError(
+            "Only a folder can be sent directly, and only through version 2 of the API.",
+            hint="Give a folder and --api v2, or publish through S3 with --to.",
+        )
     checked = options or CheckOptions(base_config, base_model, target)
-    path = Path(receipt) if receipt is not None else Path(f"{adapter_name(adapter)}.receipt.json")
+    name = repo.name if repo else adapter_name(adapter)
+    path = Path(receipt) if receipt is not None else Path(f"{name}.receipt.json")
     with nullcontext(client) if client is not None else Client.from_environment() as service:
         asked = {
             "model_name": model_name,
@@ -121,26 +145,41 @@ def release(
             "description": description,
             "api": api,
             "service": service.base_url,
-        }
-        steps = _Steps(Path(adapter), service, api, note)
+        } | ({"source": str(repo)} if repo else {"source": "direct"} if direct else {})
+        file = Path(adapter)
+        steps = _Steps(file, finished_archive(file) if file.is_file() else None, service, api, note, sleep, repo)
         record = steps.begin(path, asked)
-        record = steps.check(record, checked)
+        record, report = steps.check(record, checked)
         if record.job_id is not None:
-            for step in ("pack", "upload", "presign"):
+            for step in () if repo or direct else ("pack", "upload", "presign"):
                 note(step, _DONE_BEFORE)
             note("submit", f"{_DONE_BEFORE}: job {record.job_id}")
         else:
             record = steps.adopt(record)
+        source: ModelSource | None = None
         if record.job_id is None:
             ask_ahead(APIS[api], service, model_name, base_model, note)
-            record, archive = steps.pack(record, include_extras)
-            record, published = steps.publish(
-                record, archive, expires_in, endpoint_url, allow_private_endpoint, session, progress
-            )
-            record = steps.submit(record, published)
+            if repo is not None:
+                source = HubRepo(repo.id) if record.adapter.get("commit") else repo
+            elif direct:
+                source = LocalFiles(tuple((name, file / name) for name in REQUIRED))
+                note("submit", f"sending {source} to the service itself")
+            else:
+                packed = steps.pack(record, report, include_extras)
+                publish = partial(
+                    steps.publish, packed, expires_in, endpoint_url, allow_private_endpoint, session, progress
+                )
+                record, published = publish(record)
+                if published.deadline - now() < MINIMUM_LIFE:  # this machine slept in between
+                    note("presign", "too little is left of the URL's life by now: minting another")
+                    record, published = publish(record)
+                source = steps.presigned(published, now())
+            record = steps.submit(record, source)
         if not wait:
             return record
-        record = steps.wait(record, timeout)
+        record = steps.wait(record, timeout, source)
+        if repo is not None:
+            record = confirm_commit(record, repo, note)
         if deploy:
             record = steps.deploy(record, hardware, timeout)
         return steps.ask(record, ask) if ask is not None else record
@@ -151,19 +190,22 @@ class _Steps:
     """The steps of one release; each returns the receipt as it wrote it."""
 
     adapter: Path
+    finished: Packed | None
     client: Client
     api: str
     note: Note
+    sleep: Callable[[float], None]
+    repo: HubRepo | None
 
     def begin(self, path: Path, asked: dict[str, Any]) -> Receipt:
         """Return the receipt to resume from, or a new one. Raises InputError where it is of another release."""
-        adapter = {"source": str(self.adapter), "sha256": self._digests()}
+        adapter = {"source": str(self.repo or self.adapter), "sha256": self._digests()}
         fresh = Receipt(asked, adapter, path=path)
         found = load_receipt(path)
         if found is None:
             return fresh
         different = [name for name in asked if found.release.get(name) != asked[name]]
-        if found.adapter.get("sha256") != adapter["sha256"]:
+        if self.repo is None and found.adapter.get("sha256") != adapter["sha256"]:
             different.append("the adapter's files")
         if not different:
             return found
@@ -181,18 +223,27 @@ class _Steps:
         files = (self.adapter / name for name in REQUIRED)
         return {file.name: file_sha256(file) for file in files if file.is_file()}
 
-    def check(self, record: Receipt, options: CheckOptions) -> Receipt:
+    def check(self, record: Receipt, options: CheckOptions) -> tuple[Receipt, Report | None]:
         """Check the adapter, unless the receipt says that these bytes passed with these options."""
         asked = {"target": options.target, "base_config": str(options.base_config) if options.base_config else None}
         before = record.check
+        if self.repo is not None:
+            return self._check_repo(record, self.repo, options), None
         if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
             self.note("check", _DONE_BEFORE)
-            return record
+            return record, None
         report = run_check(self.adapter, options, self.note)
         if report is None:
-            return record
+            return record, None
         summary = {"status": report.status, **asked, **report.summary, "at": timestamp()}
-        return record.with_(check=summary)
+        return record.with_(check=summary), report
+
+    def _check_repo(self, record: Receipt, repo: HubRepo, options: CheckOptions) -> Receipt:
+        """Check the repository, unless a job may have fetched it: then the earlier check, and its commit, stand."""
+        if (record.submission or {}).get("state") not in ("sending", "submitted"):
+            return record_check(record, repo, options, self.note)
+        self.note("check", _DONE_BEFORE if record.check else "skipped in an earlier run")
+        return record
 
     def adopt(self, record: Receipt) -> Receipt:
         """Where an earlier run was cut off while it submitted: find its job instead of submitting again."""
@@ -207,38 +258,34 @@ class _Steps:
         self.note("submit", f"the earlier run's request arrived: job {job.id}")
         return record.with_(submission=self._submitted(job))
 
-    def pack(self, record: Receipt, include_extras: bool) -> tuple[Receipt, Archive]:
-        """Pack beside the receipt, unless the archive is there already, byte for byte."""
-        if not self.adapter.is_dir():
-            archive = finished_archive(self.adapter)
-            self.note("pack", f"{self.adapter.name} is an archive already")
-            return record.with_(archive=archive.to_dict()), archive
-        earlier = _archive_from(record)
-        if earlier is not None:
-            self.note("pack", f"{_DONE_BEFORE}: {earlier.path.name}, sha256 {earlier.sha256[:16]}...")
-            return record, earlier
-        assert record.path is not None
-        output = record.path.parent / f"{adapter_name(self.adapter)}.zip"
-        archive = write_archive(self.adapter, output, include_extras=include_extras)
-        note_packed(archive, self.note)
-        return record.with_(archive=archive.to_dict()), archive
+    def pack(self, record: Receipt, report: Report | None, include_extras: bool) -> Packed:
+        """Plan the archive; no file of it is written. Raises PackError where it is not what was checked."""
+        packed = self.finished or plan_folder(
+            self.adapter, adapter_name(self.adapter), report, include_extras=include_extras
+        )
+        checked = record.adapter["sha256"]
+        for member in packed.members:
+            if checked.get(member.name, member.sha256) != member.sha256:
+                raise changed_since_checked(member.name)
+        note_planned(packed, self.note)
+        return packed
 
     def publish(
         self,
-        record: Receipt,
-        archive: Archive,
+        packed: Packed,
         expires_in: timedelta,
         endpoint_url: str | None,
         allow_private_endpoint: bool,
         session: Session | None,
         progress: Progress | None,
+        record: Receipt,
     ) -> tuple[Receipt, Published]:
         """Upload (nothing is sent that is there already), mint a URL and prove it."""
         from lora_packer.publisher import publish as publish_archive
 
         published = publish_archive(
-            archive.path,
-            archive.sha256,
+            packed.content,
+            packed.name,
             record.release["to"],
             expires_in=with_slack(expires_in),
             endpoint_url=endpoint_url,
@@ -250,22 +297,30 @@ class _Steps:
         )
         note_published(published, self.note)
         summary = published.to_dict()
-        return record.with_(object=summary.pop("object"), url=summary), published
+        stored = summary.pop("object")
+        return record.with_(archive=packed.to_dict(stored["sha256"]), object=stored, url=summary), published
 
-    def submit(self, record: Receipt, published: Published) -> Receipt:
-        """Submit the job once. The receipt says so before the request goes out, so that a kill cannot double it."""
-        from lora_packer.together import APIS, Submission, parse_presigned, require_life
+    def presigned(self, published: Published, now: datetime) -> PresignedUrl:
+        """Return the URL, which lives long enough at ``now``. Raises PublishError, InputError."""
+        from lora_packer.together import parse_presigned, require_life
 
         url = parse_presigned(published.url.reveal(), allow_loopback=self.client.is_loopback)
-        require_life(url, now=published.proof.checked_at)
+        require_life(url, now=now)
+        return url
+
+    def submit(self, record: Receipt, source: ModelSource) -> Receipt:
+        """Submit the job once. The receipt says so before the request goes out, so that a kill cannot double it."""
+        from lora_packer.together import APIS, Submission
+
         asked = record.release
-        submission = Submission(asked["model_name"], url, asked["base_model"], asked.get("description"))
+        token = read_token(os.environ, "HF_TOKEN") if self.repo else None
+        submission = Submission(asked["model_name"], source, asked["base_model"], asked.get("description"), token)
         record = record.with_(submission={"state": "sending", "at": timestamp()}, job=None)
         try:
             job = APIS[self.api].submit(self.client, submission)
         except ServiceError as error:
-            if error.status is not None:
-                # It was answered, so there is no job. Without an answer there may be one: the next run looks for it.
+            if not error.in_doubt:
+                # It was refused, so there is no job. Else there may be one: the next run looks for it.
                 record.with_(submission=None)
             raise
         self.note("submit", f"job {job.id} for {job.model_name or asked['model_name']}")
@@ -274,37 +329,40 @@ class _Steps:
     def _submitted(self, job: Job) -> dict[str, Any]:
         return {"state": "submitted", "job_id": job.id, "model_name": job.model_name, "at": timestamp()}
 
-    def wait(self, record: Receipt, timeout: timedelta) -> Receipt:
-        """Wait until the job ends. Raises JobFailedError, WaitTimeoutError, ServiceError."""
-        from lora_packer.together import APIS, why_it_stands_still
+    def wait(self, record: Receipt, timeout: timedelta, source: ModelSource | None = None) -> Receipt:
+        """Wait until the job ends; ``source`` is what this run submitted, which is tried where the job stands still.
+
+        Raises JobFailedError, WaitTimeoutError, ServiceError.
+        """
+        from lora_packer.together import APIS, StatusUpdate, news, wait_for_job, why_it_stands_still
 
         if record.is_complete:
             self.note("wait", f"{_DONE_BEFORE}: Complete")
             return record
         assert record.job_id is not None
-        told = 0
+        heard: set[StatusUpdate] = set()
 
         def on_change(job: Job) -> None:
-            nonlocal told
-            said = "; ".join(update.message for update in job.updates[told:] if update.message)
-            told = len(job.updates)
+            said = news(job, heard)
             self.note("wait", f"{job.status}{': ' if said else ''}{said}")
 
         def on_trouble(error: ServiceError) -> None:
             self.note("wait", f"{error.message} Looking again.")
 
         def on_stale(job: Job, still: timedelta) -> None:
-            why = why_it_stands_still(record.url, datetime.now(UTC))
+            why = why_it_stands_still(source or self.repo, record.url)
             self.note("wait", f"{job.status} for {format_duration(still)}: {why}")
 
         try:
-            job = APIS[self.api].wait(
+            job = wait_for_job(
+                APIS[self.api],
                 self.client,
                 record.job_id,
                 timeout=timeout,
                 on_change=on_change,
                 on_trouble=on_trouble,
                 on_stale=on_stale,
+                sleep=self.sleep,
             )
         except JobFailedError:
             # The next run submits anew; this job stays in the receipt.
@@ -335,6 +393,7 @@ class _Steps:
             timeout=timeout,
             on_change=lambda seen: self.note("deploy", f"{seen.state}{': ' if seen.reason else ''}{seen.reason}"),
             on_trouble=lambda error: self.note("deploy", f"{error.message} Looking again."),
+            sleep=self.sleep,
         )
         return record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
 
@@ -350,21 +409,22 @@ class _Steps:
         return record.with_(answer={"prompt": prompt, **answer.to_dict(), "at": timestamp()})
 
 
+def _require_destination(repo: HubRepo | None, to: str | None, direct: bool) -> None:
+    """Raise InputError where an upload has no destination, or a destination no upload."""
+    if direct and (repo is not None or to is not None):
+        raise InputError(
+            "--direct sends a folder to the service itself: neither --to nor a Hub repo goes with it.",
+            hint="Give one of the three.",
+        )
+    if repo is None and to is None and not direct:
+        raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
+    if repo is not None and to is not None:
+        raise InputError(
+            f"--to does not go with {repo}: the service fetches it from the Hub itself, and nothing is uploaded.",
+            hint="Leave --to out; to go through S3, download the repo and release the folder.",
+        )
+
+
 def _model_name(record: Receipt) -> str:
     """The name that the service gave the adapter."""
     return (record.submission or {}).get("model_name") or str(record.release["model_name"])
-
-
-def _archive_from(record: Receipt) -> Archive | None:
-    """The archive that the receipt names, where it is still there, byte for byte."""
-    said = record.archive
-    if said is None:
-        return None
-    try:
-        path = Path(said["path"])
-        members = tuple(Member(**member) for member in said["members"])
-        if not path.is_file() or path.stat().st_size != said["size"] or file_sha256(path) != said["sha256"]:
-            return None
-        return Archive(path, said["format"], said["size"], said["sha256"], members, ())
-    except (KeyError, TypeError, ValueError, OSError):
-        return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from together_support import FILES, presigned, serving_folder, zip_of
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
-from lora_packer.together import why_it_stands_still
 
 Cli = Callable[..., Any]
 MODEL = "tiny/llama"
@@ -133,6 +131,25 @@ def test_the_closed_door(cli: Cli, start: Callable[..., Service]) -> None:
     assert "version 2" in result.err
 
 
+@pytest.mark.parametrize("api", ["v1", "v2"])
+def test_the_sandbox_runs_out_of_hardware_and_its_endpoints_fail(
+    api: str, cli: Cli, start: Callable[..., Service], url: str
+) -> None:
+    for kind, code, said in [
+        ("no-hardware", 5, "all of it is taken"),
+        ("endpoint", 5, "End it with `lora-packer stop"),
+    ]:
+        service = start(faults=Faults.named(kind))
+        names = ["--model-name", "my-adapter", "--base-model", "tiny/llama", "--api", api]
+        assert cli("submit", "-", *names, input=url).code == 0
+        service.jobs.join()
+        service.imports.join()
+        result = cli("deploy", "devuser/my-adapter", "--api", api, "--wait")
+        assert result.code == code, result.text
+        assert said in result.err
+    assert ("is ERROR" if api == "v1" else "is FAILED") in result.err
+
+
 # --- release ---------------------------------------------------------------------------------------------------------
 
 
@@ -197,22 +214,6 @@ def test_a_deployment_that_is_refused_keeps_the_upload(cli: Cli, env: dict[str, 
     assert refused.code == 2
     assert "lora-packer hardware devuser/kept" in refused.err
     assert "status   Complete" in cli(*arguments).out
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ({"deadline": "2026-01-02T03:00:00+00:00"}, "expired 1 h 5 min ago"),
-        ({"deadline": "2026-01-02T06:05:00+00:00"}, "good for 2 h more"),
-        ({"deadline": None}, "cannot be told"),
-        (None, "cannot be told"),
-    ],
-)
-def test_why_a_job_stands_still(url: Any, said: str) -> None:
-    now = datetime(2026, 1, 2, 4, 5, tzinfo=UTC)
-    told = why_it_stands_still(url, now)
-    assert said in told
-    assert "accepts the key" in told
 
 
 # --- version 2 -------------------------------------------------------------------------------------------------------

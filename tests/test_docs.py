@@ -12,6 +12,7 @@ import pytest
 from builders import ROOT
 
 from lora_packer import errors
+from lora_packer.base_model import ARCHITECTURES
 from lora_packer.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
@@ -55,3 +56,10 @@ def test_the_session_in_the_readme_is_a_real_one(cli: Callable[..., Any], monkey
     monkeypatch.chdir(ROOT)
     command, shown = re.search(r"\$ lora-packer (check .*)\n((?:.*\n)*?)```", README).groups()  # type: ignore[union-attr]
     assert cli(*command.split()).out == shown
+
+
+def test_the_table_of_supported_models_and_its_number_are_current() -> None:
+    table = (ROOT / "docs" / "supported-models.md").read_text()
+    assert re.findall(r"^\| (\S+) \| \d", table, re.MULTILINE) == sorted(ARCHITECTURES)
+    assert f"the {len(ARCHITECTURES)} model types in [docs/supported-models.md]" in README
+    assert f"for {len(ARCHITECTURES)} model\n  types" in (ROOT / "CHANGELOG.md").read_text()

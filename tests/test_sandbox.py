@@ -21,7 +21,7 @@ from together_support import BASE_MODEL, FILES, submission, zip_of
 from lora_packer.errors import JobFailedError, SandboxError
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.s3 import LocalS3
-from lora_packer.together import Client, parse_presigned, v1
+from lora_packer.together import Client, parse_presigned, v1, wait_for_job
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_from_upload_to_complete(sandbox: Sandbox) -> None:
         source = parse_presigned(url, allow_loopback=True)
         job = v1.submit(client, submission(source=source))
         sandbox.service.jobs.join()
-        job = v1.wait(client, job.id, timeout=timedelta(0), on_change=lambda _: None)
+        job = wait_for_job(v1, client, job.id, timeout=timedelta(0), on_change=lambda _: None)
     assert job.model_name == "devuser/my-adapter"
 
 
@@ -64,7 +64,7 @@ def test_a_changed_signature_fails_the_job(sandbox: Sandbox) -> None:
         job = v1.submit(client, submission(source=source, model_name="changed"))
         sandbox.service.jobs.join()
         with pytest.raises(JobFailedError, match="could not download model_source: HTTP 403"):
-            v1.wait(client, job.id, timeout=timedelta(0), on_change=lambda _: None)
+            wait_for_job(v1, client, job.id, timeout=timedelta(0), on_change=lambda _: None)
 
 
 def test_the_environment_leaves_nothing_of_the_callers(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.redact import PresignedUrl, Secret
 from lora_packer.sandbox.faults import FAULT_KINDS, Faults
 from lora_packer.sandbox.service import DEFAULT_BASE_MODELS, Service
-from lora_packer.together import Client, HubRepo, v1
+from lora_packer.together import Client, HubRepo, v1, wait_for_job
 
 CONFIG, WEIGHTS = FILES["adapter_config.json"], FILES["adapter_model.safetensors"]
 
@@ -249,7 +249,7 @@ def test_a_hub_source_is_taken_and_fails_with_a_reason(service: Service) -> None
         job = v1.submit(client, submission(source=HubRepo("org/repo")))
         service.jobs.join()
         with pytest.raises(JobFailedError, match="reaches no Hugging Face Hub"):
-            v1.wait(client, job.id, timeout=timedelta(0), on_change=lambda _: None)
+            wait_for_job(v1, client, job.id, timeout=timedelta(0), on_change=lambda _: None)
 
 
 # ---- names, bases, keys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from together_support import (
     BASE_MODEL,
     HF_TOKEN,
     TOKEN,
-    FakeTime,
     assert_no_secret,
     mock_client,
     presigned,
@@ -21,9 +19,9 @@ from together_support import (
     submission,
 )
 
-from lora_packer.errors import InputError, JobFailedError, ServiceError, WaitTimeoutError
+from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.redact import Secret
-from lora_packer.together import APIS, STALE_AFTER, Api, Client, HubRepo, Job, StatusUpdate, v1
+from lora_packer.together import APIS, Api, Client, HubRepo, Job, StatusUpdate, v1, wait_for_job
 
 # The examples of docs.together.ai/docs/dedicated-endpoints/v1/adapter and of openapi.yaml.
 CREATED_ON_PAGE = {
@@ -85,23 +83,25 @@ def test_the_sdk_sends_the_same(from_hub: bool, description: str | None) -> None
         arguments["hf_token"] = HF_TOKEN
     if description:
         arguments["description"] = description
-    answers = [(200, json.dumps(CREATED_IN_SPEC).encode()), (200, json.dumps(JOB_IN_SPEC).encode())]
+    answers = [(200, json.dumps(answer).encode()) for answer in (CREATED_IN_SPEC, JOB_IN_SPEC, [])]
     with recording(answers * 2) as (address, requests):
         with together.Together(api_key=TOKEN, base_url=address + "/v1", max_retries=0) as sdk:
             sdk.models.upload(**arguments)
             sdk.models.uploads.status("job-1")
+            sdk.models.list(dedicated=True)
         with Client(Secret(TOKEN), address + "/v1") as client:
             v1.submit(client, submission(url, description=description, **source))
             v1.job(client, "job-1")
-    theirs, ours = requests[:2], requests[2:]
-    assert len(ours) == len(theirs) == 2
+            v1.hosts(client, BASE_MODEL)
+    theirs, ours = requests[:3], requests[3:]
+    assert len(ours) == len(theirs) == 3
     for their, our in zip(theirs, ours, strict=True):
         assert (our.method, our.path) == (their.method, their.path)
         for name in ("authorization", "accept"):
             assert our.headers[name] == their.headers[name]
     assert ours[0].json == theirs[0].json == arguments
     assert ours[0].headers["content-type"] == theirs[0].headers["content-type"]
-    assert ours[1].body == theirs[1].body == b""
+    assert [our.body for our in ours[1:]] == [their.body for their in theirs[1:]] == [b"", b""]
 
 
 def test_the_hub_token_is_sent_only_where_there_is_one() -> None:
@@ -220,202 +220,10 @@ def test_a_job_that_echoes_secrets_shows_none() -> None:
         job = v1.job(client, "job-1")
         assert_no_secret(job, job.to_dict())
         with pytest.raises(JobFailedError) as caught:
-            v1.wait(client, "job-1", timeout=timedelta(0), on_change=lambda _: None)
+            wait_for_job(v1, client, "job-1", timeout=timedelta(0), on_change=lambda _: None)
     assert_no_secret(caught.value, caught.value.hint)
 
 
 def test_every_version_is_an_chosen_api() -> None:
     chosen: Api = APIS["v1"]
     assert chosen is v1
-
-
-Script = list[dict[str, Any] | Exception | httpx2.Response]
-
-
-def run_wait(
-    script: Script, *, timeout: float = 3600.0
-) -> tuple[Job | Exception, list[Job], list[ServiceError], FakeTime]:
-    """Wait against a service that answers from a script, its last entry again and again."""
-    time, changes, troubles = FakeTime(), list[Job](), list[ServiceError]()
-    asked = 0
-
-    def handler(request: httpx2.Request) -> httpx2.Response:
-        nonlocal asked
-        assert (request.method, request.url.path) == ("GET", "/v1/jobs/job-1")
-        entry = script[min(asked, len(script) - 1)]
-        asked += 1
-        if isinstance(entry, Exception):
-            raise entry
-        return entry if isinstance(entry, httpx2.Response) else httpx2.Response(200, json=entry)
-
-    with mock_client(handler, FakeTime()) as client:
-        ended: Job | Exception
-        try:
-            ended = v1.wait(
-                client,
-                "job-1",
-                timeout=timedelta(seconds=timeout),
-                on_change=changes.append,
-                on_trouble=troubles.append,
-                sleep=time.sleep,
-                clock=time.clock,
-            )
-        except (ServiceError, WaitTimeoutError) as error:
-            ended = error
-    return ended, changes, troubles, time
-
-
-def update(status: str, message: str) -> dict[str, str]:
-    return {"status": status, "message": message, "timestamp": "2026-01-02T03:04:05Z"}
-
-
-def test_wait_until_complete() -> None:
-    step = update("Running", "downloading")
-    ended, changes, troubles, time = run_wait(
-        [
-            {"status": "Queued"},
-            {"status": "Queued"},
-            {"status": "Running"},
-            {"status": "Running", "status_updates": [step]},
-            {"status": "Running", "status_updates": [step]},
-            {"status": "complete", "status_updates": [step]},
-        ]
-    )
-    assert isinstance(ended, Job)
-    assert ended.is_complete
-    assert [job.status for job in changes] == ["Queued", "Running", "Running", "Complete"]
-    assert troubles == []
-    assert time.slept == [1.0, 1.5, 2.25, 3.375, 5.0625]
-
-
-def test_the_interval_grows_to_twenty_seconds() -> None:
-    ended, _, _, time = run_wait([{"status": "Running"}], timeout=200)
-    assert isinstance(ended, WaitTimeoutError)
-    assert max(time.slept) == 20.0
-    assert time.slept == sorted(time.slept[:-1]) + time.slept[-1:]
-    assert sum(time.slept) == pytest.approx(200)
-
-
-@pytest.mark.parametrize("status", ["Processing", "Paused", "running", "Error", "Completed", "Succeeded"])
-def test_unknown_states_are_under_way(status: str) -> None:
-    ended, changes, _, _ = run_wait([{"status": status}], timeout=60)
-    assert isinstance(ended, WaitTimeoutError)
-    assert ended.exit_code == 6
-    assert "job-1" in ended.message
-    assert changes[0].status in ended.message
-    assert "lora-packer wait job-1" in (ended.hint or "")
-    assert len(changes) == 1
-
-
-def test_a_wait_of_no_time_looks_once() -> None:
-    ended, changes, _, time = run_wait([{"status": "Running"}], timeout=0)
-    assert isinstance(ended, WaitTimeoutError)
-    assert len(changes) == 1
-    assert time.slept == []
-
-
-@pytest.mark.parametrize(
-    ("updates", "reason", "hint"),
-    [
-        ([], "the service gives no reason", "support"),
-        ([update("Running", "started"), update("Failed", "disk on fire")], "disk on fire", "support"),
-        ([update("Running", "only this")], "only this", "support"),
-        ([update("Failed", "Missing required files: adapter_config.json")], "Missing required", "at the root"),
-        ([update("failed", "base model incompatibility")], "incompatibility", "--base-model"),
-        ([update("Failed", "could not download model_source: HTTP 403")], "HTTP 403", "presigned URL is alive"),
-        ([update("Failed", "one"), update("Failed", "two"), update("Failed", "one")], "one; two", "support"),
-    ],
-)
-@pytest.mark.parametrize("status", ["Failed", "failed", "Cancelled"])
-def test_a_failed_job(status: str, updates: list[dict[str, str]], reason: str, hint: str) -> None:
-    if status == "Cancelled":
-        updates = [{**entry, "status": status} if entry["status"] == "Failed" else entry for entry in updates]
-    ended, changes, _, _ = run_wait([{"status": "Running"}, {"status": status, "status_updates": updates}])
-    assert isinstance(ended, JobFailedError)
-    assert ended.exit_code == 5
-    assert ended.message.startswith(f"Job job-1 ended as {status.capitalize()}: ")
-    assert reason in ended.message or status == "Cancelled"
-    assert hint in (ended.hint or "") or status == "Cancelled"
-    assert changes[-1].has_failed
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        httpx2.ReadTimeout(""),
-        httpx2.ReadError("reset"),
-        httpx2.Response(429),
-        httpx2.Response(500),
-        httpx2.Response(503, text="<html>"),
-        httpx2.Response(200, text="<html>maintenance"),
-        httpx2.Response(200, text=""),
-    ],
-)
-def test_trouble_in_between_is_no_end(trouble: Exception | httpx2.Response) -> None:
-    ended, changes, troubles, _ = run_wait([{"status": "Queued"}, trouble, trouble, {"status": "Complete"}])
-    assert isinstance(ended, Job)
-    assert [job.status for job in changes] == ["Queued", "Complete"]
-    assert len(troubles) == 2
-
-
-def test_trouble_until_the_end_is_a_timeout_that_says_so() -> None:
-    ended, changes, troubles, _ = run_wait([httpx2.ReadError("reset")], timeout=300)
-    assert isinstance(ended, WaitTimeoutError)
-    assert "could not be looked at after 5 min" in ended.message
-    assert "The last look failed" in ended.message
-    assert "lora-packer wait job-1" in (ended.hint or "")
-    assert not changes
-    assert troubles
-
-
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422, 301])
-def test_what_cannot_get_better_ends_the_wait(status: int) -> None:
-    ended, _, troubles, time = run_wait([{"status": "Queued"}, httpx2.Response(status)])
-    assert isinstance(ended, ServiceError)
-    assert ended.status == status
-    assert not troubles
-    assert time.slept == [1.0]
-
-
-def test_a_wrong_address_is_told_at_once() -> None:
-    ended, _, _, time = run_wait([httpx2.Response(200, text="<html>hello")])
-    assert isinstance(ended, ServiceError)
-    assert "is HTML" in ended.message
-    assert time.slept == []
-
-
-def test_an_interrupt_is_passed_on() -> None:
-    def interrupt(_: float) -> None:
-        raise KeyboardInterrupt
-
-    with answering({"status": "Running"}) as client, pytest.raises(KeyboardInterrupt):
-        v1.wait(client, "job-1", timeout=timedelta(hours=1), on_change=lambda _: None, sleep=interrupt)
-
-
-def test_the_callbacks_may_be_left_out() -> None:
-    quiet: Callable[[Job], None] = lambda _: None  # noqa: E731
-    answers = [httpx2.Response(503), httpx2.Response(200, json=JOB_ON_PAGE)]
-    time = FakeTime()
-    with mock_client(lambda _: answers.pop(0)) as client:
-        job = v1.wait(client, "job-1", timeout=timedelta(hours=1), on_change=quiet, sleep=time.sleep, clock=time.clock)
-    assert job.is_complete
-
-
-def test_a_job_that_stands_still_is_told_once_for_each_state() -> None:
-    time, told = FakeTime(), list[tuple[str, timedelta]]()
-
-    def handler(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, json={"status": "Queued" if time.now < 3000 else "Processing"})
-
-    with mock_client(handler) as client, pytest.raises(WaitTimeoutError):
-        v1.wait(
-            client,
-            "job-1",
-            timeout=timedelta(hours=2),
-            on_change=lambda _: None,
-            on_stale=lambda job, still: told.append((job.status, still)),
-            sleep=time.sleep,
-            clock=time.clock,
-        )
-    assert [status for status, _ in told] == ["Queued", "Processing"]
-    assert all(STALE_AFTER <= still < STALE_AFTER + timedelta(seconds=20) for _, still in told)

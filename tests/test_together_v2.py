@@ -1,35 +1,25 @@
-"""Version 2 of the API: requests as the vendor's SDK 3.1.1 was recorded to send them, jobs with their validation,
-endpoints with deployments; against the sandbox and against answers as they may come."""
+"""Version 2 of the API: jobs with their validation, endpoints with deployments; against the sandbox and against answers
+as they may come."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from together_support import (
     BASE_MODEL,
-    FILES,
-    HF_TOKEN,
     TOKEN,
     FakeTime,
     assert_no_secret,
     mock_client,
     presigned,
-    serving_folder,
     submission,
-    zip_of,
 )
 
 from lora_packer.errors import InputError, JobFailedError, ServiceError, WaitTimeoutError
-from lora_packer.redact import Secret
-from lora_packer.sandbox.faults import Faults
-from lora_packer.sandbox.service import Service
-from lora_packer.together import APIS, Client, HubRepo, ensure_endpoint, v1, v2
+from lora_packer.together import APIS, Client, HubRepo, v1, v2, wait_for_job
 
 P = "/v2/projects/proj_x"
 UPLOAD = {
@@ -61,101 +51,9 @@ ENDPOINT: dict[str, Any] = {
 }
 SERVING = {**ENDPOINT, "deployments": [DEPLOYMENT], "trafficSplit": [{"deploymentId": "dep_1", "weight": 1}]}
 
-# What together 3.1.1 sent for the same calls (an httpx event hook on its client), with its ids put in their places.
-RECORDED = [
-    ("POST", f"{P}/models", '{"baseModelId":"ml_b","name":"my-adapter","type":"adapter","description":"d"}'),
-    ("POST", f"{P}/models/uploads", '{"modelId":"ml_a","remoteUrl":"https://huggingface.co/org/repo","token":"TOKEN"}'),
-    ("POST", f"{P}/endpoints", '{"name":"my-adapter"}'),
-    (
-        "POST",
-        f"{P}/endpoints/ep_1/deployments",
-        '{"autoscaling":{"minReplicas":1,"maxReplicas":1},"name":"my-adapter-ml_a",'
-        '"config":"projects/proj_cat/configs/cr_1","model":"projects/proj_x/models/ml_a"}',
-    ),
-    (
-        "PATCH",
-        f"{P}/endpoints/ep_1?updateMask=trafficSplit",
-        '{"etag":"e1","trafficSplit":[{"deploymentId":"dep_1","weight":1}]}',
-    ),
-    (
-        "POST",
-        "/v1/chat/completions",
-        '{"messages":[{"role":"user","content":"Hi"}],"model":"slug/my-adapter","max_tokens":128}',
-    ),
-    ("PATCH", f"{P}/endpoints/ep_1?updateMask=trafficSplit", '{"trafficSplit":[]}'),
-    (
-        "PATCH",
-        f"{P}/endpoints/ep_1/deployments/dep_1?updateMask=autoscaling",
-        '{"autoscaling":{"minReplicas":0,"maxReplicas":0}}',
-    ),
-    ("DELETE", f"{P}/endpoints/ep_1/deployments/dep_1", ""),
-    ("DELETE", f"{P}/endpoints/ep_1", ""),
-]
-LOOKS = {
-    "/v2/supported-models?search=tiny%2Fllama",
-    f"{P}/models",
-    f"{P}/models/uploads",
-    f"{P}/configs?referenceModelId=ml_b",
-    "/v2/public/inference-instance-types",
-    f"{P}/endpoints",
-    f"{P}/endpoints/ep_1",
-}
-
 
 def page(*items: Any, **more: Any) -> dict[str, Any]:
     return {"object": "list", "data": list(items), **more}
-
-
-def test_the_sdk_sends_the_same() -> None:
-    sent: list[tuple[str, str, str]] = []
-    state: dict[str, Any] = {"models": [], "endpoint": None}
-
-    def handler(request: httpx2.Request) -> httpx2.Response:
-        where = request.url.raw_path.decode()
-        sent.append((request.method, where, request.content.decode()))
-        match (request.method, where.partition("?")[0].removeprefix(P)):
-            case ("GET", "/v2/supported-models"):
-                return httpx2.Response(200, json=page(SUPPORTED))
-            case ("GET", "/models"):
-                return httpx2.Response(200, json=page(*state["models"]))
-            case ("POST", "/models"):
-                state["models"] = [MODEL]
-                return httpx2.Response(200, json=MODEL)
-            case ("POST", "/models/uploads"):
-                return httpx2.Response(200, json=UPLOAD)
-            case ("GET", "/configs"):
-                return httpx2.Response(200, json=page(CONFIG))
-            case ("GET", "/v2/public/inference-instance-types"):
-                return httpx2.Response(200, json=page(INSTANCE))
-            case ("GET", "/endpoints"):
-                return httpx2.Response(200, json=page())
-            case ("POST", "/endpoints"):
-                return httpx2.Response(200, json=ENDPOINT)
-            case ("POST", "/endpoints/ep_1/deployments"):
-                return httpx2.Response(200, json={**DEPLOYMENT, "status": {"state": "DEPLOYMENT_STATE_PROVISIONING"}})
-            case ("PATCH", "/endpoints/ep_1"):
-                state["endpoint"] = SERVING
-                return httpx2.Response(200, json=SERVING)
-            case ("GET", "/endpoints/ep_1"):
-                return httpx2.Response(200, json=state["endpoint"] or ENDPOINT)
-            case ("POST", "/v1/chat/completions"):
-                return httpx2.Response(200, json={"choices": [{"message": {"content": "Hello"}}]})
-            case _:
-                return httpx2.Response(200, json={})
-
-    with mock_client(handler, project_id="proj_x") as client:
-        source: dict[str, Any] = {"source": HubRepo("org/repo"), "hf_token": Secret(HF_TOKEN)}
-        assert v2.submit(client, submission(description="d", **source)).id == "up-1"
-        endpoint = v2.deploy(client, "slug/my-adapter")
-        assert (endpoint.id, endpoint.is_serving, endpoint.cents_per_minute) == ("ep_1", True, 6.5)
-        assert v2.ask(client, "ep_1", "Hi").text == "Hello"
-        assert v2.stop(client, "ep_1", delete=True).is_stopped
-    changed = [entry for entry in sent if entry[0] != "GET"]
-    assert [entry[:2] for entry in changed] == [entry[:2] for entry in RECORDED]
-    for (_, _, ours), (_, _, theirs) in zip(changed, RECORDED, strict=True):
-        expected = json.loads(theirs.replace("TOKEN", HF_TOKEN)) if theirs else None
-        assert (json.loads(ours) if ours else None) == expected
-    assert {entry[1] for entry in sent if entry[0] == "GET"} <= LOOKS
 
 
 @pytest.mark.parametrize(
@@ -198,11 +96,12 @@ def test_the_project_is_that_of_the_key_unless_told() -> None:
     with mock_client(handler) as client:
         v2.job(client, "up-1")
         v2.job(client, "up-1")
-    assert asked == ["/v3/whoami", *["/v2/projects/proj_y/models/uploads/up-1"] * 2]
+    looked = ["/v2/projects/proj_y/models/uploads/up-1", "/v2/projects/proj_y/models/uploads/up-1/events"]
+    assert asked == ["/v3/whoami", *looked, *looked]
     asked.clear()
     with mock_client(handler, project_id="proj_x") as client:
         v2.job(client, "up-1")
-    assert asked == [f"{P}/models/uploads/up-1"]
+    assert asked == [f"{P}/models/uploads/up-1", f"{P}/models/uploads/up-1/events"]
 
 
 @pytest.mark.parametrize("answer", [{}, {"project": None}, {"project": {"id": ""}}, []])
@@ -288,7 +187,7 @@ RANK = {"rule": "adapter_rank", "severity": "ERROR", "message": "rank 512 is not
         ("SUCCEEDED", [revision("FAILED", RANK)], "Failed", ["adapter_rank: rank 512 is not supported"]),
         (
             "SUCCEEDED",
-            [revision("FAILED", RANK, {"message": "b"}, None)],
+            [revision("FAILED", RANK, {"message": "b"}, {}, None)],
             "Failed",
             ["adapter_rank: rank", "b", "no me"],
         ),
@@ -303,6 +202,8 @@ def test_a_job_is_complete_once_its_revision_is_validated(
         if request.url.path == f"{P}/models/ml_a/revisions":
             assert revisions is not None
             return httpx2.Response(200, json=page(*revisions))
+        if request.url.path.endswith("/events"):
+            return httpx2.Response(200, json=page())
         return httpx2.Response(200, json={**UPLOAD, "status": f"REMOTE_UPLOAD_STATUS_{upload}"})
 
     with mock_client(handler, project_id="proj_x") as client:
@@ -314,28 +215,48 @@ def test_a_job_is_complete_once_its_revision_is_validated(
         assert message in update.message
 
 
-def test_the_wait_goes_on_through_the_validation() -> None:
+def event(number: int, message: str, level: str = "INFO") -> dict[str, Any]:
+    return {
+        "id": f"evt_{number}",
+        "createdAt": f"2026-01-02T03:04:{number:02}Z",
+        "level": f"LEVEL_{level}",
+        "message": message,
+        "type": "download.started",
+    }
+
+
+def test_the_wait_goes_on_through_the_validation_and_tells_the_events_as_they_come() -> None:
+    succeeded = {**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"}
+    began, half, done = event(1, "began"), event(2, "half"), event(3, f"fetched {presigned()}")
     answers = [
-        UPLOAD,
-        {**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"},
-        page(revision("PENDING")),
-        {**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"},
-        page(revision("FAILED", RANK)),
+        *[UPLOAD, page(began, event(4, "of no interest", "DEBUG"))],
+        *[UPLOAD, page(half, began)],  # in any order
+        *[UPLOAD, httpx2.Response(503)],  # they decide nothing
+        *[succeeded, page(began, half, done), page(revision("PENDING"))],
+        *[succeeded, page(began, half, done), page(revision("FAILED", RANK))],
     ]
-    time, seen = FakeTime(), list[str]()
+    time, seen = FakeTime(), list[tuple[str, list[str]]]()
+
+    def handler(_: httpx2.Request) -> httpx2.Response:
+        answer = answers.pop(0)
+        return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
+
     with (
-        mock_client(lambda _: httpx2.Response(200, json=answers.pop(0)), project_id="proj_x") as client,
-        pytest.raises(JobFailedError, match="adapter_rank: rank 512"),
+        mock_client(handler, project_id="proj_x") as client,
+        pytest.raises(JobFailedError, match=r"as Failed: adapter_rank: rank 512 is not supported\."),
     ):
-        v2.wait(
+        wait_for_job(
+            v2,
             client,
             "up-1",
             timeout=timedelta(hours=1),
-            on_change=lambda job: seen.append(job.status),
+            on_change=lambda job: seen.append((job.status, [update.message for update in job.updates])),
             sleep=time.sleep,
             clock=time.clock,
         )
-    assert seen == ["Queued", "Validating", "Failed"]
+    assert_no_secret(seen)
+    assert [status for status, _ in seen] == ["Queued", "Queued", "Queued", "Validating", "Failed"]
+    assert [messages[:2] for _, messages in seen] == [["began"], ["began", "half"], [], *[["began", "half"]] * 2]
 
 
 def test_a_wait_that_takes_too_long_names_the_version() -> None:
@@ -343,7 +264,7 @@ def test_a_wait_that_takes_too_long_names_the_version() -> None:
         mock_client(lambda _: httpx2.Response(200, json=UPLOAD), project_id="proj_x") as client,
         pytest.raises(WaitTimeoutError) as caught,
     ):
-        v2.wait(client, "up-1", timeout=timedelta(0), on_change=lambda _: None)
+        wait_for_job(v2, client, "up-1", timeout=timedelta(0), on_change=lambda _: None)
     assert "lora-packer wait up-1 --api v2" in (caught.value.hint or "")
 
 
@@ -362,161 +283,3 @@ def test_a_revision_of_a_hub_repo_is_not_dropped() -> None:
 
     with mock_client(handler) as client, pytest.raises(InputError, match="revision"):
         v2.submit(client, submission(source=HubRepo("org/repo", "v2")))
-
-
-# ---- against the sandbox
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> Iterator[str]:
-    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
-    (tmp_path / "nested.zip").write_bytes(zip_of({f"x/{name}": data for name, data in FILES.items()}))
-    with serving_folder(tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    with Service(delay=0) as running:
-        yield running
-
-
-def client_of(service: Service) -> Client:
-    return Client(service.api_key, service.base_url, sleep=lambda _: None)
-
-
-def upload(service: Service, client: Client, url: str) -> str:
-    job = v2.submit(client, submission(url))
-    service.imports.join()
-    v2.wait(client, job.id, timeout=timedelta(0), on_change=lambda _: None)
-    assert job.model_name is not None
-    return job.model_name
-
-
-def test_from_upload_to_answer_to_deleted(service: Service, files: str) -> None:
-    with client_of(service) as client:
-        name = upload(service, client, presigned(host=files, path="/a.zip"))
-        offers = v2.hardware(client, name)
-        assert [(offer.cents_per_minute, offer.availability) for offer in offers] == [
-            (6.5, "available"),
-            (13.0, "unavailable"),
-        ]
-        endpoint, created = ensure_endpoint(v2, client, name)
-        assert (created, endpoint.name) == (True, "devuser/my-adapter")
-        assert v2.endpoint(client, endpoint.id).is_serving
-        for called in (endpoint.id, "my-adapter", "devuser/my-adapter"):
-            assert v2.ask(client, called, "Is it you?").text.startswith("The sandbox answers for devuser/my-adapter")
-        again, created = ensure_endpoint(v2, client, name)
-        assert (again.id, created, again.cents_per_minute) == (endpoint.id, False, 6.5)
-        assert v2.stop(client, endpoint.id).is_stopped
-        assert v2.endpoints(client, name) == ()
-        started, _ = ensure_endpoint(v2, client, name)  # a stopped one is started again, and not doubled
-        assert (started.id, started.is_serving) == (endpoint.id, True)
-        assert v2.ask(client, name, "Back?").text
-        (only,) = service.deployments.describe_all()
-        assert len(only["deployments"]) == 1
-        assert v2.stop(client, endpoint.id, delete=True).is_stopped
-        assert service.deployments.describe_all() == []
-        with pytest.raises(ServiceError, match="not found"):
-            v2.endpoint(client, endpoint.id)
-
-
-def test_an_endpoint_of_another_model_is_not_shared(service: Service, files: str) -> None:
-    with client_of(service) as client:
-        upload(service, client, f"{files}/a.zip")
-        v2.deploy(client, "my-adapter", display_name="mine")
-        other = v2.submit(client, submission(f"{files}/a.zip", model_name="other"))
-        service.imports.join()
-        assert v2.job(client, other.id).is_complete
-        with pytest.raises(InputError, match="serves another model"):
-            v2.deploy(client, "other", display_name="mine")
-
-
-@pytest.mark.parametrize("cut", ["POST /endpoints", "POST /deployments", "PATCH /ep"])
-def test_a_deployment_that_was_cut_off_is_completed_and_not_doubled(cut: str, service: Service, files: str) -> None:
-    """Whichever request's answer is lost, the next run goes on from what is there."""
-    lost = []
-
-    class Flaky(httpx2.HTTPTransport):
-        def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-            answer = super().handle_request(request)
-            method, _, end = cut.partition(" ")
-            last = request.url.path.rpartition("/")[2]
-            if request.method == method and f"/{last}".startswith(end) and not lost:
-                lost.append(cut)
-                answer.close()
-                raise httpx2.ReadError("reset")
-            return answer
-
-    with client_of(service) as client:
-        name = upload(service, client, f"{files}/a.zip")
-    with Client(service.api_key, service.base_url, transport=Flaky(), sleep=lambda _: None) as client:
-        with pytest.raises(ServiceError):
-            ensure_endpoint(v2, client, name)
-        assert lost == [cut]
-        endpoint, _ = ensure_endpoint(v2, client, name)
-        assert v2.ask(client, endpoint.id, "Hello").text
-    (only,) = service.deployments.describe_all()
-    assert len(only["deployments"]) == 1
-
-
-@pytest.mark.parametrize(
-    ("path", "said"), [("/nested.zip", "adapter_files: Missing required files"), ("/expired.zip", "HTTP 403")]
-)
-def test_a_failed_upload_frees_its_name(path: str, said: str, service: Service, files: str) -> None:
-    with client_of(service) as client:
-        job = v2.submit(client, submission(presigned(host=files, path=path)))
-        service.imports.join()
-        with pytest.raises(JobFailedError, match=said):
-            v2.wait(client, job.id, timeout=timedelta(0), on_change=lambda _: None)
-        assert v2.find(client, "my-adapter") is None
-        upload(service, client, presigned(host=files, path="/a.zip"))
-        found = v2.find(client, "my-adapter")
-        assert found is not None
-        assert found.is_complete
-        assert len(service.models) == 1
-        with pytest.raises(ServiceError, match="already exists") as caught:
-            v2.submit(client, submission(presigned(host=files, path="/a.zip")))
-    assert "new --model-name" in (caught.value.hint or "")
-
-
-def test_a_lost_answer_is_found_again(files: str) -> None:
-    with Service(delay=0, faults=Faults(lose_answer=True)) as service, client_of(service) as client:
-        with pytest.raises(ServiceError) as caught:
-            v2.submit(client, submission(f"{files}/a.zip"))
-        assert "not repeated" in (caught.value.hint or "")
-        service.imports.join()
-        found = v2.find(client, "my-adapter")
-    assert found is not None
-    assert found.is_complete
-
-
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 422, 429, 500, 503])
-def test_refusals(status: int) -> None:
-    with Service(delay=0, faults=Faults(refuse_submit=status)) as service, client_of(service) as client:
-        with pytest.raises(ServiceError) as caught:
-            v2.submit(client, submission())
-        assert caught.value.status == status
-        assert caught.value.hint
-        assert service.models == {}
-
-
-def test_what_is_not_there(service: Service) -> None:
-    with client_of(service) as client:
-        calls: list[Callable[[], object]] = [
-            lambda: v2.hardware(client, "none"),
-            lambda: v2.deploy(client, "none"),
-            lambda: v2.endpoint(client, "ep_none"),
-            lambda: v2.stop(client, "ep_none"),
-            lambda: v2.ask(client, "ep_none", "?"),
-            lambda: v2.ask(client, "none", "?"),
-            lambda: v2.job(client, "none"),
-        ]
-        for call in calls:
-            with pytest.raises(ServiceError) as caught:
-                call()
-            assert caught.value.hint
-        assert v2.endpoints(client, "none") == ()
-        assert v2.find(client, "none") is None
-        with pytest.raises(ServiceError, match="not support"):
-            v2.submit(client, submission(base_model="org/unknown"))

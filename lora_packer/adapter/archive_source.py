@@ -55,6 +55,8 @@ _MAX_PADDING = 1 << 20
 class ZipSource:
     """An adapter in a ``.zip``."""
 
+    remote = False
+
     def __init__(self, archive: Path, opened: zipfile.ZipFile) -> None:
         self._archive = archive
         self._zip = opened
@@ -96,6 +98,8 @@ class ZipSource:
 
 class TarSource:
     """An adapter in a ``.tar.gz``."""
+
+    remote = False
 
     def __init__(self, archive: Path, opened: tarfile.TarFile) -> None:
         self._archive = archive

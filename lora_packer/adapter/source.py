@@ -1,4 +1,4 @@
-"""Where an adapter can be read from: a folder, or a finished archive (``archive_source.py``).
+"""Where an adapter can be read from: a folder, a finished archive (``archive_source.py``), the Hub (``hub_source.py``).
 
 Only regular files are opened, so that a FIFO cannot block and a device is not read.
 """
@@ -13,12 +13,19 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lora_packer.errors import InputError
+from lora_packer.hub import repo_in
 
 _MAX_LISTED = 10_000
 
 
 class AdapterSource(Protocol):
-    """Named regular files, readable at any offset."""
+    """Named regular files, readable at any offset.
+
+    Attributes:
+        remote: whether reading costs the network: then headers are read, and no values.
+    """
+
+    remote: bool
 
     @property
     def name(self) -> str:
@@ -39,6 +46,8 @@ class AdapterSource(Protocol):
 
 class FolderSource:
     """An adapter in a folder."""
+
+    remote = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -88,8 +97,21 @@ class FolderSource:
 
 
 @contextmanager
-def open_source(adapter: str | Path) -> Iterator[AdapterSource]:
-    """Open a folder or an archive. Raises InputError where there is nothing to read."""
+def open_source(adapter: str | Path | AdapterSource) -> Iterator[AdapterSource]:
+    """Open a folder, an archive or a Hub repository (``hf://org/repo[@revision]``); what is open stays as it is.
+
+    Raises InputError where there is nothing to read, InconclusiveError where the Hub cannot be asked.
+    """
+    if not isinstance(adapter, str | Path):
+        yield adapter
+        return
+    repo = repo_in(str(adapter))
+    if repo is not None:
+        from lora_packer.adapter.hub_source import open_repo
+
+        with open_repo(repo) as opened:
+            yield opened
+        return
     path = Path(adapter)
     if path.is_dir():
         yield FolderSource(path)

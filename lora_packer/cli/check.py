@@ -32,7 +32,11 @@ EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 AdapterArgument = Annotated[
-    str, typer.Argument(metavar="ADAPTER", help="A folder with PEFT's two files, or a finished .zip or .tar.gz.")
+    str,
+    typer.Argument(
+        metavar="ADAPTER",
+        help="A folder with PEFT's two files, a finished .zip or .tar.gz, or hf://org/repo[@revision].",
+    ),
 ]
 
 

@@ -11,6 +11,7 @@ import typer
 from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
 from lora_packer.cli.hardware import ModelArgument
 from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api
+from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ def deploy(
 def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoint, timeout: timedelta) -> Endpoint:
     from lora_packer.together import serve
 
+    line = WaitingLine(output)
+
     def on_change(endpoint: Endpoint) -> None:
+        line.state = endpoint.state
         output.note(f"{endpoint.state:<10}{' ' + endpoint.reason if endpoint.reason else ''}".rstrip())
 
     def on_trouble(error: ServiceError) -> None:
@@ -77,6 +81,7 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
             timeout=timeout,
             on_change=on_change,
             on_trouble=on_trouble,
+            sleep=line.sleep,
         )
     except KeyboardInterrupt:
         sys.stderr.write(

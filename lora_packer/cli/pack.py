@@ -68,7 +68,7 @@ def pack(
     stages = Stages(output)
     folder = adapter_folder(adapter)
     with show_failed_check(output):
-        run_check(adapter, check_options(base_config, base_model, target, no_check), stages.note)
+        report = run_check(adapter, check_options(base_config, base_model, target, no_check), stages.note)
     if compress and compressor_name() == "zlib":
         output.note("note      isal is not installed, so zlib compresses, many times slower: pip install isal")
     progress = ProgressDisplay(output, "pack")
@@ -78,6 +78,7 @@ def pack(
             archive or Path(f"{adapter_name(adapter)}.zip"),
             include_extras=include_extras,
             compress=compress,
+            checked=report.checked if report else {},
             progress=progress,
         )
     finally:

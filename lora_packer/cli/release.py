@@ -22,6 +22,7 @@ from lora_packer.cli.common import (
 )
 from lora_packer.cli.deploy import HardwareOption
 from lora_packer.cli.pack import ExtrasOption
+from lora_packer.cli.publish import PrivateEndpointOption
 from lora_packer.cli.stages import (
     EndpointOption,
     ExpiryOption,
@@ -50,10 +51,15 @@ def release(
     ],
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="S3URI", help="Where to upload: s3://bucket/prefix/. Not needed with --sandbox."),
+        typer.Option(
+            "--to",
+            metavar="S3URI",
+            help="Where to upload: s3://bucket/prefix/. Not for a Hub repo, nor with --sandbox.",
+        ),
     ] = None,
     expires_in: ExpiryOption = "12h",
     endpoint_url: EndpointOption = None,
+    allow_private_endpoint: PrivateEndpointOption = False,
     description: Annotated[
         str | None, typer.Option("--description", metavar="TEXT", help="A description of the adapter.")
     ] = None,
@@ -64,6 +70,10 @@ def release(
         ),
     ] = None,
     api: ApiOption = "v1",
+    direct: Annotated[
+        bool,
+        typer.Option("--direct", help="Send the folder to the service itself, without S3: with --api v2 only."),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     timeout: TimeoutOption = "60m",
     deploy: Annotated[
@@ -91,16 +101,21 @@ def release(
 ) -> None:
     """Check, pack, upload, presign, prove, submit and wait, in one command; with --deploy and --ask, up to an answer.
 
+    A Hub repo (hf://org/repo) is checked by its header and submitted as it is: the service fetches it itself.
     Run it again after anything that went wrong: it resumes from its receipt, and never uploads or submits twice.
     """
+    from lora_packer.hub import repo_in
     from lora_packer.pipeline import run_check, silent
     from lora_packer.releaser import release as run_release
 
     output = Output(output_format, quiet, verbose, no_color)
     stages = Stages(output)
     options = check_options(base_config, base_model, target, no_check)
-    if to is None and not sandbox:
-        raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
+    if sandbox and (repo := repo_in(adapter)) is not None:
+        raise InputError(
+            f"--sandbox has a Hub of its own, without {repo}.",
+            hint="Start `lora-packer sandbox --hub ORG/NAME=FOLDER`, and release from there without --sandbox.",
+        )
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
         place: dict[str, Any] = {"to": to, "endpoint_url": endpoint_url, "receipt": receipt}
@@ -108,15 +123,19 @@ def release(
             # Before anything is started: an adapter that fails its check needs no sandbox.
             run_check(adapter, options, silent)
             place = _sandbox(stack, stages, receipt)
+            if direct:
+                place["to"] = None
         done = run_release(
             adapter,
             model_name=model_name,
             base_model=base_model,
             expires_in=parse_duration(expires_in),
+            allow_private_endpoint=allow_private_endpoint,
             description=description,
             options=options,
             include_extras=include_extras,
             api=api,
+            direct=direct,
             wait=wait,
             timeout=parse_duration(timeout),
             deploy=deploy,
@@ -124,6 +143,7 @@ def release(
             ask=ask,
             note=stages.note,
             progress=stages.progress,
+            sleep=stages.sleep,
             **place,
         )
     output.result(_text(done, api, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
@@ -133,19 +153,12 @@ def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str
     """Start a sandbox that ends with the command; return where the release goes instead."""
     import tempfile
 
-    import boto3
-
     from lora_packer.sandbox import Sandbox
     from lora_packer.together import Client
 
     started = stack.enter_context(Sandbox())
     stages.note("sandbox", "a local S3 and a local service on 127.0.0.1")
     environment = started.environment()
-    session = boto3.Session(
-        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
-        region_name=environment["AWS_REGION"],
-    )
     if receipt is None:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lora-packer-"))
         receipt = Path(folder) / "receipt.json"
@@ -153,7 +166,7 @@ def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str
         "to": started.destination,
         "endpoint_url": environment["AWS_ENDPOINT_URL_S3"],
         "receipt": receipt,
-        "session": session,
+        "session": started.session(),
         "client": stack.enter_context(Client.from_environment(environment)),
     }
 
@@ -164,6 +177,8 @@ def _text(receipt: Receipt, api: str, *, kept: bool, rehearsal: bool) -> str:
     lines = [f"model    {submission.get('model_name') or receipt.release['model_name']}"]
     lines.append(f"job      {receipt.job_id}")
     lines.append(f"status   {job.get('status', 'submitted')}")
+    if "commit" in receipt.adapter:
+        lines.append(f"source   {receipt.adapter['source']}, checked at commit {receipt.adapter['commit'][:12]}")
     if stored:
         lines.append(f"object   s3://{stored.get('bucket')}/{stored.get('key')}")
     if kept:

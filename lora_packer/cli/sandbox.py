@@ -1,4 +1,4 @@
-"""``sandbox``: a local S3 and a local Together API to rehearse against."""
+"""``sandbox``: a local S3, a local Together API and a local Hub to rehearse against."""
 
 from __future__ import annotations
 
@@ -29,8 +29,16 @@ def sandbox(
         typer.Option(
             "--fail",
             metavar="KIND",
-            help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-v1-endpoints "
-            "or refuse-STATUS (such as refuse-429).",
+            help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-hardware, endpoint, "
+            "no-v1-endpoints or refuse-STATUS (such as refuse-429).",
+        ),
+    ] = None,
+    hub: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--hub",
+            metavar="ORG/NAME=FOLDER",
+            help="Serve this folder on the local Hub as hf://ORG/NAME; may be given again.",
         ),
     ] = None,
     env_file: Annotated[
@@ -42,13 +50,16 @@ def sandbox(
         ),
     ] = None,
 ) -> None:
-    """Run a local S3 and a local Together API until Ctrl-C, and print the environment to export."""
+    """Run a local S3, a local Together API and a local Hub until Ctrl-C, and print the environment to export."""
     from lora_packer.sandbox import Faults, Sandbox
 
     faults = Faults.named(fail) if fail else None
     if env_file is not None:
         _refuse_foreign(env_file)
+    folders = [_folder(item) for item in hub or ()]
     with Sandbox(base_models=base_model or (), faults=faults) as running:
+        for repo_id, folder in folders:
+            running.hub.add(repo_id, folder)
         exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in running.environment().items())
         try:
             if env_file is None:
@@ -57,9 +68,10 @@ def sandbox(
                 _write_private(env_file, _HEADER + exports)
                 sys.stdout.write(f". {shlex.quote(str(env_file.absolute()))}\n")
             sys.stdout.flush()
+            served = "".join(f"Its Hub has hf://{repo_id}. " for repo_id, _ in folders)
             sys.stderr.write(
                 f"The sandbox runs: set the variables above in another shell, publish to {running.destination} and use "
-                f"--base-model {running.base_models[-1]}. Ctrl-C stops it.\n"
+                f"--base-model {running.base_models[-1]}. {served}Ctrl-C stops it.\n"
             )
             sys.stderr.flush()
             threading.Event().wait()
@@ -70,6 +82,16 @@ def sandbox(
         finally:
             if env_file is not None:
                 _remove_own(env_file)
+
+
+def _folder(text: str) -> tuple[str, Path]:
+    """``ORG/NAME=FOLDER`` -> the repository's id and the folder. Raises InputError."""
+    from lora_packer.hub import parse_repo
+
+    name, equals, folder = text.partition("=")
+    if not equals or not Path(folder).is_dir():
+        raise InputError("--hub needs ORG/NAME=FOLDER, and the folder to be there.", hint="Like me/my-lora=my-adapter.")
+    return parse_repo(name).id, Path(folder)
 
 
 def _refuse_foreign(path: Path) -> None:

@@ -1,19 +1,21 @@
-"""What the commands with several steps share: telling each step, upload progress, a failed check's report."""
+"""What the commands with several steps share: telling each step, the upload's progress, a failed check's report."""
 
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from lora_packer.cli.common import Output
+from lora_packer.cli.progress import ProgressDisplay
+from lora_packer.cli.waiting import WaitingLine
 from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
 from lora_packer.files import write_whole
+from lora_packer.redact import Secret
 
 if TYPE_CHECKING:
     from lora_packer.pipeline import CheckOptions
@@ -32,34 +34,33 @@ EndpointOption = Annotated[
 ]
 
 
+_MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
+
+
 class Stages:
-    """Tells the steps of a command on stderr, one line each, and draws the upload's progress on a terminal."""
+    """Tells the steps of a command on stderr, one line each, and how far its upload is."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._drawn = False
-        self._started = time.monotonic()
+        self._display: ProgressDisplay | None = None
+        self._line = WaitingLine(output)
 
     def note(self, stage: str, text: str) -> None:
         """Tell a step and what it proved."""
-        self._clear()
+        if self._display is not None:
+            self._display.clear()
+        self._line.state = f"{stage:<7} {text.partition(':')[0]}"
         self._output.note(f"{self._output.style(f'{stage:<9}', 'bold', stream=sys.stderr)} {text}")
 
-    def progress(self, sent: int, total: int) -> None:
-        """Draw how far an upload is: only on a terminal."""
-        if self._output.quiet or not sys.stderr.isatty() or not total:
-            return
-        rate = sent / max(time.monotonic() - self._started, 0.001)
-        self._drawn = True
-        sys.stderr.write(f"\r\x1b[Kupload    {sent / total:4.0%} of {total / 1e6:,.1f} MB, {rate / 1e6:,.1f} MB/s")
-        sys.stderr.flush()
-        if sent >= total:
-            self._clear()
+    def sleep(self, seconds: float) -> None:
+        """Sleep in the middle of a step, and show for how long it goes on."""
+        self._line.sleep(seconds)
 
-    def _clear(self) -> None:
-        if self._drawn:
-            sys.stderr.write("\r\x1b[K")
-            self._drawn = False
+    def progress(self, sent: int, total: int) -> None:
+        """Show how far the upload is; its clock begins with the first call."""
+        if self._display is None:
+            self._display = ProgressDisplay(self._output, "upload")
+        self._display(sent, total)
 
 
 def check_options(base_config: str | None, base_model: str | None, target: str, no_check: bool) -> CheckOptions:
@@ -89,4 +90,21 @@ def write_url(url: PresignedUrl, path: Path) -> None:
     except OSError as error:
         raise InputError(
             f"{str(path)!r} cannot be written: {error.strerror}.", hint="Choose another --url-file."
+        ) from None
+
+
+def read_url(open_input: Callable[[], AbstractContextManager[TextIO]], name: str) -> Secret:
+    """Return the text that should be a presigned URL; ``name`` is where it is read from. Raises InputError."""
+
+    try:
+        with open_input() as stream:
+            return Secret(stream.read(_MAX_INPUT))
+    except OSError as error:
+        raise InputError(
+            f"The presigned URL cannot be read from {name}: {error.strerror}.", hint="Check the path and its mode."
+        ) from None
+    except ValueError:
+        raise InputError(
+            f"The presigned URL cannot be read from {name}: it is not ASCII text.",
+            hint="Give the URL alone, on one line.",
         ) from None

@@ -5,20 +5,31 @@ from __future__ import annotations
 import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Api, Client, Job
+    from lora_packer.redact import PresignedUrl
+    from lora_packer.together import Api, Client, Job, ModelSource
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
+]
+UrlOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--url-file",
+        metavar="FILE",
+        help="The presigned URL that was submitted: where the job stands still, it is tried.",
+    ),
 ]
 ApiOption = Annotated[str, typer.Option("--api", metavar="VERSION", help="The version of the service's API: v1 or v2.")]
 
@@ -26,6 +37,7 @@ ApiOption = Annotated[str, typer.Option("--api", metavar="VERSION", help="The ve
 @guarded
 def status(
     job: JobArgument,
+    url_file: UrlOption = None,
     api: ApiOption = "v1",
     output_format: FormatOption = Format.text,
     quiet: QuietOption = False,
@@ -33,12 +45,15 @@ def status(
     no_color: NoColorOption = False,
 ) -> None:
     """Look at an upload job once. Exits 5 where it has failed."""
-    from lora_packer.together import Client
+    from lora_packer.together import Client, why_it_stands_still
 
     output = Output(output_format, quiet, verbose, no_color)
     chosen = chosen_api(api)
     with Client.from_environment() as client:
+        url = _submitted_url(url_file, client)
         found = chosen.job(client, job)
+    if url is not None and not (found.is_complete or found.has_failed):
+        output.note(why_it_stands_still(url))
     show_job(output, found, api)
     if found.has_failed:
         raise typer.Exit(5)
@@ -48,6 +63,7 @@ def status(
 def wait(
     job: JobArgument,
     timeout: TimeoutOption = "60m",
+    url_file: UrlOption = None,
     api: ApiOption = "v1",
     output_format: FormatOption = Format.text,
     quiet: QuietOption = False,
@@ -61,13 +77,23 @@ def wait(
     chosen_api(api)
     limit = parse_duration(timeout)
     with Client.from_environment() as client:
-        ended = watch(output, api, client, job, limit)
+        ended = watch(output, api, client, job, limit, _submitted_url(url_file, client))
     show_job(output, ended, api)
+
+
+def _submitted_url(url_file: Path | None, client: Client) -> PresignedUrl | None:
+    from lora_packer.cli.stages import read_url
+    from lora_packer.together import parse_presigned
+
+    if url_file is None:
+        return None
+    text = read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
+    return parse_presigned(text.reveal(), allow_loopback=client.is_loopback)
 
 
 def api_words(api: str) -> str:
     """Return what a command that is told to the user needs to mean the same version of the API."""
-    return "" if api == "v1" else f" --api {api}"
+    return chosen_api(api).OPTION
 
 
 def chosen_api(name: str) -> Api:
@@ -80,47 +106,64 @@ def chosen_api(name: str) -> Api:
     return APIS[name]
 
 
-def watch(output: Output, api: str, client: Client, job_id: str, timeout: timedelta) -> Job:
-    """Wait for a job, telling each change on stderr; where it is interrupted, say how to go on."""
-    words = api_words(api)
+def watch(
+    output: Output, api: str, client: Client, job_id: str, timeout: timedelta, source: ModelSource | None = None
+) -> Job:
+    """Wait for a job, telling each change on stderr; where it is interrupted, say how to go on.
+
+    ``source`` is what was submitted, where it is at hand: it is tried where the job stands still.
+    """
+    from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
+
     started = time.monotonic()
-    told = 0
+    heard: set[StatusUpdate] = set()
+    line = WaitingLine(output)
 
     def on_change(job: Job) -> None:
-        nonlocal told
+        line.state = job.status
         elapsed = format_duration(timedelta(seconds=time.monotonic() - started))
-        said = "; ".join(update.message for update in job.updates[told:] if update.message)
-        told = len(job.updates)
+        said = news(job, heard)
         output.note(f"{job.status:<10} after {elapsed}{': ' if said else ''}{said}")
 
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
     def on_stale(job: Job, still: timedelta) -> None:
-        output.note(
-            f"{job.status:<10} for {format_duration(still)}: the service accepts the key, so most often it cannot read "
-            "the source. Check that the presigned URL has not expired, or for a Hub repo that HF_TOKEN may read it."
-        )
+        output.note(f"{job.status:<10} for {format_duration(still)}: {why_it_stands_still(source)}")
 
     try:
-        return chosen_api(api).wait(
-            client, job_id, timeout=timeout, on_change=on_change, on_trouble=on_trouble, on_stale=on_stale
+        return wait_for_job(
+            chosen_api(api),
+            client,
+            job_id,
+            timeout=timeout,
+            on_change=on_change,
+            on_trouble=on_trouble,
+            on_stale=on_stale,
+            sleep=line.sleep,
         )
     except KeyboardInterrupt:
-        sys.stderr.write(f"The job goes on without this command. Go on with `lora-packer wait {job_id}{words}`.\n")
+        sys.stderr.write(
+            f"The job goes on without this command. Go on with `lora-packer wait {job_id}{api_words(api)}`.\n"
+        )
         raise
 
 
-def show_job(output: Output, job: Job, api: str, *, next_steps: tuple[str, ...] = ()) -> None:
-    """Print a job as the command's result."""
+def show_job(
+    output: Output, job: Job, api: str, *, next_steps: tuple[str, ...] = (), commit: str | None = None
+) -> None:
+    """Print a job as the command's result; ``commit`` is what was checked of a Hub repo."""
     lines = [f"job     {job.id}"]
     if job.model_name:
         lines.append(f"model   {job.model_name}")
+    if commit:
+        lines.append(f"commit  {commit}")
     lines.append(f"status  {_styled(output, job)}")
     if output.verbose or job.has_failed:
         lines += [f"        {update.timestamp} {update.status}: {update.message}" for update in job.updates]
     lines += [f"next    {step}" for step in next_steps]
-    output.result("\n".join(lines), {"schema_version": 1, "api": api, "job": job.to_dict()})
+    checked = {"commit": commit} if commit else {}
+    output.result("\n".join(lines), {"schema_version": 1, "api": api, "job": job.to_dict(), **checked})
 
 
 def _styled(output: Output, job: Job) -> str:

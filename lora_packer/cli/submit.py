@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.common import (
+    BaseConfigOption,
+    Format,
+    FormatOption,
+    NoColorOption,
+    Output,
+    QuietOption,
+    TargetOption,
+    VerboseOption,
+    guarded,
+)
+from lora_packer.cli.stages import NoCheckOption, Stages, check_options, read_url, show_failed_check
 from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api, show_job, watch
 from lora_packer.duration import format_duration, parse_duration
-from lora_packer.redact import Secret, escape
+from lora_packer.errors import InputError
+from lora_packer.redact import PresignedUrl, Secret, escape
 
 if TYPE_CHECKING:
-    from lora_packer.redact import PresignedUrl
-    from lora_packer.together import HubRepo, ModelSource
-
-_MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
+    from lora_packer.hub import HubRepo
+    from lora_packer.pipeline import CheckOptions
+    from lora_packer.together import Client, ModelSource
 
 
 @guarded
@@ -50,6 +60,9 @@ def submit(
     api: ApiOption = "v1",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
     timeout: TimeoutOption = "60m",
+    no_check: NoCheckOption = False,
+    base_config: BaseConfigOption = None,
+    target: TargetOption = "together",
     output_format: FormatOption = Format.text,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -57,21 +70,23 @@ def submit(
 ) -> None:
     """Submit the upload job: from a presigned URL, or from a Hugging Face repo (its token from HF_TOKEN).
 
-    A presigned URL is a secret, so it is not taken as an argument: give --url-file, or - and pipe it in.
+    A repo is checked first, without its weights. A presigned URL is a secret, so it is not taken as an argument: give
+    --url-file, or - and pipe it in.
     """
-    from lora_packer.together import Client, HubRepo, Submission, parse_presigned, read_token
+    from lora_packer.together import Client, Submission, ask_ahead, validate_names
 
     output = Output(output_format, quiet, verbose, no_color)
-    chosen, limit = chosen_api(api), parse_duration(timeout)
+    limit = parse_duration(timeout)
+    chosen = chosen_api(api)
     given = _given(source, url_file)
+    validate_names(model_name, base_model)
     with Client.from_environment() as client:
-        place: ModelSource
-        if isinstance(given, HubRepo):
-            place, hf_token = given, read_token(os.environ, "HF_TOKEN")
-        else:
-            place, hf_token = parse_presigned(given.reveal(), allow_loopback=client.is_loopback), None
-            _require_life(output, place)
+        options = check_options(base_config, base_model, target, no_check)
+        place, hf_token, commit = _place(output, client, given, options)
         submission = Submission(model_name, place, base_model, description or None, hf_token)
+        ask_ahead(chosen, client, model_name, base_model, lambda stage, text: output.note(f"{stage}: {text}"))
+        if isinstance(place, PresignedUrl):
+            _require_life(output, place)
         output.note(f"submitting {place} to {client.base_url}")
         try:
             job = chosen.submit(client, submission)
@@ -83,16 +98,35 @@ def submit(
             raise
         if not wait:
             steps = (f"lora-packer wait {job.id}{api_words(api)}", f"lora-packer status {job.id}{api_words(api)}")
-            show_job(output, job, api, next_steps=steps)
+            show_job(output, job, api, next_steps=steps, commit=commit)
             return
         output.note(f"{job.status:<10} as job {job.id}")
-        ended = watch(output, api, client, job.id, limit)
-    show_job(output, replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id), api)
+        ended = watch(output, api, client, job.id, limit, place)
+    named = replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id)
+    show_job(output, named, api, commit=commit)
+
+
+def _place(
+    output: Output, client: Client, given: HubRepo | Secret, options: CheckOptions
+) -> tuple[ModelSource, Secret | None, str | None]:
+    """Return what the service is told to fetch, with which token, and the commit that was checked."""
+    from lora_packer.hub import HubRepo
+    from lora_packer.preflight import check_repo
+    from lora_packer.redact import read_token
+    from lora_packer.together import parse_presigned
+
+    if not isinstance(given, HubRepo):
+        if options.base_config is not None:
+            raise InputError("--base-config goes with a Hub repo.", hint="`publish` checks what is behind a URL.")
+        return parse_presigned(given.reveal(), allow_loopback=client.is_loopback), None, None
+    hf_token = read_token(os.environ, "HF_TOKEN")
+    with show_failed_check(output):
+        checked = check_repo(given, options, Stages(output).note)
+    return (checked.repo, hf_token, checked.commit) if checked else (given, hf_token, None)
 
 
 def _given(source: str | None, url_file: Path | None) -> HubRepo | Secret:
     """Return what is to be submitted: a Hub repo, or the text that should be a presigned URL. Raises InputError."""
-    from lora_packer.errors import InputError
     from lora_packer.together import parse_source
 
     if (source is None) == (url_file is None):
@@ -101,33 +135,16 @@ def _given(source: str | None, url_file: Path | None) -> HubRepo | Secret:
             hint="SOURCE is a Hub repo, or - for a presigned URL on standard input.",
         )
     if url_file is not None:
-        return _read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
+        return read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
     assert source is not None
     if source == "-":
-        return _read_url(lambda: nullcontext(sys.stdin), "standard input")
+        return read_url(lambda: nullcontext(sys.stdin), "standard input")
     if "://" not in source and os.path.exists(source):  # noqa: PTH110 - unlike Path.exists it takes any text
         raise InputError(
             f"'{escape(source)}' is a local path; the service fetches from S3 or the Hub only.",
             hint="Upload it first with `lora-packer publish`; for a Hub repo of that name write hf:// before it.",
         )
     return parse_source(source)
-
-
-def _read_url(open_input: Callable[[], AbstractContextManager[TextIO]], name: str) -> Secret:
-    from lora_packer.errors import InputError
-
-    try:
-        with open_input() as stream:
-            return Secret(stream.read(_MAX_INPUT))
-    except OSError as error:
-        raise InputError(
-            f"The presigned URL cannot be read from {name}: {error.strerror}.", hint="Check the path and its mode."
-        ) from None
-    except ValueError:
-        raise InputError(
-            f"The presigned URL cannot be read from {name}: it is not ASCII text.",
-            hint="Give the URL alone, on one line.",
-        ) from None
 
 
 def _require_life(output: Output, url: PresignedUrl) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig, open_source, read_adapter
 from lora_packer.adapter.patterns import PatternError
@@ -25,6 +25,9 @@ from lora_packer.inspector.readers import second_opinion
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.values import integer_tensors, judge, scan
 from lora_packer.redact import escape
+
+if TYPE_CHECKING:
+    from lora_packer.inspector.checked import CheckedFiles
 
 # What a wrong base config looks like.
 _ANOTHER_BASE = frozenset({rules.WRONG_BASE.code, rules.LAYER_OUT_OF_RANGE.code, rules.UNKNOWN_TENSOR.code})
@@ -47,7 +50,7 @@ BaseSource = str | Path | Mapping[str, Any]
 
 
 def check(
-    adapter: str | Path,
+    adapter: str | Path | AdapterSource,
     *,
     base_config: BaseSource | None = None,
     base_model: str | None = None,
@@ -57,11 +60,13 @@ def check(
     ignore: Sequence[str] = (),
     fail_on: Literal["error", "warning"] = "error",
     stats: bool = False,
+    checksums: bool = False,
 ) -> Report:
     """Check a LoRA adapter against its base model's config, without torch.
 
     Args:
-        adapter: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, or a finished archive.
+        adapter: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, a finished archive, or a Hub
+            repository as ``hf://org/repo[@revision]``, of which only the config and the header are read.
         base_config: the base model's ``config.json``, a folder with one, a Hub id or a parsed dict. Default: the
             catalogue entry for ``base_model``, else what ``adapter_config.json`` names.
         base_model: the id under which the service hosts the base model.
@@ -71,24 +76,33 @@ def check(
         ignore: no rules whose code begins with one of these.
         fail_on: the severity at which the status is ``failed``.
         stats: whether to compute the size of every module's update (reads the values).
+        checksums: whether to make the files' checksums in the pass over the values, for who packs them next.
 
     Returns:
         The report. Whatever is wrong with the adapter is a finding in it.
 
     Raises:
         InputError: there is nothing to read, or an argument makes no sense.
+        InconclusiveError: the Hub could not be asked for the adapter.
     """
     _check_codes([*select, *ignore])
     rules_of = profile(target)
     with open_source(adapter) as source:
+        if stats and source.remote:
+            hint = "Download the repo, then check the folder."
+            raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
+        read = _checked_files(source) if checksums else None
         inspection = _Inspection(source, read_adapter(source), rules_of, base_model)
         inspection.files()
         inspection.base(base_config)
-        if weights:
-            inspection.values()
+        if source.remote:
+            inspection.skip("values", "the values were not read: of a Hub repo only the header is", required=False)
+        elif weights:
+            inspection.values(read)
         else:
             inspection.skip("values", "the tensors' values were not read (--no-weights)", required=False)
         sizes = inspection.stats() if stats else None
+        checked = read.files() if read else {}
     wanted = _selector(select, ignore)
     findings = tuple(item for item in inspection.findings if wanted(item.code))
     unchecked = tuple(item for item in inspection.unchecked if wanted(item.code))
@@ -101,7 +115,14 @@ def check(
         findings,
         unchecked,
         sizes,
+        checked,
     )
+
+
+def _checked_files(source: AdapterSource) -> CheckedFiles:
+    from lora_packer.inspector.checked import CheckedFiles  # packing's modules, which a check alone does not need
+
+    return CheckedFiles(source)
 
 
 def _check_codes(codes: Iterable[str]) -> None:
@@ -302,7 +323,7 @@ class _Inspection:
 
     # --- values ---
 
-    def values(self) -> None:
+    def values(self, read: CheckedFiles | None) -> None:
         """Read the values once, and let the safetensors library give its second opinion."""
         header = self.adapter.header
         if header is None:
@@ -310,7 +331,7 @@ class _Inspection:
             return
         try:
             with self.source.open(WEIGHTS_NAME) as file:
-                self.findings += judge(header, scan(file, header))
+                self.findings += judge(header, scan(file, header, read.weights if read else None))
         except OSError as error:
             raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
         path = self.source.path(WEIGHTS_NAME)

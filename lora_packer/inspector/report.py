@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.norms import ModuleStats
+
+if TYPE_CHECKING:
+    from lora_packer.packager import CheckedFile
 
 SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "inconclusive"]
@@ -38,7 +42,8 @@ class BaseModelSummary:
 class Report:
     """The result of ``check``; the attributes are the fields of its JSON.
 
-    ``stats`` holds the size of each module's update where ``check`` was asked for it, else None.
+    ``stats`` holds the size of each module's update where ``check`` was asked for it, else None. ``checked`` holds the
+    files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON.
     """
 
     status: Status
@@ -48,6 +53,7 @@ class Report:
     findings: tuple[Finding, ...]
     unchecked: tuple[Unchecked, ...]
     stats: tuple[ModuleStats, ...] | None = None
+    checked: Mapping[str, CheckedFile] = field(default_factory=lambda: MappingProxyType({}), repr=False)
 
     @property
     def ok(self) -> bool:

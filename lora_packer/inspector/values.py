@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, parse_key
 from lora_packer.adapter.safetensors_header import DTYPE_BITS, SafetensorsHeader, TensorInfo
@@ -16,8 +18,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from lora_packer.packager.digest import Digests
+
 # Small enough to stay in a core's second-level cache between the read and the passes over it.
 _CHUNK = 512 << 10
+# How many chunks the checksums may be behind.
+_HASHED_BEHIND = 4
 
 # dtype -> (bytes per element, the exponent's bits). A value is not finite where its exponent is all ones: IEEE 754, and
 # bfloat16 as the upper half of a float32. E5M2 follows IEEE too; E4M3 has one NaN, 0x7F.
@@ -29,6 +35,7 @@ _FLOATS: Mapping[str, tuple[int, int]] = {
     "F8_E5M2": (1, 0x7C),
     "F8_E4M3": (1, 0x7F),
 }
+_WIDEST = 8
 _INTEGERS = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"})
 
 
@@ -53,52 +60,86 @@ class TensorValues:
         return self.last >= 0
 
 
-def scan(file: BinaryIO, header: SafetensorsHeader) -> dict[str, TensorValues]:
-    """Read every floating-point tensor once. Raises OSError."""
+class _Piece(NamedTuple):
+    """Bytes of the file that follow one another: some of a tensor's values, or (without a name) what is not looked at.
+
+    ``position`` is how many of the tensor's bytes come before.
+    """
+
+    name: str | None
+    position: int
+    size: int
+
+
+def scan(file: BinaryIO, header: SafetensorsHeader, digests: Digests | None = None) -> dict[str, TensorValues]:
+    """Read the file once, from end to end; look at every floating-point tensor, and make checksums where asked to.
+
+    Memory: a few chunks, whatever the size. SHA-256 takes longer than all else, so it is made of one chunk in a thread
+    while the next ones are looked at; both let go of Python's lock.
+
+    Raises OSError.
+    """
     import numpy as np
 
-    buffer = np.empty(_CHUNK, dtype=np.uint8)
-    result = {}
+    in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
+    result = {name: TensorValues() for name, info in in_order if info.dtype in _FLOATS}
+    buffers = [np.empty(_CHUNK, dtype=np.uint8) for _ in range(_HASHED_BEHIND if digests else 1)]
     low_bits = False
-    for name, info in sorted(header.tensors.items(), key=lambda item: item[1].begin):
-        layout = _FLOATS.get(info.dtype)
-        if layout is not None:
-            file.seek(header.data_start + info.begin)
-            seen = result[name] = _scan_tensor(file, info, layout, buffer, low_bits=low_bits)
-            low_bits = seen.low_bits  # one such value is enough for the whole file
+    file.seek(0)
+    with digests.aside(len(buffers)) if digests else nullcontext() as take:
+        for number, pieces in enumerate(_chunks(header.data_start, in_order)):
+            buffer = buffers[number % len(buffers)]
+            view = memoryview(buffer.data)[: sum(piece.size for piece in pieces)]
+            _read_into(file, view)
+            if take is not None:
+                take(view)
+            offset = 0
+            for piece in pieces:
+                if piece.name is not None and piece.size:
+                    seen, data = result[piece.name], buffer[offset : offset + piece.size]
+                    seen.low_bits = low_bits  # one such value is enough for the whole file
+                    _look_at(data, header.tensors[piece.name].dtype, piece.position, seen)
+                    low_bits = seen.low_bits
+                offset += piece.size
     return result
 
 
-def _scan_tensor(
-    file: BinaryIO, info: TensorInfo, layout: tuple[int, int], buffer: NDArray[np.uint8], *, low_bits: bool
-) -> TensorValues:
+def _chunks(data_start: int, tensors: Iterable[tuple[str, TensorInfo]]) -> Iterator[list[_Piece]]:
+    """Cut the file into chunks that fit into a buffer; a tensor is cut between its values only."""
+    chunk: list[_Piece] = []
+    room = _CHUNK
+    runs = ((name if info.dtype in _FLOATS else None, info.end - info.begin) for name, info in tensors)
+    for name, size in chain([(None, data_start)], runs):
+        position = 0
+        while position < size:
+            count = min(size - position, room - room % _WIDEST)
+            if not count:
+                yield chunk
+                chunk, room = [], _CHUNK
+                continue
+            chunk.append(_Piece(name, position, count))
+            position += count
+            room -= count
+    yield chunk
+
+
+def _look_at(data: NDArray[np.uint8], dtype: str, position: int, seen: TensorValues) -> None:
     """Two maxima of the bit patterns say it all, with nothing written: as unsigned numbers, the negative values are the
     greatest, as signed numbers the positive ones are, and among either kind NaN and infinity are above the rest.
     """
     import numpy as np
 
-    width, exponent = layout
+    width, exponent = _FLOATS[dtype]
     unsigned, signed = np.dtype(f"<u{width}"), np.dtype(f"<i{width}")
     sign = 1 << (8 * width - 1)
-    seen = TensorValues(low_bits=low_bits)
-    view = memoryview(buffer.data)
-    left, position = info.end - info.begin, 0
-    while left:
-        wanted = min(left, len(buffer))
-        count = _read_into(file, view[:wanted])
-        if count != wanted:
-            raise OSError(f"the file ended {left - count} bytes early")
-        values = buffer[:count].view(unsigned)
-        highest, highest_positive = int(values.max()), int(values.view(signed).max())
-        if highest_positive >= exponent or highest >= sign | exponent:
-            seen.not_finite += int(np.count_nonzero((values & unsigned.type(sign - 1)) >= unsigned.type(exponent)))
-        if highest_positive > 0 or highest > sign:
-            _note_nonzero(values, sign, position, seen)
-        if width == 4 and not seen.low_bits:
-            seen.low_bits = bool(np.bitwise_or.reduce(values) & unsigned.type(0xFFFF))
-        left -= count
-        position += len(values)
-    return seen
+    values = data.view(unsigned)
+    highest, highest_positive = int(values.max()), int(values.view(signed).max())
+    if highest_positive >= exponent or highest >= sign | exponent:
+        seen.not_finite += int(np.count_nonzero((values & unsigned.type(sign - 1)) >= unsigned.type(exponent)))
+    if highest_positive > 0 or highest > sign:
+        _note_nonzero(values, sign, position // width, seen)
+    if width == 4 and not seen.low_bits:
+        seen.low_bits = bool(np.bitwise_or.reduce(values) & unsigned.type(0xFFFF))
 
 
 def _note_nonzero(values: NDArray[Any], sign: int, position: int, seen: TensorValues) -> None:
@@ -113,14 +154,12 @@ def _note_nonzero(values: NDArray[Any], sign: int, position: int, seen: TensorVa
     seen.last = position + end
 
 
-def _read_into(file: BinaryIO, view: memoryview) -> int:
-    done = 0
-    while done < len(view):
-        count = file.readinto(view[done:])  # type: ignore[attr-defined]
+def _read_into(file: BinaryIO, view: memoryview) -> None:
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
         if not count:
-            break
-        done += count
-    return done
+            raise OSError("the file ended early: it is being changed")
+        view = view[count:]
 
 
 def judge(header: SafetensorsHeader, values: Mapping[str, TensorValues]) -> list[Finding]:

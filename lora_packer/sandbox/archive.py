@@ -1,14 +1,15 @@
-"""The sandbox service's look into an archive; on purpose not the code that packs one."""
+"""The sandbox service's look into an archive, or a repository's files; on purpose not the code that packs one."""
 
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import posixpath
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -38,6 +39,22 @@ def inspect(path: Path) -> None:
             raise ArchiveRefused("model_source is neither a .zip nor a .tar.gz archive")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ArchiveRefused(f"the archive cannot be read: {type(error).__name__}") from error
+
+
+def inspect_files(files: Mapping[str, bytes]) -> None:
+    """Check that files sent by themselves are an adapter. Raises ArchiveRefused."""
+    _require_both(files)
+    _check_config(io.BytesIO(files[CONFIG]))
+    _check_weights(io.BytesIO(files[WEIGHTS]), len(files[WEIGHTS]))
+
+
+def inspect_folder(folder: Path) -> None:
+    """Check that a downloaded repository is an adapter. Raises ArchiveRefused."""
+    _require_both({path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()})
+    with (folder / CONFIG).open("rb") as file:
+        _check_config(file)
+    with (folder / WEIGHTS).open("rb") as file:
+        _check_weights(file, (folder / WEIGHTS).stat().st_size)
 
 
 def _inspect_zip(path: Path) -> None:

@@ -47,11 +47,20 @@ class Deployments:
         project: the project's id.
         slug: the project's name, which goes before each endpoint's.
         delay: seconds that each state on the way lasts.
+        fails: whether those that should start end as ``FAILED``.
         clock: the time, in seconds.
     """
 
-    def __init__(self, *, project: str, slug: str, delay: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._project, self._slug, self._delay, self._clock = project, slug, delay, clock
+    def __init__(
+        self,
+        *,
+        project: str,
+        slug: str,
+        delay: float,
+        fails: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._project, self._slug, self._delay, self._fails, self._clock = project, slug, delay, fails, clock
         self._lock = threading.RLock()
         self._records: dict[str, EndpointRecord] = {}
 
@@ -161,7 +170,8 @@ class Deployments:
         done = self._clock() - record.since >= self._delay
         if not record.autoscaling.get("maxReplicas"):
             return "STOPPED" if done else "STOPPING"
-        return "READY" if done else "PROVISIONING"
+        ready = "FAILED" if self._fails else "READY"
+        return ready if done else "PROVISIONING"
 
     def _endpoint(self, record: EndpointRecord) -> dict[str, Any]:
         """An ``Endpoint`` of together 3.1.1, types/endpoint.py."""
@@ -207,6 +217,6 @@ class Deployments:
             "estimatedEffectiveTrafficShare": share,
             "modelRevisionId": "rev_sandbox",
             "projectId": self._project,
-            "status": {"message": "", "state": state},
+            "status": {"message": "no replica became ready" if self._fails else "", "state": state},
             "updatedAt": stamp(record.created_at),
         }

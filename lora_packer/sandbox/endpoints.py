@@ -58,11 +58,14 @@ class Endpoints:
     Args:
         account: whose they are.
         delay: seconds that each state on the way lasts.
+        fails: whether those that should start end as ``ERROR``.
         clock: the time, in seconds.
     """
 
-    def __init__(self, *, account: str, delay: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._account, self._delay, self._clock = account, delay, clock
+    def __init__(
+        self, *, account: str, delay: float, fails: bool = False, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._account, self._delay, self._fails, self._clock = account, delay, fails, clock
         self._lock = threading.Lock()
         self._records: dict[str, EndpointRecord] = {}
 
@@ -128,23 +131,27 @@ class Endpoints:
         age = self._clock() - record.since
         if record.wanted == "STOPPED":
             return "STOPPED" if age >= self._delay else "STOPPING"
-        return "STARTED" if age >= 2 * self._delay else "STARTING" if age >= self._delay else "PENDING"
+        ready = "ERROR" if self._fails else "STARTED"
+        return ready if age >= 2 * self._delay else "STARTING" if age >= self._delay else "PENDING"
 
 
-def hardware_list(*, with_availability: bool) -> dict[str, Any]:
-    """Return the answer of ``GET /hardware``: the availability is told for one model only."""
+def hardware_list(*, with_availability: bool, taken: bool = False) -> dict[str, Any]:
+    """Return the answer of ``GET /hardware``: the availability is told for one model only. ``taken`` is whether none is
+    to be had."""
     now = stamp(datetime.now(UTC))
     data: list[dict[str, Any]] = []
     for name, gpu, link, memory, count, cents, status in HARDWARE:
         specs = {"gpu_type": gpu, "gpu_link": link, "gpu_memory": memory, "gpu_count": count}
-        entry = {
+        entry: dict[str, Any] = {
             "object": "hardware",
             "id": name,
             "pricing": {"cents_per_minute": cents},
             "specs": specs,
             "updated_at": now,
         }
-        data.append({**entry, "availability": {"status": status}} if with_availability else entry)
+        if with_availability:
+            entry["availability"] = {"status": "unavailable" if taken else status}
+        data.append(entry)
     return {"object": "list", "data": data}
 
 

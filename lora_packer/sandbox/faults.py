@@ -18,6 +18,8 @@ class Faults:
         stuck: leave every job in ``Processing``, the state the service's page names for jobs that stand still.
         stuck_unreachable: the same, only for jobs whose source cannot be downloaded.
         v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
+        no_hardware: tell that nothing that could serve a model is to be had.
+        endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
         slow: seconds that each state lasts longer.
     """
 
@@ -27,6 +29,8 @@ class Faults:
     stuck: bool = False
     stuck_unreachable: bool = False
     v1_endpoints_closed: bool = False
+    no_hardware: bool = False
+    endpoint_fails: bool = False
     slow: float = 0.0
 
     @classmethod
@@ -43,6 +47,8 @@ _NAMED = {
     "stuck": Faults(stuck=True),
     "unreachable": Faults(stuck_unreachable=True),
     "no-v1-endpoints": Faults(v1_endpoints_closed=True),
+    "no-hardware": Faults(no_hardware=True),
+    "endpoint": Faults(endpoint_fails=True),
     "slow": Faults(slow=10.0),
     "lost-answer": Faults(lose_answer=True),
 } | {f"refuse-{status}": Faults(refuse_submit=status) for status in (400, 401, 402, 403, 409, 422, 429, 500, 503)}

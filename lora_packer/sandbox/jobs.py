@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import tempfile
 import threading
 import uuid
@@ -10,13 +12,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-from lora_packer.sandbox.archive import ArchiveRefused, inspect
+from lora_packer.redact import Secret
+from lora_packer.sandbox.archive import ArchiveRefused, inspect, inspect_folder
 from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.hub import LocalHub
 
 _MAX_ARCHIVE = 8 * 2**30  # bytes
 _CHUNK = 2**20
+
+HUB_PAGES = "https://huggingface.co/"
 
 SourceKind = Literal["remote_archive", "huggingface"]
 
@@ -66,15 +72,23 @@ class Jobs:
         account: the name that goes before each model's.
         delay: seconds that each state lasts at least.
         faults: what goes wrong.
+        hub: where Hub repositories are fetched from; None is nowhere.
         now: the wall clock.
     """
 
     def __init__(
-        self, *, account: str, delay: float, faults: Faults, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        *,
+        account: str,
+        delay: float,
+        faults: Faults,
+        hub: LocalHub | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._account = account
         self._delay = delay + faults.slow
         self._faults = faults
+        self._hub = hub
         self._now = now
         self._lock = threading.Lock()
         self._records: dict[str, JobRecord] = {}
@@ -90,6 +104,7 @@ class Jobs:
         base_model: str,
         description: str | None,
         model_id: str | None = None,
+        hf_token: str | None = None,
     ) -> JobRecord:
         """Take a submission, start its job and return it. Raises NameTaken."""
         now = self._now()
@@ -104,7 +119,8 @@ class Jobs:
             created_at=now,
             updated_at=now,
         )
-        thread = threading.Thread(target=self._run, args=(record, model_source), name=record.id, daemon=True)
+        token = Secret(hf_token) if hf_token else None
+        thread = threading.Thread(target=self._run, args=(record, model_source, token), name=record.id, daemon=True)
         with self._lock:
             if any(old.model_name == record.model_name and old.status != "Failed" for old in self._records.values()):
                 raise NameTaken
@@ -145,7 +161,7 @@ class Jobs:
         self._stopped.set()
         self.join(5.0)
 
-    def _run(self, record: JobRecord, model_source: str) -> None:
+    def _run(self, record: JobRecord, model_source: str, token: Secret | None) -> None:
         if self._stopped.wait(self._delay):
             return
         if self._faults.stuck:
@@ -155,7 +171,7 @@ class Jobs:
         if self._stopped.wait(self._delay):
             return
         try:
-            self._take(record, model_source)
+            self._take(record, model_source, token)
         except SourceUnreachable as trouble:
             if self._faults.stuck_unreachable:
                 self._move(record, "Processing", "processing model_source")
@@ -169,14 +185,19 @@ class Jobs:
         else:
             self._move(record, "Complete", "Job is Complete")
 
-    def _take(self, record: JobRecord, model_source: str) -> None:
-        if record.source_kind == "huggingface":
-            raise SourceUnreachable("could not download model_source: this sandbox reaches no Hugging Face Hub")
-        with tempfile.TemporaryDirectory(prefix="lora-packer-sandbox-") as folder:
-            archive = Path(folder) / "archive"
-            with archive.open("wb") as file:
-                _download(model_source, file, self._stopped)
-            inspect(archive)
+    def _take(self, record: JobRecord, model_source: str, token: Secret | None) -> None:
+        with tempfile.TemporaryDirectory(prefix="lora-packer-sandbox-") as name:
+            folder = Path(name)
+            if record.source_kind == "huggingface":
+                if self._hub is None:
+                    raise SourceUnreachable("could not download model_source: this sandbox reaches no Hugging Face Hub")
+                _download_repo(self._hub.endpoint, model_source, token, folder, self._stopped)
+                inspect_folder(folder)
+            else:
+                archive = folder / "archive"
+                with archive.open("wb") as file:
+                    _download(model_source, file, self._stopped)
+                inspect(archive)
         if self._faults.fail_job is not None:
             raise ArchiveRefused(self._faults.fail_job)
 
@@ -196,18 +217,21 @@ class SourceUnreachable(Exception):  # noqa: N818 - a verdict of the service, no
     """The archive could not be downloaded; the message says why, without the URL."""
 
 
-def _download(url: str, file: IO[bytes], stopped: threading.Event) -> None:
-    """Fetch the archive with a plain GET, as anybody who has the URL could."""
+def _download(url: str, file: IO[bytes], stopped: threading.Event, token: Secret | None = None) -> None:
+    """Fetch an archive with a plain GET, as anybody who has the URL could; or a file of the Hub, with a token."""
     import httpx2
 
     loopback = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
+    headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token.reveal()}"} if token else {})
     try:
         with (
             httpx2.Client(timeout=30.0, trust_env=not loopback) as client,
-            client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response,
+            client.stream("GET", url, headers=headers) as response,
         ):
             if response.status_code != 200:
-                raise SourceUnreachable(f"could not download model_source: HTTP {response.status_code}")
+                code = response.headers.get("X-Error-Code")
+                answer = f"HTTP {response.status_code}" + (f" ({code})" if code else "")
+                raise SourceUnreachable(f"could not download model_source: {answer}")
             received = 0
             for chunk in response.iter_raw(_CHUNK):
                 received += len(chunk)
@@ -218,6 +242,18 @@ def _download(url: str, file: IO[bytes], stopped: threading.Event) -> None:
                 file.write(chunk)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise SourceUnreachable(f"could not download model_source: {type(error).__name__}") from error
+
+
+def _download_repo(endpoint: str, source: str, token: Secret | None, folder: Path, stopped: threading.Event) -> None:
+    """Fetch the default branch of a Hub repository, named by its page or its id, into a folder."""
+    repo = source.removeprefix(HUB_PAGES).strip("/")
+    told = io.BytesIO()
+    _download(f"{endpoint}/api/models/{repo}", told, stopped, token)
+    for name in (item["rfilename"] for item in json.loads(told.getvalue())["siblings"]):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            _download(f"{endpoint}/{repo}/resolve/main/{quote(name)}", file, stopped, token)
 
 
 def _without_query(url: str) -> str:

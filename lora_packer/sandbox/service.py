@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
 from collections.abc import Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socketserver import TCPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from lora_packer.errors import SandboxError
 from lora_packer.redact import Secret
 from lora_packer.sandbox import v1, v2
 from lora_packer.sandbox.answers import Refused, Request, not_found
 from lora_packer.sandbox.deployments import Deployments
+from lora_packer.sandbox.direct import MAX_PART, DirectUploads
 from lora_packer.sandbox.endpoints import Endpoints
 from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.hub import LocalHub
 from lora_packer.sandbox.jobs import Jobs
+from lora_packer.sandbox.loopback import LoopbackServer
 
 ACCOUNT = "devuser"
 """The account whose name goes before each model's; the one of the service's page."""
@@ -57,6 +57,7 @@ class Service:
         base_models: hosted besides ``DEFAULT_BASE_MODELS``.
         faults: what goes wrong.
         delay: seconds that each state of a job lasts at least.
+        hub: where it fetches Hub repositories from; None is nowhere.
 
     Attributes:
         base_models: the ids of every base model it hosts.
@@ -64,44 +65,40 @@ class Service:
         base_url: its address, with ``/v1``; known once it runs.
         jobs: its upload jobs, version 1.
         endpoints: its endpoints, version 1.
-        models, imports, deployments: the same of version 2.
+        models, imports, direct, deployments: the same of version 2.
     """
 
-    def __init__(self, *, base_models: Sequence[str] = (), faults: Faults | None = None, delay: float = 0.3) -> None:
+    def __init__(
+        self,
+        *,
+        base_models: Sequence[str] = (),
+        faults: Faults | None = None,
+        delay: float = 0.3,
+        hub: LocalHub | None = None,
+    ) -> None:
         self.faults = faults or Faults()
         self.base_models = tuple(dict.fromkeys((*DEFAULT_BASE_MODELS, *base_models)))
         self.api_key = Secret(f"sandbox-{secrets.token_hex(16)}")
         self.base_url = ""
         self.started = int(time.time())
-        self.jobs = Jobs(account=ACCOUNT, delay=delay, faults=self.faults)
-        self.endpoints = Endpoints(account=ACCOUNT, delay=delay)
+        self.jobs = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
+        self.endpoints = Endpoints(account=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
         self.account = ACCOUNT
         self.models: dict[str, dict[str, Any]] = {}
-        self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults)
-        self.deployments = Deployments(project=v2.PROJECT, slug=ACCOUNT, delay=delay)
+        self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
+        self.direct = DirectUploads()
+        self.deployments = Deployments(project=v2.PROJECT, slug=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
         self._server: _Server | None = None
-        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
-        try:
-            self._server = _Server(self)
-        except OSError as error:
-            raise SandboxError(
-                f"The local service could not be started: {error.strerror or error}.",
-                hint="Check that this machine allows listening on 127.0.0.1.",
-            ) from error
-        self.base_url = f"http://127.0.0.1:{self._server.server_port}/v1"
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="sandbox-service", daemon=True
-        )
-        self._thread.start()
+        self._server = _Server(self)
+        self.base_url = f"{self._server.address}/v1"
+        self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._server is not None and self._thread is not None:
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
+        if self._server is not None:
+            self._server.stop()
         self.jobs.stop()
         self.imports.stop()
 
@@ -110,20 +107,10 @@ class Service:
         return self.endpoints.serving() | self.deployments.names(routed=True)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        """Bind without asking DNS for this machine's name, as HTTPServer would."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = "127.0.0.1", self.socket.getsockname()[1]
-
+class _Server(LoopbackServer):
     def __init__(self, service: Service) -> None:
         self.service = service
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        super().__init__(_Handler, "service")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -146,6 +133,23 @@ class _Handler(BaseHTTPRequestHandler):
     def do_DELETE(self) -> None:
         self._handle("DELETE")
 
+    def do_PUT(self) -> None:
+        """Take a part of a direct upload: its address is its key."""
+        parts = urlsplit(self.path)
+        headers, status, data = {}, 200, b""
+        try:
+            body = self._body(MAX_PART)
+            match parts.path.split("/"):
+                case ["", "direct", model_id, upload_id, number]:
+                    signature = dict(parse_qsl(parts.query)).get("X-Amz-Signature", "")
+                    tag = self.server.service.direct.put(model_id, upload_id, number, signature, body)
+                    headers["ETag"] = f'"{tag}"'
+                case _:
+                    raise not_found(f"PUT {parts.path}")
+        except Refused as refusal:
+            status, data = refusal.status, json.dumps(refusal.body).encode()
+        self._answer(status, data, **headers)
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """The commands' output belongs to the commands."""
 
@@ -162,8 +166,12 @@ class _Handler(BaseHTTPRequestHandler):
         if answer is None and status != 204:
             self.close_connection = True
             return
-        data = b"" if answer is None else json.dumps(answer).encode()
+        self._answer(status, b"" if answer is None else json.dumps(answer).encode())
+
+    def _answer(self, status: int, data: bytes, **headers: str) -> None:
         self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
         if data:
             self.send_header("Content-Type", "application/json")
         if status != 204:  # RFC 9110, section 8.6: such an answer has no length
@@ -173,10 +181,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _body(self) -> bytes:
+    def _body(self, limit: int = _MAX_BODY) -> bytes:
         """Read the whole body, so that the next request on this connection begins where it should."""
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > _MAX_BODY or "Transfer-Encoding" in self.headers:
+        if not length.isdigit() or int(length) > limit or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             raise Refused(413, "the request's body is too large or of unknown length")
         return self.rfile.read(int(length))

@@ -70,7 +70,7 @@ def _hardware(service: Service, request: Request) -> tuple[int, Any]:
     model = request.query.get("model")
     if model is not None and model not in (*service.base_models, *service.jobs.uploaded()):
         raise not_found(f"model {model}")
-    return 200, hardware_list(with_availability=model is not None)
+    return 200, hardware_list(with_availability=model is not None, taken=service.faults.no_hardware)
 
 
 def _create_endpoint(service: Service, request: Request) -> tuple[int, Any]:
@@ -147,6 +147,7 @@ def _submit(service: Service, request: Request) -> tuple[int, Any]:
             kind=_source_kind(source),
             base_model=base_model,
             description=body.get("description"),
+            hf_token=body.get("hf_token"),
         )
     except NameTaken:
         # Some refusals come as a success without data: a comment in together 2.42.0, lib/cli/api/models/upload.py.

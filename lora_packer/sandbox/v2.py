@@ -11,22 +11,16 @@ import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.sandbox import catalogue
 from lora_packer.sandbox.answers import Refused, Request, not_found
+from lora_packer.sandbox.direct import Revision
 from lora_packer.sandbox.endpoints import stamp
-from lora_packer.sandbox.jobs import JobRecord, NameTaken
+from lora_packer.sandbox.jobs import HUB_PAGES, JobRecord, NameTaken
 
 if TYPE_CHECKING:
     from lora_packer.sandbox.service import Service
 
 PROJECT = "proj-sandbox"
-CATALOGUE = "proj-catalogue"
-"""The project that the supported models are of."""
-
-_HARDWARE = (
-    # (instance type, GPU, GiB, count, US cents an hour, headroom)
-    ("1xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 1, 390, 4),
-    ("2xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 2, 780, 0),
-)
 _UPLOAD_STATES = {"Queued": "PENDING", "Running": "RUNNING", "Processing": "RUNNING", "Complete": "SUCCEEDED"}
 _TYPES = ("adapter", "adapters")
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -36,11 +30,13 @@ def route(service: Service, request: Request) -> tuple[int, Any]:
     """Return status and answer; None as the answer is a connection closed without one. Raises Refused."""
     match (request.method, request.path[1:]):
         case ("GET", ("supported-models",)):
-            found = [_supported(service, name) for name in service.base_models]
+            found = catalogue.supported_models(service.base_models, stamp(datetime.fromtimestamp(service.started, UTC)))
             wanted = request.query.get("search", "").lower()
-            return 200, _page([model for model in found if wanted in model["name"].lower()])
+            return 200, _page(request, [model for model in found if wanted in model["name"].lower()])
         case ("GET", ("public", "inference-instance-types")):
-            return 200, _page([_instance_type(*entry) for entry in _HARDWARE])
+            return 200, _page(request, catalogue.instance_types(taken=service.faults.no_hardware))
+        case ("GET", ("public", "inference-instance-types", name)):
+            return 200, _only([one for one in catalogue.instance_types() if one["id"] == name], "instance type")
         case (_, ("projects", project, *rest)):
             if project != PROJECT:
                 raise Refused(403, "this key has no access to that project", "forbidden_error")
@@ -53,24 +49,33 @@ def _project(service: Service, request: Request, rest: list[str]) -> tuple[int, 
         case ("POST", ["models"]):
             return _create_model(service, request)
         case ("GET", ["models"]):
-            return 200, _page(list(service.models.values()))
+            return 200, _page(request, list(service.models.values()))
+        case ("POST", ["models", "upload", step]) if step in ("create", "complete"):
+            return 200, _send(service, request, step)
         case ("POST", ["models", "uploads"]):
             return _import(service, request)
         case ("GET", ["models", "uploads"]):
-            return 200, _page([_upload(job) for job in service.imports.records()])
+            return 200, _page(request, [_upload(job) for job in service.imports.records()])
         case ("GET", ["models", "uploads", upload_id]):
             return 200, _upload(_job(service, upload_id))
         case ("GET", ["models", "uploads", upload_id, "events"]):
-            return 200, _page([_event(number, one) for number, one in enumerate(_job(service, upload_id).updates)])
+            events = [_event(number, one) for number, one in enumerate(_job(service, upload_id).updates)]
+            return 200, _page(request, events)
         case ("GET", ["models", model_id]):
             return 200, _model(service, model_id)
         case ("GET", ["models", model_id, "revisions"]):
             _model(service, model_id)
-            jobs = [job for job in service.imports.records() if job.model_id == model_id]
-            return 200, _page([_revision(job) for job in jobs if job.status == "Complete" or job.refused])
+            return 200, _page(request, [_revision(one) for one in _revisions(service, model_id)])
+        case ("DELETE", ["models", model_id]):
+            _delete_model(service, model_id)
+            return 200, {}
         case ("GET", ["configs"]):
-            wanted = request.query.get("referenceModelId")
-            return 200, _page([one for one in _configs(service) if wanted in (None, one["referenceModelId"])])
+            wanted = request.query.get("referenceModelId") or request.query.get("referenceModel", "").rpartition("/")[2]
+            configs = catalogue.configurations(service.base_models)
+            return 200, _page(request, [one for one in configs if wanted in ("", one["referenceModelId"])])
+        case ("GET", ["configs", config_id]):
+            configs = catalogue.configurations(service.base_models)
+            return 200, _only([one for one in configs if one["id"] == config_id], "config")
         case (_, ["endpoints", *below]):
             return _endpoints(service, request, below)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")
@@ -86,7 +91,7 @@ def _endpoints(service: Service, request: Request, rest: list[str]) -> tuple[int
                 raise Refused(400, "name must be a bare name", param="name")
             return 200, state.create(body["name"])
         case ("GET", []):
-            return 200, _page(state.describe_all())
+            return 200, _page(request, state.describe_all())
         case ("GET", [endpoint_id]):
             return 200, state.get(endpoint_id)
         case ("PATCH", [endpoint_id]):
@@ -97,6 +102,9 @@ def _endpoints(service: Service, request: Request, rest: list[str]) -> tuple[int
             return 200, {}
         case ("POST", [endpoint_id, "deployments"]):
             return 200, _deploy(service, request, endpoint_id)
+        case ("GET", [endpoint_id, "deployments"]):
+            below = [one["id"] for one in state.get(endpoint_id)["deployments"]]
+            return 200, _page(request, [state.deployment(endpoint_id, one) for one in below])
         case ("GET", [endpoint_id, "deployments", deployment_id]):
             return 200, state.deployment(endpoint_id, deployment_id)
         case ("PATCH", [endpoint_id, "deployments", deployment_id]):
@@ -115,19 +123,18 @@ def _deploy(service: Service, request: Request, endpoint_id: str) -> dict[str, A
             model = _model(service, model_id)
         case _:
             raise Refused(400, "model must be projects/{project}/models/{model}", param="model")
-    revisions = [job for job in service.imports.records() if job.model_id == model["id"] and job.status == "Complete"]
-    if not revisions:
+    if all(one.refused for one in _revisions(service, model["id"])):
         raise Refused(400, "the model has no revision that passed validation", param="model")
-    config = next((one for one in _configs(service) if body["config"].endswith(f"/{one['id']}")), None)
+    configs = catalogue.configurations(service.base_models)
+    config = next((one for one in configs if body["config"].endswith(f"/{one['id']}")), None)
     if config is None or config["referenceModelId"] != model["baseModelId"]:
         raise Refused(400, "the config is not one for this model", param="config")
-    hardware = next(entry[0] for entry in _HARDWARE if config["id"].endswith(f"_{entry[3]}"))
     return service.deployments.deploy(
         endpoint_id,
         name=body["name"],
         model=body["model"],
         config=body["config"],
-        hardware=hardware,
+        hardware=catalogue.instance_type_of(config["id"]),
         autoscaling=_scaling(body),
     )
 
@@ -141,7 +148,7 @@ def _create_model(service: Service, request: Request) -> tuple[int, Any]:
         raise Refused(400, "name must be a bare name", param="name")
     if body.get("type", "model") not in _TYPES:
         raise Refused(400, "this sandbox takes adapters only: type must be adapter", param="type")
-    if body["baseModelId"] not in (_base_id(name) for name in service.base_models):
+    if body["baseModelId"] not in (catalogue.base_id(name) for name in service.base_models):
         raise Refused(400, "base model not found: give its ml_ id", param="baseModelId")
     name = f"{service.account}/{body['name']}"
     if any(model["name"] == name for model in service.models.values()):
@@ -154,7 +161,7 @@ def _create_model(service: Service, request: Request) -> tuple[int, Any]:
         "visibility": "VISIBILITY_PRIVATE",
         "weights": {"type": "WEIGHTS_TYPE_ADAPTER"},
         "baseModelId": body["baseModelId"],
-        "baseModel": f"projects/{CATALOGUE}/models/{body['baseModelId']}",
+        "baseModel": catalogue.model_path(body["baseModelId"]),
     }
     service.models[model["id"]] = model | ({"description": body["description"]} if body.get("description") else {})
     return 200, service.models[model["id"]]
@@ -171,10 +178,11 @@ def _import(service: Service, request: Request) -> tuple[int, Any]:
         job = service.imports.create(
             model_name=model["name"].rpartition("/")[2],
             model_source=url,
-            kind="huggingface" if url.startswith("https://huggingface.co/") else "remote_archive",
+            kind="huggingface" if url.startswith(HUB_PAGES) else "remote_archive",
             base_model=model["baseModelId"],
             description=None,
             model_id=model["id"],
+            hf_token=body.get("token"),
         )
     except NameTaken:
         raise Refused(409, "an upload for this model is under way or done") from None
@@ -196,14 +204,42 @@ def _upload(job: JobRecord, url: str | None = None) -> dict[str, Any]:
     }
 
 
-def _revision(job: JobRecord) -> dict[str, Any]:
-    errors = [{"rule": "adapter_files", "severity": "ERROR", "message": job.updates[-1]["message"]}]
+def _send(service: Service, request: Request, step: str) -> dict[str, Any]:
+    """A direct upload: its parts' addresses, then the revision of what was sent."""
+    if service.faults.refuse_submit is not None:
+        raise Refused(service.faults.refuse_submit, "refused, as the sandbox was started to do", "sandbox_fault")
+    body = request.json("objectId")
+    request.require(body, "objectId", "files")
+    model_id = _model(service, body["objectId"])["id"]
+    files = _objects(body, "files")
+    if step == "create":
+        return service.direct.create(model_id, files, service.base_url.removesuffix("/v1"))
+    return {"revisionId": service.direct.complete(model_id, files)}
+
+
+def _revisions(service: Service, model_id: str) -> list[Revision]:
+    """A model's revisions, oldest first: those of imports that fetched something, and those that were sent."""
+    imports = [job for job in service.imports.records() if job.model_id == model_id]
+    fetched = [
+        Revision(
+            f"rev_{job.id.removeprefix('job-')[:13]}",
+            job.updated_at,
+            job.updates[-1]["message"] if job.refused else None,
+        )
+        for job in imports
+        if job.status == "Complete" or job.refused
+    ]
+    return sorted([*fetched, *service.direct.revisions(model_id)], key=lambda one: one.created_at)
+
+
+def _revision(revision: Revision) -> dict[str, Any]:
+    said = revision.refused
     return {
-        "revisionId": f"rev_{job.id.removeprefix('job-')[:13]}",
-        "createdAt": stamp(job.updated_at),
-        "lastValidatedAt": stamp(job.updated_at),
-        "validationStatus": f"REVISION_VALIDATION_STATUS_{'FAILED' if job.refused else 'SUCCESS'}",
-        "validationErrors": errors if job.refused else [],
+        "revisionId": revision.id,
+        "createdAt": stamp(revision.created_at),
+        "lastValidatedAt": stamp(revision.created_at),
+        "validationStatus": f"REVISION_VALIDATION_STATUS_{'FAILED' if said else 'SUCCESS'}",
+        "validationErrors": [{"rule": "adapter_files", "severity": "ERROR", "message": said}] if said else [],
     }
 
 
@@ -230,82 +266,13 @@ def _model(service: Service, model_id: str) -> dict[str, Any]:
     return service.models[model_id]
 
 
-def _base_id(name: str) -> str:
-    return f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
-
-
-def _supported(service: Service, name: str) -> dict[str, Any]:
-    """A ``SupportedModel``: its id is another than the one that models are created with."""
-    base = _base_id(name)
-    path = f"projects/{CATALOGUE}/models/{base}"
-    started = stamp(datetime.fromtimestamp(service.started, UTC))
-    profiles = [
-        {
-            "certifiedConfigRevisionId": config["id"],
-            "certifiedModelRevisionId": "rev_certified",
-            "config": f"projects/{CATALOGUE}/configs/{config['id']}",
-            "gpuCount": count,
-            "gpuType": gpu,
-            "model": path,
-            "modelName": name,
-            "parallelism": f"tp{count}",
-            "performanceBenchmarks": {},
-            "profileId": f"prof_{config['id']}",
-            "quantization": "bf16",
-        }
-        for config, (_, gpu, _, count, _, _) in zip(_configs_of(base), _HARDWARE, strict=True)
-    ]
-    return {
-        "id": f"arch_{base.removeprefix('ml_')}",
-        "name": name,
-        "displayName": name,
-        "displayType": "chat",
-        "baseModel": path,
-        "baseModelId": base,
-        "capabilities": ["CAPABILITY_CHAT"],
-        "createdAt": started,
-        "updatedAt": started,
-        "deploymentProfiles": profiles,
-        "inputModalities": ["MODALITY_TEXT"],
-        "outputModalities": ["MODALITY_TEXT"],
-        "products": ["PRODUCT_DEDICATED"],
-        "publisher": name.partition("/")[0],
-        "status": "SUPPORTED_MODEL_STATUS_SUPPORTED",
-    }
-
-
-def _configs(service: Service) -> list[dict[str, Any]]:
-    return [config for name in service.base_models for config in _configs_of(_base_id(name))]
-
-
-def _configs_of(base: str) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": f"cr_{base.removeprefix('ml_')}_{count}",
-            "projectId": CATALOGUE,
-            "referenceModel": f"projects/{CATALOGUE}/models/{base}",
-            "referenceModelId": base,
-            "certifications": [],
-            "selectors": [
-                {"key": "accelerator_type", "value": gpu},
-                {"key": "accelerator_count", "value": str(count)},
-            ],
-        }
-        for _, gpu, _, count, _, _ in _HARDWARE
-    ]
-
-
-def _instance_type(name: str, gpu: str, memory: int, count: int, cents: int, headroom: int) -> dict[str, Any]:
-    return {
-        "id": f"it_{name}",
-        "name": name,
-        "description": name,
-        "gpuType": gpu,
-        "gpuCount": count,
-        "gpuMemoryGib": memory,
-        "priceCentsPerHour": cents,
-        "regions": [{"name": "us-central", "headroom": {"relation": "RELATION_EQ", "value": headroom}}],
-    }
+def _delete_model(service: Service, model_id: str) -> None:
+    """Remove a model that no deployment serves."""
+    _model(service, model_id)
+    serving = [one for endpoint in service.deployments.describe_all() for one in endpoint["deployments"]]
+    if any(one["modelId"] == model_id for one in serving):
+        raise Refused(400, "the model is referenced by a live deployment")
+    del service.models[model_id]
 
 
 def _objects(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
@@ -322,5 +289,16 @@ def _scaling(body: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _page(items: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"object": "list", "data": items, "next_cursor": None}
+def _page(request: Request, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """One page of a list: ``limit`` items from the cursor ``after`` on."""
+    start, limit = request.query.get("after", "0"), request.query.get("limit", "100")
+    if not start.isdecimal() or not limit.isdecimal() or not int(limit):
+        raise Refused(400, "after and limit are a cursor and a positive number")
+    end = int(start) + int(limit)
+    return {"object": "list", "data": items[int(start) : end], "next_cursor": str(end) if end < len(items) else None}
+
+
+def _only(items: list[dict[str, Any]], what: str) -> dict[str, Any]:
+    if not items:
+        raise not_found(what)
+    return items[0]

@@ -5,20 +5,19 @@ One small interface (``Api``) with the versions of the service's API behind it; 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Protocol
 
-from lora_packer.errors import ServiceError
+from lora_packer.hub import HubRepo
+from lora_packer.redact import read_token
 from lora_packer.together import v1, v2
-from lora_packer.together.ahead import ask_ahead, why_it_stands_still
-from lora_packer.together.client import Client, read_token
+from lora_packer.together.ahead import ask_ahead
+from lora_packer.together.client import Client
 from lora_packer.together.deploying import ensure_endpoint, serve
 from lora_packer.together.endpoint import Answer, Endpoint, Hardware, choose_hardware
-from lora_packer.together.model import HubRepo, Job, ModelSource, StatusUpdate, Submission, validate_names
-from lora_packer.together.polling import STALE_AFTER, wait_until_serving
+from lora_packer.together.model import Job, LocalFiles, ModelSource, StatusUpdate, Submission, news, validate_names
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
+from lora_packer.together.standing import why_it_stands_still
+from lora_packer.together.uploads import STALE_AFTER, wait_for_job
 
 __all__ = [
     "APIS",
@@ -31,19 +30,21 @@ __all__ = [
     "Hardware",
     "HubRepo",
     "Job",
+    "LocalFiles",
     "ModelSource",
     "StatusUpdate",
     "Submission",
     "ask_ahead",
     "choose_hardware",
     "ensure_endpoint",
+    "news",
     "parse_presigned",
     "parse_source",
     "read_token",
     "require_life",
     "serve",
     "validate_names",
-    "wait_until_serving",
+    "wait_for_job",
     "why_it_stands_still",
 ]
 
@@ -53,12 +54,17 @@ class Api(Protocol):
 
     Every function raises ServiceError where the service refuses or does not answer, and InputError for a name that
     cannot be one.
+
+    Attributes:
+        OPTION: what a command line needs to mean this version.
     """
+
+    OPTION: str
 
     def submit(self, client: Client, submission: Submission) -> Job:
         """Create the upload job, once."""
 
-    def job(self, client: Client, job_id: str) -> Job:
+    def job(self, client: Client, job_id: str, *, retry: bool = True) -> Job:
         """Return the job as the service sees it now."""
 
     def find(self, client: Client, model_name: str) -> Job | None:
@@ -66,20 +72,6 @@ class Api(Protocol):
 
     def hosts(self, client: Client, base_model: str) -> bool:
         """Whether the service says that it serves the base model on dedicated endpoints."""
-
-    def wait(
-        self,
-        client: Client,
-        job_id: str,
-        *,
-        timeout: timedelta,
-        on_change: Callable[[Job], None],
-        on_trouble: Callable[[ServiceError], None] | None = None,
-        on_stale: Callable[[Job, timedelta], None] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> Job:
-        """Return the job once it is complete. Raises JobFailedError and WaitTimeoutError besides."""
 
     def hardware(self, client: Client, model: str) -> tuple[Hardware, ...]:
         """Return what can serve the model, cheapest first."""

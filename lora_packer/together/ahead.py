@@ -1,12 +1,10 @@
-"""What a release asks before it sends anything, and what it can say about a job that stands still."""
+"""What a release asks before it sends anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import NEW_NAME
@@ -36,24 +34,3 @@ def ask_ahead(api: Api, client: Client, model_name: str, base_model: str, note: 
         )
     if not hosted:
         note("warning", f"the service does not list {base_model} among the models of dedicated endpoints")
-
-
-def why_it_stands_still(url: Mapping[str, Any] | None, now: datetime) -> str:
-    """Return why a job may stand still, as far as it can be told from here: it was looked at, so the key is accepted.
-
-    ``url`` is the receipt's section about the presigned URL.
-    """
-    key = "The service accepts the key."
-    try:
-        deadline = datetime.fromisoformat((url or {})["deadline"])
-    except (KeyError, TypeError, ValueError):
-        return f"{key} Whether the presigned URL is alive cannot be told: the receipt does not say when it expires."
-    if deadline > now:
-        return (
-            f"{key} The presigned URL is good for {format_duration(deadline - now)} more, so the service may be slow."
-        )
-    return (
-        f"{key} The presigned URL expired {format_duration(now - deadline)} ago, so the source can no longer be read. "
-        "Once the job has failed, run the same command again: it mints a new URL and submits again. A job that never "
-        "ends keeps its name: then choose a new --model-name and another --receipt."
-    )

@@ -30,9 +30,14 @@ def fields(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def objects(value: Any) -> list[dict[str, Any]]:
+    """Return the objects of a list in an answer; empty where it is none."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
 def listed(answer: Any, purpose: Purpose) -> list[dict[str, Any]]:
     """Return the objects that an answer lists, bare or under ``data``. Raises ServiceError where it lists none."""
     found = answer.get("data") if isinstance(answer, dict) else answer
     if not isinstance(found, list):
-        raise refusal.unreadable(purpose, 200, "lists nothing")
-    return [item for item in found if isinstance(item, dict)]
+        raise refusal.without(purpose, answer, "lists nothing")
+    return objects(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_packer.redact import escape, scrub
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, number, text
+from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.endpoint import Answer
 from lora_packer.together.refusal import Purpose
@@ -32,16 +32,15 @@ def complete(
     )
     body = {"model": model, "messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}
     answer = fields(client.request("POST", "/chat/completions", body, retry=True, purpose=purpose, inference=inference))
-    choices = answer.get("choices")
-    choice = fields(choices[0]) if isinstance(choices, list) and choices else {}
+    choice = next(iter(objects(answer.get("choices"))), {})
     said = fields(choice.get("message")).get("content")
     if not isinstance(said, str):
-        raise refusal.unreadable(purpose, 200, "holds no answer")
+        raise refusal.without(purpose, answer, "holds no answer")
     tokens = number(fields(answer.get("usage")).get("completion_tokens"))
-    lines = scrub(said[:_MAX_TEXT], client.token).splitlines()
+    lines = scrub(said[:_MAX_TEXT]).splitlines()
     return Answer(
         text="\n".join(escape(line, _MAX_TEXT) for line in lines),
-        model=text(answer.get("model"), client.token) or model,
-        finish_reason=text(choice.get("finish_reason"), client.token),
+        model=text(answer.get("model")) or model,
+        finish_reason=text(choice.get("finish_reason")),
         tokens=None if tokens is None else int(tokens),
     )

@@ -9,15 +9,13 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
 
+from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
-from lora_packer.redact import Secret
+from lora_packer.redact import MASK, Secret, read_token
 from lora_packer.together import refusal
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.source import is_loopback
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,6 +31,7 @@ _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 _VERSION = re.compile(r"/v\d+$")
 _VERSIONED = re.compile(r"/v\d+/")
 
+_SHORTEST_KEY = 8  # characters; a shorter one could be a word of any answer
 _ATTEMPTS = 4
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds; the second also caps what Retry-After asks for
 _MAX_ANSWER = 8 * 2**20  # bytes
@@ -43,10 +42,6 @@ class _Answer:
     status: int
     body: bytes
     headers: Mapping[str, str]
-
-    @property
-    def content_type(self) -> str:
-        return self.headers.get("content-type", "").lower()
 
 
 class Client:
@@ -74,7 +69,7 @@ class Client:
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self.base_url, self._host = _checked_base_url(base_url)
+        self.base_url, self._host = checked_endpoint(base_url, "TOGETHER_BASE_URL", DEFAULT_BASE_URL)
         self.root = _VERSION.sub("", self.base_url)
         self.is_loopback = is_loopback(self._host)
         self.token = token
@@ -145,11 +140,11 @@ class Client:
                     trouble, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
                 )
                 if again and (retry or not sent):
-                    self._pause(attempt)
+                    self.pause(attempt)
                     continue
                 raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
             if again and retry and (answer.status == 429 or answer.status >= 500):
-                self._pause(attempt, _retry_after(answer.headers))
+                self.pause(attempt, refusal.retry_after(answer.headers))
                 continue
             break
         return _parsed(answer, purpose)
@@ -173,7 +168,12 @@ class Client:
                     raise httpx2.DecodingError(f"the answer is longer than {_MAX_ANSWER} bytes")
                 if self._clock() > deadline:
                     raise httpx2.ReadTimeout("the answer came too slowly")
-            return _Answer(response.status_code, bytes(received), response.headers)
+            return _Answer(response.status_code, self._without_key(bytes(received)), response.headers)
+
+    def _without_key(self, body: bytes) -> bytes:
+        """An answer that repeats the key, without it: nobody needs it there, so that nobody has to keep it."""
+        key = self.token.reveal()
+        return body.replace(key.encode(), MASK.encode()) if len(key) >= _SHORTEST_KEY else body
 
     def _connection(self) -> httpx2.Client:
         import httpx2
@@ -195,7 +195,18 @@ class Client:
             )
         return self._http
 
-    def _pause(self, attempt: int, asked: float | None = None) -> None:
+    def anonymous(self, timeout: float) -> httpx2.Client:
+        """Return a connection that carries no key, for addresses that are a key themselves; ``timeout`` in seconds."""
+        import httpx2
+
+        return httpx2.Client(
+            timeout=httpx2.Timeout(timeout, connect=5.0),
+            transport=self._transport,
+            follow_redirects=False,
+            trust_env=not self.is_loopback,
+        )
+
+    def pause(self, attempt: int, asked: float | None = None) -> None:
         """Wait before the next attempt: what the service asked for, or a growing, jittered while; never long."""
         backoff = _FIRST_PAUSE * 2 ** (attempt - 1) * (1 + self._jitter())
         self._sleep(min(backoff if asked is None else asked, _LONGEST_PAUSE))
@@ -211,46 +222,9 @@ class Client:
         return f"the connection to {self._host} broke before the answer was complete", str(trouble)
 
 
-def read_token(environ: Mapping[str, str], name: str) -> Secret | None:
-    """Return the token in an environment variable, or None where it is unset or empty.
-
-    Raises InputError where it has white space or a character that no token has; the value is never shown.
-    """
-    value = environ.get(name, "")
-    if not value:
-        return None
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise InputError(
-            f"{name} has white space or an unprintable character in it.",
-            hint="Set it again without quotes, spaces or a newline; a value from a file often brings a newline along.",
-        )
-    return Secret(value)
-
-
-def _checked_base_url(text: str) -> tuple[str, str]:
-    """Return the base URL without a closing slash, and its host."""
-    wrong = InputError(
-        "TOGETHER_BASE_URL is not an address to send a key to.",
-        hint=f"Use https (http on this machine only), no user name and no query, like {DEFAULT_BASE_URL}.",
-    )
-    try:
-        parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
-    except ValueError:
-        raise wrong from None
-    clean = text.isascii() and text.isprintable() and " " not in text and not parts.query and not parts.fragment
-    secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))
-    if not clean or not secure or not host or port == 0 or "@" in parts.netloc:
-        raise wrong
-    return text.rstrip("/"), host
-
-
 def _parsed(answer: _Answer, purpose: Purpose) -> Any:
-    if 300 <= answer.status < 400:
-        raise refusal.redirected(purpose, answer.status, answer.headers.get("location", ""))
     if not 200 <= answer.status < 300:
-        said = refusal.message_of(answer.body, answer.content_type)
-        raise refusal.refused(purpose, answer.status, said)
+        raise refusal.refused(purpose, answer.status, answer.body, answer.headers)
     if answer.status == 204:
         return None
     if not answer.body.strip():
@@ -260,15 +234,3 @@ def _parsed(answer: _Answer, purpose: Purpose) -> Any:
     except (ValueError, RecursionError):
         kind = "is HTML" if answer.body.lstrip()[:1] == b"<" else "is not complete JSON"
         raise refusal.unreadable(purpose, answer.status, kind) from None
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        pause = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
-        return None
-    return max(0.0, pause.total_seconds())

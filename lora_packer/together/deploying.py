@@ -8,10 +8,11 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lora_packer.errors import ServiceError
+from lora_packer.duration import format_duration
+from lora_packer.errors import ServiceError, WaitTimeoutError
 from lora_packer.together.client import Client
 from lora_packer.together.endpoint import Endpoint
-from lora_packer.together.polling import wait_until_serving
+from lora_packer.together.polling import poll
 
 if TYPE_CHECKING:
     from lora_packer.together import Api
@@ -41,14 +42,35 @@ def serve(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> Endpoint:
-    """Wait until the endpoint serves and return it; see ``polling.wait_until_serving``."""
-    return wait_until_serving(
+    """Look at the endpoint until it serves, and return it; see ``polling.poll`` for the arguments.
+
+    Raises ServiceError where it fails or is stopped, WaitTimeoutError. Both say that it may still cost money.
+    """
+    ended = poll(
         lambda: replace(api.endpoint(client, endpoint.id), cents_per_minute=endpoint.cents_per_minute),
+        is_end=lambda seen: seen.is_serving or seen.has_failed or seen.is_ending,
+        told=lambda seen: (seen.state, seen.reason),
         timeout=timeout,
         on_change=on_change,
         on_trouble=on_trouble,
         sleep=sleep,
         clock=clock,
+    )
+    seen, trouble = ended
+    if seen is None:
+        raise WaitTimeoutError(
+            f"The endpoint could not be looked at for {format_duration(timeout)}: {trouble.message if trouble else ''}",
+            hint=f"It {endpoint.cost}. Run the same command again to wait on.",
+        )
+    if seen.is_serving:
+        return seen
+    if seen.has_failed or seen.is_ending:
+        reason = f": {seen.reason}" if seen.reason else ""
+        hint = f"End it with `{seen.stop_command}`, then deploy again."
+        raise ServiceError(f"Endpoint {seen.id} is {seen.state}{reason}.", hint=hint, status=None)
+    raise WaitTimeoutError(
+        f"Endpoint {seen.id} was still {seen.state} after {format_duration(timeout)}.",
+        hint=f"It goes on, and {seen.cost}. Run the same command again to wait on.",
     )
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lora_packer.errors import InputError
+from lora_packer.errors import InputError, ServiceError
 from lora_packer.redact import escape
 
 # The states of a v1 endpoint (DedicatedEndpoint in openapi.yaml of github.com/togethercomputer/openapi) and of a v2
@@ -137,7 +137,10 @@ def describe_cost(cents_per_minute: float | None) -> str:
 
 
 def choose_hardware(offers: tuple[Hardware, ...], wanted: str | None, model: str) -> Hardware:
-    """Return the hardware that was asked for, else the cheapest that can be had. Raises InputError without any."""
+    """Return the hardware that was asked for, else the cheapest that can be had.
+
+    Raises InputError where what was asked for is not offered, ServiceError where nothing can be had.
+    """
     if wanted is not None:
         found = next((offer for offer in offers if offer.id == wanted), None)
         if found is None:
@@ -150,7 +153,7 @@ def choose_hardware(offers: tuple[Hardware, ...], wanted: str | None, model: str
     usable = [offer for offer in offers if offer.can_be_had]
     if not usable:
         state = "all of it is taken" if offers else "it lists none"
-        raise InputError(
+        raise ServiceError(
             f"The service has no hardware for {model} now: {state}.",
             hint="Try again later, or check that the base model is served on dedicated endpoints.",
         )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
+from urllib.parse import parse_qsl, urlsplit
 
 from lora_packer.errors import InputError
+from lora_packer.hub import HubRepo
 from lora_packer.redact import PresignedUrl, Secret, escape
 
 # The documented states of a v1 job (JobInfoSuccessResponse in openapi.yaml of github.com/togethercomputer/openapi),
@@ -19,32 +22,27 @@ _KNOWN = {status.lower(): status for status in ("Queued", "Running", COMPLETE, *
 SUBMITTED = "Submitted"
 """The status of a job that was created and not looked at yet; the service's answer to a submission names none."""
 
+_SHORTEST_SECRET = 20  # characters; a shorter value of a query is a date, a number or a word
+
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
 
 @dataclass(frozen=True, slots=True)
-class HubRepo:
-    """A model repository on the Hugging Face Hub.
+class LocalFiles:
+    """An adapter's files on this machine, sent to the service directly: version 2 only.
 
     Attributes:
-        id: ``org/name``.
-        revision: a branch, tag or commit; None is the default branch.
+        files: each file's name at the adapter's root, and where it is.
     """
 
-    id: str
-    revision: str | None = None
-
-    @property
-    def url(self) -> str:
-        """The repository's address, as the service wants it."""
-        return f"https://huggingface.co/{self.id}"
+    files: tuple[tuple[str, Path], ...]
 
     def __str__(self) -> str:
-        return f"hf://{self.id}" + (f"@{self.revision}" if self.revision else "")
+        return ", ".join(name for name, _ in self.files)
 
 
-ModelSource = PresignedUrl | HubRepo
+ModelSource = PresignedUrl | HubRepo | LocalFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,35 @@ class Submission:
             raise InputError(
                 "A Hugging Face token goes with a Hub source only.", hint="Leave it out for a presigned URL."
             )
+
+    @property
+    def secrets(self) -> tuple[Secret, ...]:
+        """What the request holds, and the service may echo: the Hub's token; or the URL, and each value of its query
+        by itself, since an error of S3's repeats them one by one."""
+        if not isinstance(self.source, PresignedUrl):
+            return (self.hf_token,) if self.hf_token else ()
+        values = (value for _, value in parse_qsl(urlsplit(self.source.reveal()).query))
+        return (self.source, *(Secret(value) for value in values if len(value) >= _SHORTEST_SECRET))
+
+    def address(self) -> str:
+        """Return what the service is told to fetch: a secret, where it is a presigned URL.
+
+        Raises InputError for local files, and for a revision: neither version of the API has a field for one.
+        """
+        if isinstance(self.source, PresignedUrl):
+            return self.source.reveal()
+        if isinstance(self.source, LocalFiles):
+            raise InputError(
+                "Version 1 of the API takes no files: it fetches them from an address.",
+                hint="Send them through version 2 with --api v2 --direct, or publish them to S3 with --to.",
+            )
+        if self.source.revision not in (None, "main"):
+            raise InputError(
+                f"The service takes no revision: it would upload the default branch of {self.source.id}, not "
+                f"'{self.source.revision}'.",
+                hint="Leave the revision out, or publish that revision's files through S3.",
+            )
+        return self.source.url
 
 
 def validate_names(model_name: str, base_model: str) -> None:
@@ -136,14 +163,21 @@ class Job:
         return asdict(self)
 
 
+def news(job: Job, heard: set[StatusUpdate]) -> str:
+    """Return what the job's updates say that was not heard before, as one line; it is heard then."""
+    fresh = [update for update in job.updates if update not in heard]
+    heard.update(fresh)
+    return "; ".join(update.message for update in fresh if update.message)
+
+
 def canonical_status(status: str) -> str:
     """Return a known status in its documented spelling, whatever its case, and any other escaped."""
     return _KNOWN.get(status.strip().lower()) or escape(status, 60)
 
 
-def is_job_id(text: str) -> bool:
-    """Whether ``text`` can be a job's id: one word that is safe in an address and on a command line."""
-    return _JOB_ID.fullmatch(text) is not None
+def is_job_id(value: object) -> TypeGuard[str]:
+    """Whether this can be a job's id: one word that is safe in an address and on a command line."""
+    return isinstance(value, str) and _JOB_ID.fullmatch(value) is not None
 
 
 def _is_one_word(text: str) -> bool:

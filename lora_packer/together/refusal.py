@@ -7,11 +7,15 @@ docs.together.ai/docs/error-codes.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any
 
+from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
 from lora_packer.redact import Secret, escape, scrub
 
@@ -47,6 +51,12 @@ V1_CLOSED = "endpoints_v1_create_access_disabled"
 """The code of the service's 403 where it creates no more endpoints through version 1 of its API
 (docs.together.ai/docs/dedicated-endpoints/migrate-from-v1)."""
 
+V1_GONE = (
+    "If version 1 of the API is retired by now, run the same command with --api v2 (a release with another --receipt)."
+)
+"""The next step where version 1 knows no such call. Its retirement is announced for the end of 2026
+(docs.together.ai/docs/dedicated-endpoints/v1/adapter)."""
+
 NEW_NAME = "Choose a new --model-name: every upload needs its own, adapters have no versions."
 _ADVICE = (
     (
@@ -56,11 +66,27 @@ _ADVICE = (
     ),
     (r"already exist|name .*(taken|in use)", NEW_NAME),
     (
+        r"routing_error|receives traffic",
+        "It runs, but gets no traffic: `lora-packer deploy MODEL --api v2` again routes it.",
+    ),
+    (r"non-serverless", "Create an endpoint for it first: `lora-packer deploy MODEL`."),
+    (
+        r"(check|invalid) .*hardware|hardware is required",
+        "Choose one that `lora-packer hardware MODEL` lists, and give it as --hardware.",
+    ),
+    (
+        r"chat_template",
+        "The model has no chat template, which chat completions need: ask an adapter of an instruct model, or call the "
+        "service's /completions yourself.",
+    ),
+    (r"live deployment", "End its endpoint first: `lora-packer stop ENDPOINT --delete`."),
+    (r"etag", "It was changed meanwhile: run the same command again."),
+    (
         r"missing required|adapter_config\.json|adapter_model\.safetensors|nested",
         "Both adapter_config.json and adapter_model.safetensors must be at the root: pack with `lora-packer pack`.",
     ),
     (
-        r"base.?model|model not found|does not support lora|not supported",
+        r"base.?model|model not found|adapter rank|layer type|does not support lora|not supported",
         "Check --base-model: it must be the model trained on, and one that the service serves on dedicated endpoints.",
     ),
     (
@@ -93,51 +119,70 @@ class Purpose:
         return replace(self, secrets=(*self.secrets, secret))
 
 
-def refused(purpose: Purpose, status: int, said: str | None) -> ServiceError:
+def refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, str]) -> ServiceError:
     """Return the error for an answer with an HTTP status that is not a success."""
+    if 300 <= status < 400:
+        return _redirected(purpose, status, headers.get("location", ""))
+    said = message_of(body, headers.get("content-type", "").lower())
     meaning = _MEANINGS.get(status, "the service failed" if status >= 500 else "the request was refused")
+    what = f"{meaning} (HTTP {status})"
     if status >= 500 or status == 408:
-        hint = purpose.in_doubt or _TROUBLE
-    else:
-        known = advice(said) if said and status not in _ABOUT_THE_KEY else None
-        hint = known or purpose.hints.get(status) or _NEXT_STEPS.get(status, _CORRECT)
-    return error(purpose, f"{meaning} (HTTP {status})", said, hint, status)
+        return _doubtful(purpose, what, said, (said and advice(said)) or _TROUBLE, status)
+    known = advice(said) if said and status not in _ABOUT_THE_KEY else None
+    hint = known or purpose.hints.get(status) or _NEXT_STEPS.get(status, _CORRECT)
+    if status == 429 and (pause := retry_after(headers)):
+        hint = f"Wait {format_duration(timedelta(seconds=math.ceil(pause)))}, then run it again."
+    return error(purpose, what, said, hint, status)
 
 
-def redirected(purpose: Purpose, status: int, location: str) -> ServiceError:
-    """Return the error for a redirect: the token goes to the configured address only."""
+def _redirected(purpose: Purpose, status: int, location: str) -> ServiceError:
+    """The token goes to the configured address only."""
     target = location.partition("?")[0].partition("#")[0]
-    return error(
-        purpose,
-        f"the service answered with a redirect (HTTP {status}), which is not followed with a token",
-        target or None,
-        purpose.in_doubt or "Set TOGETHER_BASE_URL to the API's own address.",
-        status,
-    )
+    what = f"the service answered with a redirect (HTTP {status}), which is not followed with a token"
+    return _doubtful(purpose, what, target or None, "Set TOGETHER_BASE_URL to the API's own address.", status)
+
+
+def without(purpose: Purpose, answer: Any, what: str) -> ServiceError:
+    """Return the error for a success without what was asked for, which is a refusal where it has a message.
+
+    The service answers some refusals with 200, a message and no data: a comment in together 2.42.0,
+    lib/cli/api/models/upload.py.
+    """
+    said = said_in(answer)
+    if said is None:
+        return unreadable(purpose, 200, what)
+    return error(purpose, "the service refused it", said, advice(said) or _CORRECT, 200)
 
 
 def unreadable(purpose: Purpose, status: int, what: str) -> ServiceError:
     """Return the error for a success whose body is not the JSON it should be."""
-    hint = purpose.in_doubt or "Check TOGETHER_BASE_URL, and whether a proxy answers in the service's place."
-    return error(purpose, f"the answer (HTTP {status}) {what}", None, hint, status)
+    hint = "Check TOGETHER_BASE_URL, and whether a proxy answers in the service's place."
+    return _doubtful(purpose, f"the answer (HTTP {status}) {what}", None, hint, status)
 
 
 def unanswered(purpose: Purpose, what: str, said: str | None, *, sent: bool) -> ServiceError:
     """Return the error for a request without an answer; ``sent`` is whether the service may have got it."""
-    if not sent:
-        hint = "Nothing was sent. Check the network, the proxy settings and TOGETHER_BASE_URL."
-    else:
-        hint = purpose.in_doubt or "Check the network, then run it again."
+    if sent:
+        return _doubtful(purpose, what, said, "Check the network, then run it again.", None)
+    hint = "Nothing was sent. Check the network, the proxy settings and TOGETHER_BASE_URL."
     return error(purpose, what, said, hint, None)
 
 
-def error(purpose: Purpose, what: str, said: str | None, hint: str | None, status: int | None) -> ServiceError:
+def error(
+    purpose: Purpose, what: str, said: str | None, hint: str | None, status: int | None, *, in_doubt: bool = False
+) -> ServiceError:
     """Return a ServiceError "Could not <action>: <what>: <said>." whose text is scrubbed, escaped and clipped."""
     text = scrub(what, *purpose.secrets)
     if said:
         words = escape(scrub(said, *purpose.secrets).strip(), _MESSAGE_LIMIT)
         text += f": {words}"
-    return ServiceError(f"Could not {purpose.action}: {text.rstrip('.')}.", hint=hint, status=status)
+    message = f"Could not {purpose.action}: {text.rstrip('.')}."
+    return ServiceError(message, hint=hint, status=status, in_doubt=in_doubt)
+
+
+def _doubtful(purpose: Purpose, what: str, said: str | None, hint: str, status: int | None) -> ServiceError:
+    """The error where the request may have been carried out: where repeating it is not safe, that is the next step."""
+    return error(purpose, what, said, purpose.in_doubt or hint, status, in_doubt=True)
 
 
 def advice(said: str) -> str | None:
@@ -173,6 +218,18 @@ def said_in(value: Any) -> str | None:
         code = value.get("code")
         return f"{said} ({code})" if said and isinstance(code, str) and code and code not in said else said
     return None
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        pause = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
+    except (TypeError, ValueError):
+        return None
+    return max(0.0, pause.total_seconds())
 
 
 def is_transient(failure: ServiceError) -> bool:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from datetime import datetime, timedelta
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
+from lora_packer.address import is_loopback
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, PublishError
+from lora_packer.hub import HubRepo, parse_repo, repo_in
 from lora_packer.redact import PresignedUrl
-from lora_packer.together.model import HubRepo
 
 MINIMUM_LIFE = timedelta(minutes=100)
 """How long a presigned URL has to live (docs.together.ai/docs/dedicated-endpoints/adapter, "Prerequisites")."""
 
 _MAX_URL = 16_384  # characters; an STS session token takes some 1,500 of them
-_HUB_HOSTS = ("huggingface.co", "www.huggingface.co")
-# The Hub's own rules for repository names: huggingface_hub/utils/_validators.py (validate_repo_id).
-_HUB_NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?(?<!\.git)")
-_REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _NUMERIC_LABEL = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
 _PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")  # RFC 6761, RFC 6762, ICANN, RFC 8375
 
@@ -30,13 +26,10 @@ def parse_source(text: str) -> HubRepo:
     Accepted are ``hf://org/repo[@revision]``, ``https://huggingface.co/org/repo`` and ``org/repo``. The text is never
     repeated in an error, for it may be a presigned URL by mistake. Raises InputError.
     """
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return _hub_repo(text)
-    if scheme == "hf":
-        return _hub_repo(rest)
-    if scheme == "https" and rest.partition("/")[0].lower() in _HUB_HOSTS:
-        return _hub_repo(_from_page(rest.partition("/")[2]))
+    scheme, separator, _ = text.partition("://")
+    repo = repo_in(text) if separator else parse_repo(text)
+    if repo is not None:
+        return repo
     if scheme in ("http", "https"):
         raise InputError(
             "A URL is not taken as an argument: other users of this machine can read arguments, and a presigned URL is "
@@ -48,26 +41,11 @@ def parse_source(text: str) -> HubRepo:
             "The service does not read s3:// addresses; it takes a presigned URL.",
             hint="Make one with `lora-packer publish ... --url-file FILE`, then submit with --url-file FILE.",
         )
-    raise InputError("SOURCE has an unknown scheme.", hint=_EXPECTED)
-
-
-_EXPECTED = "Give hf://org/repo, https://huggingface.co/org/repo or org/repo; - or --url-file FILE for a presigned URL."
-
-
-def _from_page(path: str) -> str:
-    """``org/repo/tree/main`` as a browser shows it -> ``org/repo@main``."""
-    path = unquote(path.partition("?")[0].partition("#")[0]).rstrip("/")
-    repo, tree, revision = path.partition("/tree/")
-    return f"{repo}@{revision}" if tree else path
-
-
-def _hub_repo(text: str) -> HubRepo:
-    repo, at, revision = text.partition("@")
-    organisation, slash, name = repo.partition("/")
-    good = slash and all(_HUB_NAME.fullmatch(part) for part in (organisation, name))
-    if not good or organisation in ("datasets", "spaces") or (at and not _REVISION.fullmatch(revision)):
-        raise InputError("SOURCE is not a model repository of the Hugging Face Hub.", hint=_EXPECTED)
-    return HubRepo(repo, revision or None)
+    raise InputError(
+        "SOURCE has an unknown scheme.",
+        hint="Give hf://org/repo, https://huggingface.co/org/repo or org/repo; - or --url-file FILE for a presigned "
+        "URL.",
+    )
 
 
 def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
@@ -110,14 +88,6 @@ def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
 
 
 _MINT = "Make one with `lora-packer publish ... --url-file FILE`."
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` is this machine's loopback interface: ``localhost``, ``127.0.0.0/8`` or ``::1``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _is_public_name(host: str) -> bool:

@@ -9,7 +9,16 @@ from typing import Any
 from lora_packer.base_model.architecture import TEXT_ONLY, Architecture
 from lora_packer.base_model.blocks import Named, embedding, gated_mlp, layer_norm, linear
 from lora_packer.base_model.families.common import decoder, grouped_attention, sizes
-from lora_packer.base_model.families.composite import Tower, below, composite, fixed, text_only, with_towers
+from lora_packer.base_model.families.composite import (
+    TRANSFORMERS_4_51,
+    Tower,
+    below,
+    composite,
+    fixed,
+    renamed,
+    text_only,
+    with_towers,
+)
 from lora_packer.base_model.families.multimodal_tokens import plane, residual
 from lora_packer.base_model.families.vision import conv
 from lora_packer.base_model.module import Module
@@ -133,6 +142,14 @@ _VQ: dict[str, Any] = {
 _CODES = fixed("vq_config", Tower(_VQ, _codes))
 _LANGUAGE = fixed("text_config", Tower(sizes(184622, 4096, 14336, 32, 32, 8), _text))
 
+_EMU3 = with_towers(_LANGUAGE, _beside, language="text_model")
+_EMU3_BEFORE_4_52 = renamed(
+    _EMU3,
+    ("lm_head", "text_model.lm_head"),
+    ("model.text_model.", "text_model.model."),
+    ("model.vqmodel.", "vqmodel."),
+)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "emu3": composite({}, with_towers(_LANGUAGE, _beside, language="text_model"), {TEXT_ONLY: text_only(_LANGUAGE)}),
+    "emu3": composite({}, _EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52}),
 }

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture
 from lora_packer.base_model.blocks import Named, attention, embedding, gated_mlp, layer_norm, linear
 from lora_packer.base_model.families.common import decoder, grouped_attention, layer_kinds, sizes, stacked
-from lora_packer.base_model.families.composite import Part, Tower, below, composite, fixed, with_legacy, with_towers
+from lora_packer.base_model.families.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    renamed,
+    with_legacy,
+    with_towers,
+)
 from lora_packer.base_model.families.experts import deepseek_mixture
 from lora_packer.base_model.families.multimodal import seeing
 from lora_packer.base_model.families.multimodal_more import ARCHITECTURES as MORE
@@ -222,6 +231,13 @@ def _qwen2_encoder(s: Settings) -> Named:
 _QWEN2_ENCODER = fixed("encoder_config", Tower(sizes(151936, 4096, 22016, 32, 32, 32), _qwen2_encoder))
 _UNLIMITED = with_towers(fixed("text_config", Tower(_UNLIMITED_TEXT, _mixture_text(_first_dense))), _unlimited_beside)
 
+_HYBRID = with_towers(Part("text_config", "llama"), _hybrid_beside)
+_HYBRID_BEFORE_5 = renamed(
+    _HYBRID,
+    ("model.vision_model.", "model.vision_model.vision_model."),
+    ("vision_model.", "vision_model.vision_model."),
+)
+
 ARCHITECTURES: Mapping[str, Architecture] = {
     "paddleocr_vl": composite(
         {},
@@ -243,6 +259,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {}, with_towers(fixed("text_config", Tower(_DEEPSEEK2_TEXT, _mixture_text(_listed))), _deepseek2_beside)
     ),
     "unlimited_ocr": composite({}, with_legacy(_UNLIMITED, {"language_config": "text_config"})),
-    "deepseek_vl_hybrid": composite({}, with_towers(Part("text_config", "llama"), _hybrid_beside)),
+    "deepseek_vl_hybrid": composite({}, _HYBRID, {TRANSFORMERS_4: _HYBRID_BEFORE_5}),
     "pp_chart2table": MORE["got_ocr2"],
 }

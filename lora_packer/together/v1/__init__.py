@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from lora_packer.together.v1.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
-from lora_packer.together.v1.jobs import find, hosts, job, submit, wait
+from lora_packer.together.v1.jobs import find, hosts, job, submit
 
-__all__ = ["ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit", "wait"]
+OPTION = ""
+"""What a command line needs to mean this version."""
+
+__all__ = ["OPTION", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]

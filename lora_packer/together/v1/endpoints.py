@@ -32,7 +32,7 @@ def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
         hints={404: "Check the name: the service knows no such model, or does not serve it on dedicated endpoints."},
     )
     answer = client.request("GET", f"/hardware?model={quote(model, safe='')}", retry=True, purpose=purpose)
-    found = (_hardware(item, client) for item in listed(answer, purpose))
+    found = (_hardware(item) for item in listed(answer, purpose))
     return tuple(sorted((one for one in found if one.id), key=lambda one: (one.cents_per_minute or 0.0, one.id)))
 
 
@@ -44,6 +44,7 @@ def deploy(client: Client, model: str, *, hardware_id: str | None = None, displa
     chosen = choose_hardware(hardware(client, model), hardware_id, model)
     purpose = Purpose(
         action=f"deploy {model}",
+        hints=dict.fromkeys((404, 410), refusal.V1_GONE),
         in_doubt="The endpoint may exist, and cost money: the request was not repeated. Look at the service's "
         "dashboard or at GET /v1/endpoints before you deploy again.",
     )
@@ -56,21 +57,21 @@ def deploy(client: Client, model: str, *, hardware_id: str | None = None, displa
     if display_name:
         body["display_name"] = display_name
     answer = client.request("POST", "/endpoints", body, retry=False, purpose=purpose)
-    return _required(answer, client, purpose, chosen.cents_per_minute)
+    return _required(answer, purpose, chosen.cents_per_minute)
 
 
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     purpose = _about("look at", endpoint_id)
     answer = client.request("GET", _path(endpoint_id), retry=True, purpose=purpose)
-    return _required(answer, client, purpose)
+    return _required(answer, purpose)
 
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
     """Return the account's endpoints that serve the model, or are about to. Raises ServiceError."""
     purpose = Purpose(action="list the endpoints")
     answer = client.request("GET", "/endpoints?type=dedicated&mine=true", retry=True, purpose=purpose)
-    found = (_endpoint(item, client) for item in listed(answer, purpose) if item.get("model") == model)
+    found = (_endpoint(item) for item in listed(answer, purpose) if item.get("model") == model)
     return tuple(one for one in found if one is not None and not one.is_ending and not one.has_failed)
 
 
@@ -88,7 +89,7 @@ def stop(client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
         return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
     purpose = _about("stop", endpoint_id)
     answer = client.request("PATCH", _path(endpoint_id), {"state": "STOPPED"}, retry=True, purpose=purpose)
-    return _required(answer, client, purpose)
+    return _required(answer, purpose)
 
 
 def _path(endpoint_id: str) -> str:
@@ -102,36 +103,36 @@ def _about(verb: str, endpoint_id: str) -> Purpose:
     )
 
 
-def _hardware(item: dict[str, Any], client: Client) -> Hardware:
+def _hardware(item: dict[str, Any]) -> Hardware:
     specs = fields(item.get("specs"))
     count = number(specs.get("gpu_count"))
     return Hardware(
-        id=text(item.get("id"), client.token) or "",
-        gpu_type=text(specs.get("gpu_type"), client.token) or "",
+        id=text(item.get("id")) or "",
+        gpu_type=text(specs.get("gpu_type")) or "",
         gpu_count=None if count is None else int(count),
         cents_per_minute=number(fields(item.get("pricing")).get("cents_per_minute")),
-        availability=text(fields(item.get("availability")).get("status"), client.token),
+        availability=text(fields(item.get("availability")).get("status")),
     )
 
 
-def _required(answer: Any, client: Client, purpose: Purpose, cents_per_minute: float | None = None) -> Endpoint:
-    found = _endpoint(fields(answer), client, cents_per_minute)
+def _required(answer: Any, purpose: Purpose, cents_per_minute: float | None = None) -> Endpoint:
+    found = _endpoint(fields(answer), cents_per_minute)
     if found is None:
-        raise refusal.unreadable(purpose, 200, "describes no endpoint")
+        raise refusal.without(purpose, answer, "describes no endpoint")
     return found
 
 
-def _endpoint(item: dict[str, Any], client: Client, cents_per_minute: float | None = None) -> Endpoint | None:
-    found, state = text(item.get("id"), client.token), text(item.get("state"), client.token)
+def _endpoint(item: dict[str, Any], cents_per_minute: float | None = None) -> Endpoint | None:
+    found, state = text(item.get("id")), text(item.get("state"))
     if not found or not state:
         return None
-    model = text(item.get("model"), client.token)
+    model = text(item.get("model"))
     return Endpoint(
         id=found,
         # An adapter is called by the name of its upload: docs.together.ai/docs/dedicated-endpoints/v1/adapter.
         name=model or found,
         state=state.upper(),
         model=model,
-        hardware=text(item.get("hardware"), client.token),
+        hardware=text(item.get("hardware")),
         cents_per_minute=cents_per_minute,
     )

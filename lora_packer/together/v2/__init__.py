@@ -7,6 +7,9 @@ and ``types/``), and of docs.together.ai/docs/dedicated-endpoints/adapter.
 from __future__ import annotations
 
 from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
-from lora_packer.together.v2.jobs import find, hosts, job, submit, wait
+from lora_packer.together.v2.jobs import find, hosts, job, submit
 
-__all__ = ["ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit", "wait"]
+OPTION = " --api v2"
+"""What a command line needs to mean this version."""
+
+__all__ = ["OPTION", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, number, text
+from lora_packer.together.answers import fields, listed, number, objects, text
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
 from lora_packer.together.endpoint import (
@@ -137,8 +137,8 @@ def _offers(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str
         kind = prices.get(f"{count}x{gpu}", {})
         cents = number(kind.get("priceCentsPerHour"))
         offer = Hardware(
-            id=text(config.get("id"), client.token) or "",
-            gpu_type=text(gpu, client.token) or "",
+            id=text(config.get("id")) or "",
+            gpu_type=text(gpu) or "",
             gpu_count=int(count) if count.isascii() and count.isdigit() else None,
             cents_per_minute=None if cents is None else cents / 60,
             availability=_availability(kind),
@@ -149,15 +149,12 @@ def _offers(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str
 
 
 def _selectors(config: dict[str, Any]) -> dict[str, str]:
-    value = config.get("selectors")
-    items = [fields(one) for one in value] if isinstance(value, list) else []
-    return {str(one.get("key")): str(one.get("value")) for one in items}
+    return {str(one.get("key")): str(one.get("value")) for one in objects(config.get("selectors"))}
 
 
 def _availability(kind: dict[str, Any]) -> str | None:
     """Whether a region has room; None where the service does not tell."""
-    regions = kind.get("regions")
-    rooms = [fields(fields(one).get("headroom")) for one in regions] if isinstance(regions, list) else []
+    rooms = [fields(one.get("headroom")) for one in objects(kind.get("regions"))]
     told = [(room.get("relation"), number(room.get("value")) or 0) for room in rooms if room]
     if not told:
         return None
@@ -171,7 +168,7 @@ def _endpoint(client: Client, endpoint_id: str) -> dict[str, Any]:
     )
     answer = fields(client.request("GET", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose))
     if not isinstance(answer.get("id"), str):
-        raise refusal.unreadable(purpose, 200, "describes no endpoint")
+        raise refusal.without(purpose, answer, "describes no endpoint")
     return answer
 
 
@@ -190,7 +187,7 @@ def _created(client: Client, name: str) -> dict[str, Any]:
         client.request("POST", project_path(client, "endpoints"), {"name": name}, retry=False, purpose=purpose)
     )
     if not isinstance(answer.get("id"), str):
-        raise refusal.unreadable(purpose, 200, "describes no endpoint")
+        raise refusal.without(purpose, answer, "describes no endpoint")
     return answer
 
 
@@ -212,7 +209,7 @@ def _deployed(
     path = project_path(client, "endpoints", endpoint["id"], "deployments")
     answer = fields(client.request("POST", path, body, retry=False, purpose=purpose))
     if not isinstance(answer.get("id"), str):
-        raise refusal.unreadable(purpose, 200, "describes no deployment")
+        raise refusal.without(purpose, answer, "describes no deployment")
     return answer
 
 
@@ -240,17 +237,15 @@ def _route(client: Client, endpoint: dict[str, Any], deployment_id: str) -> dict
 
 
 def _split(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    value = endpoint.get("trafficSplit")
-    return [fields(one) for one in value] if isinstance(value, list) else []
+    return objects(endpoint.get("trafficSplit"))
+
+
+def _deployments(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    return objects(endpoint.get("deployments"))
 
 
 def _has_traffic(endpoint: dict[str, Any], deployment_id: Any) -> bool:
     return any(one.get("deploymentId") == deployment_id and number(one.get("weight")) for one in _split(endpoint))
-
-
-def _deployments(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    value = endpoint.get("deployments")
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _deployment_of(endpoint: dict[str, Any], model_id: Any, *, stopped: bool = False) -> dict[str, Any] | None:
@@ -272,15 +267,15 @@ def _described(
     model: str | None = None,
     chosen: Hardware | None = None,
 ) -> Endpoint:
-    name = text(endpoint.get("name"), client.token)
+    name = text(endpoint.get("name"))
     if name is None:
-        raise InputError("The service describes an endpoint without a name.")
+        raise refusal.unreadable(Purpose("look at the endpoint"), 200, "describes an endpoint without a name")
     return Endpoint(
-        id=str(text(endpoint.get("id"), client.token)),
+        id=str(text(endpoint.get("id"))),
         name=qualified(client, name),
-        state=text(_state(deployment), client.token) or "",
-        model=model or text(deployment.get("model"), client.token),
-        hardware=chosen.id if chosen else text(deployment.get("hardware"), client.token),
+        state=text(_state(deployment)) or "",
+        model=model or text(deployment.get("model")),
+        hardware=chosen.id if chosen else text(deployment.get("hardware")),
         cents_per_minute=chosen.cents_per_minute if chosen else None,
-        reason=text(fields(deployment.get("status")).get("message"), client.token) or "",
+        reason=text(fields(deployment.get("status")).get("message")) or "",
     )

@@ -6,68 +6,94 @@ passed the service's validation (docs.together.ai/docs/dedicated-endpoints/adapt
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from lora_packer.errors import InputError, ServiceError
-from lora_packer.redact import Secret, escape
+from lora_packer.redact import escape
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, text
+from lora_packer.together.answers import fields, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.model import SUBMITTED, HubRepo, Job, StatusUpdate, Submission, is_job_id
-from lora_packer.together.polling import wait_for
+from lora_packer.together.model import SUBMITTED, Job, LocalFiles, StatusUpdate, Submission, is_job_id
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.v2.project import base_model_id, own_model, paged, project_path
+from lora_packer.together.uploads import submitting
+from lora_packer.together.v2.direct import send_files
+from lora_packer.together.v2.project import (
+    MODEL_PREFIX,
+    base_model_id,
+    own_model,
+    paged,
+    project_path,
+    supported_ids,
+)
 
-_AGAIN = " --api v2"
 _UPLOADS = ("models", "uploads")
 
 # together 3.1.1, types/models/remote_upload_retrieve_response.py. What ERROR means beside FAILED is documented nowhere;
 # an import counts its restarts, so it is taken for one that may go on.
 _STATES = {"PENDING": "Queued", "RUNNING": "Running", "ERROR": "Error", "FAILED": "Failed"}
 _VALIDATING = "Validating"
+_ENDED = {"SUCCESS": "Complete", "FAILED": "Failed", "ERROR": "Failed"}  # of a validation
+_MAX_EVENTS = 200  # of an import, the last ones
 
 
 def submit(client: Client, submission: Submission) -> Job:
     """Create the model and import its files, once; return the import's job as ``Submitted``.
 
-    A model of this name whose import was never made, or failed, is taken again. Raises ServiceError where the service
-    refuses or its answer is not to be had, InputError where the source has a revision.
+    A model of this name that has no files yet is taken again. Local files are sent at once; the job is then the
+    validation of what was sent, and its id is the model's. Raises ServiceError where the service refuses or its answer
+    is not to be had, InputError where the source has a revision.
     """
-    url, secrets = _source(submission)
-    model = _model(client, submission, secrets)
-    body = {"modelId": model["id"], "remoteUrl": url.reveal()}
+    if isinstance(submission.source, LocalFiles):
+        model = _model(client, submission)
+        send_files(client, model["id"], submission.source)
+        return _submitted(model["id"], model, submission)
+    address = submission.address()
+    model = _model(client, submission)
+    body = {"modelId": model["id"], "remoteUrl": address}
     if submission.hf_token:
         body["token"] = submission.hf_token.reveal()
-    purpose = Purpose(
-        action=f"submit the adapter '{submission.model_name}'",
-        hints={
-            403: "Check that the key in TOGETHER_API_KEY may upload models, that the presigned URL is alive, or for a "
-            "Hub repo that HF_TOKEN may read it.",
-            409: refusal.NEW_NAME,
-        },
-        in_doubt="The import may be under way: the request was not repeated. Look for "
-        f"'{submission.model_name}' in the service's dashboard before you submit again.",
-        secrets=secrets,
-    )
+    purpose = submitting(submission, "the service's dashboard")
     answer = fields(client.request("POST", project_path(client, *_UPLOADS), body, retry=False, purpose=purpose))
     job_id = answer.get("id")
-    if not isinstance(job_id, str) or not is_job_id(job_id):
-        raise refusal.unreadable(purpose, 200, "names no job")
+    if not is_job_id(job_id):
+        raise refusal.without(purpose, answer, "names no job")
+    return _submitted(job_id, model, submission)
+
+
+def _submitted(job_id: str, model: dict[str, Any], submission: Submission) -> Job:
     return Job(
         id=job_id,
         status=SUBMITTED,
-        model_name=text(model.get("name"), client.token, *secrets) or submission.model_name,
-        model_id=text(model["id"], client.token),
+        model_name=text(model.get("name"), *submission.secrets) or submission.model_name,
+        model_id=text(model["id"]),
     )
 
 
-def job(client: Client, job_id: str) -> Job:
+def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     """Return the job as the service sees it now. Raises ServiceError, and InputError where the id cannot be one."""
-    return _look(client, job_id, retry=True)
+    if not is_job_id(job_id):
+        raise InputError(f"'{escape(job_id, 60)}' is not a job id.", hint="Give the id that `submit` printed.")
+    if job_id.startswith(MODEL_PREFIX):
+        status, updates = _validation(client, job_id, retry=retry)
+        return Job(id=job_id, status=status, model_id=job_id, updates=updates, raw_status=status)
+    purpose = Purpose(
+        action=f"look at job {job_id}",
+        hints={404: "Check the id: the service knows no such job in this project. Jobs of the v1 API are not known."},
+    )
+    answer = fields(client.request("GET", project_path(client, *_UPLOADS, job_id), retry=retry, purpose=purpose))
+    raw = text(answer.get("status"))
+    if raw is None:
+        raise refusal.without(purpose, answer, "names no status")
+    state = raw.removeprefix("REMOTE_UPLOAD_STATUS_")
+    status = _STATES.get(state, state)
+    model_id = text(answer.get("modelId"))
+    updates = _events(client, job_id, retry=retry)
+    if message := text(answer.get("statusMessage"), limit=400):
+        updates += (StatusUpdate(status, message, text(answer.get("updatedAt")) or ""),)
+    if state == "SUCCEEDED" and model_id is not None:
+        status, found = _validation(client, model_id, retry=retry)
+        updates += found
+    return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw)
 
 
 def find(client: Client, model_name: str) -> Job | None:
@@ -79,62 +105,16 @@ def find(client: Client, model_name: str) -> Job | None:
 
 def hosts(client: Client, base_model: str) -> bool:
     """Whether the base model is among the supported models. Raises ServiceError."""
-    try:
-        return bool(base_model_id(client, base_model))
-    except ServiceError as error:
-        if error.status == 200:
-            return False
-        raise
+    return bool(supported_ids(client, base_model)[0])
 
 
-def wait(
-    client: Client,
-    job_id: str,
-    *,
-    timeout: timedelta,
-    on_change: Callable[[Job], None],
-    on_trouble: Callable[[ServiceError], None] | None = None,
-    on_stale: Callable[[Job, timedelta], None] | None = None,
-    sleep: Callable[[float], None] = time.sleep,
-    clock: Callable[[], float] = time.monotonic,
-) -> Job:
-    """Return the job once its revision is validated; see ``polling.wait_for`` for the arguments and the errors."""
-    return wait_for(
-        job_id,
-        lambda: _look(client, job_id, retry=False),  # the wait itself is the retry
-        timeout=timeout,
-        on_change=on_change,
-        on_trouble=on_trouble,
-        on_stale=on_stale,
-        sleep=sleep,
-        clock=clock,
-        again=_AGAIN,
-    )
-
-
-def _source(submission: Submission) -> tuple[Secret, tuple[Secret, ...]]:
-    """Return the address to import from, and the secrets that the request holds."""
-    source = submission.source
-    if isinstance(source, HubRepo):
-        if source.revision not in (None, "main"):
-            raise InputError(
-                f"The service takes no revision: it would import the default branch of {source.id}, not "
-                f"'{source.revision}'.",
-                hint="Leave the revision out, or publish that revision's files through S3.",
-            )
-        return Secret(source.url), (submission.hf_token,) if submission.hf_token else ()
-    # Besides the URL itself each value of its query: an error of S3's repeats them one by one.
-    values = (value for _, value in parse_qsl(urlsplit(source.reveal()).query))
-    return source, (source, *(Secret(value) for value in values if len(value) >= 20))
-
-
-def _model(client: Client, submission: Submission, secrets: tuple[Secret, ...]) -> dict[str, Any]:
-    """The model to import into: a new one, or the one that an earlier try left behind. Raises ServiceError."""
+def _model(client: Client, submission: Submission) -> dict[str, Any]:
+    """The model to put files into: a new one, or the one that an earlier try left behind. Raises ServiceError."""
     purpose = Purpose(
         action=f"create the model '{submission.model_name}'",
         hints={409: refusal.NEW_NAME},
-        in_doubt="Nothing was imported yet. Run the same command again: it takes the model, if it was created.",
-        secrets=secrets,
+        in_doubt="Nothing was sent yet. Run the same command again: it takes the model, if it was created.",
+        secrets=submission.secrets,
     )
     base = base_model_id(client, submission.base_model)
     left = own_model(client, submission.model_name)
@@ -148,61 +128,67 @@ def _model(client: Client, submission: Submission, secrets: tuple[Secret, ...]) 
         body["description"] = submission.description
     model = fields(client.request("POST", project_path(client, "models"), body, retry=False, purpose=purpose))
     if not isinstance(model.get("id"), str) or not model["id"]:
-        raise refusal.unreadable(purpose, 200, "names no model")
+        raise refusal.without(purpose, model, "names no model")
     return model
 
 
 def _newest(client: Client, model: dict[str, Any]) -> Job | None:
-    """The newest import into a model, or None."""
+    """The newest import into a model, or its direct upload; None where it has no files."""
     uploads = paged(client, project_path(client, *_UPLOADS), Purpose("list the imports"))
-    mine = [one for one in uploads if one.get("modelId") == model.get("id") and is_job_id(str(one.get("id")))]
-    newest = max(mine, key=lambda one: str(one.get("createdAt") or ""), default=None)
-    return None if newest is None else _look(client, newest["id"], retry=True)
+    mine = [one for one in uploads if one.get("modelId") == model.get("id") and is_job_id(one.get("id"))]
+    newest = max(mine, key=_made_at, default=None)
+    if newest is not None:
+        return job(client, newest["id"])
+    model_id = str(model.get("id"))
+    return job(client, model_id) if is_job_id(model_id) and _revisions(client, model_id, retry=True) else None
 
 
-def _look(client: Client, job_id: str, *, retry: bool) -> Job:
-    if not is_job_id(job_id):
-        raise InputError(f"'{escape(job_id, 60)}' is not a job id.", hint="Give the id that `submit` printed.")
-    purpose = Purpose(
-        action=f"look at job {job_id}",
-        hints={404: "Check the id: the service knows no such job in this project. Jobs of the v1 API are not known."},
+def _made_at(item: dict[str, Any]) -> str:
+    return str(item.get("createdAt") or "")
+
+
+def _events(client: Client, job_id: str, *, retry: bool) -> tuple[StatusUpdate, ...]:
+    """What the import did so far, oldest first; nothing where that cannot be read, for it decides nothing."""
+    purpose = Purpose(action=f"read the events of job {job_id}")
+    try:
+        found = paged(client, project_path(client, *_UPLOADS, job_id, "events"), purpose, retry=retry)
+    except ServiceError:
+        return ()
+    told = [one for one in sorted(found, key=_made_at) if one.get("level") != "LEVEL_DEBUG"]
+    return tuple(
+        StatusUpdate(
+            status=text(one.get("type")) or "",
+            message=text(one.get("message"), limit=400) or "",
+            timestamp=text(one.get("createdAt")) or "",
+        )
+        for one in told[-_MAX_EVENTS:]
     )
-    answer = fields(client.request("GET", project_path(client, *_UPLOADS, job_id), retry=retry, purpose=purpose))
-    raw = text(answer.get("status"), client.token)
-    if raw is None:
-        raise refusal.unreadable(purpose, 200, "names no status")
-    state = raw.removeprefix("REMOTE_UPLOAD_STATUS_")
-    model_id = text(answer.get("modelId"), client.token)
-    message = text(answer.get("statusMessage"), client.token, limit=400)
-    stamp = text(answer.get("updatedAt"), client.token) or ""
-    status = _STATES.get(state, state)
-    updates: tuple[StatusUpdate, ...] = (StatusUpdate(status, message, stamp),) if message else ()
-    if state == "SUCCEEDED" and model_id is not None:
-        status, found = _validation(client, model_id, retry=retry)
-        updates += found
-    return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw)
+
+
+def _revisions(client: Client, model_id: str, *, retry: bool) -> list[dict[str, Any]]:
+    purpose = Purpose(
+        action=f"look at the revisions of {model_id}",
+        hints={404: "Check the id: the service knows no such model in this project."},
+    )
+    return paged(client, project_path(client, "models", model_id, "revisions"), purpose, retry=retry)
 
 
 def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tuple[StatusUpdate, ...]]:
     """The state of the newest revision's validation, and what it found."""
-    purpose = Purpose(action=f"look at the revisions of {model_id}")
-    answer = client.request("GET", project_path(client, "models", model_id, "revisions"), retry=retry, purpose=purpose)
-    newest = max(listed(answer, purpose), key=lambda one: str(one.get("createdAt") or ""), default=None)
+    newest = max(_revisions(client, model_id, retry=retry), key=_made_at, default=None)
     if newest is None:
         return _VALIDATING, ()
-    said = text(newest.get("validationStatus"), client.token) or ""
-    ended = {"SUCCESS": "Complete", "FAILED": "Failed", "ERROR": "Failed"}
-    status = ended.get(said.removeprefix("REVISION_VALIDATION_STATUS_"), _VALIDATING)
-    errors = newest.get("validationErrors")
-    stamp = text(newest.get("lastValidatedAt"), client.token) or ""
-    found = [_finding(fields(one), client, status, stamp) for one in errors[:50]] if isinstance(errors, list) else []
+    said = text(newest.get("validationStatus")) or ""
+    status = _ENDED.get(said.removeprefix("REVISION_VALIDATION_STATUS_"), _VALIDATING)
+    stamp = text(newest.get("lastValidatedAt")) or ""
+    found = [_finding(one, status, stamp) for one in objects(newest.get("validationErrors"))[:50]]
     if status == "Failed" and not found:
         found = [StatusUpdate(status, f"the validation of the revision ended as {said}", stamp)]
     return status, tuple(found)
 
 
-def _finding(error: dict[str, Any], client: Client, status: str, stamp: str) -> StatusUpdate:
+def _finding(error: dict[str, Any], status: str, stamp: str) -> StatusUpdate:
     """One of the validation's errors: its rule, then its message."""
-    rule = text(error.get("rule"), client.token)
-    message = text(error.get("message"), client.token, limit=400) or "no message"
+    rule = text(error.get("rule"))
+    message = text(error.get("message"), limit=400) or "no message"
     return StatusUpdate(status, f"{rule}: {message}" if rule else message, stamp)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, text
+from lora_packer.together.answers import fields, listed, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
+
+MODEL_PREFIX = "ml_"
+"""What the ids of models begin with, those of base models too."""
 
 _MAX_PAGES = 100
 
@@ -29,11 +31,11 @@ def qualified(client: Client, name: str) -> str:
     return name if "/" in name else f"{_whoami(client, 'slug')}/{name}"
 
 
-def paged(client: Client, path: str, purpose: Purpose, **query: str) -> list[dict[str, Any]]:
+def paged(client: Client, path: str, purpose: Purpose, *, retry: bool = True, **query: str) -> list[dict[str, Any]]:
     """Return everything that a list holds, page by page. Raises ServiceError."""
     found: list[dict[str, Any]] = []
     for _ in range(_MAX_PAGES):
-        answer = client.request("GET", f"{path}?{urlencode(query)}" if query else path, retry=True, purpose=purpose)
+        answer = client.request("GET", f"{path}?{urlencode(query)}" if query else path, retry=retry, purpose=purpose)
         found += listed(answer, purpose)
         after = fields(answer).get("next_cursor")
         if not isinstance(after, str) or not after or after == query.get("after"):
@@ -56,30 +58,36 @@ def is_called(item: dict[str, Any], name: str) -> bool:
 
 
 def base_model_id(client: Client, name: str) -> str:
-    """Return the ``ml_`` id that a base model is created on; raises ServiceError where the service supports none such.
-
-    Supported models have an ``arch_`` id too, which models cannot be created on. As the vendor's command line does
-    (lib/cli/api/models/_utils in together 3.1.1), the model's name or that of one of its deployments has to be the
-    one that was asked for.
-    """
-    if name.startswith("ml_"):
-        return name
-    purpose = Purpose(action=f"find the base model {name}")
-    found = paged(client, "/v2/supported-models", purpose, search=name)
-    ids = {base for one in found if name in _names(one) and (base := text(one.get("baseModelId"), client.token))}
+    """Return the ``ml_`` id that a base model is created on. Raises ServiceError where the service supports none such,
+    or several."""
+    ids, similar = supported_ids(client, name)
     if len(ids) == 1:
-        return ids.pop()
+        return ids[0]
     hint = "Check --base-model: it must be one that the service serves on dedicated endpoints."
     if ids:
-        raise refusal.error(purpose, f"several have that name: {', '.join(sorted(ids))}", None, hint, 200)
-    similar = ", ".join(filter(None, (text(one.get("name"), client.token) for one in found[:5])))
-    what = "the service does not support it on dedicated endpoints" + (f"; similar: {similar}" if similar else "")
-    raise refusal.error(purpose, what, None, hint, 200)
+        what = f"several have that name: {', '.join(ids)}"
+    else:
+        what = "the service does not support it on dedicated endpoints"
+        what += f"; similar: {', '.join(similar)}" if similar else ""
+    raise refusal.error(Purpose(action=f"find the base model {name}"), what, None, hint, 200)
+
+
+def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the ``ml_`` ids of the supported models of this name, and the names that are similar. Raises ServiceError.
+
+    Supported models have an ``arch_`` id too, which models cannot be created on. As the vendor's command line does
+    (lib/cli/api/models/_resolve_base_model.py in together 3.1.1), the model's name or that of one of its deployments
+    has to be the one that was asked for.
+    """
+    if name.startswith(MODEL_PREFIX):
+        return (name,), ()
+    found = paged(client, "/v2/supported-models", Purpose(action=f"find the base model {name}"), search=name)
+    ids = {base for one in found if name in _names(one) and (base := text(one.get("baseModelId")))}
+    return tuple(sorted(ids)), tuple(filter(None, (text(one.get("name")) for one in found[:5])))
 
 
 def _names(item: dict[str, Any]) -> set[Any]:
-    profiles = item.get("deploymentProfiles")
-    served = [fields(one).get("modelName") for one in profiles] if isinstance(profiles, list) else []
+    served = [one.get("modelName") for one in objects(item.get("deploymentProfiles"))]
     return {name for name in (item.get("name"), *served) if isinstance(name, str)}
 
 
@@ -87,11 +95,8 @@ def _whoami(client: Client, name: str) -> str:
     """The id or the slug of the key's project; some keys' answers are flat."""
     purpose = Purpose(action="find the project of this key")
     answer = fields(client.request("GET", "/v3/whoami", retry=True, purpose=purpose))
-    found = text(fields(answer.get("project")).get(name) or answer.get(f"project_{name}"), client.token)
+    found = text(fields(answer.get("project")).get(name) or answer.get(f"project_{name}"))
     if found is None:
-        raise ServiceError(
-            "The key in TOGETHER_API_KEY belongs to no project.",
-            hint="Set TOGETHER_PROJECT_ID to the project's id, or use a key of a project.",
-            status=200,
-        )
+        hint = "Set TOGETHER_PROJECT_ID to the project's id, or use a key of a project."
+        raise refusal.error(purpose, "the service names none", None, hint, 200)
     return found

@@ -1,0 +1,118 @@
+"""What the sandbox can serve by version 2: the supported models, their configurations, the machines and their prices.
+
+Bodies are those of together 3.1.1, ``types/``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+PROJECT = "proj-catalogue"
+"""The project that the supported models are of."""
+
+_HARDWARE = (
+    # (instance type, GPU, GiB, count, US cents an hour, headroom)
+    ("1xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 1, 390, 4),
+    ("2xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 2, 780, 0),
+)
+
+
+def base_id(name: str) -> str:
+    """Return the id that models are created on, for a base model's name."""
+    return f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
+
+
+def model_path(base: str) -> str:
+    """Return the full name of a supported model, by its ``ml_`` id."""
+    return f"projects/{PROJECT}/models/{base}"
+
+
+def supported_models(names: Sequence[str], created_at: str) -> list[dict[str, Any]]:
+    """Return a ``SupportedModel`` for each name."""
+    return [_supported(name, created_at) for name in names]
+
+
+def configurations(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the configurations of all models of these names."""
+    return [config for name in names for config in _configs_of(base_id(name))]
+
+
+def instance_type_of(config_id: str) -> str:
+    """Return the name of the machine that a configuration runs on."""
+    return next(entry[0] for entry in _HARDWARE if config_id.endswith(f"_{entry[3]}"))
+
+
+def instance_types(*, taken: bool = False) -> list[dict[str, Any]]:
+    """Return an ``InferenceInstanceType`` for each machine; ``taken`` is whether none is to be had."""
+    return [
+        {
+            "id": f"it_{name}",
+            "name": name,
+            "description": name,
+            "gpuType": gpu,
+            "gpuCount": count,
+            "gpuMemoryGib": memory,
+            "priceCentsPerHour": cents,
+            "regions": [
+                {"name": "us-central", "headroom": {"relation": "RELATION_EQ", "value": 0 if taken else headroom}}
+            ],
+        }
+        for name, gpu, memory, count, cents, headroom in _HARDWARE
+    ]
+
+
+def _supported(name: str, created_at: str) -> dict[str, Any]:
+    """Its id is another than the one that models are created on."""
+    base = base_id(name)
+    profiles = [
+        {
+            "certifiedConfigRevisionId": config["id"],
+            "certifiedModelRevisionId": "rev_certified",
+            "config": f"projects/{PROJECT}/configs/{config['id']}",
+            "gpuCount": count,
+            "gpuType": gpu,
+            "model": model_path(base),
+            "modelName": name,
+            "parallelism": f"tp{count}",
+            "performanceBenchmarks": {},
+            "profileId": f"prof_{config['id']}",
+            "quantization": "bf16",
+        }
+        for config, (_, gpu, _, count, _, _) in zip(_configs_of(base), _HARDWARE, strict=True)
+    ]
+    return {
+        "id": f"arch_{base.removeprefix('ml_')}",
+        "name": name,
+        "displayName": name,
+        "displayType": "chat",
+        "baseModel": model_path(base),
+        "baseModelId": base,
+        "capabilities": ["CAPABILITY_CHAT"],
+        "createdAt": created_at,
+        "updatedAt": created_at,
+        "deploymentProfiles": profiles,
+        "inputModalities": ["MODALITY_TEXT"],
+        "outputModalities": ["MODALITY_TEXT"],
+        "products": ["PRODUCT_DEDICATED"],
+        "publisher": name.partition("/")[0],
+        "status": "SUPPORTED_MODEL_STATUS_SUPPORTED",
+    }
+
+
+def _configs_of(base: str) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": f"cr_{base.removeprefix('ml_')}_{count}",
+            "projectId": PROJECT,
+            "referenceModel": model_path(base),
+            "referenceModelId": base,
+            "certifications": [],
+            "selectors": [
+                {"key": "accelerator_type", "value": gpu},
+                {"key": "accelerator_count", "value": str(count)},
+            ],
+        }
+        for _, gpu, _, count, _, _ in _HARDWARE
+    ]

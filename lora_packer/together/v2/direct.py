@@ -1,0 +1,154 @@
+"""Sending an adapter's files to a model of version 2 directly, without a bucket of one's own in between.
+
+The service is told each file's digest and number of parts, and answers with an address for each part. Requests, part
+size and digests are those of the vendor's command line (lib/cli/api/models/upload.py in together 3.1.1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_packer.errors import InputError, ServiceError
+from lora_packer.together import refusal
+from lora_packer.together.answers import fields, objects
+from lora_packer.together.client import Client
+from lora_packer.together.model import LocalFiles
+from lora_packer.together.refusal import Purpose
+from lora_packer.together.source import parse_presigned
+from lora_packer.together.v2.project import project_path
+
+if TYPE_CHECKING:
+    import httpx2
+
+PART_SIZE = 20 * 2**20  # bytes
+
+_WORKERS = 8
+_ATTEMPTS = 5
+_PART_TIMEOUT = 30 * 60.0  # seconds
+_CHUNK = 2**20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    path: Path
+    number: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    name: str
+    digest: str
+    parts: tuple[_Part, ...]
+
+
+def send_files(client: Client, model_id: str, source: LocalFiles, *, part_size: int = PART_SIZE) -> None:
+    """Send the files to the model, which makes a revision of them. What the service has already is not sent again.
+
+    Raises ServiceError where the service refuses or its answer is not to be had, InputError where a file cannot be
+    read or is empty.
+    """
+    files = [_file(name, path, part_size) for name, path in source.files]
+    purpose = Purpose(
+        action=f"send {source} to the model {model_id}",
+        in_doubt="Run the same command again: it looks first, and what arrived is not sent again.",
+    )
+    told = [{"path": file.name, "hash": file.digest, "numParts": len(file.parts)} for file in files]
+    body: dict[str, Any] = {"objectId": model_id, "files": told}
+    path = project_path(client, "models", "upload", "create")
+    answer = fields(client.request("POST", path, body, retry=True, purpose=purpose))
+    remote = {str(one.get("path")): one for one in objects(answer.get("files"))}
+    if set(remote) != {file.name for file in files}:
+        raise refusal.without(purpose, answer, "names other files than those that were told")
+    with client.anonymous(_PART_TIMEOUT) as http, ThreadPoolExecutor(_WORKERS) as pool:
+        send = _Sender(client, http, purpose, part_size)
+        done = [send.file(file, remote[file.name], pool) for file in files]
+    path = project_path(client, "models", "upload", "complete")
+    answer = fields(client.request("POST", path, {"objectId": model_id, "files": done}, retry=False, purpose=purpose))
+    if not answer.get("revisionId"):
+        raise refusal.without(purpose, answer, "names no revision")
+
+
+def _file(name: str, path: Path, part_size: int) -> _File:
+    """A file in parts with its digest: the MD5 of its one part, else S3's of several."""
+    digests = []
+    parts: list[_Part] = []
+    try:
+        with path.open("rb") as file:
+            while block := file.read(part_size):
+                digests.append(hashlib.md5(block, usedforsecurity=False))
+                parts.append(_Part(path, len(parts) + 1, len(block)))
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error.strerror}.", hint="Check the path and its mode.") from None
+    if not parts:
+        raise InputError(f"{name} is empty.", hint="Give an adapter with weights in it.")
+    if len(parts) == 1:
+        return _File(name, digests[0].hexdigest(), tuple(parts))
+    whole = hashlib.md5(b"".join(one.digest() for one in digests), usedforsecurity=False)
+    return _File(name, f"{whole.hexdigest()}-{len(parts)}", tuple(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Sender:
+    client: Client
+    http: httpx2.Client
+    purpose: Purpose
+    part_size: int
+
+    def file(self, file: _File, remote: dict[str, Any], pool: ThreadPoolExecutor) -> dict[str, Any]:
+        """Send a file's parts at once and return what completes it."""
+        told = {"path": file.name, "hash": file.digest}
+        if remote.get("skipUpload"):
+            return {**told, "skipUpload": True}
+        numbered = {one.get("partNumber"): one for one in objects(remote.get("parts"))}
+        if set(numbered) != {part.number for part in file.parts}:
+            raise refusal.unreadable(self.purpose, 200, f"has not one address for each part of {file.name}")
+        tags = list(pool.map(lambda part: self.part(part, numbered[part.number]), file.parts))
+        parts = [{"partNumber": part.number, "hash": tag} for part, tag in zip(file.parts, tags, strict=True)]
+        return {**told, "uploadDetails": {"uploadId": remote.get("uploadId", ""), "parts": parts}}
+
+    def part(self, part: _Part, place: dict[str, Any]) -> str:
+        """Send one part, again where that may help, and return the entity tag that it got. Raises ServiceError."""
+        import httpx2
+
+        try:
+            url = parse_presigned(str(place.get("url")), allow_loopback=self.client.is_loopback)
+        except InputError:
+            raise refusal.unreadable(self.purpose, 200, "has an address that nothing is sent to") from None
+        headers = {str(name): str(value) for name, value in fields(place.get("headers")).items()}
+        headers["Content-Length"] = str(part.size)
+        purpose = self.purpose.keeping(url).keeping(self.client.token)
+        attempt = 0
+        while True:
+            attempt += 1
+            failure: ServiceError
+            try:
+                answer = self.http.put(url.reveal(), headers=headers, content=self._read(part))
+            except httpx2.RequestError as trouble:
+                what = f"the connection broke at part {part.number} of {part.path.name}"
+                failure = refusal.unanswered(purpose, what, type(trouble).__name__, sent=True)
+            else:
+                tag = answer.headers.get("etag", "").strip().strip('"')
+                if answer.status_code == 200 and tag:
+                    return tag
+                if answer.status_code == 200:
+                    raise refusal.unreadable(purpose, 200, f"has no entity tag for part {part.number}")
+                failure = refusal.refused(purpose, answer.status_code, answer.content, answer.headers)
+                if 400 <= answer.status_code < 500:
+                    failure.hint = purpose.in_doubt  # the address is the service's own: it has to give another
+            if attempt == _ATTEMPTS or not refusal.is_transient(failure):
+                raise failure
+            self.client.pause(attempt)
+
+    def _read(self, part: _Part) -> Iterator[bytes]:
+        with part.path.open("rb") as file:
+            file.seek((part.number - 1) * self.part_size)
+            left = part.size
+            while left and (chunk := file.read(min(left, _CHUNK))):
+                left -= len(chunk)
+                yield chunk

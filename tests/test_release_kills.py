@@ -1,0 +1,174 @@
+"""Killed at a request, before the service carries it out or after, and run again: one job, one endpoint, nothing lost."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import TINY, TINY_BASE
+from kill_support import start
+
+from lora_packer.sandbox import Sandbox
+from lora_packer.sandbox import service as service_module
+from lora_packer.sandbox.answers import Refused, Request
+
+Cli = Callable[..., Any]
+Route = Callable[[Any, Request], tuple[int, Any]]
+
+
+class Trap:
+    """Stands before the service's routes: counts requests, and keeps the answer to one of them back for good."""
+
+    def __init__(self, route: Route) -> None:
+        self.route = route
+        self.seen: list[str] = []
+        self.at, self.carried_out = 0, False
+        self.caught, self.released = threading.Event(), threading.Event()
+
+    def set(self, at: int, *, carried_out: bool) -> None:
+        """Catch request number ``at`` (from 1; 0 is none), after it was carried out or before."""
+        self.seen.clear()
+        self.caught.clear()
+        self.at, self.carried_out = at, carried_out
+
+    def __call__(self, service: Any, request: Request) -> tuple[int, Any]:
+        service.jobs.join()  # what is looked at has ended: every run makes the same requests, and none waits
+        service.imports.join()
+        self.seen.append(f"{request.method} /{'/'.join(request.path)}")
+        if len(self.seen) != self.at:
+            return self.route(service, request)
+        if self.carried_out:
+            self.route(service, request)
+        self.caught.set()
+        self.released.wait(60)
+        return 204, None
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    with Sandbox(delay=0) as started:
+        yield started
+
+
+@pytest.fixture
+def trap(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trap]:
+    trap = Trap(service_module._route)
+    monkeypatch.setattr(service_module, "_route", trap)
+    yield trap
+    trap.released.set()
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, str]:
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    return {**sandbox.environment(), "HOME": str(tmp_path), "AWS_EC2_METADATA_DISABLED": "true"}
+
+
+def arguments_of(name: str, way: str, sandbox: Sandbox) -> list[str]:
+    place = ["--direct"] if way == "direct" else ["--to", f"s3://{sandbox.s3.bucket}/kills/"]
+    return [
+        "release", str(TINY), "--base-config", str(TINY_BASE), "--model-name", name, "--base-model", "tiny/llama",
+        *place, "--receipt", f"{name}.json", "--api", "v1" if way == "v1" else "v2",
+        "--deploy", "--ask", "Is it you?",
+    ]  # fmt: skip
+
+
+def made(sandbox: Sandbox, name: str) -> dict[str, list[str]]:
+    """What the service has of one release."""
+    service, full = sandbox.service, f"devuser/{name}"
+    jobs = [*service.jobs.records(), *service.imports.records()]
+    models = [one["id"] for one in service.models.values() if one["name"] == full]
+    sent = [model for model in models for _ in service.direct.revisions(model)]
+    endpoints = [one["id"] for one in service.endpoints.describe_all() if one["model"] == full]
+    two = [one for one in service.deployments.describe_all() if one["name"] == full]
+    return {
+        "jobs": [job.id for job in jobs if job.model_name == full] + sent,
+        "models": models,
+        "endpoints": endpoints + [one["id"] for one in two],
+        "deployments": [below["id"] for one in two for below in one["deployments"]],
+    }
+
+
+CHANGES = {
+    "v1": ["models", "endpoints", "completions"],
+    "v2": ["models", "uploads", "endpoints", "deployments", "ep_", "completions"],
+    "direct": ["models", "create", "complete", "endpoints", "deployments", "ep_", "completions"],
+}
+
+
+@pytest.mark.parametrize("way", CHANGES)
+def test_killed_at_any_request_and_run_again(
+    way: str, cli: Cli, trap: Trap, sandbox: Sandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    whole = cli(*arguments_of(f"{way}-whole", way, sandbox))
+    assert whole.code == 0, whole.text
+    requests = trap.seen.copy()
+    creates = [number for number, request in enumerate(requests, 1) if not request.startswith("GET")]
+    for number, last in zip(creates, CHANGES[way], strict=True):
+        assert requests[number - 1].rpartition("/")[2].startswith(last)
+    # Before each change, after it, and once the receipt has it: looks in between change nothing.
+    before = sorted({1, *creates, *(number + 1 for number in creates if number < len(requests))})
+    moments = [(number, False) for number in before] + [(number, True) for number in creates]
+    for number, carried_out in moments:
+        name = f"{way}-{number}{'-done' if carried_out else ''}"
+        arguments = arguments_of(name, way, sandbox)
+        trap.set(number, carried_out=carried_out)
+        process = start(arguments, environment, tmp_path)
+        try:
+            assert trap.caught.wait(60), f"request {number} of {len(requests)} was not made"
+        finally:
+            process.kill()
+            process.join()
+        what = f"killed at {requests[number - 1]} {'after' if carried_out else 'before'} it was carried out"
+        trap.set(0, carried_out=False)
+        again = cli(*arguments)
+        assert again.code == 0, f"{what}: {again.text}"
+        found = made(sandbox, name)
+        expected = {"jobs": 1, "models": int(way != "v1"), "endpoints": 1, "deployments": int(way != "v1")}
+        assert {kind: len(ids) for kind, ids in found.items()} == expected, what
+        receipt = json.loads((tmp_path / f"{name}.json").read_text())
+        assert receipt["submission"]["state"] == "submitted", what
+        assert [receipt["submission"]["job_id"]] == found["jobs"], what
+        assert receipt["job"]["status"] == "Complete", what
+        assert [receipt["endpoint"]["id"]] == found["endpoints"], what
+        assert receipt["answer"]["text"].startswith("The sandbox answers for"), what
+
+
+@pytest.mark.parametrize(("api", "create"), [("v1", "models"), ("v2", "uploads")])
+def test_a_job_whose_answer_was_none_is_found_again(
+    api: str,
+    create: str,
+    cli: Cli,
+    sandbox: Sandbox,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service carries the request out, and a gateway gives up on it: that is no refusal."""
+    route = service_module._route
+
+    def gateway(service: Any, request: Request) -> tuple[int, Any]:
+        answer = route(service, request)
+        if request.method == "POST" and request.path[-1] == create:
+            raise Refused(504, "gateway timeout")
+        return answer
+
+    arguments = arguments_of(f"{api}-gateway", api, sandbox)
+    with monkeypatch.context() as patch:
+        patch.setattr(service_module, "_route", gateway)
+        refused = cli(*arguments)
+        assert refused.code == 5
+        assert "HTTP 504" in refused.err
+        assert "The job may exist: the request was not repeated" in refused.err
+    again = cli(*arguments)
+    assert again.code == 0, again.text
+    assert "the earlier run's request arrived: job" in again.err
+    found = made(sandbox, f"{api}-gateway")
+    assert len(found["jobs"]) == 1
+    assert json.loads((tmp_path / f"{api}-gateway.json").read_text())["submission"]["job_id"] == found["jobs"][0]
