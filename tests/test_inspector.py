@@ -23,12 +23,9 @@ from builders import (
     tiny_tensors,
     write_adapter,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import lora_packer
 from lora_packer.inspector import RULES
-from lora_packer.inspector.expected import expect
 
 Q0 = PREFIX + "model.layers.0.self_attn.q_proj"
 K0 = PREFIX + "model.layers.0.self_attn.k_proj"
@@ -147,8 +144,8 @@ CASES: list[tuple[str, Tensors | None, Any, list[tuple[str, str, int, str, str |
     ("config wider", None, config(target_modules=["q_proj", "v_proj", "k_proj"]), [("LP309", "warning", 2, "k_proj", K0 + ".lora_A.weight")]),
     ("config narrower", None, config(target_modules=["q_proj"]), [("LP313", "error", 4, "does not target v_proj", PREFIX + "model.layers.0.self_attn.v_proj.lora_A.weight")]),
     ("config elsewhere", None, config(target_modules=["o_proj"]), [("LP313", "error", 8, "q_proj, v_proj", Q0 + ".lora_A.weight")]),
-    ("excluded", None, config(exclude_modules=["v_proj"]), [("LP313", "error", 4, "v_proj", None)]),
-    ("other layers", None, config(layers_to_transform=[0]), [("LP313", "error", 4, "", PREFIX + "model.layers.1.self_attn.q_proj.lora_A.weight")]),
+    ("excluded", None, config(exclude_modules=["v_proj"]), [("LP313", "error", 4, "v_proj because of exclude_modules", "exclude_modules")]),
+    ("other layers", None, config(layers_to_transform=[0]), [("LP313", "error", 4, "because of layers_to_transform", PREFIX + "model.layers.1.self_attn.q_proj.lora_A.weight")]),
     ("DoRA off", plus(Q0 + ".lora_magnitude_vector", 64), None, [("LP314", "error", 1, "use_dora", "use_dora")]),
     ("lora_bias off", plus(Q0 + ".lora_B.bias", 64), None, [("LP314", "error", 1, "lora_bias", "lora_bias")]),
     ("tokens off", plus(EMBED + ".token_adapter.trainable_tokens_delta", 3, 48), None, [("LP314", "error", 1, "trainable_token_indices", None)]),
@@ -176,7 +173,8 @@ CASES: list[tuple[str, Tensors | None, Any, list[tuple[str, str, int, str, str |
     ("another method", None, config(peft_type="ADALORA"), [("LP201", "error", 1, "ADALORA", "peft_type")]),
     ("lower-case method", None, config(peft_type="lora"), [("LP202", "error", 1, "'LORA'", "peft_type")]),
     ("no method", None, config(peft_type=...), [("LP202", "error", 1, "peft_type is missing", "peft_type")]),
-    *[(f"r is {v!r}", None, config(r=v), [("LP202", "error", 1, "r is", "r")]) for v in (None, 0, 4.0, -1, "4", True)],
+    *[(f"r is {v!r}", None, config(r=v), [("LP202", "error", 1, f"r is {says}; it has to be", "r")])
+      for v, says in ((None, "null"), (0, "0"), (4.0, "4.0"), (-1, "-1"), ("4", "'4'"), (True, "true"))],
     *[(f"alpha is {v!r}", None, config(lora_alpha=v), [("LP202", "error", 1, "lora_alpha is", "lora_alpha")]) for v in (None, "8", True)],
     ("alpha is 8.0", None, config(lora_alpha=8.0), []),
     ("alpha is 0", None, config(lora_alpha=0), [("LP204", "error", 1, "base model", "lora_alpha")]),
@@ -517,46 +515,6 @@ def test_any_tensor_taken_away_or_reshaped_is_noticed(peft_adapters: list[Path])
             changed = fit(adapter.config, base, {**adapter.tensors, name: other})
             vocabulary = any(finding.code == "LP318" for finding in changed.findings)
             assert changed.difference.distance > least or vocabulary, (folder.name, name)
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.data())
-def test_tensors_made_by_the_rules_are_accepted_and_any_change_is_not(data: st.DataObject) -> None:
-    from lora_packer.adapter import TensorInfo
-    from lora_packer.adapter.config import parse_config
-    from lora_packer.base_model import BaseModel
-    from lora_packer.inspector.fit import fit
-
-    base = BaseModel.load(
-        {**json.loads(TINY_BASE.read_text()), "num_key_value_heads": data.draw(st.sampled_from([1, 2, 4]))}
-    )
-    leaves = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-    raw = {
-        "peft_type": "LORA",
-        "r": data.draw(st.integers(1, 9)),
-        "target_modules": data.draw(st.lists(st.sampled_from(leaves), min_size=1, unique=True)),
-        "rank_pattern": data.draw(
-            st.dictionaries(st.sampled_from([*leaves, r"layers\.0\..*_proj"]), st.integers(1, 9), max_size=3)
-        ),
-        "use_dora": data.draw(st.booleans()),
-        "layers_to_transform": data.draw(st.sampled_from([None, 0, [1], [0, 1]])),
-        "modules_to_save": data.draw(st.sampled_from([None, ["lm_head"], ["norm"]])),
-    }
-    parsed, problems = parse_config(raw)
-    assert not problems
-    wanted = expect(parsed, base.modules, base.default_targets).required
-    tensors = {name: TensorInfo("F32", want.shape, 0, 0) for name, want in wanted.items()}
-    assert fit(parsed, base, tensors).difference.distance == 0
-    name = data.draw(st.sampled_from(sorted(tensors)))
-    kind = data.draw(st.sampled_from(["lost", "renamed", "reshaped"]))
-    info = tensors.pop(name)
-    if kind == "renamed":
-        tensors[name.replace("layers.", "blocks.") + "x"] = info
-    elif kind == "reshaped":
-        tensors[name] = info._replace(
-            shape=(info.shape[0], *[n + 1 for n in info.shape[1:]], *([] if info.shape[1:] else [1]))
-        )
-    assert fit(parsed, base, tensors).difference.distance
 
 
 def test_findings_are_frozen() -> None:

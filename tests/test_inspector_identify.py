@@ -53,6 +53,14 @@ def test_the_catalogue_is_small() -> None:
     assert len(catalogue()) > 70
 
 
+def test_python_and_the_command_say_the_same(cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_for(LLAMA, tmp_path / "a")
+    found = lora_packer.identify(folder)
+    assert isinstance(found[0], lora_packer.Candidate)
+    printed = json.loads(cli("identify", folder, "--format", "json").out)
+    assert [item.id for item in found if item.fits] == [item["id"] for item in printed["candidates"] if item["fits"]]
+
+
 def test_the_base_models_that_fit_come_first(cli: Cli, tmp_path: Path) -> None:
     folder = adapter_for(LLAMA, tmp_path / "a")
     result = cli("identify", folder, "--format", "json")

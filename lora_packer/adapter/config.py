@@ -6,6 +6,7 @@ Fields and defaults are those of ``peft/tuners/lora/config.py::LoraConfig`` and 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -136,7 +137,7 @@ class _Reader:
         return _KEEP_DEFAULT
 
     def wrong_type(self, name: str, value: Any, expected: str) -> Any:
-        message = f"{name} is {_shown(value)}; it has to be {expected}"
+        message = f"{name} is {_as_json(value)}; it has to be {expected}"
         return self.problem("invalid", name, message, expected=expected, actual=value)
 
     def method(self) -> None:
@@ -168,6 +169,11 @@ class _Reader:
 
 def _shown(value: Any) -> Any:
     return value if isinstance(value, int | float | bool) or value is None else escape(repr(value), 80)
+
+
+def _as_json(value: Any) -> Any:
+    """The value as the file has it: null and true, not None and True."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else _shown(value)
 
 
 def _boolean(reader: _Reader, name: str, value: Any) -> Any:
@@ -334,7 +340,7 @@ def _check_combinations(config: LoraConfig, reader: _Reader) -> None:
             invalid("layers_to_transform", "layers_to_transform cannot be used when target_modules is a string")
         if config.layers_pattern:
             invalid("layers_pattern", "layers_pattern cannot be used when target_modules is a string")
-    if config.layers_pattern and config.layers_to_transform is None:
+    elif config.layers_pattern and config.layers_to_transform is None:
         invalid("layers_pattern", "layers_pattern is set without layers_to_transform")
     if config.target_modules == () and not config.target_parameters:
         invalid("target_modules", "target_modules is empty and target_parameters names nothing: no module is adapted")

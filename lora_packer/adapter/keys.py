@@ -23,7 +23,7 @@ _PART = re.compile(
     | lora_velora_embed(?:\.(?P<name6>[^.]+))?
     | lora_monteclora_sampler(?:\.(?P<name7>[^.]+(?=\.)))?\.[^.]+
     | token_adapter\.trainable_tokens_delta(?:\.(?P<name9>[^.]+))?
-    | token_adapter\.base_layer\.weight
+    | token_adapter\.base_layer\.(?:weight|bias)
     | base_layer\.(?:weight|bias)
     )$""",
     re.VERBOSE,
@@ -100,6 +100,12 @@ def layer_index(path: str) -> int | None:
     """Return the first number among the path's segments: the layer's index."""
     match = re.search(r"(?:^|\.)(\d+)(?:\.|$)", path)
     return int(match[1]) if match else None
+
+
+def layer_of(path: str) -> str:
+    """Return the path up to the first number among its segments, such as ``model.layers.3``; "" where there is none."""
+    match = re.match(r"(?:.*?\.)?\d+(?=\.|$)", path)
+    return match[0] if match else ""
 
 
 def without_index(path: str) -> str:

@@ -11,9 +11,26 @@ from lora_packer.base_model import TEXT_ONLY, BaseModel
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
 from lora_packer.inspector.diagnose import explain
-from lora_packer.inspector.fit import Fit, fit
+from lora_packer.inspector.extra import extras
+from lora_packer.inspector.fit import Fit, fit, heads
+from lora_packer.inspector.replicate import layers_of
 from lora_packer.inspector.shapes import Context
+from lora_packer.inspector.targets import CLASSIFICATION_TASKS, output_head
 from lora_packer.redact import escape
+
+# What another base model shows in, the clearest first; and what it then also makes of the names and the targets.
+_OTHER_BASE = (rules.WRONG_BASE.code, rules.UNKNOWN_TENSOR.code)
+_WITH_OTHER_BASE = frozenset(
+    rule.code
+    for rule in (
+        rules.WRONG_BASE,
+        rules.UNKNOWN_TENSOR,
+        rules.RENAMED,
+        rules.MISSING_MODULES,
+        rules.WIDER_CONFIG,
+        rules.LAYER_OUT_OF_RANGE,
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +48,16 @@ class Against:
 
 def against(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> Against:
     """Compare. Raises PatternError where a pattern of the config is not evaluated."""
+    problem = _replication_problem(config, base)
+    if problem is not None:
+        return Against(fit(replace(config, layer_replication=()), base, tensors), (problem,))
     found = fit(config, base, tensors)
-    return Against(found, tuple(_one_cause_once(list(_findings(config, base, tensors, found)))))
+    result = Against(found, tuple(_one_cause_once(list(_findings(config, base, tensors, found)))))
+    return (_other_task(config, base, tensors, found) if result.errors else None) or result
 
 
 def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Iterator[Finding]:
-    expectation, modules = found.expectation, found.base.dialects[found.dialect]
+    expectation, modules = found.expectation, found.modules
     yield from found.findings
     first_dialect = next(iter(base.dialects))
     if expectation.unsupported and found.dialect == first_dialect:
@@ -49,21 +70,66 @@ def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorI
             message, file=CONFIG_NAME, field="trainable_token_indices", count=len(tokens), actual=tokens[0]
         )
     name = f"this base model ({base.model_type})"
+    context = Context(config, modules, tensors, name, found.input_embedding, output_head(modules))
     if not expectation.targeted and not expectation.unsupported:
         by_module = config.target_modules or not config.target_parameters
         shown = config.target_modules if by_module else config.target_parameters
         field = "target_modules" if by_module else "target_parameters"
         listed = shown if isinstance(shown, str) else list(shown or ())
         message = f"{field} {escape(str(listed), 100)} matches no module of {name}"
-        yield rules.NO_TARGET.finding(message, file=CONFIG_NAME, field=field)
+        if config.layers_to_transform is not None:
+            message += f" in the layers {list(config.layers_to_transform)[:8]} of layers_to_transform"
+        past = extras(found.difference, expectation, context)
+        if past.names.keys() == {"past"}:  # all targets lie behind the base's last layer
+            yield from past.findings(context)
+        else:
+            yield rules.NO_TARGET.finding(message, file=CONFIG_NAME, field=field)
         return
-    yield from _unused_patterns(found)
     if found.dialect != first_dialect and found.difference.matched:
         other_class = found.dialect == TEXT_ONLY
         renamed = f"the tensors have the names of {found.dialect}, which {first_dialect} has renamed"
         message = "the tensors have the names of the text-only class of this base model" if other_class else renamed
         yield rules.OLDER_NAMES.finding(message, count=len(found.difference.matched), actual=found.dialect)
-    yield from explain(found.difference, expectation, Context(config, modules, tensors, name))
+    explained = explain(found.difference, expectation, context)
+    if not any(finding.severity == "error" for finding in explained):
+        yield from _unused_patterns(found)  # what an error leaves without an effect is not a second cause
+    yield from explained
+
+
+def _other_task(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Against | None:
+    """A task type under which tensors are missing or have no place, while without it they all fit."""
+    difference = found.difference
+    if config.task_type not in CLASSIFICATION_TASKS or not (difference.missing or difference.extra):
+        return None
+    right = sum(info.shape == want.shape for _, info, want in difference.matched.values())
+    if 2 * right < len(tensors):
+        return None  # another base model's, whatever the task
+    other = against(replace(config, task_type=None), base, tensors)
+    if other.errors:
+        return None
+    lacks = "for which tensors are missing or have no place"
+    message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
+    tensor = escape([*difference.missing, *difference.extra][0])
+    details = {"file": CONFIG_NAME, "field": "task_type", "tensor": tensor, "actual": config.task_type}
+    hint = "Save the adapter with its classifier, or set task_type to what it was trained for, such as CAUSAL_LM."
+    return Against(other.fit, (rules.MISSING_PART.finding(message, hint=hint, **details), *other.findings))
+
+
+def _replication_problem(config: LoraConfig, base: BaseModel) -> Finding | None:
+    """What PEFT raises at ``layer_replication``: ValueError where it finds no layers, IndexError past their end."""
+    if not config.layer_replication:
+        return None
+    trees = [modules for head in heads(config, base) for modules in base.with_head(head).dialects.values()]
+    found = [layers for modules in trees if (layers := layers_of(modules)) is not None]
+    depth = max((count for _, count in found), default=0)
+    last = max(end for _, end in config.layer_replication) - 1
+    if not found:
+        message = f"layer_replication cannot be used with this base model ({base.model_type}): PEFT finds no layers"
+    elif last >= depth:
+        message = f"layer_replication names layer {last}, and the last of this base model is {depth - 1}"
+    else:
+        return None
+    return rules.INVALID_FIELD.finding(message, file=CONFIG_NAME, field="layer_replication", actual=last)
 
 
 def _unused_patterns(found: Fit) -> Iterator[Finding]:
@@ -76,14 +142,22 @@ def _unused_patterns(found: Fit) -> Iterator[Finding]:
 
 
 def _one_cause_once(findings: list[Finding]) -> list[Finding]:
-    """Another vocabulary beside other shapes, or names to update beside broken ones, has the same cause as these."""
-    other_base = next((item for item in findings if item.code == rules.WRONG_BASE.code), None)
-    if other_base is not None:
-        vocabulary = next(
-            (i for i in findings if i.code == rules.RESIZED_VOCABULARY.code and i.severity == "error"), None
-        )
-        if vocabulary is not None:
-            findings.remove(vocabulary)
-            message = f"{other_base.message}, vocabulary {vocabulary.actual} instead of {vocabulary.expected}"
-            findings[findings.index(other_base)] = replace(other_base, message=message)
-    return findings
+    """Another base model shows in sizes, modules, layers and the vocabulary at once: one finding tells them all."""
+    vocabulary = next(
+        (item for item in findings if item.code == rules.RESIZED_VOCABULARY.code and item.severity == "error"), None
+    )
+    if vocabulary is not None:
+        findings = [item for item in findings if item.code != rules.SAVED_EMBEDDINGS.code]
+    first = next(
+        (item for code in _OTHER_BASE for item in findings if item.code == code and item.severity == "error"), None
+    )
+    if first is None:
+        return findings
+    others = [item for item in findings if item.code in _WITH_OTHER_BASE and item is not first]
+    message = "; ".join(item.message for item in (first, *others))
+    if vocabulary is not None:
+        others.append(vocabulary)
+        message += f", vocabulary {vocabulary.actual} instead of {vocabulary.expected}"
+    count = first.count + sum(item.count for item in others if item.code in _OTHER_BASE)
+    told = replace(first, message=message, count=count)
+    return [told if item is first else item for item in findings if item not in others]

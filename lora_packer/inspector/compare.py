@@ -115,6 +115,11 @@ def _cores(name: str) -> Iterator[str]:
         yield _without_leading(segments)
 
 
+def core_of(name: str) -> str:
+    """Return what identifies a tensor whatever writers get wrong in front of it."""
+    return next(_cores(name))
+
+
 def _well_written(name: str) -> str:
     """The name with PEFT's letter case, without an adapter name and without what stands in front of the prefix."""
     name = _MISWRITTEN_PART.sub(lambda match: f".lora_{match[1].upper()}", name)
@@ -168,11 +173,15 @@ def _prefix_change(name: str, found: list[str], meant: list[str]) -> list[str]:
         return [f"the prefix {PREFIX!r} stands twice"]
     if wanted.endswith(lead) and not lead.startswith("base_model."):
         return [f"the prefix {wanted.removesuffix(lead)!r} is missing"]
-    if wanted == lead + "model.":
+    if lead == _one_model_less(wanted):
         return ["one 'model.' is missing after the prefix"]
-    if lead == wanted + "model.":
+    if wanted == _one_model_less(lead):
         return ["one 'model.' too many stands after the prefix"]
     return [f"the name begins with {lead!r} and not with {wanted!r}"]
+
+
+def _one_model_less(lead: str) -> str:
+    return lead.replace(f"{PREFIX}model.", PREFIX, 1)
 
 
 def _lead(segments: list[str]) -> str:

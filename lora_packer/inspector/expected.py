@@ -7,7 +7,7 @@ One general function over a module tree; nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +17,16 @@ from lora_packer.base_model import Module, Modules
 from lora_packer.inspector.targets import PatternLookup, Targeting, containers, output_head, targeting
 
 Shape = tuple[int, ...]
+
+# part -> the axis that has the size of the rank (times the number of experts, for fused ones).
+RANK_AXIS = {
+    "lora_A.weight": 0,
+    "lora_B.weight": 1,
+    "lora_embedding_A": 0,
+    "lora_embedding_B": 1,
+    "lora_diag": 0,
+    "lora_monteclora_sampler.std_prior": 0,
+}
 
 
 class Want(NamedTuple):
@@ -29,15 +39,21 @@ class Want(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Era:
-    """What PEFT releases did differently on disk.
+    """What PEFT releases did differently on disk, and what a module's shape does not say.
 
     Attributes:
         swapped_experts: how 3-D parameters of (experts, out, in) are adapted: before 0.19, lora_A had the size of the
             second axis and lora_B that of the third; since 0.19 it is the other way round
             (peft/tuners/lora/layer.py::ParamWrapper).
+        depthwise_convs: whether a convolution whose kernels see one channel is one over a single channel, or has a
+            kernel for each of its channels: lora_A then sees them all (peft/tuners/lora/layer.py::_ConvNd).
+        last_index: which number of a path ``layers_to_transform`` means: before 0.20 the last one, an expert's, since
+            then the first one (peft/tuners/tuners_utils.py::check_target_module_exists).
     """
 
     swapped_experts: bool = False
+    depthwise_convs: bool = False
+    last_index: bool = False
 
 
 @dataclass(slots=True)
@@ -70,6 +86,19 @@ class Expectation:
         """Add an optional tensor."""
         self.optional[key_name(path, part)] = Want(shape, path, part)
 
+    def allow_wrapped(self, modules: Modules, path: str, wrapper: str) -> None:
+        """Add copies of all that the module at ``path`` holds, under the name of what PEFT wrapped it in."""
+        for name, _, part, module in _parameters(modules):
+            if name.startswith(f"{path}."):
+                self.allow(path, f"{wrapper}.{name.removeprefix(f'{path}.')}", _parameter_shape(part, module))
+
+    def allow_whole(self, modules: Modules, wanted: Callable[[str], bool]) -> None:
+        """Add the base model's own parameters whose full name is wanted, as optional tensors."""
+        for name, owner, part, module in _parameters(modules):
+            if wanted(name):
+                shape = _parameter_shape(part, module)
+                self.allow(owner, f"base_layer.{part}" if owner in self.targeted else part, shape)
+
 
 def expect(
     config: LoraConfig,
@@ -83,7 +112,7 @@ def expect(
     ``input_embedding`` is the path of the input embedding; without it, the first embedding is taken.
     """
     result = Expectation()
-    targets = targeting(config, modules, default_targets)
+    targets = targeting(config, modules, default_targets, last_index=era.last_index)
     rank_of = PatternLookup(config.rank_pattern, config.r)
     alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
     for path, module in modules.items():
@@ -91,7 +120,7 @@ def expect(
             continue
         rank = rank_of(path)
         result.targeted[path] = (rank, alpha_of(path))
-        _expect_lora(result, config, path, module, rank)
+        _expect_lora(result, config, path, module, rank, era)
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
     _expect_saved_modules(result, targets.saved_modules, modules)
@@ -103,16 +132,23 @@ def expect(
     return result
 
 
-def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Module, rank: int) -> None:
+def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Module, rank: int, era: Era) -> None:
     """The pair, and what the variants add to it (peft/tuners/lora/layer.py, variants.py)."""
     out_features, in_features = module.out_features, module.in_features
+    if module.kind in ("linear", "conv1d") and str(config.init_lora_weights).startswith(("pissa", "olora")):
+        rank = min(rank, in_features, out_features)  # a matrix has no more singular values, and Q no more columns
     if module.kind == "embedding":
         result.want(path, "lora_embedding_A", (rank, in_features))
         result.want(path, "lora_embedding_B", (out_features, rank))
     elif module.kind == "conv":
         kernel = module.weight_shape[2:]
+        inner = rank
+        if era.depthwise_convs and in_features == 1:
+            in_features = out_features
+            if rank % out_features == 0:  # PEFT 0.16 and newer take no other ranks; before, lora_B had no groups
+                inner = rank // out_features
         result.want(path, "lora_A.weight", (rank, in_features, *kernel))
-        result.want(path, "lora_B.weight", (out_features, rank, *(1 for _ in kernel)))
+        result.want(path, "lora_B.weight", (out_features, inner, *(1 for _ in kernel)))
     else:
         if module.kind == "conv1d" and config.init_lora_weights == "olora":
             # PEFT computes its start from the weight as it lies, which Conv1D keeps transposed.
@@ -161,15 +197,20 @@ def _positive(value: Any, default: int) -> int:
     return value if type(value) is int and value > 0 else default
 
 
-def _parameters(modules: Modules) -> Iterator[tuple[str, str, Module]]:
-    """Every parameter: (full name, the path of the module that owns it, the module)."""
+def _parameters(modules: Modules) -> Iterator[tuple[str, str, str, Module]]:
+    """Every parameter: (full name, the path of the module that owns it, its name there, the module)."""
     for path, module in modules.items():
         if module.kind == "parameter":
-            yield path, path.rpartition(".")[0], module
+            owner, _, part = path.rpartition(".")
+            yield path, owner, part, module
         else:
-            yield f"{path}.weight", path, module
+            yield f"{path}.weight", path, "weight", module
             if module.bias:
-                yield f"{path}.bias", path, module
+                yield f"{path}.bias", path, "bias", module
+
+
+def _parameter_shape(part: str, module: Module) -> Shape:
+    return (module.out_features,) if part == "bias" and module.kind != "parameter" else module.weight_shape
 
 
 def _expect_parameters(
@@ -190,8 +231,8 @@ def _expect_parameters(
     suffixes = tuple(f".{name}" for name in config.target_parameters)
     exact = frozenset(config.target_parameters)
     by_owner: dict[str, list[tuple[str, Module]]] = {}
-    for name, owner, module in _parameters(modules):
-        if name.endswith(".bias") and module.kind != "parameter":
+    for name, owner, part, module in _parameters(modules):
+        if part == "bias" and module.kind != "parameter":
             continue
         if (name in exact or name.endswith(suffixes)) and len(module.weight_shape) in (2, 3):
             by_owner.setdefault(owner, []).append((name, module))
@@ -241,10 +282,9 @@ def _expect_saved_modules(result: Expectation, names: tuple[str, ...], modules: 
             known = saved[path] = path.endswith(names) or is_saved(path.rpartition(".")[0])
         return known
 
-    for name, owner, module in _parameters(modules):
+    for name, owner, part, module in _parameters(modules):
         if is_saved(owner):
-            shape = (module.out_features,) if name == f"{owner}.bias" else module.weight_shape
-            result.want(name, "", shape)
+            result.want(name, "", _parameter_shape(part, module))
 
 
 def _embeddings(modules: Modules) -> list[tuple[str, Module]]:
@@ -266,23 +306,23 @@ def _expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, in
         for path, module in owners:
             vocab, width = module.weight_shape[0], module.weight_shape[-1]
             result.want(path, "token_adapter.trainable_tokens_delta", (len(tokens), width))
-            result.allow(path, "token_adapter.base_layer.weight", (vocab, width))
+            result.allow_wrapped(modules, path, "token_adapter.base_layer")
             outside = [token for token in tokens if token >= vocab]
             if outside:
                 result.bad_tokens[path] = outside
             head = _output_head(modules)
             if head and head[0] != path:
                 result.allow(head[0], "token_adapter.trainable_tokens_delta", (len(tokens), width))
-                result.allow(head[0], "token_adapter.base_layer.weight", (vocab, width))
+                result.allow_wrapped(modules, head[0], "token_adapter.base_layer")
 
 
 def _allow_embeddings(result: Expectation, config: LoraConfig, modules: Modules) -> None:
     """Copies of the base's own embeddings that PEFT saves beside LoRA on them, or for tied weights."""
     head = _output_head(modules)
     pairs = _embeddings(modules) + ([head] if head else [])
-    for path, module in pairs:
+    for path, _ in pairs:
         if path in result.targeted:
-            result.allow(path, "base_layer.weight", module.weight_shape)
+            result.allow_wrapped(modules, path, "base_layer")
     if not config.ensure_weight_tying or head is None:
         return
     for path, module in pairs:
@@ -299,15 +339,12 @@ def _allow_embeddings(result: Expectation, config: LoraConfig, modules: Modules)
 
 
 def _allow_biases(result: Expectation, config: LoraConfig, modules: Modules) -> None:
-    """``bias``: "all" saves every bias of the model, "lora_only" those of the adapted modules (PEFT 0.21 and newer)."""
-    if config.bias == "none":
-        return
-    for path, module in modules.items():
-        if module.kind == "parameter" and config.bias == "all" and path.endswith(".bias"):
-            result.allow(path, "", module.weight_shape)
-        if not module.bias:
-            continue
-        if path in result.targeted:
-            result.allow(path, "base_layer.bias", (module.out_features,))
-        elif config.bias == "all":
-            result.allow(path, "bias", (module.out_features,))
+    """``bias``: "all" saves every bias of the model, "lora_only" those of the adapted modules (PEFT 0.21 and newer).
+
+    PEFT before 0.21 takes any parameter with "bias" in its name for one (peft/utils/save_and_load.py).
+    """
+    if config.bias == "all":
+        result.allow_whole(modules, lambda name: "bias" in name)
+    elif config.bias == "lora_only":
+        targeted = {f"{path}.bias" for path in result.targeted}
+        result.allow_whole(modules, targeted.__contains__)

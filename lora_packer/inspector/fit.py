@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import WEIGHTS_NAME, canonical_name, key_name, parse_key
+from lora_packer.adapter.keys import WEIGHTS_NAME, key_name, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Head, Modules
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
-from lora_packer.inspector.compare import Difference, agreement, compare
-from lora_packer.inspector.expected import Era, Expectation, expect
-from lora_packer.inspector.targets import output_head
+from lora_packer.inspector.compare import ADAPTER_NAME, Difference, agreement, compare, core_of
+from lora_packer.inspector.expected import RANK_AXIS, Era, Expectation, Want, expect
+from lora_packer.inspector.replicate import Ranges, replicated
+from lora_packer.inspector.targets import ALL_LINEAR, output_head
 
 # (part, axis) of tensors whose size is the vocabulary's, on an embedding and on the output head.
 _VOCABULARY_AXES = {
@@ -26,8 +30,13 @@ _VOCABULARY_AXES = {
     "linear": (("weight", 0), ("base_layer.weight", 0), ("token_adapter.base_layer.weight", 0), ("lora_B.weight", 0)),
 }
 
-# Added tokens make a vocabulary a little larger. Far above that it is another base model's.
-_LARGEST_GROWTH = 1.25
+# The heads of one task, under which an adapter may have been trained without saying so.
+_TASK_HEADS: tuple[Head, ...] = ("sequence-classification", "token-classification", "question-answering")
+_CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "classification_head.out_proj")
+
+# Added tokens make a vocabulary larger, those of another language by three quarters (Chinese-LLaMA: 32,000 to 55,296).
+# Above twice it is another base model's.
+_LARGEST_GROWTH = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,65 +56,107 @@ class Fit:
     difference: Difference
     findings: tuple[Finding, ...]
 
+    @property
+    def modules(self) -> Modules:
+        """The base model's modules under the names that the file uses."""
+        return self.base.dialects[self.dialect]
+
+    @property
+    def input_embedding(self) -> str | None:
+        """The path of the input embedding among them."""
+        return input_embedding(self.base, self.modules)
+
 
 def fit(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> Fit:
     """Return the closest reading. Raises PatternError where a pattern of the config is not evaluated."""
-    shapes = {canonical_name(name): (name, info.shape) for name, info in _embedding_like(tensors)}
-    if config.layer_replication:
-        base = base.with_layers(sum(end - start for start, end in config.layer_replication))
+    shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
     # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
-    # are compared.
-    most = -1
-    readings: list[tuple[BaseModel, str, Expectation, tuple[Finding, ...]]] = []
-    for headed, dialect, expectation, findings in _readings(config, base, shapes):
-        names, right = agreement(expectation, tensors)
-        reading = (headed, dialect, expectation, findings)
-        if right == len(tensors) and expectation.required.keys() <= tensors.keys():
+    # are compared. A head is another one than the first only where that knows more names: a lost output head must not
+    # make the adapter a classifier's.
+    most, head = -1, ""
+    readings: list[_Reading] = []
+    for reading in _readings(config, base, shapes):
+        names, right = agreement(reading.expectation, tensors)
+        if names < most or (names == most and reading.base.head != head):
+            continue
+        if right == len(tensors) and reading.expectation.required.keys() <= tensors.keys():
             return _compared(reading, tensors)
         if names > most:
-            most, readings = names, []
-        if names == most:
-            readings.append(reading)
+            most, head, readings = names, reading.base.head, []
+        readings.append(reading)
     return min((_compared(reading, tensors) for reading in readings), key=_badness)
 
 
-def _badness(found: Fit) -> tuple[bool, int, int, int]:
-    """How bad a reading is: whether it expects nothing at all, then what has no counterpart, then what has another name
-    or shape, then unknown modules.
+class _Reading(NamedTuple):
+    """One way to read the base model: see Fit."""
+
+    base: BaseModel
+    dialect: str
+    expectation: Expectation
+    findings: tuple[Finding, ...]
+
+
+def _badness(found: Fit) -> tuple[bool, int, int, int, int, int]:
+    """How bad a reading is: whether it expects nothing at all, then what has no counterpart, then names to change, then
+    what has another name or shape, then shapes that another rank does not explain, then unknown modules.
     """
     difference = found.difference
+    misnamed = sum(len(names) for change, names in difference.renamed.items() if change != ADAPTER_NAME)
     lone = len(difference.missing) + len(difference.extra)
-    modules = found.base.dialects[found.dialect]
-    unknown = sum(parse_key(name).path not in modules for name in difference.extra)
-    return not found.expectation.targeted, lone, difference.distance - lone, unknown
+    unknown = sum(parse_key(name).path not in found.modules for name in difference.extra)
+    other_sizes = sum(not _same_but_rank(info.shape, want) for _, info, want in difference.matched.values())
+    return not found.expectation.targeted, lone, misnamed, difference.distance - lone, other_sizes, unknown
 
 
-def _compared(
-    reading: tuple[BaseModel, str, Expectation, tuple[Finding, ...]], tensors: Mapping[str, TensorInfo]
-) -> Fit:
-    base, dialect, expectation, findings = reading
-    return Fit(base, dialect, expectation, compare(expectation, tensors), findings)
+def _same_but_rank(shape: tuple[int, ...], want: Want) -> bool:
+    axis = RANK_AXIS.get(want.part, -1)
+    return len(shape) == len(want.shape) and all(
+        found == wanted for at, (found, wanted) in enumerate(zip(shape, want.shape, strict=True)) if at != axis
+    )
 
 
-def _readings(
-    config: LoraConfig, base: BaseModel, shapes: _Shapes
-) -> Iterator[tuple[BaseModel, str, Expectation, tuple[Finding, ...]]]:
+def _compared(reading: _Reading, tensors: Mapping[str, TensorInfo]) -> Fit:
+    difference = compare(reading.expectation, tensors)
+    return Fit(reading.base, reading.dialect, reading.expectation, difference, reading.findings)
+
+
+def _readings(config: LoraConfig, base: BaseModel, shapes: _Shapes) -> Iterator[_Reading]:
     """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
-    for head in _heads(config, base):
+    for head in heads(config, base):
         headed = _with_labels(base.with_head(head), shapes)
         headed, findings = _with_vocabulary(headed, shapes)
         resized = headed.vocab_size != base.vocab_size
+        if config.layer_replication:
+            headed = _replicated(headed, config.layer_replication)
         for dialect, modules in headed.dialects.items():
-            embedding = _input_embedding(headed, modules)
-            for era in (Era(), Era(swapped_experts=True)) if config.target_parameters else (Era(),):
+            embedding = input_embedding(headed, modules)
+            for era in _eras(config, modules):
                 expectation = expect(config, modules, base.default_targets, era, embedding)
                 if resized:
                     _allow_resized(expectation, modules, embedding)
-                yield headed, dialect, expectation, findings
+                yield _Reading(headed, dialect, expectation, findings)
 
 
-def _input_embedding(base: BaseModel, modules: Modules) -> str | None:
-    """The input embedding's path in a dialect."""
+def _eras(config: LoraConfig, modules: Modules) -> Iterator[Era]:
+    """The layouts that differ for this config on these modules, the newest first."""
+    convs = config.target_modules != ALL_LINEAR
+    convs = convs and any(module.kind == "conv" and module.in_features == 1 for module in modules.values())
+    axes = (bool(config.target_parameters), convs, config.layers_to_transform is not None)
+    for flags in product(*((False, True) if differs else (False,) for differs in axes)):
+        yield Era(*flags)
+
+
+def _replicated(base: BaseModel, ranges: Ranges) -> BaseModel:
+    dialects = {name: replicated(modules, ranges) for name, modules in base.dialects.items()}
+    return _with_dialects(base, dialects)
+
+
+def _with_dialects(base: BaseModel, dialects: Mapping[str, Modules]) -> BaseModel:
+    return replace(base, modules=next(iter(dialects.values())), dialects=MappingProxyType(dialects))
+
+
+def input_embedding(base: BaseModel, modules: Modules) -> str | None:
+    """Return the path of the input embedding under the names of a dialect, or None where it has none."""
     if base.input_embedding in modules:
         return base.input_embedding
     leaf = base.input_embedding.rpartition(".")[2]
@@ -113,7 +164,7 @@ def _input_embedding(base: BaseModel, modules: Modules) -> str | None:
     return min(named, key=lambda path: path.count("."), default=None)
 
 
-def _heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
+def heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
     """The heads that the adapter may have been trained under (peft/peft_model.py, one class per task type)."""
     match config.task_type:
         case "CAUSAL_LM":
@@ -124,8 +175,12 @@ def _heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
             return ("token-classification",)
         case "QUESTION_ANS":
             return ("question-answering",)
+        case "SEQ_2_SEQ_LM":
+            return ("seq2seq",)
+        case "FEATURE_EXTRACTION":
+            return tuple(dict.fromkeys(("none", base.head)))
         case _:
-            return tuple(dict.fromkeys((base.head, "causal-lm", "none")))
+            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS)))
 
 
 _Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
@@ -138,28 +193,35 @@ def _embedding_like(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, Te
 
 def _with_labels(base: BaseModel, shapes: _Shapes) -> BaseModel:
     """The number of labels stands in no base config: take it from the file."""
-    found = shapes.get(key_name("score", "weight"))
-    if "score" not in base.modules or found is None or len(found[1]) != 2 or found[1][0] == 0:
-        return base
-    return base.with_labels(found[1][0])
+    for path in _CLASSIFIERS:
+        names = (core_of(key_name(path, part)) for part in ("weight", "lora_B.weight"))
+        found = next((shapes[name] for name in names if name in shapes), None)
+        if path in base.modules and found is not None and len(found[1]) == 2 and found[1][0] > 0:
+            return base if found[1][0] == base.modules[path].weight_shape[0] else base.with_labels(found[1][0])
+    return base
 
 
 def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple[Finding, ...]]:
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
     sizes: dict[int, str] = {}
-    vocab = base.vocab_size
-    if shapes:
-        for modules in base.dialects.values():
-            for path, kind in ((_input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
-                for part, axis in _VOCABULARY_AXES[kind] if path is not None else ():
-                    found = shapes.get(key_name(path or "", part))
-                    if found is not None and len(found[1]) == 2:
-                        # Some models' heads have fewer rows than their embeddings: each is measured by its own.
-                        own = modules[path or ""].weight_shape[0]
-                        size = found[1][axis]
-                        sizes.setdefault(vocab if size == own else size, found[0])
-    if len(sizes) != 1 or vocab in sizes or 0 in sizes:
+    rows = _rows(base) if shapes else {}
+    vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
+    for (path, kind), own in rows.items():
+        for part, axis in _VOCABULARY_AXES[kind]:
+            found = shapes.get(core_of(key_name(path, part)))
+            if found is not None and len(found[1]) == 2:
+                size, other = found[1][axis], found[1][1 - axis]
+                if (other in own and size not in own) or ("lora_" in part and size <= other):
+                    continue  # transposed, or the other half: no rank exceeds a vocabulary
+                sizes.setdefault(vocab if size in own else size, found[0])
+    if not sizes.keys() - {vocab} or 0 in sizes:
         return base, ()
+    if len(sizes) > 1:
+        shown = sorted(sizes)
+        message = f"the file's embeddings have different vocabularies: {', '.join(map(str, shown[:4]))}"
+        size = next(size for size in sizes if size != vocab)
+        details = {"file": WEIGHTS_NAME, "tensor": sizes[size], "expected": vocab, "actual": size}
+        return base, (rules.RESIZED_VOCABULARY.finding(message, severity="error", **details),)
     (size, name), *_ = sizes.items()
     details = {"file": WEIGHTS_NAME, "tensor": name, "expected": vocab, "actual": size}
     if size < vocab:
@@ -173,11 +235,39 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     else:
         message = f"the adapter was trained on a base resized from {vocab} to {size} tokens"
         finding = rules.RESIZED_VOCABULARY.finding(message, **details)
-    return base.with_vocab(size), (finding,)
+    return _resized(base, size), (finding,)
+
+
+def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:
+    """(path, kind) of the input and the output embedding -> their rows in every dialect: they need not be the same."""
+    result: dict[tuple[str, str], set[int]] = {}
+    for modules in base.dialects.values():
+        for path, kind in ((input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
+            if path is not None:
+                result.setdefault((path, kind), set()).add(modules[path].weight_shape[0])
+    return result
+
+
+def _resized(base: BaseModel, size: int) -> BaseModel:
+    """What ``resize_token_embeddings`` makes: exactly so many rows, also where a model has some of its own besides."""
+    base = base.with_vocab(size)
+    dialects = {}
+    for name, modules in base.dialects.items():
+        paths = {input_embedding(base, modules), output_head(modules)}
+        rows = {
+            path: modules[path]._replace(weight_shape=(size, *modules[path].weight_shape[1:]))
+            for path in paths
+            if path is not None
+        }
+        dialects[name] = MappingProxyType({**modules, **rows})
+    return _with_dialects(base, dialects)
 
 
 def _allow_resized(expectation: Expectation, modules: Modules, embedding: str | None) -> None:
-    """Resized embeddings are saved whole beside the adapter (save_embedding_layers="auto")."""
-    for path in (embedding, output_head(modules)):
-        if path is not None:
-            expectation.allow(path, "weight", modules[path].weight_shape)
+    """Resized embeddings are saved whole beside the adapter (save_embedding_layers="auto").
+
+    PEFT before 0.21 saved everything whose name holds theirs: ``word_embeddings_layernorm`` too
+    (peft/utils/save_and_load.py::get_peft_model_state_dict).
+    """
+    paths = [path for path in (embedding, output_head(modules)) if path is not None]
+    expectation.allow_whole(modules, lambda name: any(path in name for path in paths))

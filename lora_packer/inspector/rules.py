@@ -330,7 +330,7 @@ LAYER_OUT_OF_RANGE = Rule(
     "LP317",
     "layer-out-of-range",
     "error",
-    "The file has tensors for layers that the base model does not have.",
+    "The file has tensors for layers or experts that the base model does not have.",
     "PEFT drops them without a word. It means another base model.",
     "Give the config of the base model that the adapter was trained on.",
     needs="base",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
@@ -14,28 +15,32 @@ from lora_packer.base_model import Modules
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
 from lora_packer.inspector.compare import Difference
-from lora_packer.inspector.expected import Shape, Want
-from lora_packer.inspector.targets import OUTPUT_HEADS, PatternLookup
+from lora_packer.inspector.expected import RANK_AXIS, Expectation, Shape, Want
+from lora_packer.inspector.targets import PatternLookup
 from lora_packer.redact import escape
 
-_RANK_AXIS = {"lora_A.weight": 0, "lora_embedding_A": 0, "lora_B.weight": 1, "lora_embedding_B": 1}
+_SQUARE_IN_RANK = "lora_monteclora_sampler.gaussian_var_prior"
 _LOOKED_AT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the explanations need besides the difference: the config, the base's modules, the file, the base's name."""
+    """What the explanations need besides the difference: the config, the base's modules, the file, the base's name,
+    and the paths of its input and output embedding.
+    """
 
     config: LoraConfig
     modules: Modules
     tensors: Mapping[str, TensorInfo]
     base_name: str
+    input_embedding: str | None
+    output_head: str | None
 
 
 _Wrong = Mapping[str, tuple[str, TensorInfo, Want]]
 
 
-def wrong_shapes(difference: Difference, context: Context) -> Iterable[Finding]:
+def wrong_shapes(difference: Difference, expectation: Expectation, context: Context) -> Iterable[Finding]:
     """Yield one finding for each cause."""
     wrong = {
         n: (found, info, want) for n, (found, info, want) in difference.matched.items() if info.shape != want.shape
@@ -43,6 +48,9 @@ def wrong_shapes(difference: Difference, context: Context) -> Iterable[Finding]:
     groups: dict[str, list[str]] = {}
     for name, (_, info, want) in wrong.items():
         groups.setdefault(_cause(name, info.shape, want, wrong), []).append(name)
+    if "rank" in groups and _other_experts(groups["rank"], wrong, difference, expectation):
+        experts = groups.pop("rank")
+        groups["base"] = [name for name in wrong if name in {*experts, *groups.get("base", ())}]
     # A square layer's pair looks the same transposed and swapped, and sizes coincide: a file has one or the other.
     turned = {cause: groups.pop(cause) for cause in ("transposed", "swapped", "either") if cause in groups}
     if turned:
@@ -80,10 +88,32 @@ def _cause(name: str, found: Shape, want: Want, wrong: _Wrong) -> str:
     transposed = len(found) == 2 and found == want.shape[::-1]
     if swapped or transposed:
         return "either" if swapped and transposed else "swapped" if swapped else "transposed"
-    axis = _RANK_AXIS.get(want.part)
+    axis = RANK_AXIS.get(want.part)
     if axis is not None and len(found) == len(want.shape) and _without(found, axis) == _without(want.shape, axis):
         return "rank"
+    if want.part == _SQUARE_IN_RANK and len(found) == 2 and found[0] == found[1]:
+        return "rank"
     return "base"
+
+
+def _other_experts(names: list[str], wrong: _Wrong, difference: Difference, expectation: Expectation) -> bool:
+    """Whether it is another number of experts that these ranks show: fused experts have theirs times that number.
+
+    All of them are then off by the same factor, and the other modules have the rank that the config gives them.
+    """
+    fused = {path: count for path, (_, count) in expectation.experts.items() if count > 1}
+    if not all(wrong[name][2].path in fused for name in names):
+        return False
+    every = {name for name, (_, _, want) in difference.matched.items() if want.path in fused and want.part in PAIRED}
+    if not every <= set(names) or len(every) == len(difference.matched):
+        return False
+    factors = set()
+    for name in names:
+        _, info, want = wrong[name]
+        axis = RANK_AXIS[want.part]
+        factors.add(Fraction(info.shape[axis], want.shape[axis]))
+    experts = fused[wrong[names[0]][2].path] * next(iter(factors))
+    return len(factors) == 1 and experts.denominator == 1
 
 
 def _has_third_axis(found: Shape, want: Want) -> bool:
@@ -108,7 +138,7 @@ def _swapped(names: list[str], _wrong: _Wrong, _context: Context) -> _Explained:
 
 
 def _transposed(names: list[str], _wrong: _Wrong, _context: Context) -> _Explained:
-    return _Explained(rules.TRANSPOSED, f"{counted(len(names))} stored transposed")
+    return _Explained(rules.TRANSPOSED, f"{counted(len(names), 'is', 'are')} stored transposed")
 
 
 def _old(names: list[str], wrong: _Wrong, _context: Context) -> _Explained:
@@ -120,8 +150,8 @@ def _old(names: list[str], wrong: _Wrong, _context: Context) -> _Explained:
 
 
 def _rank(names: list[str], wrong: _Wrong, context: Context) -> _Explained:
-    ranks = Counter(info.shape[_RANK_AXIS[want.part]] for _, info, want in (wrong[name] for name in names))
-    wanted = Counter(want.shape[_RANK_AXIS[want.part]] for _, _, want in (wrong[name] for name in names))
+    ranks = Counter(info.shape[_rank_axis(want)] for _, info, want in (wrong[name] for name in names))
+    wanted = Counter(want.shape[_rank_axis(want)] for _, _, want in (wrong[name] for name in names))
     message = f"the config gives {counted(len(names))} rank {_listed(wanted)}, and the file has rank {_listed(ranks)}"
     field = "rank_pattern" if context.config.rank_pattern else "r"
     if _other_pattern_fits(names, wrong, context):
@@ -132,13 +162,17 @@ def _rank(names: list[str], wrong: _Wrong, context: Context) -> _Explained:
     return _Explained(rules.RANK_MISMATCH, message, field, set_r)
 
 
+def _rank_axis(want: Want) -> int:
+    return RANK_AXIS.get(want.part, 0)
+
+
 def _other_pattern_fits(names: list[str], wrong: _Wrong, context: Context) -> bool:
     """Whether each of these modules has the rank of a pattern that matches it and does not win."""
     if len(context.config.rank_pattern) < 2:
         return False
     lookup = PatternLookup(context.config.rank_pattern, context.config.r)
     looked_at = (wrong[name] for name in names[:_LOOKED_AT])
-    return all(info.shape[_RANK_AXIS[want.part]] in lookup.all_of(want.path)[1:] for _, info, want in looked_at)
+    return all(info.shape[_rank_axis(want)] in lookup.all_of(want.path)[1:] for _, info, want in looked_at)
 
 
 def _listed(counts: Counter[int]) -> str:
@@ -153,7 +187,9 @@ def _base(names: list[str], wrong: _Wrong, context: Context) -> _Explained:
         _, info, want = wrong[name]
         if len(info.shape) == len(want.shape):
             for axis, (expected, found) in enumerate(zip(want.shape, info.shape, strict=True)):
-                if expected != found and axis != _RANK_AXIS.get(want.part):
+                if expected != found and axis == RANK_AXIS.get(want.part):
+                    changes[("experts x rank", expected, found)] += 1
+                elif expected != found:
                     changes[(_dimension(want, axis, expected, context), expected, found)] += 1
     if not changes:
         _, info, want = wrong[names[0]]
@@ -168,12 +204,13 @@ def _dimension(want: Want, axis: int, expected: int, context: Context) -> str:
     """Name the base's dimension that an axis has."""
     leaf = want.path.rpartition(".")[2]
     is_output = want.part in ("lora_B.weight", "lora_B.bias", "lora_magnitude_vector") or (not want.part and axis == 0)
-    embeddings = [module for module in context.modules.values() if module.kind == "embedding"]
-    hidden = embeddings[0].weight_shape[1] if embeddings else None
-    vocab = embeddings[0].weight_shape[0] if embeddings else None
+    vocab, hidden = (None, None)
+    if context.input_embedding is not None:
+        vocab, hidden = context.modules[context.input_embedding].weight_shape
     if want.part == "token_adapter.trainable_tokens_delta" and axis == 0:
         return "number of trained tokens"
-    if expected == vocab and (want.part == "lora_embedding_A" or "embed" in leaf or leaf in (*OUTPUT_HEADS, "weight")):
+    of_embeddings = want.part == "lora_embedding_A" or "embed" in leaf or leaf == "weight"
+    if expected == vocab and (of_embeddings or want.path == context.output_head):
         return "vocabulary"
     if leaf in ("k_proj", "v_proj") and is_output:
         return "key/value size (kv heads x head size)"

@@ -19,11 +19,25 @@ from lora_packer.base_model import Modules
 ALL_LINEAR = "all-linear"
 # A model with such a head is saved with it (peft/peft_model.py, PeftModelForSequenceClassification and ...Token...).
 CLASSIFIER_MODULES = ("classifier", "score")
+CLASSIFICATION_TASKS = ("SEQ_CLS", "TOKEN_CLS")
 
-# What transformers' classes call their output embedding.
-OUTPUT_HEADS = ("lm_head", "embed_out")
+# Where transformers' classes have their output embedding: at the end of a path, or alone.
+_OUTPUT_HEADS = (
+    "lm_head",
+    "lm_head.decoder",
+    "lm_head.out_proj",
+    "embed_out",
+    "output_projection",
+    "generator_lm_head",
+    "cls.predictions.decoder",
+    "pred_layer.proj",
+    "lm_loss",
+    "proj_out",
+)
+_LONE_OUTPUT_HEADS = ("head", "decoder")
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
+_LAST_INDEX = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")
 _INDEX = re.compile(r"\.(\d+)\.")
 
 V = TypeVar("V")
@@ -58,12 +72,17 @@ class Targeting:
         return self._included(path) and not self._excluded(path)
 
 
-def targeting(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...]) -> Targeting:
-    """Return what the config targets in this base model. Raises PatternError where a pattern is not evaluated."""
+def targeting(
+    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], *, last_index: bool = False
+) -> Targeting:
+    """Return what the config targets in this base model. Raises PatternError where a pattern is not evaluated.
+
+    ``last_index``: see ``Era``.
+    """
     saved = config.modules_to_save
-    if config.task_type in ("SEQ_CLS", "TOKEN_CLS"):
+    if config.task_type in CLASSIFICATION_TASKS:
         saved += tuple(name for name in CLASSIFIER_MODULES if name not in saved)
-    return Targeting(saved, _excluder(config, saved), _includer(config, modules, default_targets))
+    return Targeting(saved, _excluder(config, saved), _includer(config, modules, default_targets, last_index))
 
 
 def _excluder(config: LoraConfig, saved: tuple[str, ...]) -> Callable[[str], bool]:
@@ -79,7 +98,9 @@ def _excluder(config: LoraConfig, saved: tuple[str, ...]) -> Callable[[str], boo
     return lambda path: any(test(path) for test in tests)
 
 
-def _includer(config: LoraConfig, modules: Modules, default_targets: tuple[str, ...]) -> Callable[[str], bool]:
+def _includer(
+    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], last_index: bool
+) -> Callable[[str], bool]:
     targets = config.target_modules
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
@@ -94,24 +115,26 @@ def _includer(config: LoraConfig, modules: Modules, default_targets: tuple[str, 
     if config.layers_to_transform is None:
         return lambda path: _ends_with_any(path, names)
     layers = frozenset(config.layers_to_transform)
-    index_of = _layer_finder(config.layers_pattern)
+    index_of = _layer_finder(config.layers_pattern, last_index)
     # A module named exactly is targeted whatever its layer.
     return lambda path: path in names or (_ends_with_any(path, names) and index_of(path) in layers)
 
 
-def _layer_finder(layer_patterns: tuple[str, ...]) -> Callable[[str], int | None]:
+def _layer_finder(layer_patterns: tuple[str, ...], last_index: bool) -> Callable[[str], int | None]:
     if not layer_patterns:
+        numbered = _LAST_INDEX if last_index else _FIRST_INDEX
 
-        def first_index(path: str) -> int | None:
-            match = _FIRST_INDEX.match(path)
+        def index_of(path: str) -> int | None:
+            match = numbered.match(path)
             return int(match["index"]) if match else None
 
-        return first_index
+        return index_of
     matchers = [full_matcher(rf"(?:^|.*?\.){pattern}") for pattern in layer_patterns]
 
     def index_behind_pattern(path: str) -> int | None:
+        indices = list(_INDEX.finditer(path))
         for matches in matchers:
-            for match in _INDEX.finditer(path):
+            for match in reversed(indices) if last_index else indices:
                 if matches(path[: match.start()]):
                     return int(match[1])
         return None
@@ -149,9 +172,11 @@ class PatternLookup(Generic[V]):
 
 def output_head(modules: Modules) -> str | None:
     """Return the path of the output embedding, which transformers may tie to the input embedding."""
-    return next(
-        (path for path in modules if path.endswith(OUTPUT_HEADS) and path.rpartition(".")[2] in OUTPUT_HEADS), None
-    )
+    names = frozenset(_OUTPUT_HEADS)
+    found = [path for path in modules if path.endswith(_OUTPUT_HEADS) and _ends_with_any(path, names)]
+    found += [path for path in _LONE_OUTPUT_HEADS if path in modules]
+    linear = (path for path in found if modules[path].kind == "linear")
+    return min(linear, key=lambda path: path.count("."), default=None)
 
 
 def containers(paths: Iterable[str]) -> frozenset[str]:
