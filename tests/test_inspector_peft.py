@@ -269,3 +269,23 @@ def test_one_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: S
     assert [error.code for error in errors] == [code], errors
     assert says in errors[0].message
     assert errors[0].tensor or errors[0].field
+
+
+@pytest.mark.parametrize(
+    ("nested", "tokens", "severity"),
+    [
+        (True, [111], None),
+        (True, [112, 119], "warning"),  # PEFT does not save resized embeddings where it finds no vocab_size
+        (True, [112, 500], "error"),
+        (False, [112], "error"),  # there it does
+    ],
+)
+def test_tokens_past_the_vocabulary(nested: bool, tokens: list[int], severity: str | None) -> None:
+    base = {"model_type": "llava", "text_config": LLAMA, "vision_config": {"num_hidden_layers": 1}} if nested else LLAMA
+    prefix = "model.language_model." if nested else "model."
+    delta = {f"{prefix}embed_tokens.token_adapter.trainable_tokens_delta": (len(tokens), 48)}
+    config = {"target_modules": r".*layers\.\d+\.self_attn\.q_proj" if nested else ["q_proj"]}
+    if nested:
+        config["exclude_modules"] = ".*vision_tower.*"
+    findings = told(base, {**config, "trainable_token_indices": tokens}, {**q_proj(prefix=prefix), **delta})
+    assert [(item.code, item.severity) for item in findings] == ([("LP209", severity)] if severity else [])

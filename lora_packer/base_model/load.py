@@ -79,6 +79,13 @@ class BaseModel:
         """The number of rows of the input embedding."""
         return self.modules[self.input_embedding].weight_shape[0]
 
+    @property
+    def vocabulary_is_nested(self) -> bool:
+        """Whether the vocabulary's size stands in a nested config, where PEFT does not look for it."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        nested = architecture.text_config if architecture else None
+        return nested is not None and self._config.get(nested) is not None
+
     def with_head(self, head: Head) -> BaseModel:
         """Return the same decoder under another head."""
         return self if head == self.head else _build(self._config, self.source, head)

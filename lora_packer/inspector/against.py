@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
@@ -65,10 +65,7 @@ def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorI
         message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
         yield rules.UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
     for path, tokens in expectation.bad_tokens.items():
-        message = f"token id {tokens[0]} lies outside the vocabulary of {modules[path].weight_shape[0]}"
-        yield rules.TOKEN_OUT_OF_RANGE.finding(
-            message, file=CONFIG_NAME, field="trainable_token_indices", count=len(tokens), actual=tokens[0]
-        )
+        yield _token_out_of_range(base, modules[path].weight_shape[0], tokens)
     name = f"this base model ({base.model_type})"
     context = Context(config, modules, tensors, name, found.input_embedding, output_head(modules))
     if not expectation.targeted and not expectation.unsupported:
@@ -94,6 +91,26 @@ def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorI
     if not any(finding.severity == "error" for finding in explained):
         yield from _unused_patterns(found)  # what an error leaves without an effect is not a second cause
     yield from explained
+
+
+# How far trained tokens may lie behind the vocabulary of a base model that may have been resized.
+_NEW_TOKENS = 1.25
+
+
+def _token_out_of_range(base: BaseModel, vocabulary: int, tokens: Sequence[int]) -> Finding:
+    """Token ids past the vocabulary: of added tokens, or wrong.
+
+    Where the embeddings were resized PEFT saves them with the adapter, so that their size shows; but not where the
+    vocabulary's size stands in a nested config, which it does not read
+    (peft/utils/save_and_load.py::get_peft_model_state_dict).
+    """
+    message = f"token id {tokens[0]} lies outside the vocabulary of {vocabulary}"
+    severity = None
+    if base.vocabulary_is_nested and max(tokens) < _NEW_TOKENS * vocabulary:
+        severity = "warning"
+        message += "; the file does not show whether its embeddings were resized for training"
+    details = {"file": CONFIG_NAME, "field": "trainable_token_indices", "count": len(tokens), "actual": tokens[0]}
+    return rules.TOKEN_OUT_OF_RANGE.finding(message, severity=severity, **details)
 
 
 def _other_task(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Against | None:
