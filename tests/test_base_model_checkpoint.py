@@ -108,12 +108,6 @@ def test_the_hub_is_asked_only_where_it_may_be(tmp_path: Path, monkeypatch: pyte
         load_checkpoint("org/unknown")
 
 
-def test_layers_cannot_be_repeated() -> None:
-    base = from_tensors(UNKNOWN, tiny_shapes(), None)
-    with pytest.raises(lora_packer.InconclusiveError, match="layer_replication"):
-        base.with_layers(4)
-
-
 def test_check_judges_by_the_checkpoint_where_there_is_no_definition(tmp_path: Path) -> None:
     base = save(tmp_path / "base", UNKNOWN, 1, tiny_shapes())
     adapter = write_adapter(tmp_path / "a")

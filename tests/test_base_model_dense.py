@@ -144,9 +144,8 @@ def test_switches_add_and_remove_modules(config: dict[str, Any], present: str, a
     assert LAYER + absent not in modules
 
 
-def test_other_layers_and_another_vocabulary_of_an_aliased_config() -> None:
+def test_another_vocabulary_of_an_aliased_config() -> None:
     base = BaseModel.load(GPT2_XL)
-    assert "transformer.h.2.ln_1.weight" not in base.with_layers(2).modules
     assert base.with_vocab(50304).modules["transformer.wte"].weight_shape == (50304, 1600)
 
 

@@ -153,8 +153,8 @@ def test_configs_that_make_no_sense(config: dict[str, Any], says: str) -> None:
 
 
 def test_layers_beyond_a_listed_pattern_follow_the_default() -> None:
-    config = {**QWEN3_NEXT_80B_A3B, "num_hidden_layers": 2, "layer_types": ["full_attention", "linear_attention"]}
-    modules = BaseModel.load(config).with_layers(4).modules
+    config = {**QWEN3_NEXT_80B_A3B, "num_hidden_layers": 4, "layer_types": ["full_attention", "linear_attention"]}
+    modules = BaseModel.load(config).modules
     assert LAYER_0 + "self_attn.q_proj" in modules
     assert LAYER_3 + "self_attn.q_proj" in modules
     assert "model.layers.2.linear_attn.out_proj" in modules

@@ -38,7 +38,6 @@ class Architecture:
             (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
         flat_text: whether old configs hold those fields at the root, without the nested config.
-        layers: the name of the field with the number of layers.
         input_embedding: how the input embedding's path ends.
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
     """
@@ -48,7 +47,6 @@ class Architecture:
     default_targets: tuple[str, ...] = ("q_proj", "v_proj")
     text_config: str | None = None
     flat_text: bool = False
-    layers: str = "num_hidden_layers"
     input_embedding: str = "embed_tokens"
     encoder_decoder: bool = False
 

@@ -53,10 +53,6 @@ class CheckpointModel(BaseModel):
         """Return the model itself: its labels are in the file."""
         return self
 
-    def with_layers(self, count: int) -> BaseModel:
-        """Refuse: which layers are repeated is not known from headers. Raises InconclusiveError."""
-        raise InconclusiveError(f"layer_replication to {count} layers cannot be followed in a checkpoint's headers.")
-
     def with_vocab(self, vocab_size: int) -> BaseModel:
         """Return the same model after ``resize_token_embeddings(vocab_size)``."""
         modules = dict(self.modules)

@@ -98,10 +98,6 @@ class BaseModel:
         """Return the same model with another number of labels."""
         return _build({**self._config, "id2label": None, "num_labels": count}, self.source, self.head)
 
-    def with_layers(self, count: int) -> BaseModel:
-        """Return the same model with another number of layers (what PEFT's ``layer_replication`` makes)."""
-        return self._with_text(**{ARCHITECTURES[self.model_type].layers: count})
-
     def _with_text(self, **fields: int) -> BaseModel:
         """Return the same model with other fields in the config that holds the language model's."""
         architecture = ARCHITECTURES[self.model_type]

@@ -393,6 +393,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers"))),
         },
         (),
-        layers="num_layers",
     ),
 }

@@ -177,7 +177,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         {TRANSFORMERS_5: framed(_dbrx, prefix="transformer.", heads=_dbrx_head)},
         (),
-        layers="n_layers",
         input_embedding="wte",
     ),
 }

@@ -153,7 +153,7 @@ def _kosmos(text: Tower, vision: Tower, queries: int) -> Architecture:
         yield linear("image_to_text_projection.dense", width, seen.size("hidden_size"), bias=True)
         yield from _kosmos_attention("image_to_text_projection.x_attn", width)
 
-    return replace(composite({"latent_query_num": queries}, build), layers="layers")
+    return composite({"latent_query_num": queries}, build)
 
 
 def _bert_embeddings(s: Settings) -> Named:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -221,7 +220,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             _FLORENCE_TEXT, seeing(fixed("vision_config", Tower(_FLORENCE_VISION, _davit)), _florence_projector)
         ),
     ),
-    "pp_formulanet": replace(composite({}, _formula), layers="decoder_layers"),
-    "pix2struct": replace(composite({}, _pix2struct), layers="num_layers"),
-    "udop": Architecture(_UDOP, {TRANSFORMERS_5: _udop}, (), layers="num_layers", input_embedding="shared"),
+    "pp_formulanet": composite({}, _formula),
+    "pix2struct": composite({}, _pix2struct),
+    "udop": Architecture(_UDOP, {TRANSFORMERS_5: _udop}, (), input_embedding="shared"),
 }
