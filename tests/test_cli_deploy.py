@@ -9,32 +9,17 @@ from typing import Any
 
 import pytest
 from builders import TINY, TINY_BASE
+from service_support import start
 from together_support import FILES, presigned, serving_folder, zip_of
 
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 
+__all__ = ["start"]
+
 Cli = Callable[..., Any]
 MODEL = "tiny/llama"
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
-    """Start a service that the commands talk to."""
-    services = []
-
-    def start(**options: Any) -> Service:
-        service = Service(**{"delay": 0, **options})
-        services.append(service)
-        service.__enter__()
-        monkeypatch.setenv("TOGETHER_API_KEY", service.api_key.reveal())
-        monkeypatch.setenv("TOGETHER_BASE_URL", service.base_url)
-        return service
-
-    yield start
-    for service in services:
-        service.__exit__()
 
 
 def only_endpoint(service: Service) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from service_support import start
 from together_support import (
     BASE_MODEL,
     FILES,
@@ -25,6 +26,8 @@ from together_support import (
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 
+__all__ = ["start"]
+
 Cli = Callable[..., Any]
 REPO = ("org/repo", "--no-check")  # a Hub repo, without asking the Hub
 NAMES = ("--model-name", "my-adapter", "--base-model", BASE_MODEL)
@@ -38,24 +41,6 @@ def files(tmp_path: Path) -> Iterator[str]:
     (folder / "nested.zip").write_bytes(zip_of({f"x/{name}": data for name, data in FILES.items()}))
     with serving_folder(folder) as url:
         yield url
-
-
-@pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
-    """Start a service that the commands talk to."""
-    services = []
-
-    def start(**options: Any) -> Service:
-        service = Service(**{"delay": 0, **options})
-        services.append(service)
-        service.__enter__()
-        monkeypatch.setenv("TOGETHER_API_KEY", service.api_key.reveal())
-        monkeypatch.setenv("TOGETHER_BASE_URL", service.base_url)
-        return service
-
-    yield start
-    for service in services:
-        service.__exit__()
 
 
 def only_job(service: Service) -> str:

@@ -11,49 +11,19 @@ from typing import Any
 
 import pytest
 from publisher_support import MIB, LocalArchive, archive, connection, record, start_by_hand, unfinished
-from publisher_support import upload as upload_in_parts
 from s3_support import local_s3, session_for
+from upload_support import PART, client, large, place, small, upload
 
 from lora_packer.errors import InputError, PackError, PublishError
-from lora_packer.publisher.client import connect, s3_client
+from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.content import Fingerprint
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination
-from lora_packer.publisher.store import StoredObject
 from lora_packer.publisher.upload import upload as upload_content
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["local_s3"]
-
-PART = 5 * MIB  # the least that S3 takes; the smaller the parts, the faster the tests
-
-
-def upload(what: LocalArchive, place: Destination, client: Any, **options: Any) -> StoredObject:
-    return upload_in_parts(what, place, connection(client), part_size=PART, **options)
-
-
-@pytest.fixture
-def client(local_s3: LocalS3) -> Any:
-    return connect(session_for(local_s3), local_s3.bucket, endpoint_url=local_s3.endpoint_url)
-
-
-@pytest.fixture
-def place(local_s3: LocalS3, request: pytest.FixtureRequest) -> Destination:
-    """A prefix that no other test uses."""
-    name = hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:12]
-    return Destination(local_s3.bucket, f"{name}/")
-
-
-@pytest.fixture
-def small(tmp_path: Path) -> LocalArchive:
-    return archive(tmp_path, 100_000)
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> LocalArchive:
-    """Three parts, the last a short one."""
-    return archive(tmp_path_factory.mktemp("large"), 2 * PART + MIB + 1, name="large.tar.gz")
+__all__ = ["client", "large", "local_s3", "place", "small"]
 
 
 def part(large: LocalArchive, number: int) -> bytes:

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from lora_packer.redact import Secret
-from lora_packer.sandbox.loopback import LoopbackServer
+from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
 
 Access = Literal["public", "private", "gated"]
 
@@ -163,12 +163,7 @@ class _Server(LoopbackServer):
         super().__init__(_Handler, "hub")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "lora-packer-sandbox"
-    sys_version = ""
-    timeout = 60  # seconds until an idle connection is closed
-    disable_nagle_algorithm = True
+class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -176,9 +171,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """The commands' output belongs to the commands."""
 
     def _answer(self, *, with_body: bool) -> None:
         status = 200

@@ -49,3 +49,16 @@ class LoopbackServer(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         self.server_close()
+
+
+class LoopbackHandler(BaseHTTPRequestHandler):
+    """What the local servers answer with: connections stay open for a while, and nothing is logged."""
+
+    protocol_version = "HTTP/1.1"
+    server_version = "lora-packer-sandbox"
+    sys_version = ""
+    timeout = 60  # seconds until an idle connection is closed
+    disable_nagle_algorithm = True
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
+        """The commands' output belongs to the commands."""

@@ -19,7 +19,7 @@ from lora_packer.sandbox.endpoints import Endpoints
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.hub import LocalHub
 from lora_packer.sandbox.jobs import Jobs
-from lora_packer.sandbox.loopback import LoopbackServer
+from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
 
 ACCOUNT = "devuser"
 """The account whose name goes before each model's; the one of the service's page."""
@@ -113,12 +113,7 @@ class _Server(LoopbackServer):
         super().__init__(_Handler, "service")
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "lora-packer-sandbox"
-    sys_version = ""
-    timeout = 60  # seconds until an idle connection is closed
-    disable_nagle_algorithm = True
+class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
     server: _Server
 
     def do_GET(self) -> None:
@@ -149,9 +144,6 @@ class _Handler(BaseHTTPRequestHandler):
         except Refused as refusal:
             status, data = refusal.status, json.dumps(refusal.body).encode()
         self._answer(status, data, **headers)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
-        """The commands' output belongs to the commands."""
 
     def _handle(self, method: str) -> None:
         service = self.server.service
