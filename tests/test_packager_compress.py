@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import io
 import os
 import random
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 import zlib
 from array import array
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +27,18 @@ from hypothesis import strategies as st
 from packager_support import TINY, adapter, source, tools
 
 from lora_packer.errors import PackError
-from lora_packer.packager import Member, compressor_name, pack, verify
+from lora_packer.packager import Member, compressor_name, pack, parallel, verify
+from lora_packer.packager.compress import Written, write_tar_gz, write_zip
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it
+from lora_packer.packager.digest import digest
+from lora_packer.packager.inflate import inflated_pieces
+from lora_packer.packager.members import select
+from lora_packer.packager.meter import Meter
 from lora_packer.packager.zip_layout import DEFLATED, ZipEntry
 
 deflate_module = importlib.import_module("lora_packer.packager.deflate")
+inflate_module = importlib.import_module("lora_packer.packager.inflate")
 
 both = pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -85,7 +96,7 @@ def test_it_is_the_same_however_many_threads(
 ) -> None:
     digests = set()
     for threads in (1, 2, 5):
-        monkeypatch.setattr(deflate_module, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(parallel, "_threads", lambda threads=threads: threads)
         digests.add(pack(folder, tmp_path / f"{threads}{suffix}", compress=True).sha256)
     assert len(digests) == 1
 
@@ -169,15 +180,32 @@ def test_without_isal_zlib_does_it(folder: Path, tmp_path: Path, monkeypatch: py
 @settings(deadline=None)
 @given(
     blocks=st.lists(st.one_of(st.binary(max_size=300), st.sampled_from(["weights", "noise"])), max_size=9),
-    window=st.sampled_from([9, 15]),
+    name=st.sampled_from([WEIGHTS, "tokenizer.json"]),
+    piece=st.sampled_from([1, 100, 65_536, 1 << 20]),
+    step=st.sampled_from([1, 7, 10_000, 1 << 17]),
 )
-def test_the_pieces_are_one_stream(blocks: list[bytes | str], window: int) -> None:
+def test_the_pieces_are_one_stream(
+    tmp_path_factory: pytest.TempPathFactory, blocks: list[bytes | str], name: str, piece: int, step: int
+) -> None:
     long = {"weights": BF16[:70_000], "noise": NOISE[:70_000]}  # by name: their representation is too long to print
-    blocks = [long[block] if isinstance(block, str) else block for block in blocks]
+    content = b"".join(long[block] if isinstance(block, str) else block for block in blocks)[: 3000 * min(piece, step)]
+    folder = tmp_path_factory.mktemp("pieces")
+    written = source(folder / name, content)
+    with pytest.MonkeyPatch.context() as patch, written.open() as descriptor:
+        patch.setattr(deflate_module, "_PIECE", piece)
+        patch.setattr(deflate_module, "_STEP", step)
+        with deflate(written, descriptor) as results:
+            pieces = [b"".join(parts) for parts in results]
+    assert len(pieces) == -(-len(content) // piece)
     inflater = zlib.decompressobj(wbits=-15)
-    assert inflater.decompress(b"".join(deflate(blocks, window)) + END) == b"".join(blocks)
+    assert inflater.decompress(b"".join(pieces) + END) == content
     assert inflater.eof
     assert not inflater.unused_data
+    (folder / "deflated").write_bytes(b"before" + b"".join(pieces))
+    with (folder / "deflated").open("rb") as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inflate_module, "_STEP", step)
+        with inflated_pieces(file.fileno(), len(b"before"), map(len, pieces)) as parts:
+            assert b"".join(parts) == content
 
 
 @pytest.mark.parametrize("block", [b"", b"x", NOISE[:65_535], NOISE[:65_536], NOISE[: 1 << 20], BF16])
@@ -185,18 +213,37 @@ def test_a_block_grows_by_a_header_for_each_64_kib_at_most(block: bytes) -> None
     assert len(deflate_block(block)) <= len(block) + 5 * (-(-len(block) // 65_535) or 1)
 
 
-def test_no_more_blocks_are_held_than_the_threads_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deflate_module, "_threads", lambda: 3)
+def test_no_more_is_held_than_the_threads_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_threads", lambda: 3)
     taken = 0
 
-    def blocks() -> Iterator[bytes]:
+    def items() -> Iterator[int]:
         nonlocal taken
-        for _ in range(50):
+        for item in range(50):
             taken += 1
-            yield b"block"
+            yield item
 
-    for given_back, _ in enumerate(deflate(blocks())):
-        assert taken - given_back <= 6
+    with parallel.in_order(lambda item: item + 1, items()) as results:
+        for given_back, result in enumerate(results):
+            assert result == given_back + 1
+            assert taken - given_back <= 12
+
+
+def test_an_error_comes_in_its_turn_and_ends_it() -> None:
+    with parallel.in_order(lambda item: 1 // item, [4, 1, 0, 1]) as results:
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+        assert list(results) == []
+
+
+def test_the_threads_have_ended_however_the_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "_threads", lambda: 3)
+    before = threading.active_count()
+    with suppress(KeyError), parallel.in_order(str, range(100)) as results:
+        next(results)
+        raise KeyError
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(
@@ -219,36 +266,54 @@ def test_the_length_of_a_header_is_known_before_the_compressed_size(size: int) -
 # --- what is refused ------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed archive, and what is known of it."""
+
+    path: Path
+    written: Written
+
+
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    folder = tmp_path_factory.mktemp("compressed")
-    return {kind: pack(TINY, folder / f"a.{kind}", compress=True) for kind in ("zip", "tar.gz")}
+def packed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Compressed]:
+    sources = select(TINY).sources
+    made = {}
+    for kind, write in (("zip", write_zip), ("tar.gz", write_tar_gz)):
+        path = tmp_path_factory.mktemp("compressed") / f"a.{kind}"
+        with io.FileIO(path, "x+") as file:
+            written = write(file, sources, lambda: tuple(map(digest, sources)), Meter())
+        made[kind] = Compressed(path, written)
+    return made
 
 
-def refused(path: Path, content: bytes, members: tuple[Member, ...]) -> str:
+def refused(path: Path, content: bytes, written: Written) -> str:
     path.write_bytes(content)
     with pytest.raises(PackError) as caught:
-        verify(path, members, compressed=True)
+        verify(path, written.members, pieces=written.pieces)
     return caught.value.message
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_damage_is_noticed(packed: dict[str, Any], tmp_path: Path, kind: str) -> None:
-    archive = packed[kind]
-    whole = archive.path.read_bytes()
-    assert verify(archive.path, archive.members, compressed=True) == archive.sha256
+def test_damage_is_noticed(packed: dict[str, Compressed], tmp_path: Path, kind: str) -> None:
+    path, written = packed[kind].path, packed[kind].written
+    whole = path.read_bytes()
+    assert verify(path, written.members, pieces=written.pieces) == hashlib.sha256(whole).hexdigest()
     for position in range(0, len(whole), 37):
         damaged = bytearray(whole)
         damaged[position] ^= 0x01
-        refused(tmp_path / "archive", bytes(damaged), archive.members)
+        refused(tmp_path / "archive", bytes(damaged), written)
+    for position, bit in product((*range(10), *range(len(whole) - 10, len(whole))), range(8)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << bit
+        refused(tmp_path / "archive", bytes(damaged), written)
     for length in range(0, len(whole), 173):
-        refused(tmp_path / "archive", whole[:length], archive.members)
-    refused(tmp_path / "archive", whole + b"\0", archive.members)
+        refused(tmp_path / "archive", whole[:length], written)
+    refused(tmp_path / "archive", whole + b"\0", written)
 
 
-def test_deflated_members_are_refused_where_stored_ones_were_planned(packed: dict[str, Any]) -> None:
+def test_deflated_members_are_refused_where_stored_ones_were_planned(packed: dict[str, Compressed]) -> None:
     with pytest.raises(PackError, match=r"adapter_config\.json is compressed"):
-        verify(packed["zip"].path, packed["zip"].members)
+        verify(packed["zip"].path, packed["zip"].written.members)
 
 
 def deflated_zip(path: Path, data: bytes, stated: bytes) -> tuple[Member, ...]:
@@ -262,25 +327,43 @@ def deflated_zip(path: Path, data: bytes, stated: bytes) -> tuple[Member, ...]:
     return (member,)
 
 
+CONTENT, MORE = deflate_block(b"content"), deflate_block(b"content and more")
+LAST = zlib.compress(b"content", wbits=-15)  # a whole stream: its only block is the last one
+BACKWARDS = zlib.compressobj(wbits=-15)
+HALVES = [BACKWARDS.compress(half) + BACKWARDS.flush(zlib.Z_SYNC_FLUSH) for half in (b"contentcontent", b"content" * 9)]
+
+
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "pieces", "stated", "words"),
     [
-        (deflate_block(b"content") + END, None),
-        (deflate_block(b"content and more") + END, "not the file that was read|holds more"),
-        (deflate_block(b"content") + deflate_block(bytes(50_000_000)) + END, "holds more than it should"),
-        (deflate_block(b"content") + END + b"stray", "stray bytes after its deflated data"),
-        (deflate_block(b"content"), "cut short"),
-        (deflate_block(b"conten") + END, "not the file that was read"),
-        (b"\x07" + bytes(10), "cannot be read back"),
+        (CONTENT + END, [len(CONTENT)], b"content", None),
+        (deflate_block(b"con") + deflate_block(b"tent") + END, [8, 9], b"content", None),
+        (b"".join(HALVES) + END, [len(HALVES[0]) + len(HALVES[1])], b"content" * 11, None),
+        (b"".join(HALVES) + END, [len(half) for half in HALVES], b"content" * 11, "cannot be read back"),
+        (CONTENT + END, [3, len(CONTENT) - 3], b"content", "cannot be read back"),
+        (CONTENT + END, [], b"content", None),
+        (CONTENT + END, [len(CONTENT) + 2], b"content", "cannot be read back"),
+        (MORE + END, [len(MORE)], b"content", "not the file that was read|holds more"),
+        (CONTENT + deflate_block(b"more") + END, [12, 9], b"content", "holds more than it should"),
+        (deflate_block(bytes(50_000_000)) + END, [10**9], b"content", "holds more than it should"),
+        (CONTENT + END + b"stray", [len(CONTENT)], b"content", "cannot be read back"),
+        (CONTENT + LAST, [len(CONTENT)], b"content" * 2, "not the file that was read"),
+        (LAST, [len(LAST)], b"content", "cannot be read back"),
+        (CONTENT, [len(CONTENT)], b"content", "does not end where it should"),
+        (CONTENT + b"\0\0", [len(CONTENT)], b"content", "does not end where it should"),
+        (deflate_block(b"conten") + END, [11], b"content", "not the file that was read"),
+        (b"\x07" + bytes(10), [9], b"content", "cannot be read back"),
     ],
 )
-def test_a_deflated_member_ends_where_it_should(tmp_path: Path, data: bytes, words: str | None) -> None:
-    members = deflated_zip(tmp_path / "a.zip", data, b"content")
+def test_a_deflated_member_ends_where_it_should(
+    tmp_path: Path, data: bytes, pieces: list[int], stated: bytes, words: str | None
+) -> None:
+    members = deflated_zip(tmp_path / "a.zip", data, stated)
     if words is None:
-        verify(tmp_path / "a.zip", members, compressed=True)
+        verify(tmp_path / "a.zip", members, pieces=pieces)
     else:
         with pytest.raises(PackError, match=words):
-            verify(tmp_path / "a.zip", members, compressed=True)
+            verify(tmp_path / "a.zip", members, pieces=pieces)
 
 
 def test_text_is_searched_for_repeats_farther_back_than_weights_are(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 from lora_packer.packager.archive import Member
-from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it, window_bits
-from lora_packer.packager.digest import Digests, read_blocks, unread
-from lora_packer.packager.gzip_layout import HEADER, stored_blocks, trailer
+from lora_packer.packager.deflate import END, deflate, deflate_block, frame, is_worth_it, ranges
+from lora_packer.packager.digest import unread
+from lora_packer.packager.gzip_layout import HEADER, trailer
 from lora_packer.packager.layout import FileSlice, write_all
 from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
@@ -17,67 +18,89 @@ from lora_packer.packager.tar_layout import tar_layout
 from lora_packer.packager.zip_layout import DEFLATED, STORED, ZipEntry, zip_directory
 
 
-def write_zip(file: io.FileIO, sources: Sequence[Source], meter: Meter) -> tuple[Member, ...]:
-    """Write a ``.zip`` in one pass over the sources; a header is written when its member's sizes are known.
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        members: what the archive holds.
+        pieces: how long the pieces of deflated data are, in bytes and in the file's order; none refers to another, so
+            they can be inflated in parallel. None where nothing is compressed.
+    """
+
+    members: tuple[Member, ...]
+    pieces: tuple[int, ...] | None = None
+
+
+def write_zip(
+    file: io.FileIO, sources: Sequence[Source], members: Callable[[], tuple[Member, ...]], meter: Meter
+) -> Written:
+    """Write a ``.zip``: each member's data behind the room for its header, then the headers.
+
+    Args:
+        file: what is written to, from its start.
+        sources: the files.
+        members: the same with their checksums, asked for when the data is written.
+        meter: counts the bytes that are compressed.
 
     Raises:
         PackError: a source cannot be read, or changed.
         OSError: the file cannot be written.
     """
-    entries, directory = [], []
+    lengths: list[int] = []
+    spans = []
     for source in sources:
         method = DEFLATED if is_worth_it(source) else STORED
         offset = file.tell()
-        start = offset + len(ZipEntry(unread(source), 0, method).local_header(offset))
-        file.seek(start)
-        member = _write_content(file, source, _as_it_is, meter, is_deflated=method == DEFLATED)
+        start = file.seek(len(ZipEntry(unread(source), 0, method).local_header(offset)), io.SEEK_CUR)
         if method == DEFLATED:
+            lengths += _write_pieces(file, source, deflate, meter)
             write_all(file, END)
-        end = file.tell()
-        entry = ZipEntry(member, end - start, method)
+        else:
+            FileSlice(source, 0, source.size).write_to(file, meter.add)
+        spans.append((offset, file.tell() - start, method))
+    directory_offset = file.tell()
+    known = members()
+    directory = []
+    for member, (offset, size, method) in zip(known, spans, strict=True):
+        entry = ZipEntry(member, size, method)
         file.seek(offset)
         write_all(file, entry.local_header(offset))
-        file.seek(end)
-        entries.append(entry)
         directory.append(entry.central_header(offset))
-    write_all(file, zip_directory(directory, file.tell()))
-    return tuple(entry.member for entry in entries)
+    file.seek(directory_offset)
+    write_all(file, zip_directory(directory, directory_offset))
+    return Written(known, tuple(lengths))
 
 
-def write_tar_gz(file: io.FileIO, sources: Sequence[Source], meter: Meter) -> tuple[Member, ...]:
-    """Write a ``.tar.gz``, one gzip member, in one pass over the sources.
-
-    Raises:
-        PackError: a source cannot be read, or changed.
-        OSError: the file cannot be written.
-    """
-    content = tar_layout([(unread(source), source) for source in sources])
-    members = []
+def write_tar_gz(
+    file: io.FileIO, sources: Sequence[Source], members: Callable[[], tuple[Member, ...]], meter: Meter
+) -> Written:
+    """Write a ``.tar.gz``, one gzip member. Args and errors are those of ``write_zip``."""
+    lengths: list[int] = []
     write_all(file, HEADER)
-    for segment in content.segments:
+    for segment in tar_layout([(unread(source), source) for source in sources]).segments:
         if isinstance(segment, FileSlice):
-            source = segment.source
-            members.append(_write_content(file, source, stored_blocks, meter, is_deflated=is_worth_it(source)))
+            pieces_of = deflate if is_worth_it(segment.source) else frame
+            lengths += _write_pieces(file, segment.source, pieces_of, meter)
         elif segment.size:
-            write_all(file, deflate_block(segment.read(0, segment.size)))
-    content = tar_layout(list(zip(members, sources, strict=True)))
+            piece = deflate_block(segment.read(0, segment.size))
+            write_all(file, piece)
+            lengths.append(len(piece))
+    known = members()
+    content = tar_layout(list(zip(known, sources, strict=True)))
     write_all(file, END + trailer(content.crc32(), content.size))
-    return tuple(members)
+    return Written(known, tuple(lengths))
 
 
-def _write_content(
-    file: io.FileIO, source: Source, frame: Callable[[bytes], bytes], meter: Meter, *, is_deflated: bool
-) -> Member:
-    """Write a source deflated or, block by block, framed; return what was read."""
-    digests = Digests()
-    with source.open() as descriptor:
-        blocks = read_blocks(source, descriptor, digests, meter)
-        pieces = deflate(blocks, window_bits(source)) if is_deflated else (frame(block) for block in blocks)
-        with closing(pieces):
-            for piece in pieces:
-                write_all(file, piece)
-    return digests.member(source.name)
+_PiecesOf = Callable[[Source, int], AbstractContextManager[Iterator[list[bytes]]]]
 
 
-def _as_it_is(block: bytes) -> bytes:
-    return block
+def _write_pieces(file: io.FileIO, source: Source, pieces_of: _PiecesOf, meter: Meter) -> list[int]:
+    """Write the pieces that a source becomes; return how long they are."""
+    lengths = []
+    with source.open() as descriptor, pieces_of(source, descriptor) as pieces:
+        for piece, (_, size) in zip(pieces, ranges(source), strict=True):
+            write_all(file, *piece)
+            lengths.append(sum(map(len, piece)))
+            meter.add(size)
+    return lengths

@@ -69,22 +69,15 @@ class Digests:
 
 def digest(source: Source, meter: Meter | None = None) -> Member:
     """Read a file once, in bounded memory, for its size, CRC-32 and SHA-256. Raises PackError."""
-    digests = Digests()
+    digests, meter = Digests(), meter or Meter()
     with source.open() as descriptor:
-        for _ in read_blocks(source, descriptor, digests, meter or Meter()):
-            pass
+        for offset in range(0, source.size, CHUNK):
+            data = source.read(descriptor, offset, min(CHUNK, source.size - offset))
+            digests.update(data)
+            meter.add(len(data))
     return digests.member(source.name)
 
 
 def unread(source: Source) -> Member:
     """Return a file as a member whose checksums are not known yet."""
     return Member(source.name, source.size, "", 0)
-
-
-def read_blocks(source: Source, descriptor: int, digests: Digests, meter: Meter) -> Iterator[bytes]:
-    """Read an opened source once, block by block, into its checksums. Raises PackError."""
-    for offset in range(0, source.size, CHUNK):
-        data = source.read(descriptor, offset, min(CHUNK, source.size - offset))
-        digests.update(data)
-        meter.add(len(data))
-        yield data

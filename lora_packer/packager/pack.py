@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
 from lora_packer.packager.archive import Archive, Member
-from lora_packer.packager.compress import write_tar_gz, write_zip
+from lora_packer.packager.compress import Written, write_tar_gz, write_zip
 from lora_packer.packager.digest import CheckedFile, unread
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter, Progress, aside
@@ -18,7 +18,6 @@ from lora_packer.packager.plan import (
     LAYOUTS,
     NOTHING_CHECKED,
     PlannedArchive,
-    changed_since_checked,
     lay_out,
     read_members,
     require_unchanged,
@@ -27,7 +26,8 @@ from lora_packer.packager.source import Source
 from lora_packer.packager.verify import verify
 from lora_packer.redact import escape
 
-_COMPRESSORS: Mapping[str, Callable[[io.FileIO, Sequence[Source], Meter], tuple[Member, ...]]] = {
+_Write = Callable[[io.FileIO, Sequence[Source], Callable[[], tuple[Member, ...]], Meter], Written]
+_COMPRESSORS: Mapping[str, _Write] = {
     "zip": write_zip,
     "tar.gz": write_tar_gz,
 }
@@ -72,26 +72,25 @@ def pack(
     size = sum(source.size for source in selection.sources)
     draft = lay_out(archive_format, selection, [unread(source) for source in selection.sources])
     unknown = sum(source.size for source in selection.sources if source.name not in checked)
-    meter = Meter(size + (size if compress else unknown + draft.size), progress)
+    meter = Meter(unknown + (size if compress else draft.size) + size, progress)
     try:
         with new_file(output) as file:
             tell(f"Writing {escape(str(output))}: {size:,} bytes of content.")
             if compress:
-                members = _COMPRESSORS[archive_format](file, selection.sources, meter)
-                _compare(members, checked)
+                written = _write_compressed(file, archive_format, selection, checked, meter)
             else:
-                members = _write_stored(file, draft, selection, checked, meter)
+                written = Written(_write_stored(file, draft, selection, checked, meter))
             tell("Reading it back.")
             with aside(meter, os.fsync, file.fileno()) as synced:
-                sha256 = verify(Path(file.name), members, compressed=compress, meter=meter)
+                sha256 = verify(Path(file.name), written.members, pieces=written.pieces, meter=meter)
                 synced.result()
-            written = os.fstat(file.fileno()).st_size
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise PackError(
             f"{escape(str(output))} could not be written: {error.strerror or error}.",
             hint=f"Nothing was left behind. The archive takes about {size:,} bytes: is there room?",
         ) from error
-    return Archive(output, archive_format, written, sha256, members, selection.left_out)
+    return Archive(output, archive_format, size, sha256, written.members, selection.left_out)
 
 
 def _write_stored(
@@ -105,12 +104,12 @@ def _write_stored(
     return members
 
 
-def _compare(members: Sequence[Member], checked: Mapping[str, CheckedFile]) -> None:
-    """Refuse members that were read again and are not those that were checked. Raises PackError."""
-    for member in members:
-        known = checked.get(member.name)
-        if known is not None and known.member != member:
-            raise changed_since_checked(member.name)
+def _write_compressed(
+    file: io.FileIO, archive_format: str, selection: Selection, checked: Mapping[str, CheckedFile], meter: Meter
+) -> Written:
+    """Write the archive while checksums that are not known yet are made."""
+    with aside(meter, read_members, selection.sources, checked, meter) as reading:
+        return _COMPRESSORS[archive_format](file, selection.sources, reading.result, meter)
 
 
 def format_of(output: Path) -> str:

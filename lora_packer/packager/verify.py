@@ -7,20 +7,21 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, cast
 
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.packager.inflate import inflated, inflated_pieces
 from lora_packer.packager.meter import Meter, aside
 from lora_packer.redact import escape
 
-# 256 KiB: what zlib has not taken yet of a piece is copied at each call, so larger pieces of a gzip file cost time.
 _CHUNK = 1 << 18
+# An empty last block, which ends deflated data.
+_LAST_BLOCK = b"\x03\x00"
 
 # What the readers raise over a file that is not what it should be.
 _READER_ERRORS = (
@@ -38,17 +39,20 @@ _READER_ERRORS = (
 _HINT = "Pack the adapter again; if its files are being changed, wait until that is done."
 
 
-def verify(path: Path, members: Sequence[Member], *, compressed: bool = False, meter: Meter | None = None) -> str:
+def verify(
+    path: Path, members: Sequence[Member], *, pieces: Sequence[int] | None = None, meter: Meter | None = None
+) -> str:
     """Compare an archive with what it should hold: these members, in this order, and not a byte besides.
 
     Names, sizes and CRC-32 of the members are compared, and the SHA-256 of those that are not compressed; comments,
-    duplicates, links, descriptors, owners, times, compression and bytes before, between or after the members are
-    refused. Memory is bounded.
+    duplicates, links, descriptors, owners, times, compression that was not planned and bytes before, between or after
+    the members are refused. Memory is bounded.
 
     Args:
         path: a ``.zip`` or ``.tar.gz`` as :func:`lora_packer.packager.pack` writes them.
         members: what it should hold.
-        compressed: whether members of a ``.zip`` may be deflated.
+        pieces: of a compressed archive, how long the pieces of deflated data are, in the file's order; they are
+            inflated in parallel. None: nothing is compressed.
         meter: counts the members' bytes.
 
     Returns:
@@ -64,9 +68,9 @@ def verify(path: Path, members: Sequence[Member], *, compressed: bool = False, m
             magic = file.read(2)
             file.seek(0)
             if magic == b"PK":
-                _verify_zip(file, members, compressed, meter)
+                _verify_zip(file, members, pieces, meter)
             elif magic == b"\x1f\x8b":
-                _verify_tar_gz(file, members, compressed, meter)
+                _verify_tar_gz(file, members, pieces, meter)
             else:
                 raise _Mismatch("it is neither a zip nor a gzip file")
             return sha256.result()
@@ -100,7 +104,8 @@ _LOCAL_HEADER = struct.Struct("<IHHHHHIIIHH")
 _END_RECORD = struct.Struct("<IHHHHIIH")
 
 
-def _verify_zip(file: BinaryIO, members: Sequence[Member], compressed: bool, meter: Meter) -> None:
+def _verify_zip(file: BinaryIO, members: Sequence[Member], sizes: Sequence[int] | None, meter: Meter) -> None:
+    left = iter(sizes or ())
     with zipfile.ZipFile(file) as archive:
         infos = archive.infolist()
         _require([info.filename for info in infos] == [member.name for member in members], "it holds other members")
@@ -108,23 +113,33 @@ def _verify_zip(file: BinaryIO, members: Sequence[Member], compressed: bool, met
         position = 0
         for info, member in zip(infos, members, strict=True):
             _require(info.header_offset == position, f"there are stray bytes before {member.name}")
-            _verify_directory_entry(info, member, compressed)
+            _verify_directory_entry(info, member, compressed=sizes is not None)
             start = _verify_local_header(file, info, member)
             position = start + info.compress_size
             file.seek(start)
-            pieces = _pieces(file, info.compress_size)
             if info.compress_type == zipfile.ZIP_STORED:
-                _verify_content(_Plain(pieces), member, meter)
+                _verify_content(_Stream(_read(file, info.compress_size)), member, meter)
             else:
-                stream = _Inflated(pieces, -zlib.MAX_WBITS)
-                _verify_content(stream, member, meter, hashed=False)
-                stream.finish(member.name)
+                end = position - len(_LAST_BLOCK)
+                with inflated_pieces(file.fileno(), start, _adding_up_to(end - start, left)) as content:
+                    stream = _Stream(content)
+                    _verify_content(stream, member, meter, hashed=False)
+                    _require(not stream.read(1), f"{member.name} holds more than it should")
+                file.seek(end)
+                _require(file.read(len(_LAST_BLOCK)) == _LAST_BLOCK, f"{member.name} does not end where it should")
         _require(archive.start_dir == position, "there are stray bytes before the directory")
         _verify_directory_lengths(file, archive)
         _verify_end(file, len(members))
 
 
-def _verify_directory_entry(info: zipfile.ZipInfo, member: Member, compressed: bool) -> None:
+def _adding_up_to(total: int, sizes: Iterator[int]) -> Iterator[int]:
+    while total > 0:
+        size = next(sizes, total)
+        total -= size
+        yield size
+
+
+def _verify_directory_entry(info: zipfile.ZipInfo, member: Member, *, compressed: bool) -> None:
     is_deflated = compressed and info.compress_type == zipfile.ZIP_DEFLATED
     _require(is_deflated or info.compress_type == zipfile.ZIP_STORED, f"{member.name} is compressed")
     version = 20 if is_deflated else 10
@@ -194,11 +209,23 @@ def _verify_end(file: BinaryIO, count: int) -> None:
 _GZIP_HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
-def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], compressed: bool, meter: Meter) -> None:
-    """Compare in one pass over the file. The inflater compares the content with the gzip trailer's CRC-32 and size."""
+def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], sizes: Sequence[int] | None, meter: Meter) -> None:
+    """Compare in one pass over the file, and the content with the gzip trailer's CRC-32 and size."""
     _require(file.read(len(_GZIP_HEADER)) == _GZIP_HEADER, "its gzip header is not the plain one")
-    file.seek(0)
-    stream = _Inflated(_pieces(file), 16 + zlib.MAX_WBITS)
+    if sizes is None:
+        file.seek(0)
+        _verify_tar(_Stream(inflated(_read(file), 16 + zlib.MAX_WBITS)), members, meter, hashed=True)
+        return
+    with inflated_pieces(file.fileno(), len(_GZIP_HEADER), sizes) as content:
+        stream = _Stream(content)
+        _verify_tar(stream, members, meter, hashed=False)
+        _require(not stream.read(1), "it holds more than it should")
+    file.seek(len(_GZIP_HEADER) + sum(sizes))
+    end = _LAST_BLOCK + struct.pack("<II", stream.crc32, stream.tell() & 0xFFFFFFFF)
+    _require(file.read(len(end) + 1) == end, "it does not end as its content says")
+
+
+def _verify_tar(stream: _Stream, members: Sequence[Member], meter: Meter, *, hashed: bool) -> None:
     position = 0
     with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
         for member in members:
@@ -207,13 +234,10 @@ def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], compressed: bool, 
             assert info is not None
             _require((info.offset, info.offset_data) == (position, position + 512), f"{member.name} has two headers")
             _verify_tar_header(info, member)
-            content = archive.extractfile(info)
-            assert content is not None
-            _verify_content(content, member, meter, hashed=not compressed)
+            _verify_content(stream, member, meter, hashed=hashed)
             position += 512 + -(-member.size // 512) * 512
         _require(archive.next() is None, "it holds other members")
     _require(stream.tell() == position + 512 and stream.read(513) == bytes(512), "there are stray bytes after its end")
-    stream.finish("it")
 
 
 def _verify_tar_header(info: tarfile.TarInfo, member: Member) -> None:
@@ -227,12 +251,7 @@ def _verify_tar_header(info: tarfile.TarInfo, member: Member) -> None:
 # --- content --------------------------------------------------------------------------------------------------------
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes, at most ``size``."""
-
-
-def _pieces(file: BinaryIO, size: int | None = None) -> Iterator[bytes]:
+def _read(file: BinaryIO, size: int | None = None) -> Generator[bytes]:
     """Read ``size`` bytes from where the file is, or all that is left."""
     while size is None or size > 0:
         data = file.read(_CHUNK if size is None else min(_CHUNK, size))
@@ -243,44 +262,40 @@ def _pieces(file: BinaryIO, size: int | None = None) -> Iterator[bytes]:
             size -= len(data)
 
 
-class _Plain:
-    """Content as it lies there."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-
-    def read(self, _size: int) -> bytes:
-        """Return the next piece."""
-        return next(self._pieces, b"")
-
-
-class _Inflated:
-    """What a deflated stream holds, forwards only; no more is inflated than is asked for.
+class _Stream:
+    """Pieces of content as a file, forwards only; no more of them are taken than are asked for.
 
     tarfile asks for no more than it needs, so what follows the tar's end is seen here.
     """
 
-    def __init__(self, pieces: Iterator[bytes], wbits: int) -> None:
+    def __init__(self, pieces: Iterator[bytes]) -> None:
         self._pieces = pieces
-        module = _inflate_module()
-        self._inflater, self._error = module.decompressobj(wbits=wbits), module.error
+        self._piece = memoryview(b"")
         self._position = 0
+        self._update_crc32 = fastest_crc32()
+        self.crc32 = 0
+        """The CRC-32 of the pieces that were taken so far."""
 
     def read(self, size: int) -> bytes:
         """Return the next ``size`` bytes; fewer only at the end."""
-        pieces = []
-        while size > 0 and not self._inflater.eof:
-            data = self._inflater.unconsumed_tail or next(self._pieces, b"")
-            try:
-                piece = self._inflater.decompress(data, size)
-            except self._error as error:
-                raise zlib.error(str(error)) from error
-            if not piece and not data:
-                raise EOFError("it is cut short")
-            pieces.append(piece)
-            self._position += len(piece)
+        taken = []
+        while size > 0 and (piece := self.read1(size)):
+            taken.append(piece)
             size -= len(piece)
-        return b"".join(pieces)
+        return b"".join(taken)
+
+    def read1(self, size: int) -> memoryview:
+        """Return what is left of a piece, ``size`` bytes at most; nothing at the end. It is not copied."""
+        if not self._piece:
+            self._take()
+        piece, self._piece = self._piece[:size], self._piece[size:]
+        self._position += len(piece)
+        return piece
+
+    def _take(self) -> None:
+        piece = next((piece for piece in self._pieces if piece), b"")
+        self.crc32 = self._update_crc32(piece, self.crc32)
+        self._piece = memoryview(piece)
 
     def tell(self) -> int:
         """Return how many bytes of the content were read."""
@@ -292,23 +307,8 @@ class _Inflated:
             pass
         _require(self._position == position, "its members are not in order")
 
-    def finish(self, name: str) -> None:
-        """Require that the content is at its end, and that nothing follows it."""
-        _require(self.read(1) == b"" and self._inflater.eof, f"{name} holds more than it should")
-        is_end = not self._inflater.unused_data and not next(self._pieces, b"")
-        _require(is_end, f"{name} has stray bytes after its deflated data")
 
-
-def _inflate_module() -> ModuleType:
-    """Return what inflates: ISA-L, 2.4 times as fast on weights, where it is installed, else zlib."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib
-    return isal_zlib
-
-
-def _verify_content(content: _Readable, member: Member, meter: Meter, *, hashed: bool = True) -> None:
+def _verify_content(content: _Stream, member: Member, meter: Meter, *, hashed: bool = True) -> None:
     """Compare the size, the CRC-32 and, where ``hashed``, the SHA-256, made of one piece while the next is read.
 
     Of compressed content it is not made: it would cost as much as a third of the inflating, and the CRC-32 is what
@@ -318,7 +318,7 @@ def _verify_content(content: _Readable, member: Member, meter: Meter, *, hashed:
     update_crc32 = fastest_crc32()
     with ThreadPoolExecutor(1) as pool:
         waiting: Future[None] | None = None
-        while left > 0 and (data := content.read(min(_CHUNK, left))):
+        while left > 0 and (data := content.read1(left)):
             if waiting is not None:
                 waiting.result()
             if hashed:

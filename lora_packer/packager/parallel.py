@@ -1,0 +1,48 @@
+"""Work that threads do for the calling one, handed back in order: compressing and inflating, piece by piece."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_AHEAD = 4
+_MAX_THREADS = 16
+
+
+@contextmanager
+def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
+    """Run ``work`` on every item in as many threads as there are processors; give the results in the items' order.
+
+    Up to four items for each thread are worked on ahead of the result that is waited for. Threads gain only by work
+    that lets go of Python's lock, as ISA-L and zlib do. They have ended when the block is left: a generator that held
+    them could be collected in any thread, and wait there for ever.
+    """
+    threads = _threads()
+    waiting: deque[Future[Result]] = deque()
+
+    def results() -> Iterator[Result]:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= _AHEAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            yield results()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _threads() -> int:
+    """Return how many threads work: one for each processor that this process may use, 16 at most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(available, _MAX_THREADS)
