@@ -12,7 +12,7 @@ _ONE = 1 << 31
 _X8 = 1 << 23
 
 
-Crc32 = Callable[[bytes | memoryview, int], int]
+Crc32 = Callable[[bytes | bytearray | memoryview, int], int]
 
 
 @cache

@@ -9,7 +9,7 @@ import io
 import os
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import BinaryIO, Protocol
@@ -82,6 +82,11 @@ class FileSlice:
         with self.source.open() as descriptor:
             return self.source.read(descriptor, self.start + offset, length)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError as ``read``."""
+        with self.source.open() as descriptor:
+            self.source.read_into(descriptor, self.start + offset, buffer)
+
     def write_to(self, file: BinaryIO, tell: Tell) -> None:
         """Write all of it at the file's position, inside the kernel where it can. Raises PackError if it changed."""
         with self.source.open() as descriptor:
@@ -124,17 +129,29 @@ class Layout:
         """Return ``length`` bytes at ``offset``; fewer only at the end."""
         if offset < 0 or length < 0:
             raise ValueError(f"no such range: {length} bytes at {offset}")
+        return b"".join(segment.read(within, count) for segment, within, count in self._parts(offset, length))
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer, no longer than what is left, with the bytes at ``offset``: files are read right into it."""
+        if offset < 0 or offset + len(buffer) > self.size:
+            raise ValueError(f"no such range: {len(buffer)} bytes at {offset}")
+        for segment, within, count in self._parts(offset, len(buffer)):
+            part, buffer = buffer[:count], buffer[count:]
+            if isinstance(segment, FileSlice):
+                segment.read_into(within, part)
+            else:
+                part[:] = segment.read(within, count)
+
+    def _parts(self, offset: int, length: int) -> Iterator[tuple[Segment, int, int]]:
+        """Yield the segments that a range lies in, where it begins in each, and how much of it is there."""
         end = min(offset + length, self.size)
         index = bisect_right(self._starts, offset) - 1
-        pieces = []
         while offset < end:
-            within = offset - self._starts[index]
             count = min(end, self._starts[index + 1]) - offset
             if count > 0:
-                pieces.append(self.segments[index].read(within, count))
+                yield self.segments[index], offset - self._starts[index], count
                 offset += count
             index += 1
-        return b"".join(pieces)
 
     def write_to(self, file: BinaryIO, tell: Tell = lambda _count: None) -> None:
         """Write all of it at the file's position, in bounded memory.

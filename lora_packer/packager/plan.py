@@ -53,6 +53,10 @@ class PlannedArchive:
         """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError."""
         return self.layout.read(offset, length)
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError."""
+        self.layout.read_into(offset, buffer)
+
     def crc32(self) -> int:
         """Return the CRC-32 of the whole archive.
 

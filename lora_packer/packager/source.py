@@ -105,6 +105,18 @@ class Source:
             length -= len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    def read_into(self, descriptor: int, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with the bytes at ``offset``. Raises PackError where there are fewer."""
+        while buffer:
+            try:
+                count = os.preadv(descriptor, [buffer], offset)
+            except OSError as error:
+                raise _unreadable(self.name, error) from error
+            if not count:
+                raise self._changed()
+            offset += count
+            buffer = buffer[count:]
+
     def _changed(self) -> PackError:
         return PackError(
             f"{self.name} changed while it was being packed.",

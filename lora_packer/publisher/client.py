@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from lora_packer.errors import InputError
@@ -141,7 +141,7 @@ def _build(
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
     )
-    return session.client(
+    client = session.client(
         "s3",
         endpoint_url=endpoint_url,
         region_name=region,
@@ -150,6 +150,17 @@ def _build(
         aws_secret_access_key=signer.secret_key.reveal() if signer else None,
         aws_session_token=signer.token.reveal() if signer and signer.token else None,
     )
+    client.meta.events.register("before-call.s3.UploadPart", _expect_continue)
+    return client
+
+
+def _expect_continue(params: dict[str, Any], **_rest: object) -> None:
+    """Have the store say whether it takes a part before its body is sent, as botocore asks for bodies that are files.
+
+    A refusal in the middle of a body is seen as a reset, which says nothing (``add_expect_header`` in
+    botocore/handlers.py).
+    """
+    params["headers"]["Expect"] = "100-continue"
 
 
 def _is_exposed(endpoint_url: str) -> bool:

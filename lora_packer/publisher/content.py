@@ -23,6 +23,9 @@ class Content(Protocol):
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError where they changed."""
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError likewise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
@@ -36,8 +39,10 @@ def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
     """Read the content once, in bounded memory. Raises PackError where it cannot be read or changed."""
     meter = meter or Meter()
     sha256, crc32, update = hashlib.sha256(), 0, fastest_crc32()
+    buffer = memoryview(bytearray(min(_CHUNK, content.size)))
     for offset in range(0, content.size, _CHUNK):
-        data = content.read(offset, _CHUNK)
+        data = buffer[: content.size - offset]
+        content.read_into(offset, data)
         sha256.update(data)
         crc32 = update(data, crc32)
         meter.add(len(data))

@@ -212,23 +212,31 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     archive = sending.archive
     update, crc32 = fastest_crc32(), 0
     done: list[SentPart] = []
+    free: list[bytearray] = []
 
     def cut() -> Iterator[Part]:
         nonlocal crc32
         for number, offset in enumerate(range(0, archive.size, archive.part_size), start=1):
             length = min(archive.part_size, archive.size - offset)
-            data = archive.content.read(offset, length)
-            if len(data) != length:
-                raise archive.changed()
+            # Memory that was used before: the kernel would clear new one for each part.
+            data = free.pop() if free else bytearray(length)
+            del data[length:]
+            with memoryview(data) as buffer:
+                archive.content.read_into(offset, buffer)
             crc32 = update(data, crc32)
             yield Part(number, data)
+
+    def send(part: Part) -> SentPart:
+        sent = send_part(sending, upload, part)
+        free.append(part.data)
+        return sent
 
     def finish(part: SentPart) -> None:
         done.append(part)
         if sending.progress:
             sending.progress(sum(each.size for each in done), archive.size)
 
-    work_off(cut(), partial(send_part, sending, upload), finish, threads=_THREADS)
+    work_off(cut(), send, finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
     if crc32 != archive.fingerprint.crc32:
         raise archive.changed()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What stores answer to a body that is not that of its CRC-32: S3 (and SeaweedFS), and MinIO.
 _WRONG_CHECKSUM = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
-_ONE_BYTE = b"\0"
+_ONE_BYTE = bytearray(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part to be sent."""
+    """A part to be sent; a bytearray goes to the socket as it is, of bytes botocore makes a file."""
 
     number: int
-    data: bytes
+    data: bytearray
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,16 +146,16 @@ def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) 
             Key=archive.key,
             UploadId=upload_id,
             PartNumber=part.number,
-            Body=part.data,
+            Body=part.data,  # type: ignore[arg-type]
             **checksum,  # type: ignore[arg-type]
         )
 
     return sending.connection.call("UploadPart", archive.uri, request)
 
 
-def _crc32(data: bytes) -> str:
+def _crc32(data: bytearray) -> str:
     return encode_crc32(fastest_crc32()(data, 0))
 
 
-def _md5(data: bytes) -> bytes:
+def _md5(data: bytearray) -> bytes:
     return hashlib.md5(data, usedforsecurity=False).digest()
