@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter import AdapterSource
-from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
+from lora_packer.errors import CheckFailedError, InconclusiveError, InputError, LoraPackerError
 from lora_packer.hub import repo_in
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.packager import Archive, LeftOut, Member, plan_archive
+from lora_packer.packager import Archive, LeftOut, Member, PlannedArchive, draft_archive, plan_archive
 from lora_packer.packager import pack as write_archive
 from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.meter import Meter, aside
 from lora_packer.packager.pack import format_of
 from lora_packer.packager.source import Source
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Content, Published
+    from lora_packer.publisher import Content, Fingerprint, Published, Read
 
 DEFAULT_EXPIRY = timedelta(hours=12)
 
@@ -196,6 +198,37 @@ def plan_folder(adapter: str | Path, stem: str, report: Report | None, *, includ
     return Packed(stem, plan.format, plan, plan.members, plan.left_out)
 
 
+@contextmanager
+def read_ahead(path: Path, finished: Packed | None, *, include_extras: bool) -> Iterator[Read]:
+    """Read what will be sent, for its digests, while the block checks it; give ``publisher.publish`` its ``read``.
+
+    The archive of a folder is drafted for that: its bytes are known by its files' CRC-32. What turns out to be other
+    bytes, or could not be read ahead, is read once more.
+    """
+    from lora_packer.publisher import fingerprint
+
+    meter = Meter()
+
+    def ahead() -> tuple[Content, Fingerprint]:
+        content = finished.content if finished else draft_archive(path, include_extras=include_extras, meter=meter)
+        return content, fingerprint(content, meter)
+
+    def read(content: Content, own: Meter) -> Fingerprint:
+        try:
+            drafted, found = reading.result()
+        except LoraPackerError:
+            return fingerprint(content, own)
+        return found if _layout(drafted) == _layout(content) else fingerprint(content, own)
+
+    with aside(meter, ahead) as reading:
+        yield read
+
+
+def _layout(content: Content) -> Content:
+    """Return what alone decides a content's bytes."""
+    return content.layout if isinstance(content, PlannedArchive) else content
+
+
 def note_planned(packed: Packed, note: Note) -> None:
     """Tell what will be sent."""
     if packed.path is not None:
@@ -257,22 +290,24 @@ def publish(
 
     path, stem = local_path(adapter), name or adapter_name(adapter)
     finished = finished_archive(path, stem) if path.is_file() else None
-    report = run_check(adapter, options, note)
-    packed = finished or plan_folder(path, stem, report, include_extras=include_extras)
-    note_planned(packed, note)
-    published = publish_archive(
-        packed.content,
-        packed.name,
-        to,
-        expires_in=with_slack(expires_in),
-        endpoint_url=endpoint_url,
-        allow_private_endpoint=allow_private_endpoint,
-        journal=journal,
-        verify_full=verify_full,
-        session=session,
-        note=lambda text: note("note", text),
-        progress=progress,
-    )
+    with read_ahead(path, finished, include_extras=include_extras) as read:
+        report = run_check(adapter, options, note)
+        packed = finished or plan_folder(path, stem, report, include_extras=include_extras)
+        note_planned(packed, note)
+        published = publish_archive(
+            packed.content,
+            packed.name,
+            to,
+            expires_in=with_slack(expires_in),
+            endpoint_url=endpoint_url,
+            allow_private_endpoint=allow_private_endpoint,
+            journal=journal,
+            verify_full=verify_full,
+            session=session,
+            note=lambda text: note("note", text),
+            progress=progress,
+            read=read,
+        )
     note_published(published, note)
     return Publication(report, packed, published)
 

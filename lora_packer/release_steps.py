@@ -35,7 +35,7 @@ from lora_packer.redact import PresignedUrl, read_token
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Published, Read
     from lora_packer.together import Client, Job, ModelSource
 
 DONE_BEFORE = "done in an earlier run"
@@ -129,6 +129,7 @@ class Steps:
     def publish(
         self,
         packed: Packed,
+        read: Read,
         expires_in: timedelta,
         endpoint_url: str | None,
         allow_private_endpoint: bool,
@@ -150,6 +151,7 @@ class Steps:
             session=session,
             note=lambda text: self.note("note", text),
             progress=progress,
+            read=read,
         )
         note_published(published, self.note)
         summary = published.to_dict()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from lora_packer.pipeline import (
     Progress,
     adapter_name,
     finished_archive,
+    read_ahead,
     silent,
 )
 from lora_packer.preflight import confirm_commit
@@ -31,6 +32,7 @@ from lora_packer.release_steps import DONE_BEFORE, Steps
 if TYPE_CHECKING:
     from boto3.session import Session
 
+    from lora_packer.publisher import Read
     from lora_packer.together import Client, ModelSource
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
@@ -103,6 +105,7 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
+    from lora_packer.publisher import fingerprint
     from lora_packer.together import APIS, MINIMUM_LIFE, Client, LocalFiles, ask_ahead, validate_names
 
     validate_names(model_name, base_model)
@@ -123,7 +126,8 @@ def release(
     checked = options or CheckOptions(base_config, base_model, target)
     name = repo.name if repo else adapter_name(adapter)
     path = Path(receipt) if receipt is not None else Path(f"{name}.receipt.json")
-    with nullcontext(client) if client is not None else Client.from_environment() as service:
+    with ExitStack() as stack:
+        service = client if client is not None else stack.enter_context(Client.from_environment())
         asked = {
             "model_name": model_name,
             "base_model": base_model,
@@ -135,6 +139,9 @@ def release(
         file = Path(adapter)
         steps = Steps(file, finished_archive(file) if file.is_file() else None, service, api, note, sleep, repo)
         record = steps.begin(path, asked)
+        read: Read = fingerprint
+        if repo is None and not direct and record.job_id is None:
+            read = stack.enter_context(read_ahead(file, steps.finished, include_extras=include_extras))
         record, report = steps.check(record, checked)
         if record.job_id is not None:
             for step in () if repo or direct else ("pack", "upload", "presign"):
@@ -153,7 +160,7 @@ def release(
             else:
                 packed = steps.pack(record, report, include_extras)
                 publish = partial(
-                    steps.publish, packed, expires_in, endpoint_url, allow_private_endpoint, session, progress
+                    steps.publish, packed, read, expires_in, endpoint_url, allow_private_endpoint, session, progress
                 )
                 record, published = publish(record)
                 if published.deadline - now() < MINIMUM_LIFE:  # this machine slept in between

@@ -25,8 +25,9 @@ from lora_packer.adapter.safetensors_header import read_header
 from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import PackError
 from lora_packer.inspector import check, values
-from lora_packer.packager import CheckedFile, layout, pack, plan_archive
+from lora_packer.packager import CheckedFile, draft_archive, layout, pack, plan_archive
 from lora_packer.packager.digest import Digests, digest
+from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
 
 # By name: the package has a function called check where it has a module of that name, too.
@@ -63,6 +64,12 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counted[self.name] += length
         return real_read(self, descriptor, offset, length)
 
+    real_read_into = Source.read_into
+
+    def read_into(self: Source, descriptor: int, offset: int, buffer: memoryview) -> None:
+        counted[self.name] += len(buffer)
+        real_read_into(self, descriptor, offset, buffer)
+
     def copy(source: int, target: int, offset: int, size: int, _tell: object) -> int:
         """What the kernel does where it can, whatever the file system of this test can."""
         return os.write(target, os.pread(source, size, offset))
@@ -70,6 +77,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     monkeypatch.setattr(CountedFile, "reads", counted)
     monkeypatch.setattr(FolderSource, "open", lambda self, name: io.BufferedReader(CountedFile(self.path(name))))
     monkeypatch.setattr(Source, "read", read)
+    monkeypatch.setattr(Source, "read_into", read_into)
     monkeypatch.setattr(layout, "_copy_in_kernel", copy)
     return counted
 
@@ -113,6 +121,18 @@ def test_a_plan_of_checked_files_reads_nothing(large: Path, reads: Counter[str])
     assert reads.total() == 0
     assert planned.members == tuple(before[name].member for name in (CONFIG, WEIGHTS))
     assert crc32 == zlib.crc32(planned.read(0, planned.size))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_draft_has_the_bytes_of_the_archive_before_any_check(large: Path, reads: Counter[str], kind: str) -> None:
+    (large / "README.md").write_text("card")
+    draft = draft_archive(large, kind, include_extras=True, meter=Meter())
+    size = (large / WEIGHTS).stat().st_size
+    assert reads[WEIGHTS] == size
+    planned = plan_archive(large, kind, include_extras=True, checked=checked(large))
+    assert draft.layout == planned.layout
+    assert draft.read(0, draft.size) == planned.read(0, planned.size)
+    assert [member.sha256 for member in draft.members] == ["", "", ""]
 
 
 # --- what a check hands on ------------------------------------------------------------------------------------------

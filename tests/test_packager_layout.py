@@ -52,6 +52,9 @@ def test_any_range_equals_the_written_file(content: FileSlice, offset: int, leng
     whole = written(layout)
     assert len(whole) == layout.size
     assert layout.read(offset, length) == whole[offset : offset + length]
+    buffer = bytearray(b"?" * len(whole[offset : offset + length]))
+    layout.read_into(min(offset, layout.size), memoryview(buffer))
+    assert buffer == whole[offset : offset + length]
 
 
 @pytest.mark.parametrize("boundary", [3, 70_003, 70_003 + 65_540, 70_003 + 2 * 65_540, 270_838])
@@ -72,6 +75,12 @@ def test_one_byte_at_a_time_is_the_whole() -> None:
 def test_a_negative_range_is_a_mistake(offset: int, length: int) -> None:
     with pytest.raises(ValueError, match="no such range"):
         Layout((Generated(b"abc"),)).read(offset, length)
+
+
+@pytest.mark.parametrize(("offset", "length"), [(-1, 1), (0, 4), (3, 1), (4, 0)])
+def test_no_more_is_read_into_a_buffer_than_there_is(offset: int, length: int) -> None:
+    with pytest.raises(ValueError, match="no such range"):
+        Layout((Generated(b"abc"),)).read_into(offset, memoryview(bytearray(length)))
 
 
 @pytest.mark.parametrize("make", [lambda c: c, lambda c: StoredBlocks(Layout((c,)))])
@@ -222,6 +231,8 @@ def test_a_changed_source_is_neither_read_nor_written(tmp_path: Path, change) ->
     change(tmp_path / "weights")
     with pytest.raises(PackError, match=r"weights (changed while|cannot be read)"):
         layout.read(0, 10)
+    with pytest.raises(PackError):
+        layout.read_into(0, memoryview(bytearray(10)))
     with pytest.raises(PackError, match=r"weights (changed while|cannot be read)"):
         written(layout)
     assert layout.read(0, 3) == b"abc"

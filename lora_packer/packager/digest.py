@@ -78,6 +78,22 @@ def digest(source: Source, meter: Meter | None = None) -> Member:
     return digests.member(source.name)
 
 
+def checksum(source: Source, meter: Meter) -> Member:
+    """Read a file once for its CRC-32 alone, at a tenth of the cost of ``digest``; its SHA-256 stays empty.
+
+    Raises PackError.
+    """
+    crc32, update = 0, fastest_crc32()
+    buffer = memoryview(bytearray(min(CHUNK, source.size)))
+    with source.open() as descriptor:
+        for offset in range(0, source.size, CHUNK):
+            data = buffer[: source.size - offset]
+            source.read_into(descriptor, offset, data)
+            crc32 = update(data, crc32)
+            meter.add(len(data))
+    return Member(source.name, source.size, "", crc32)
+
+
 def unread(source: Source) -> Member:
     """Return a file as a member whose checksums are not known yet."""
     return Member(source.name, source.size, "", 0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from types import MappingProxyType
 
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import LeftOut, Member
-from lora_packer.packager.digest import CheckedFile, digest
-from lora_packer.packager.layout import CHUNK, Layout
+from lora_packer.packager.digest import CheckedFile, checksum, digest
+from lora_packer.packager.layout import Layout
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
@@ -65,16 +64,6 @@ class PlannedArchive:
         """
         return self.layout.crc32()
 
-    def sha256(self, meter: Meter | None = None) -> str:
-        """Read the whole archive once for its SHA-256, in hex. Raises PackError."""
-        meter = meter or Meter()
-        sha256 = hashlib.sha256()
-        for offset in range(0, self.size, CHUNK):
-            data = self.read(offset, CHUNK)
-            sha256.update(data)
-            meter.add(len(data))
-        return sha256.hexdigest()
-
 
 def plan_archive(
     folder: Path,
@@ -101,6 +90,17 @@ def plan_archive(
     selection = select(folder, include_extras=include_extras)
     require_unchanged(selection.sources, checked)
     return lay_out(archive_format, selection, read_members(selection.sources, checked, meter or Meter()))
+
+
+def draft_archive(
+    folder: Path, archive_format: str = "zip", *, include_extras: bool = False, meter: Meter
+) -> PlannedArchive:
+    """Plan an archive for the sake of its bytes: they do not depend on the members' SHA-256, which stay empty.
+
+    Args and errors are those of ``plan_archive``.
+    """
+    selection = select(folder, include_extras=include_extras)
+    return lay_out(archive_format, selection, [checksum(source, meter) for source in selection.sources])
 
 
 def lay_out(archive_format: str, selection: Selection, members: Sequence[Member]) -> PlannedArchive:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,6 +34,10 @@ class Fingerprint:
 
     sha256: str
     crc32: int
+
+
+Read = Callable[[Content, Meter], Fingerprint]
+"""Returns a content's digests; ``fingerprint`` is one."""
 
 
 def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
