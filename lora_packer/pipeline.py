@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -34,6 +35,9 @@ DEFAULT_EXPIRY = timedelta(hours=12)
 # more: minutes pass between minting and submitting.
 _SHORTEST = timedelta(minutes=100)
 _SLACK = timedelta(minutes=10)
+
+# How long, in seconds, what is not wanted any more goes on being waited for.
+_LOOK_AGAIN = 0.05
 
 # Tells a step's name and what it proved.
 Note = Callable[[str, str], None]
@@ -214,6 +218,8 @@ def read_ahead(path: Path, finished: Packed | None, *, include_extras: bool) -> 
         return content, fingerprint(content, meter)
 
     def read(content: Content, own: Meter) -> Fingerprint:
+        while not wait([reading], timeout=_LOOK_AGAIN).done:
+            own.add(0)  # a chance to stop
         try:
             drafted, found = reading.result()
         except LoraPackerError:

@@ -17,7 +17,7 @@ from packager_support import adapter
 from lora_packer import pipeline
 from lora_packer.errors import CheckFailedError, PackError
 from lora_packer.packager import pack
-from lora_packer.packager.meter import Meter
+from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.pipeline import CheckOptions, finished_archive, plan_folder, read_ahead, run_check, silent
 from lora_packer.publisher import Fingerprint, content
 
@@ -117,19 +117,43 @@ def test_what_could_not_be_read_ahead_is_read_when_it_is_needed(
     assert passes.threads == [threading.current_thread()]
 
 
-def test_a_failed_check_ends_the_reading(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    failed = threading.Event()
-    stopped: list[bool] = []
+class Endless:
+    """A drafting that goes on until it is stopped; it looks for that once ``may_stop`` is set."""
 
-    def endless(_folder: Path, *, meter: Meter, **_options: object) -> None:
-        failed.wait(60)
+    def __init__(self) -> None:
+        self.may_stop = threading.Event()
+        self.has_stopped = False
+
+    def __call__(self, _folder: Path, *, meter: Meter, **_options: object) -> None:
+        self.may_stop.wait(60)
         try:
             while True:
                 meter.add(1)
         finally:
-            stopped.append(True)
+            self.has_stopped = True
 
-    monkeypatch.setattr(pipeline, "draft_archive", endless)
+
+@pytest.fixture
+def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
+    made = Endless()
+    monkeypatch.setattr(pipeline, "draft_archive", made)
+    return made
+
+
+def test_whoever_waits_for_it_can_stop(folder: Path, endless: Endless) -> None:
+    def publish() -> None:
+        with read_ahead(folder, None, include_extras=False) as read, ExitStack() as stack:
+            stack.callback(endless.may_stop.set)
+            own = Meter()
+            own.stop()
+            read(plan_folder(folder, "mine", None).content, own)
+
+    with pytest.raises(Stopped):
+        publish()
+    assert endless.has_stopped
+
+
+def test_a_failed_check_ends_the_reading(folder: Path, endless: Endless) -> None:
     os.truncate(folder / WEIGHTS, 1000)
 
     def note(_stage: str, _text: str) -> None:
@@ -137,9 +161,9 @@ def test_a_failed_check_ends_the_reading(folder: Path, monkeypatch: pytest.Monke
 
     def check() -> None:
         with read_ahead(folder, None, include_extras=False), ExitStack() as stack:
-            stack.callback(failed.set)
+            stack.callback(endless.may_stop.set)
             run_check(folder, OPTIONS, note)
 
     with pytest.raises(CheckFailedError):
         check()
-    assert stopped == [True]
+    assert endless.has_stopped
