@@ -12,6 +12,7 @@ import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -351,6 +352,26 @@ def test_an_error_of_the_caller_is_not_taken_for_the_archives(tmp_path: Path) ->
     (tmp_path / "a.zip").write_bytes(FINE["stored.zip"])
     with pytest.raises(ValueError, match="a bug"), open_source(tmp_path / "a.zip"):
         raise ValueError("a bug")
+
+
+def test_a_member_that_cannot_be_unpacked_leaves_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tempfile.SpooledTemporaryFile[bytes]] = []
+    real = tempfile.SpooledTemporaryFile
+
+    def temporary(**options: int) -> tempfile.SpooledTemporaryFile[bytes]:
+        made.append(real(**options))
+        return made[-1]
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", temporary)
+    content = bytearray(FINE["deflated.zip"])
+    content[100] ^= 0xFF
+    (tmp_path / "a.zip").write_bytes(content)
+    with open_source(tmp_path / "a.zip") as source:
+        for name in source.files():
+            with suppress(InputError):
+                source.open(name).close()
+    assert made
+    assert all(file.closed for file in made)
 
 
 @settings(deadline=None)

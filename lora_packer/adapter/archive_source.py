@@ -158,16 +158,18 @@ def _buffered(stream: object) -> BinaryIO:
 
 def _spooled(stream: object, size: int) -> BinaryIO:
     """Copy at most ``size`` bytes into a temporary file (in memory while small) and return it at its start."""
-    file = tempfile.SpooledTemporaryFile(max_size=64 << 20)  # noqa: SIM115 - the caller closes it
-    left = size
-    while left > 0:
-        chunk = stream.read(min(1 << 20, left))  # type: ignore[attr-defined]
-        if not chunk:
-            raise EOFError(f"it ends {left:,} bytes early")
-        file.write(chunk)
-        left -= len(chunk)
-    file.seek(0)
-    return cast(BinaryIO, file)
+    with ExitStack() as stack:
+        file = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=64 << 20))
+        left = size
+        while left > 0:
+            chunk = stream.read(min(1 << 20, left))  # type: ignore[attr-defined]
+            if not chunk:
+                raise EOFError(f"it ends {left:,} bytes early")
+            file.write(chunk)
+            left -= len(chunk)
+        file.seek(0)
+        stack.pop_all()  # from here on the caller closes it
+        return cast(BinaryIO, file)
 
 
 class _Limited:
