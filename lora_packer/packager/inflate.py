@@ -20,8 +20,8 @@ _CONTENT = 1 << 18
 _STEP = 1 << 17
 # The most that a piece may hold.
 _MAX_PIECE = 1 << 20
-# An empty last block (RFC 1951, https://www.rfc-editor.org/rfc/rfc1951).
-_END = b"\x03\x00"
+LAST_BLOCK = b"\x03\x00"
+"""An empty last block, which ends deflated data (RFC 1951, https://www.rfc-editor.org/rfc/rfc1951)."""
 
 
 def inflated(data: Iterable[bytes], wbits: int) -> Generator[bytes]:
@@ -81,7 +81,7 @@ def _inflate_piece(descriptor: int, span: tuple[int, int]) -> list[bytes]:
         room -= len(content[-1])
         if inflater.unconsumed_tail or not room:
             raise ValueError("it holds more than it should")
-    content.append(_inflate(inflater, _END, room))
+    content.append(_inflate(inflater, LAST_BLOCK, room))
     if not inflater.eof or inflater.unused_data:
         raise ValueError("its deflated data does not end where it should")
     return content

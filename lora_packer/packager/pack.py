@@ -84,13 +84,13 @@ def pack(
             with aside(meter, os.fsync, file.fileno()) as synced:
                 sha256 = verify(Path(file.name), written.members, pieces=written.pieces, meter=meter)
                 synced.result()
-            size = os.fstat(file.fileno()).st_size
+            packed_size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise PackError(
             f"{escape(str(output))} could not be written: {error.strerror or error}.",
             hint=f"Nothing was left behind. The archive takes about {size:,} bytes: is there room?",
         ) from error
-    return Archive(output, archive_format, size, sha256, written.members, selection.left_out)
+    return Archive(output, archive_format, packed_size, sha256, written.members, selection.left_out)
 
 
 def _write_stored(

@@ -15,13 +15,11 @@ from typing import IO, BinaryIO, cast
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
-from lora_packer.packager.inflate import inflated, inflated_pieces
+from lora_packer.packager.inflate import LAST_BLOCK, inflated, inflated_pieces
 from lora_packer.packager.meter import Meter, aside
 from lora_packer.redact import escape
 
 _CHUNK = 1 << 18
-# An empty last block, which ends deflated data.
-_LAST_BLOCK = b"\x03\x00"
 
 # What the readers raise over a file that is not what it should be.
 _READER_ERRORS = (
@@ -120,13 +118,13 @@ def _verify_zip(file: BinaryIO, members: Sequence[Member], sizes: Sequence[int] 
             if info.compress_type == zipfile.ZIP_STORED:
                 _verify_content(_Stream(_read(file, info.compress_size)), member, meter)
             else:
-                end = position - len(_LAST_BLOCK)
+                end = position - len(LAST_BLOCK)
                 with inflated_pieces(file.fileno(), start, _adding_up_to(end - start, left)) as content:
                     stream = _Stream(content)
                     _verify_content(stream, member, meter, hashed=False)
                     _require(not stream.read(1), f"{member.name} holds more than it should")
                 file.seek(end)
-                _require(file.read(len(_LAST_BLOCK)) == _LAST_BLOCK, f"{member.name} does not end where it should")
+                _require(file.read(len(LAST_BLOCK)) == LAST_BLOCK, f"{member.name} does not end where it should")
         _require(archive.start_dir == position, "there are stray bytes before the directory")
         _verify_directory_lengths(file, archive)
         _verify_end(file, len(members))
@@ -221,7 +219,7 @@ def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], sizes: Sequence[in
         _verify_tar(stream, members, meter, hashed=False)
         _require(not stream.read(1), "it holds more than it should")
     file.seek(len(_GZIP_HEADER) + sum(sizes))
-    end = _LAST_BLOCK + struct.pack("<II", stream.crc32, stream.tell() & 0xFFFFFFFF)
+    end = LAST_BLOCK + struct.pack("<II", stream.crc32, stream.tell() & 0xFFFFFFFF)
     _require(file.read(len(end) + 1) == end, "it does not end as its content says")
 
 
