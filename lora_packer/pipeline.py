@@ -17,7 +17,7 @@ from lora_packer.hub import repo_in
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.packager import Archive, LeftOut, Member, PlannedArchive, draft_archive, plan_archive
+from lora_packer.packager import Archive, LeftOut, Member, PlannedArchive, plan_archive
 from lora_packer.packager import pack as write_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.meter import Meter, aside
@@ -100,8 +100,13 @@ def pack(
     )
 
 
-def run_check(adapter: str | Path | AdapterSource, options: CheckOptions, note: Note) -> Report | None:
-    """Check the adapter unless told not to. Raises CheckFailedError, InconclusiveError."""
+def run_check(
+    adapter: str | Path | AdapterSource, options: CheckOptions, note: Note, *, sha256: bool = True
+) -> Report | None:
+    """Check the adapter unless told not to; ``sha256`` is whether who packs it wants its files' SHA-256.
+
+    Raises CheckFailedError, InconclusiveError.
+    """
     if options.skip:
         note("check", "skipped, as told")
         return None
@@ -112,7 +117,7 @@ def run_check(adapter: str | Path | AdapterSource, options: CheckOptions, note: 
         target=options.target,
         select=options.select,
         ignore=options.ignore,
-        checksums=True,
+        checksums="sha256" if sha256 else "crc32",
     )
     counts = report.summary
     if report.status == "failed":
@@ -156,7 +161,7 @@ class Packed:
         stem: its name without the suffix.
         format: ``zip`` or ``tar.gz``.
         content: its bytes.
-        members: what it holds, with digests; of a finished file that is not known.
+        members: what it holds; of a finished file that is not known.
         left_out: what stays behind in the folder.
         path: where the finished file is; None where there is none.
     """
@@ -195,10 +200,12 @@ def finished_archive(path: Path, stem: str | None = None) -> Packed:
     return Packed(stem or adapter_name(path), archive_format, FileSlice(source, 0, source.size), path=path)
 
 
-def plan_folder(adapter: str | Path, stem: str, report: Report | None, *, include_extras: bool = False) -> Packed:
+def plan_folder(
+    adapter: str | Path, stem: str, report: Report | None, *, include_extras: bool = False, sha256: bool = True
+) -> Packed:
     """Plan the archive of a folder, with the checksums that its check has made. Raises PackError, InputError."""
     checked = report.checked if report else {}
-    plan = plan_archive(adapter_folder(adapter), include_extras=include_extras, checked=checked)
+    plan = plan_archive(adapter_folder(adapter), include_extras=include_extras, checked=checked, sha256=sha256)
     return Packed(stem, plan.format, plan, plan.members, plan.left_out)
 
 
@@ -206,28 +213,36 @@ def plan_folder(adapter: str | Path, stem: str, report: Report | None, *, includ
 def read_ahead(path: Path, finished: Packed | None, *, include_extras: bool) -> Iterator[Read]:
     """Read what will be sent, for its digests, while the block checks it; give ``publisher.publish`` its ``read``.
 
-    The archive of a folder is drafted for that: its bytes are known by its files' CRC-32. What turns out to be other
+    The archive of a folder is planned for that: its bytes are known by its files' CRC-32. What turns out to be other
     bytes, or could not be read ahead, is read once more.
     """
-    from lora_packer.publisher import fingerprint
-
     meter = Meter()
 
     def ahead() -> tuple[Content, Fingerprint]:
-        content = finished.content if finished else draft_archive(path, include_extras=include_extras, meter=meter)
-        return content, fingerprint(content, meter)
+        content: Content
+        if finished is not None:
+            content = finished.content
+        else:
+            content = plan_archive(path, include_extras=include_extras, meter=meter, sha256=False)
+        return content, _fingerprint(content, meter)
 
     def read(content: Content, own: Meter) -> Fingerprint:
         while not wait([reading], timeout=_LOOK_AGAIN).done:
             own.add(0)  # a chance to stop
         try:
-            drafted, found = reading.result()
+            planned, found = reading.result()
         except LoraPackerError:
-            return fingerprint(content, own)
-        return found if _layout(drafted) == _layout(content) else fingerprint(content, own)
+            return _fingerprint(content, own)
+        return found if _layout(planned) == _layout(content) else _fingerprint(content, own)
 
     with aside(meter, ahead) as reading:
         yield read
+
+
+def _fingerprint(content: Content, meter: Meter) -> Fingerprint:
+    from lora_packer.publisher import fingerprint  # a while to import, in which something is read already
+
+    return fingerprint(content, meter)
 
 
 def _layout(content: Content) -> Content:
@@ -297,8 +312,9 @@ def publish(
     path, stem = local_path(adapter), name or adapter_name(adapter)
     finished = finished_archive(path, stem) if path.is_file() else None
     with read_ahead(path, finished, include_extras=include_extras) as read:
-        report = run_check(adapter, options, note)
-        packed = finished or plan_folder(path, stem, report, include_extras=include_extras)
+        # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+        report = run_check(adapter, options, note, sha256=False)
+        packed = finished or plan_folder(path, stem, report, include_extras=include_extras, sha256=False)
         note_planned(packed, note)
         published = publish_archive(
             packed.content,

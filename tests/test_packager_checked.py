@@ -25,9 +25,8 @@ from lora_packer.adapter.safetensors_header import read_header
 from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import PackError
 from lora_packer.inspector import check, values
-from lora_packer.packager import CheckedFile, draft_archive, layout, pack, plan_archive
+from lora_packer.packager import CheckedFile, layout, pack, plan_archive
 from lora_packer.packager.digest import Digests, digest
-from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
 
 # By name: the package has a function called check where it has a module of that name, too.
@@ -36,8 +35,8 @@ check_module = importlib.import_module("lora_packer.inspector.check")
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def checked(folder: Path, **options: Any) -> dict[str, CheckedFile]:
-    return dict(check(folder, base_config=TINY_BASE, checksums=True, **options).checked)
+def checked(folder: Path, checksums: str = "sha256", **options: Any) -> dict[str, CheckedFile]:
+    return dict(check(folder, base_config=TINY_BASE, checksums=checksums, **options).checked)
 
 
 # --- read once ------------------------------------------------------------------------------------------------------
@@ -99,7 +98,7 @@ def test_check_and_pack_read_the_weights_once(
     large: Path, tmp_path: Path, reads: Counter[str], suffix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = (large / WEIGHTS).stat().st_size
-    report = check(large, base_config=TINY_BASE, target="peft", checksums=True)
+    report = check(large, base_config=TINY_BASE, target="peft", checksums="sha256")
     assert report.findings == ()
     assert size <= reads[WEIGHTS] < 1.1 * size  # its header was parsed first
     reads.clear()
@@ -124,15 +123,28 @@ def test_a_plan_of_checked_files_reads_nothing(large: Path, reads: Counter[str])
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_draft_has_the_bytes_of_the_archive_before_any_check(large: Path, reads: Counter[str], kind: str) -> None:
+@pytest.mark.parametrize("by_a_check", [False, True])
+def test_a_plan_needs_no_sha256_for_its_bytes(large: Path, reads: Counter[str], kind: str, by_a_check: bool) -> None:
     (large / "README.md").write_text("card")
-    draft = draft_archive(large, kind, include_extras=True, meter=Meter())
-    size = (large / WEIGHTS).stat().st_size
-    assert reads[WEIGHTS] == size
     planned = plan_archive(large, kind, include_extras=True, checked=checked(large))
-    assert draft.layout == planned.layout
-    assert draft.read(0, draft.size) == planned.read(0, planned.size)
-    assert [member.sha256 for member in draft.members] == ["", "", ""]
+    before = checked(large, "crc32") if by_a_check else {}
+    reads.clear()
+    lean = plan_archive(large, kind, include_extras=True, checked=before, sha256=False)
+    assert reads[WEIGHTS] == (0 if by_a_check else (large / WEIGHTS).stat().st_size)
+    assert lean.layout == planned.layout
+    assert lean.read(0, lean.size) == planned.read(0, planned.size)
+    assert [member.sha256 for member in lean.members] == ["", "", ""]
+
+
+def test_a_check_that_made_no_sha256_leaves_it_to_who_wants_one(
+    large: Path, tmp_path: Path, reads: Counter[str]
+) -> None:
+    before, expected = checked(large, "crc32"), checked(large)
+    reads.clear()
+    planned = plan_archive(large, checked=before)
+    assert planned.members == tuple(expected[name].member for name in (CONFIG, WEIGHTS))
+    assert reads[WEIGHTS] == (large / WEIGHTS).stat().st_size
+    assert pack(large, tmp_path / "a.zip", checked=before).members == planned.members
 
 
 # --- what a check hands on ------------------------------------------------------------------------------------------
@@ -184,7 +196,7 @@ def test_nothing_is_handed_on_without_values_of_an_archive_or_unasked(tmp_path: 
 
 
 def test_the_report_says_nothing_of_it() -> None:
-    report = check(TINY, base_config=TINY_BASE, checksums=True)
+    report = check(TINY, base_config=TINY_BASE, checksums="sha256")
     assert report.to_dict() == check(TINY, base_config=TINY_BASE).to_dict()
     assert report.checked[WEIGHTS].member.sha256 not in repr(report)
 

@@ -111,7 +111,7 @@ def pack_after(
         selection = real(*arguments, **options)
         # The checksums are made beside the copy: here, whatever the threads do, of the file as it was.
         members = {found.name: digest(found) for found in selection.sources}
-        monkeypatch.setattr(plan_module, "digest", lambda found, meter: members[found.name])
+        monkeypatch.setattr(plan_module, "digest", lambda found, *_, **__: members[found.name])
         change(folder / "adapter_model.safetensors")
         return selection
 

@@ -16,7 +16,7 @@ from packager_support import adapter
 
 from lora_packer import pipeline
 from lora_packer.errors import CheckFailedError, PackError
-from lora_packer.packager import pack
+from lora_packer.packager import PlannedArchive, pack, plan_archive
 from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.pipeline import CheckOptions, finished_archive, plan_folder, read_ahead, run_check, silent
 from lora_packer.publisher import Fingerprint, content
@@ -104,13 +104,23 @@ def test_what_was_read_before_a_change_is_not_taken(
     assert passes.threads[1:] == [threading.current_thread()]
 
 
+def instead_of_planning(monkeypatch: pytest.MonkeyPatch, ahead: Callable[..., None]) -> None:
+    """Run something else where the archive is planned to be read ahead; that it is planned to be sent stays as it is."""
+
+    def plan(*arguments: Any, **options: Any) -> PlannedArchive | None:
+        here = threading.current_thread() is threading.main_thread()
+        return plan_archive(*arguments, **options) if here else ahead(*arguments, **options)
+
+    monkeypatch.setattr(pipeline, "plan_archive", plan)
+
+
 def test_what_could_not_be_read_ahead_is_read_when_it_is_needed(
     folder: Path, tmp_path: Path, passes: Passes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise PackError("It was gone for a moment.")
 
-    monkeypatch.setattr(pipeline, "draft_archive", fails)
+    instead_of_planning(monkeypatch, fails)
     with read_ahead(folder, None, include_extras=False) as read:
         packed = plan_folder(folder, "mine", run_check(folder, OPTIONS, silent))
         assert read(packed.content, Meter()).sha256 == digests(pack(folder, tmp_path / "a.zip").path)
@@ -118,7 +128,7 @@ def test_what_could_not_be_read_ahead_is_read_when_it_is_needed(
 
 
 class Endless:
-    """A drafting that goes on until it is stopped; it looks for that once ``may_stop`` is set."""
+    """A planning that goes on until it is stopped; it looks for that once ``may_stop`` is set."""
 
     def __init__(self) -> None:
         self.may_stop = threading.Event()
@@ -136,7 +146,7 @@ class Endless:
 @pytest.fixture
 def endless(monkeypatch: pytest.MonkeyPatch) -> Endless:
     made = Endless()
-    monkeypatch.setattr(pipeline, "draft_archive", made)
+    instead_of_planning(monkeypatch, made)
     return made
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -67,6 +70,17 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
+def _spare(given: list[str]) -> None:
+    """Spare this process what it has no use for, which takes a tenth of a second of processor time.
+
+    NumPy's BLAS starts threads that wait for work by spinning; only --stats has work for them. When Python ends it
+    looks through all objects for cycles, which the system frees anyway: frozen ones it leaves out.
+    """
+    if "--stats" not in given:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    atexit.register(gc.freeze)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (the ``lora-packer`` console script)."""
     given = sys.argv[1:] if arguments is None else arguments
@@ -74,4 +88,5 @@ def main(arguments: list[str] | None = None) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     common.interrupt_on_sigterm()
+    _spare(given)
     build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)

@@ -60,7 +60,7 @@ def check(
     ignore: Sequence[str] = (),
     fail_on: Literal["error", "warning"] = "error",
     stats: bool = False,
-    checksums: bool = False,
+    checksums: Literal["crc32", "sha256"] | None = None,
 ) -> Report:
     """Check a LoRA adapter against its base model's config, without torch.
 
@@ -76,7 +76,8 @@ def check(
         ignore: no rules whose code begins with one of these.
         fail_on: the severity at which the status is ``failed``.
         stats: whether to compute the size of every module's update (reads the values).
-        checksums: whether to make the files' checksums in the pass over the values, for who packs them next.
+        checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
+            CRC-32 alone, or their SHA-256 too. None: none.
 
     Returns:
         The report. Whatever is wrong with the adapter is a finding in it.
@@ -91,7 +92,7 @@ def check(
         if stats and source.remote:
             hint = "Download the repo, then check the folder."
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
-        read = _checked_files(source) if checksums else None
+        read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         inspection = _Inspection(source, read_adapter(source), rules_of, base_model)
         inspection.files()
         inspection.base(base_config)
@@ -119,10 +120,10 @@ def check(
     )
 
 
-def _checked_files(source: AdapterSource) -> CheckedFiles:
+def _checked_files(source: AdapterSource, *, sha256: bool) -> CheckedFiles:
     from lora_packer.inspector.checked import CheckedFiles  # packing's modules, which a check alone does not need
 
-    return CheckedFiles(source)
+    return CheckedFiles(source, sha256=sha256)
 
 
 def _check_codes(codes: Iterable[str]) -> None:

@@ -14,12 +14,17 @@ class CheckedFiles:
     The states are those from before the reading. Whoever packs compares them with what he finds, so a change at any
     time in between is noticed. Files inside an archive have none.
 
+    Args:
+        source: where they are.
+        sha256: whether their SHA-256 are wanted too.
+
     Attributes:
         weights: takes all of the weights' bytes; None where nobody can pack them.
     """
 
-    def __init__(self, source: AdapterSource) -> None:
+    def __init__(self, source: AdapterSource, *, sha256: bool) -> None:
         self._source = source
+        self._sha256 = sha256
         self._states: dict[str, FileState] = {}
         for name in REQUIRED:
             path = source.path(name)
@@ -28,13 +33,13 @@ class CheckedFiles:
                     self._states[name] = FileState.of(path.stat())
             except OSError:
                 continue  # that it is not there is a finding of the check
-        self.weights = Digests() if self._states.keys() == set(REQUIRED) else None
+        self.weights = Digests(sha256=sha256) if self._states.keys() == set(REQUIRED) else None
 
     def files(self) -> dict[str, CheckedFile]:
         """Return the files by name, if both were there and read whole; else nothing."""
         if self.weights is None:
             return {}
-        config = Digests()
+        config = Digests(sha256=self._sha256)
         try:
             with self._source.open(CONFIG_NAME) as file:
                 config.update(file.read(self._states[CONFIG_NAME].size))

@@ -7,7 +7,7 @@ from lora_packer.packager.deflate import compressor_name
 from lora_packer.packager.digest import CheckedFile
 from lora_packer.packager.layout import Layout
 from lora_packer.packager.pack import pack
-from lora_packer.packager.plan import PlannedArchive, draft_archive, plan_archive
+from lora_packer.packager.plan import PlannedArchive, plan_archive
 from lora_packer.packager.source import FileState
 from lora_packer.packager.verify import verify
 
@@ -20,7 +20,6 @@ __all__ = [
     "Member",
     "PlannedArchive",
     "compressor_name",
-    "draft_archive",
     "pack",
     "plan_archive",
     "verify",

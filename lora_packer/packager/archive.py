@@ -14,7 +14,7 @@ class Member:
     Attributes:
         name: its name at the archive's root.
         size: its length in bytes.
-        sha256: the SHA-256 of its content, in hex.
+        sha256: the SHA-256 of its content, in hex; empty where nobody wanted it.
         crc32: the CRC-32 of its content (the one of zip and gzip).
     """
 

@@ -30,17 +30,22 @@ class CheckedFile:
 
 
 class Digests:
-    """The SHA-256 and the CRC-32 of bytes that pass."""
+    """The CRC-32 and the SHA-256 of bytes that pass.
 
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
+    Args:
+        sha256: whether the SHA-256 is wanted, which is ten times the work of the CRC-32.
+    """
+
+    def __init__(self, *, sha256: bool = True) -> None:
+        self._sha256 = hashlib.sha256() if sha256 else None
         self._crc32 = 0
         self._size = 0
         self._update_crc32 = fastest_crc32()
 
     def update(self, data: bytes | memoryview) -> None:
         """Take the next bytes."""
-        self._sha256.update(data)
+        if self._sha256 is not None:
+            self._sha256.update(data)
         self._crc32 = self._update_crc32(data, self._crc32)
         self._size += len(data)
 
@@ -48,8 +53,12 @@ class Digests:
     def aside(self, behind: int) -> Iterator[Callable[[memoryview], None]]:
         """Give a function like ``update`` whose work is done in a thread; it is all done when the block is left.
 
-        What was given to it has to stay as it is until ``behind - 1`` more were given.
+        What was given to it has to stay as it is until ``behind - 1`` more were given. A CRC-32 alone is done at once:
+        it takes no longer than to hand the bytes over.
         """
+        if self._sha256 is None:
+            yield self.update
+            return
         waiting: deque[Future[None]] = deque()
 
         def take(data: memoryview) -> None:
@@ -63,35 +72,21 @@ class Digests:
                 waiting.popleft().result()
 
     def member(self, name: str) -> Member:
-        """Return what passed, as a member."""
-        return Member(name, self._size, self._sha256.hexdigest(), self._crc32)
+        """Return what passed, as a member; without a SHA-256 where none was wanted."""
+        return Member(name, self._size, self._sha256.hexdigest() if self._sha256 else "", self._crc32)
 
 
-def digest(source: Source, meter: Meter | None = None) -> Member:
-    """Read a file once, in bounded memory, for its size, CRC-32 and SHA-256. Raises PackError."""
-    digests, meter = Digests(), meter or Meter()
-    with source.open() as descriptor:
-        for offset in range(0, source.size, CHUNK):
-            data = source.read(descriptor, offset, min(CHUNK, source.size - offset))
-            digests.update(data)
-            meter.add(len(data))
-    return digests.member(source.name)
-
-
-def checksum(source: Source, meter: Meter) -> Member:
-    """Read a file once for its CRC-32 alone, at a tenth of the cost of ``digest``; its SHA-256 stays empty.
-
-    Raises PackError.
-    """
-    crc32, update = 0, fastest_crc32()
+def digest(source: Source, meter: Meter | None = None, *, sha256: bool = True) -> Member:
+    """Read a file once, in bounded memory, for its size, CRC-32 and (unless told not to) SHA-256. Raises PackError."""
+    digests, meter = Digests(sha256=sha256), meter or Meter()
     buffer = memoryview(bytearray(min(CHUNK, source.size)))
     with source.open() as descriptor:
         for offset in range(0, source.size, CHUNK):
             data = buffer[: source.size - offset]
             source.read_into(descriptor, offset, data)
-            crc32 = update(data, crc32)
+            digests.update(data)
             meter.add(len(data))
-    return Member(source.name, source.size, "", crc32)
+    return digests.member(source.name)
 
 
 def unread(source: Source) -> Member:

@@ -18,6 +18,7 @@ from lora_packer.packager.plan import (
     LAYOUTS,
     NOTHING_CHECKED,
     PlannedArchive,
+    known_member,
     lay_out,
     read_members,
     require_unchanged,
@@ -71,7 +72,7 @@ def pack(
     require_unchanged(selection.sources, checked)
     size = sum(source.size for source in selection.sources)
     draft = lay_out(archive_format, selection, [unread(source) for source in selection.sources])
-    unknown = sum(source.size for source in selection.sources if source.name not in checked)
+    unknown = sum(source.size for source in selection.sources if known_member(source, checked) is None)
     meter = Meter(unknown + (size if compress else draft.size) + size, progress)
     try:
         with new_file(output) as file:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import LeftOut, Member
-from lora_packer.packager.digest import CheckedFile, checksum, digest
+from lora_packer.packager.digest import CheckedFile, digest
 from lora_packer.packager.layout import CHUNK, Layout
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter
@@ -83,6 +83,7 @@ def plan_archive(
     include_extras: bool = False,
     checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
     meter: Meter | None = None,
+    sha256: bool = True,
 ) -> PlannedArchive:
     """Plan a stored archive of an adapter's folder without writing it.
 
@@ -92,6 +93,7 @@ def plan_archive(
         include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
         checked: files that were read already, by name; all others are read once for their checksums.
         meter: counts the bytes that are read.
+        sha256: whether the members' SHA-256 are wanted, on which no byte of the archive depends.
 
     Raises:
         InputError: there is no such folder.
@@ -100,18 +102,8 @@ def plan_archive(
     """
     selection = select(folder, include_extras=include_extras)
     require_unchanged(selection.sources, checked)
-    return lay_out(archive_format, selection, read_members(selection.sources, checked, meter or Meter()))
-
-
-def draft_archive(
-    folder: Path, archive_format: str = "zip", *, include_extras: bool = False, meter: Meter
-) -> PlannedArchive:
-    """Plan an archive for the sake of its bytes: they do not depend on the members' SHA-256, which stay empty.
-
-    Args and errors are those of ``plan_archive``.
-    """
-    selection = select(folder, include_extras=include_extras)
-    return lay_out(archive_format, selection, [checksum(source, meter) for source in selection.sources])
+    members = read_members(selection.sources, checked, meter or Meter(), sha256=sha256)
+    return lay_out(archive_format, selection, members)
 
 
 def lay_out(archive_format: str, selection: Selection, members: Sequence[Member]) -> PlannedArchive:
@@ -120,9 +112,22 @@ def lay_out(archive_format: str, selection: Selection, members: Sequence[Member]
     return PlannedArchive(archive_format, layout, tuple(members), selection.left_out)
 
 
-def read_members(sources: Sequence[Source], checked: Mapping[str, CheckedFile], meter: Meter) -> tuple[Member, ...]:
-    """Return the sources with their checksums; those that were read already are not read again. Raises PackError."""
-    return tuple(checked[source.name].member if source.name in checked else digest(source, meter) for source in sources)
+def read_members(
+    sources: Sequence[Source], checked: Mapping[str, CheckedFile], meter: Meter, *, sha256: bool = True
+) -> tuple[Member, ...]:
+    """Return the sources with their checksums; those that were read for them already are not read again.
+
+    Raises PackError.
+    """
+    return tuple(
+        known_member(source, checked, sha256=sha256) or digest(source, meter, sha256=sha256) for source in sources
+    )
+
+
+def known_member(source: Source, checked: Mapping[str, CheckedFile], *, sha256: bool = True) -> Member | None:
+    """Return a file's checksums where all that are wanted are known from a check."""
+    member = checked[source.name].member if source.name in checked else None
+    return member if member is not None and (member.sha256 or not sha256) else None
 
 
 def require_unchanged(sources: Sequence[Source], checked: Mapping[str, CheckedFile]) -> None:

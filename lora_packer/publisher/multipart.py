@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from lora_packer.errors import LoraPackerError, PublishError
-from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
 from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wrong_crc32, send_part
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.sending import Integrity, Sending, Sent, once
@@ -210,7 +210,7 @@ def _create(sending: Sending, *, guard: bool) -> Upload:
 
 def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     archive = sending.archive
-    update, crc32 = fastest_crc32(), 0
+    crc32_of, crc32 = fastest_crc32(), 0
     done: list[SentPart] = []
     free: list[bytearray] = []
 
@@ -223,8 +223,9 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
             del data[length:]
             with memoryview(data) as buffer:
                 archive.content.read_into(offset, buffer)
-            crc32 = update(data, crc32)
-            yield Part(number, data)
+            part = Part(number, data, crc32_of(data, 0))
+            crc32 = crc32_combine(crc32, part.crc32, length)
+            yield part
 
     def send(part: Part) -> SentPart:
         sent = send_part(sending, upload, part)

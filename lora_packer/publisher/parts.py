@@ -8,13 +8,13 @@ know, and some give them back, right or wrong.
 from __future__ import annotations
 
 import hashlib
+import zlib
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
-from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.sending import Sending
 from lora_packer.publisher.store import contradicts, encode_crc32, plain_etag
@@ -66,10 +66,17 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part to be sent; a bytearray goes to the socket as it is, of bytes botocore makes a file."""
+    """A part to be sent.
+
+    Attributes:
+        number: its number.
+        data: its bytes; a bytearray goes to the socket as it is, of bytes botocore makes a file.
+        crc32: their CRC-32.
+    """
 
     number: int
     data: bytearray
+    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +108,10 @@ def send_part(sending: Sending, upload: Upload, part: Part) -> SentPart:
     kept = upload.kept.get(part.number)
     if kept is not None and kept.size == len(part.data):
         local = _md5(part.data).hex()
-        if plain_etag(kept.etag) == local or kept.crc32 == _crc32(part.data):
+        if plain_etag(kept.etag) == local or kept.crc32 == encode_crc32(part.crc32):
             return SentPart(part.number, kept.size, kept.etag, kept.crc32, local)
     if upload.guarded:
-        crc32 = _crc32(part.data)
-        answer = _upload_part(sending, upload.id, part, ChecksumCRC32=crc32)
+        answer = _upload_part(sending, upload.id, part, ChecksumCRC32=encode_crc32(part.crc32))
         return SentPart(part.number, len(part.data), answer.get("ETag", ""), answer.get("ChecksumCRC32", ""), "")
     md5 = _md5(part.data)
     answer = _upload_part(sending, upload.id, part, ContentMD5=b64encode(md5).decode())
@@ -125,9 +131,9 @@ def refuses_wrong_crc32(sending: Sending, upload_id: str) -> bool:
     Where it is taken, the upload is not to be gone on with. Raises S3Error: another refusal, which would stop the
     upload as well.
     """
-    wrong = encode_crc32(fastest_crc32()(_ONE_BYTE, 0) ^ 1)
+    wrong = Part(1, _ONE_BYTE, crc32=zlib.crc32(_ONE_BYTE) ^ 1)
     try:
-        _upload_part(sending, upload_id, Part(1, _ONE_BYTE), ChecksumCRC32=wrong)
+        _upload_part(sending, upload_id, wrong, ChecksumCRC32=encode_crc32(wrong.crc32))
     except S3Error as error:
         if error.code in _WRONG_CHECKSUM:
             return True
@@ -151,10 +157,6 @@ def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) 
         )
 
     return sending.connection.call("UploadPart", archive.uri, request)
-
-
-def _crc32(data: bytearray) -> str:
-    return encode_crc32(fastest_crc32()(data, 0))
 
 
 def _md5(data: bytearray) -> bytes:
