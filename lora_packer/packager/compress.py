@@ -83,9 +83,7 @@ def write_tar_gz(
             pieces_of = deflate if is_worth_it(segment.source) else frame
             lengths += _write_pieces(file, segment.source, pieces_of, meter)
         elif segment.size:
-            piece = deflate_block(segment.read(0, segment.size))
-            write_all(file, piece)
-            lengths.append(len(piece))
+            lengths.append(_write_piece(file, deflate_block(segment.read(0, segment.size))))
     known = members()
     content = tar_layout(list(zip(known, sources, strict=True)))
     write_all(file, END + trailer(content.crc32(), content.size))
@@ -100,7 +98,11 @@ def _write_pieces(file: io.FileIO, source: Source, pieces_of: _PiecesOf, meter: 
     lengths = []
     with source.open() as descriptor, pieces_of(source, descriptor) as pieces:
         for piece, (_, size) in zip(pieces, ranges(source), strict=True):
-            write_all(file, *piece)
-            lengths.append(sum(map(len, piece)))
+            lengths.append(_write_piece(file, piece))
             meter.add(size)
     return lengths
+
+
+def _write_piece(file: io.FileIO, parts: list[bytes]) -> int:
+    write_all(file, *parts)
+    return sum(map(len, parts))

@@ -9,7 +9,7 @@ The bytes do not depend on the number of threads, but on the compressor: its ver
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache, partial
 from types import ModuleType
@@ -26,9 +26,8 @@ END = b"\x03\x00"
 # The greatest memory level is 10 % faster than the default, with blocks as large.
 _LEVEL, _MEM_LEVEL = 1, 9
 _WINDOW_BITS, _WINDOW_BITS_OF_WEIGHTS = 15, 9
-# What is compressed by itself, and how much of it at a time: larger results are memory that the C library takes from
-# the kernel and gives back each time, which nearly halved what two threads do.
-_PIECE, _STEP = 1 << 20, 1 << 17
+# What is compressed by itself: with twice or half as much at a time it took longer.
+_PIECE = 1 << 20
 _SAMPLES, _SAMPLE = 8, 1 << 16
 _WORTH_IT = 0.95
 
@@ -59,22 +58,14 @@ def ranges(source: Source) -> Iterator[tuple[int, int]]:
 
 def _deflate_range(source: Source, descriptor: int, window: int, span: tuple[int, int]) -> list[bytes]:
     """Compress a range of a file by itself; where that makes it longer, frame it as it is."""
-    offset, size = span
-    end = offset + size
-    steps = (source.read(descriptor, start, min(_STEP, end - start)) for start in range(offset, end, _STEP))
-    piece = _deflate(steps, window)
-    return piece if sum(map(len, piece)) <= size else [stored_blocks(source.read(descriptor, offset, size))]
+    return deflate_block(source.read(descriptor, *span), window)
 
 
-def deflate_block(block: bytes, window: int = _WINDOW_BITS) -> bytes:
-    """Compress a block by itself; where that makes it longer, frame it as it is."""
-    piece = b"".join(_deflate([block], window))
-    return piece if len(piece) <= len(block) else stored_blocks(block)
-
-
-def _deflate(data: Iterable[bytes], window: int) -> list[bytes]:
+def deflate_block(block: bytes, window: int = _WINDOW_BITS) -> list[bytes]:
+    """Compress a block by itself; where that makes it longer, frame it as it is. Give the result in parts."""
     compressor = _compressor().compressobj(_LEVEL, zlib.DEFLATED, -window, _MEM_LEVEL)
-    return [*map(compressor.compress, data), compressor.flush(zlib.Z_SYNC_FLUSH)]
+    parts = [compressor.compress(block), compressor.flush(zlib.Z_SYNC_FLUSH)]
+    return parts if sum(map(len, parts)) <= len(block) else [stored_blocks(block)]
 
 
 def is_worth_it(source: Source) -> bool:
@@ -85,7 +76,7 @@ def is_worth_it(source: Source) -> bool:
         for offset in range(0, source.size, step):
             sample = source.read(descriptor, offset, min(_SAMPLE, source.size - offset))
             taken += len(sample)
-            made += len(deflate_block(sample, window_bits(source)))
+            made += sum(map(len, deflate_block(sample, window_bits(source))))
     return made < taken * _WORTH_IT
 
 

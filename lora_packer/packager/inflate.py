@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +14,6 @@ from lora_packer.packager.parallel import in_order
 
 # How much of a stream is inflated to at a time.
 _CONTENT = 1 << 18
-# How much of a piece is inflated at a time: larger results are memory that the C library takes from the kernel and
-# gives back each time, which the threads wait for.
-_STEP = 1 << 17
 # The most that a piece may hold.
 _MAX_PIECE = 1 << 20
 LAST_BLOCK = b"\x03\x00"
@@ -59,7 +55,7 @@ def inflated_pieces(descriptor: int, start: int, sizes: Iterable[int]) -> Iterat
     Taking them raises ValueError where a piece is anything else, zlib.error where it is damaged, OSError.
     """
     with in_order(partial(_inflate_piece, descriptor), _spans(start, sizes)) as contents:
-        yield chain.from_iterable(contents)
+        yield contents
 
 
 def _spans(start: int, sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -68,21 +64,17 @@ def _spans(start: int, sizes: Iterable[int]) -> Iterator[tuple[int, int]]:
         start += size
 
 
-def _inflate_piece(descriptor: int, span: tuple[int, int]) -> list[bytes]:
+def _inflate_piece(descriptor: int, span: tuple[int, int]) -> bytes:
     """Inflate a piece, and then an empty last block: if that is all that is left to be read, the piece ends there."""
     offset, size = span
-    end = offset + size
+    if size > 2 * _MAX_PIECE:
+        raise ValueError("it holds more than it should")
     inflater = _inflater(-zlib.MAX_WBITS)
-    content = []
-    room = _MAX_PIECE + 1
-    for position in range(offset, end, _STEP):
-        data = os.pread(descriptor, min(_STEP, end - position), position)
-        content.append(_inflate(inflater, data, room))
-        room -= len(content[-1])
-        if inflater.unconsumed_tail or not room:
-            raise ValueError("it holds more than it should")
-    content.append(_inflate(inflater, LAST_BLOCK, room))
-    if not inflater.eof or inflater.unused_data:
+    content = _inflate(inflater, os.pread(descriptor, size, offset), _MAX_PIECE + 1)
+    if inflater.unconsumed_tail or len(content) > _MAX_PIECE:
+        raise ValueError("it holds more than it should")
+    rest = _inflate(inflater, LAST_BLOCK, 1)
+    if rest or not inflater.eof or inflater.unused_data:
         raise ValueError("its deflated data does not end where it should")
     return content
 
