@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import struct
 import tarfile
 import zipfile
@@ -20,6 +21,8 @@ from lora_packer.packager.meter import Meter, aside
 from lora_packer.redact import escape
 
 _CHUNK = 1 << 18
+# How much is hashed at a time: more, because the threads that hash and inflate take turns at each.
+_HASHED = 1 << 20
 
 # What the readers raise over a file that is not what it should be.
 _READER_ERRORS = (
@@ -79,10 +82,10 @@ def verify(
 
 
 def _sha256_of(path: Path, meter: Meter) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while data := file.read(_CHUNK):
-            sha256.update(data)
+    sha256, buffer = hashlib.sha256(), memoryview(bytearray(_HASHED))
+    with io.FileIO(path) as file:
+        while count := file.readinto(buffer):
+            sha256.update(buffer[:count])
             meter.add(0)  # a chance to stop
     return sha256.hexdigest()
 
@@ -215,7 +218,7 @@ def _verify_tar_gz(file: BinaryIO, members: Sequence[Member], sizes: Sequence[in
         _verify_tar(_Stream(inflated(_read(file), 16 + zlib.MAX_WBITS)), members, meter, hashed=True)
         return
     with inflated_pieces(file.fileno(), len(_GZIP_HEADER), sizes) as content:
-        stream = _Stream(content)
+        stream = _SummedStream(content)
         _verify_tar(stream, members, meter, hashed=False)
         _require(not stream.read(1), "it holds more than it should")
     file.seek(len(_GZIP_HEADER) + sum(sizes))
@@ -270,9 +273,6 @@ class _Stream:
         self._pieces = pieces
         self._piece = memoryview(b"")
         self._position = 0
-        self._update_crc32 = fastest_crc32()
-        self.crc32 = 0
-        """The CRC-32 of the pieces that were taken so far."""
 
     def read(self, size: int) -> bytes:
         """Return the next ``size`` bytes; fewer only at the end."""
@@ -285,15 +285,13 @@ class _Stream:
     def read1(self, size: int) -> memoryview:
         """Return what is left of a piece, ``size`` bytes at most; nothing at the end. It is not copied."""
         if not self._piece:
-            self._take()
+            self._piece = self._take()
         piece, self._piece = self._piece[:size], self._piece[size:]
         self._position += len(piece)
         return piece
 
-    def _take(self) -> None:
-        piece = next((piece for piece in self._pieces if piece), b"")
-        self.crc32 = self._update_crc32(piece, self.crc32)
-        self._piece = memoryview(piece)
+    def _take(self) -> memoryview:
+        return memoryview(next((piece for piece in self._pieces if piece), b""))
 
     def tell(self) -> int:
         """Return how many bytes of the content were read."""
@@ -304,6 +302,20 @@ class _Stream:
         while self._position < position and self.read(min(_CHUNK, position - self._position)):
             pass
         _require(self._position == position, "its members are not in order")
+
+
+class _SummedStream(_Stream):
+    """A stream that knows the CRC-32 of the pieces which were taken from it so far, ``crc32``."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        super().__init__(pieces)
+        self._update_crc32 = fastest_crc32()
+        self.crc32 = 0
+
+    def _take(self) -> memoryview:
+        piece = super()._take()
+        self.crc32 = self._update_crc32(piece, self.crc32)
+        return piece
 
 
 def _verify_content(content: _Stream, member: Member, meter: Meter, *, hashed: bool = True) -> None:
