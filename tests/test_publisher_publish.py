@@ -114,6 +114,20 @@ def test_an_expired_url_is_refused(
     assert "Mint a new one" in (caught.value.hint or "")
 
 
+def test_authorities_that_cannot_be_read_stop_it_before_anything_is_sent(
+    environment: None,
+    local_s3: LocalS3,
+    adapter: LocalArchive,
+    to: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+    with pytest.raises(PublishError, match=r"AWS_CA_BUNDLE .* cannot be read"):
+        publish(adapter.content, adapter.name, to)
+    assert objects(local_s3, to) == []
+
+
 @pytest.mark.parametrize("minutes", [30, 59, -10])
 def test_credentials_that_end_too_early_stop_it_before_anything_is_sent(
     minutes: int,

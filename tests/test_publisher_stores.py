@@ -19,6 +19,7 @@ from lora_packer.publisher.client import connect, s3_client
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.journal import Journal
+from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import presign
 from lora_packer.publisher.prove import prove
 from lora_packer.publisher.s3uri import Destination
@@ -140,5 +141,10 @@ def test_a_certificate_that_nobody_trusts_is_said_at_once(store: Store, monkeypa
 
 def test_a_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
+
+    def wait(_seconds: float) -> None:
+        raise AssertionError("it does not pass")
+
+    url = PresignedUrl("https://127.0.0.1/a.zip?X-Amz-Date=20260101T000000Z&X-Amz-Expires=6000")
     with pytest.raises(PublishError, match=r"AWS_CA_BUNDLE .* cannot be read"):
-        prove(PresignedUrl("https://127.0.0.1/a.zip?X-Amz-Date=20260101T000000Z&X-Amz-Expires=6000"), size=1)
+        prove(url, size=1, patience=Patience(sleep=wait))

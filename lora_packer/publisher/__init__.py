@@ -26,7 +26,7 @@ from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
-from lora_packer.publisher.prove import Proof, utc_now
+from lora_packer.publisher.prove import Proof, trust, utc_now
 from lora_packer.publisher.s3uri import parse_destination, parse_object, split_suffix
 from lora_packer.publisher.sending import Integrity, Progress
 from lora_packer.publisher.store import StoredObject, look
@@ -145,6 +145,7 @@ def publish(
         account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
         first = account.signer()
         connection = account.connect(destination.bucket)
+        trust()  # the proof needs it, and what cannot be read is better known now
         found = hashed.result()
     # The URL's form is known before its object is.
     key = key_for(name, found.sha256, destination)

@@ -123,8 +123,9 @@ def fetch(
         take: is given the whole body of a good answer, piece by piece, instead of ``limit`` bytes being kept.
 
     Raises:
-        PublishError: nobody answered.
+        PublishError: nobody answered, or whom to trust cannot be read.
     """
+    trust()  # no trouble that passes
     attempt = 0
     while True:
         attempt += 1
@@ -158,7 +159,7 @@ def _fetch(
     try:
         with (
             _without_urls_in_the_log(),
-            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT, verify=_trust()) as http,
+            httpx2.Client(transport=transport, follow_redirects=False, timeout=_TIMEOUT, verify=trust()) as http,
             http.stream("GET", url.reveal(), headers=headers) as answer,
         ):
             good = answer.status_code in (200, 206)
@@ -178,8 +179,11 @@ def _fetch(
         ) from None
 
 
-def _trust() -> ssl.SSLContext:
-    """The authorities that botocore trusts too, where the environment names others than usual."""
+def trust() -> ssl.SSLContext:
+    """Return whom a proof trusts: the authorities that botocore does, where the environment names others than usual.
+
+    Raises PublishError where they cannot be read.
+    """
     bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
     try:
         return _trusting(bundle or None)
