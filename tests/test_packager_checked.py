@@ -107,6 +107,19 @@ def test_check_and_pack_read_the_weights_once(
     assert reads[WEIGHTS] == (0 if suffix == ".zip" else size)
 
 
+@pytest.mark.parametrize("suffix", [".zip", ".tar.gz"])
+@pytest.mark.parametrize("by_a_check", [False, True])
+def test_compressing_reads_the_weights_once(
+    large: Path, tmp_path: Path, reads: Counter[str], suffix: str, by_a_check: bool
+) -> None:
+    size, expected = (large / WEIGHTS).stat().st_size, checked(large)
+    reads.clear()
+    packed = pack(large, tmp_path / f"a{suffix}", compress=True, checked=expected if by_a_check else {})
+    samples = 9 * (64 << 10)  # whether it is worth it
+    assert size <= reads[WEIGHTS] <= size + samples < 2 * size
+    assert packed.members == tuple(expected[name].member for name in (CONFIG, WEIGHTS))
+
+
 def test_without_a_check_packing_makes_the_checksums(large: Path, tmp_path: Path, reads: Counter[str]) -> None:
     assert pack(large, tmp_path / "a.zip").sha256 == pack(large, tmp_path / "b.zip", checked=checked(large)).sha256
     assert reads[WEIGHTS] > 0

@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 
+from lora_packer.packager.isa_l import clear_registers, isa_l
+
 # The CRC-32 polynomial of zip and gzip (RFC 1952, section 8), bits reflected: bit 31 is x^0, bit 0 is x^31.
 _POLYNOMIAL = 0xEDB88320
 _ONE = 1 << 31
@@ -21,11 +23,17 @@ def fastest_crc32() -> Crc32:
 
     The values are the same. ISA-L's ran at 13 GB/s on the machine where zlib's ran at 2.2 GB/s.
     """
-    try:
-        from isal import isal_zlib
-    except ImportError:
+    faster = isa_l()
+    if faster is None:
         return zlib.crc32
-    return isal_zlib.crc32
+    isa_l_crc32: Crc32 = faster.crc32
+
+    def crc32(data: bytes | bytearray | memoryview, value: int) -> int:
+        value = isa_l_crc32(data, value)
+        clear_registers()
+        return value
+
+    return crc32
 
 
 def crc32_combine(first: int, second: int, second_size: int) -> int:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 
 from lora_packer.packager.gzip_layout import stored_blocks
+from lora_packer.packager.isa_l import clear_registers, isa_l
 from lora_packer.packager.parallel import in_order
 from lora_packer.packager.source import Source
 
@@ -37,34 +39,54 @@ def window_bits(source: Source) -> int:
     return _WINDOW_BITS_OF_WEIGHTS if source.name.endswith(".safetensors") else _WINDOW_BITS
 
 
-def deflate(source: Source, descriptor: int) -> AbstractContextManager[Iterator[list[bytes]]]:
-    """Compress an opened file in as many threads as there are processors; give the pieces in order, each in parts.
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a file: its content, and what it becomes, in parts."""
 
-    Memory: a few pieces for each thread. Taking them raises PackError where the file cannot be read, or changed.
-    """
-    return in_order(partial(_deflate_range, source, descriptor, window_bits(source)), ranges(source))
-
-
-def frame(source: Source, descriptor: int) -> AbstractContextManager[Iterator[list[bytes]]]:
-    """Frame an opened file as it is; give pieces as ``deflate`` does."""
-    return nullcontext([stored_blocks(source.read(descriptor, *span))] for span in ranges(source))
+    content: bytes
+    parts: list[bytes]
 
 
-def ranges(source: Source) -> Iterator[tuple[int, int]]:
+Pieces = AbstractContextManager[Iterator[Piece]]
+"""A file's pieces in order, as long as the block lasts; taking them raises PackError where it cannot be read."""
+
+
+def deflate(source: Source, descriptor: int) -> Pieces:
+    """Compress an opened file in as many threads as there are processors. Memory: a few pieces for each thread."""
+    return in_order(partial(_deflate_range, source, descriptor, window_bits(source)), _ranges(source))
+
+
+def frame(source: Source, descriptor: int) -> Pieces:
+    """Frame an opened file as it is, in blocks of a deflated stream."""
+    return nullcontext(Piece(block, [stored_blocks(block)]) for block in _blocks(source, descriptor))
+
+
+def copy(source: Source, descriptor: int) -> Pieces:
+    """Leave an opened file as it is."""
+    return nullcontext(Piece(block, [block]) for block in _blocks(source, descriptor))
+
+
+def _blocks(source: Source, descriptor: int) -> Iterator[bytes]:
+    return (source.read(descriptor, *span) for span in _ranges(source))
+
+
+def _ranges(source: Source) -> Iterator[tuple[int, int]]:
     """Yield where the content of each piece lies in a file, and how long it is."""
     for offset in range(0, source.size, _PIECE):
         yield offset, min(_PIECE, source.size - offset)
 
 
-def _deflate_range(source: Source, descriptor: int, window: int, span: tuple[int, int]) -> list[bytes]:
+def _deflate_range(source: Source, descriptor: int, window: int, span: tuple[int, int]) -> Piece:
     """Compress a range of a file by itself; where that makes it longer, frame it as it is."""
-    return deflate_block(source.read(descriptor, *span), window)
+    block = source.read(descriptor, *span)
+    return Piece(block, deflate_block(block, window))
 
 
 def deflate_block(block: bytes, window: int = _WINDOW_BITS) -> list[bytes]:
     """Compress a block by itself; where that makes it longer, frame it as it is. Give the result in parts."""
     compressor = _compressor().compressobj(_LEVEL, zlib.DEFLATED, -window, _MEM_LEVEL)
     parts = [compressor.compress(block), compressor.flush(zlib.Z_SYNC_FLUSH)]
+    clear_registers()
     return parts if sum(map(len, parts)) <= len(block) else [stored_blocks(block)]
 
 
@@ -82,13 +104,8 @@ def is_worth_it(source: Source) -> bool:
 
 def compressor_name() -> str:
     """Return what compresses: ``ISA-L`` where the package ``isal`` is installed, else ``zlib``."""
-    return "zlib" if _compressor() is zlib else "ISA-L"
+    return "zlib" if isa_l() is None else "ISA-L"
 
 
-@cache
 def _compressor() -> ModuleType:
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib
-    return isal_zlib
+    return isa_l() or zlib

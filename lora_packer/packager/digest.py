@@ -50,7 +50,7 @@ class Digests:
         self._size += len(data)
 
     @contextmanager
-    def aside(self, behind: int) -> Iterator[Callable[[memoryview], None]]:
+    def aside(self, behind: int) -> Iterator[Callable[[bytes | memoryview], None]]:
         """Give a function like ``update`` whose work is done in a thread; it is all done when the block is left.
 
         What was given to it has to stay as it is until ``behind - 1`` more were given. A CRC-32 alone is done at once:
@@ -61,7 +61,7 @@ class Digests:
             return
         waiting: deque[Future[None]] = deque()
 
-        def take(data: memoryview) -> None:
+        def take(data: bytes | memoryview) -> None:
             waiting.append(pool.submit(self.update, data))
             if len(waiting) == behind:
                 waiting.popleft().result()

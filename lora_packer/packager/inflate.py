@@ -10,6 +10,7 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+from lora_packer.packager.isa_l import isa_l
 from lora_packer.packager.parallel import in_order
 
 # How much of a stream is inflated to at a time.
@@ -94,8 +95,4 @@ def _inflate(inflater: Any, data: bytes, most: int) -> bytes:
 
 def _inflate_module() -> ModuleType:
     """Return what inflates: ISA-L, 2.4 times as fast on weights, where it is installed, else zlib."""
-    try:
-        from isal import isal_zlib
-    except ImportError:
-        return zlib
-    return isal_zlib
+    return isa_l() or zlib

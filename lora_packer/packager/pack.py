@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
 from lora_packer.packager.archive import Archive, Member
-from lora_packer.packager.compress import Written, write_tar_gz, write_zip
+from lora_packer.packager.compress import Known, Written, write_tar_gz, write_zip
 from lora_packer.packager.digest import CheckedFile, unread
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter, Progress, aside
@@ -27,7 +28,7 @@ from lora_packer.packager.source import Source
 from lora_packer.packager.verify import verify
 from lora_packer.redact import escape
 
-_Write = Callable[[io.FileIO, Sequence[Source], Callable[[], tuple[Member, ...]], Meter], Written]
+_Write = Callable[[io.FileIO, Sequence[Source], Known, Meter], Written]
 _COMPRESSORS: Mapping[str, _Write] = {
     "zip": write_zip,
     "tar.gz": write_tar_gz,
@@ -73,7 +74,7 @@ def pack(
     size = sum(source.size for source in selection.sources)
     draft = lay_out(archive_format, selection, [unread(source) for source in selection.sources])
     unknown = sum(source.size for source in selection.sources if known_member(source, checked) is None)
-    meter = Meter(unknown + (size if compress else draft.size) + size, progress)
+    meter = Meter((size if compress else unknown + draft.size) + size, progress)
     try:
         with new_file(output) as file:
             tell(f"Writing {escape(str(output))}: {size:,} bytes of content.")
@@ -108,9 +109,8 @@ def _write_stored(
 def _write_compressed(
     file: io.FileIO, archive_format: str, selection: Selection, checked: Mapping[str, CheckedFile], meter: Meter
 ) -> Written:
-    """Write the archive while checksums that are not known yet are made."""
-    with aside(meter, read_members, selection.sources, checked, meter) as reading:
-        return _COMPRESSORS[archive_format](file, selection.sources, reading.result, meter)
+    """Write the archive; checksums that are not known yet are made of what is compressed."""
+    return _COMPRESSORS[archive_format](file, selection.sources, partial(known_member, checked=checked), meter)
 
 
 def format_of(output: Path) -> str:
