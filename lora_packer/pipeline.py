@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import wait
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.adapter import AdapterSource
-from lora_packer.errors import CheckFailedError, InconclusiveError, InputError, LoraPackerError
+from lora_packer.adapter import REQUIRED, AdapterSource
+from lora_packer.errors import CheckFailedError, InconclusiveError, InputError, PackError
 from lora_packer.hub import repo_in
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.packager import Archive, LeftOut, Member, PlannedArchive, plan_archive
+from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, plan_archive
 from lora_packer.packager import pack as write_archive
+from lora_packer.packager.digest import digest
 from lora_packer.packager.layout import FileSlice
-from lora_packer.packager.meter import Meter, aside
 from lora_packer.packager.pack import format_of
 from lora_packer.packager.source import Source
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Content, Fingerprint, Published, Read
+    from lora_packer.publisher import Content, Published
 
 DEFAULT_EXPIRY = timedelta(hours=12)
 
@@ -35,9 +33,6 @@ DEFAULT_EXPIRY = timedelta(hours=12)
 # more: minutes pass between minting and submitting.
 _SHORTEST = timedelta(minutes=100)
 _SLACK = timedelta(minutes=10)
-
-# How long, in seconds, what is not wanted any more goes on being waited for.
-_LOOK_AGAIN = 0.05
 
 # Tells a step's name and what it proved.
 Note = Callable[[str, str], None]
@@ -201,53 +196,16 @@ def finished_archive(path: Path, stem: str | None = None) -> Packed:
 
 
 def plan_folder(
-    adapter: str | Path, stem: str, report: Report | None, *, include_extras: bool = False, sha256: bool = True
+    adapter: str | Path,
+    stem: str,
+    checked: Mapping[str, CheckedFile],
+    *,
+    include_extras: bool = False,
+    sha256: bool = True,
 ) -> Packed:
-    """Plan the archive of a folder, with the checksums that its check has made. Raises PackError, InputError."""
-    checked = report.checked if report else {}
+    """Plan the archive of a folder, with the checksums that were made of its files. Raises PackError, InputError."""
     plan = plan_archive(adapter_folder(adapter), include_extras=include_extras, checked=checked, sha256=sha256)
     return Packed(stem, plan.format, plan, plan.members, plan.left_out)
-
-
-@contextmanager
-def read_ahead(path: Path, finished: Packed | None, *, include_extras: bool) -> Iterator[Read]:
-    """Read what will be sent, for its digests, while the block checks it; give ``publisher.publish`` its ``read``.
-
-    The archive of a folder is planned for that: its bytes are known by its files' CRC-32. What turns out to be other
-    bytes, or could not be read ahead, is read once more.
-    """
-    meter = Meter()
-
-    def ahead() -> tuple[Content, Fingerprint]:
-        content: Content
-        if finished is not None:
-            content = finished.content
-        else:
-            content = plan_archive(path, include_extras=include_extras, meter=meter, sha256=False)
-        return content, _fingerprint(content, meter)
-
-    def read(content: Content, own: Meter) -> Fingerprint:
-        while not wait([reading], timeout=_LOOK_AGAIN).done:
-            own.add(0)  # a chance to stop
-        try:
-            planned, found = reading.result()
-        except LoraPackerError:
-            return _fingerprint(content, own)
-        return found if _layout(planned) == _layout(content) else _fingerprint(content, own)
-
-    with aside(meter, ahead) as reading:
-        yield read
-
-
-def _fingerprint(content: Content, meter: Meter) -> Fingerprint:
-    from lora_packer.publisher import fingerprint  # a while to import, in which something is read already
-
-    return fingerprint(content, meter)
-
-
-def _layout(content: Content) -> Content:
-    """Return what alone decides a content's bytes."""
-    return content.layout if isinstance(content, PlannedArchive) else content
 
 
 def note_planned(packed: Packed, note: Note) -> None:
@@ -265,10 +223,14 @@ def note_packed(archive: Archive, note: Note) -> None:
     note("pack", f"{names} at the root of {archive.path.name}, {archive.size:,} bytes, sha256 {archive.sha256[:16]}...")
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def read_files(adapter: Path) -> dict[str, CheckedFile]:
+    """Read what will be packed, or the finished archive, for its checksums; what cannot be is left to the check."""
+    found = {}
+    for path in [adapter / name for name in REQUIRED] if adapter.is_dir() else [adapter]:
+        with suppress(OSError, PackError):
+            source = Source.at(path.resolve(), path.name)
+            found[path.name] = CheckedFile(source.state, digest(source))
+    return found
 
 
 def publish(
@@ -311,25 +273,24 @@ def publish(
 
     path, stem = local_path(adapter), name or adapter_name(adapter)
     finished = finished_archive(path, stem) if path.is_file() else None
-    with read_ahead(path, finished, include_extras=include_extras) as read:
-        # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-        report = run_check(adapter, options, note, sha256=False)
-        packed = finished or plan_folder(path, stem, report, include_extras=include_extras, sha256=False)
-        note_planned(packed, note)
-        published = publish_archive(
-            packed.content,
-            packed.name,
-            to,
-            expires_in=with_slack(expires_in),
-            endpoint_url=endpoint_url,
-            allow_private_endpoint=allow_private_endpoint,
-            journal=journal,
-            verify_full=verify_full,
-            session=session,
-            note=lambda text: note("note", text),
-            progress=progress,
-            read=read,
-        )
+    # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+    report = run_check(adapter, options, note, sha256=False)
+    checked = report.checked if report else {}
+    packed = finished or plan_folder(path, stem, checked, include_extras=include_extras, sha256=False)
+    note_planned(packed, note)
+    published = publish_archive(
+        packed.content,
+        packed.name,
+        to,
+        expires_in=with_slack(expires_in),
+        endpoint_url=endpoint_url,
+        allow_private_endpoint=allow_private_endpoint,
+        journal=journal,
+        verify_full=verify_full,
+        session=session,
+        note=lambda text: note("note", text),
+        progress=progress,
+    )
     note_published(published, note)
     return Publication(report, packed, published)
 

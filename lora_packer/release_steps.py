@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.adapter import REQUIRED
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.hub import HubRepo
 from lora_packer.inspector import Report
+from lora_packer.packager import CheckedFile
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.pipeline import (
     CheckOptions,
@@ -21,7 +21,6 @@ from lora_packer.pipeline import (
     Packed,
     Progress,
     adapter_name,
-    file_sha256,
     note_planned,
     note_published,
     plan_folder,
@@ -35,7 +34,7 @@ from lora_packer.redact import PresignedUrl, read_token
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Published, Read
+    from lora_packer.publisher import Published
     from lora_packer.together import Client, Job, ModelSource
 
 DONE_BEFORE = "done in an earlier run"
@@ -53,9 +52,13 @@ class Steps:
     sleep: Callable[[float], None]
     repo: HubRepo | None
 
-    def begin(self, path: Path, asked: dict[str, Any]) -> Receipt:
-        """Return the receipt to resume from, or a new one. Raises InputError where it is of another release."""
-        adapter = {"source": str(self.repo or self.adapter), "sha256": self._digests()}
+    def begin(self, path: Path, asked: dict[str, Any], files: Mapping[str, CheckedFile]) -> Receipt:
+        """Return the receipt to resume from, or a new one, for these files.
+
+        Raises InputError where it is of another release.
+        """
+        digests = {name: file.member.sha256 for name, file in files.items()}
+        adapter = {"source": str(self.repo or self.adapter), "sha256": digests}
         fresh = Receipt(asked, adapter, path=path)
         found = load_receipt(path)
         if found is None:
@@ -72,13 +75,6 @@ class Steps:
             hint="A model name can be used once: choose a new --model-name, and another file with --receipt.",
         )
 
-    def _digests(self) -> dict[str, str]:
-        """The SHA-256 of what will be packed, by name; a file that is missing is left to the check."""
-        if not self.adapter.is_dir():
-            return {self.adapter.name: file_sha256(self.adapter)} if self.adapter.is_file() else {}
-        files = (self.adapter / name for name in REQUIRED)
-        return {file.name: file_sha256(file) for file in files if file.is_file()}
-
     def check(self, record: Receipt, options: CheckOptions) -> tuple[Receipt, Report | None]:
         """Check the adapter, unless the receipt says that these bytes passed with these options."""
         asked = {"target": options.target, "base_config": str(options.base_config) if options.base_config else None}
@@ -88,7 +84,7 @@ class Steps:
         if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
             self.note("check", DONE_BEFORE)
             return record, None
-        report = run_check(self.adapter, options, self.note)
+        report = run_check(self.adapter, options, self.note, sha256=False)
         if report is None:
             return record, None
         summary = {"status": report.status, **asked, **report.summary, "at": timestamp()}
@@ -114,22 +110,23 @@ class Steps:
         self.note("submit", f"the earlier run's request arrived: job {job.id}")
         return record.with_(submission=self._submitted(job))
 
-    def pack(self, record: Receipt, report: Report | None, include_extras: bool) -> Packed:
-        """Plan the archive; no file of it is written. Raises PackError where it is not what was checked."""
+    def pack(self, report: Report | None, files: Mapping[str, CheckedFile], include_extras: bool) -> Packed:
+        """Plan the archive of the files that the receipt names; no file of it is written.
+
+        Raises PackError where they are not what was checked.
+        """
+        for name, checked in (report.checked if report else {}).items():
+            if name not in files or not files[name].is_that_of(checked):
+                raise changed_since_checked(name)
         packed = self.finished or plan_folder(
-            self.adapter, adapter_name(self.adapter), report, include_extras=include_extras
+            self.adapter, adapter_name(self.adapter), files, include_extras=include_extras
         )
-        checked = record.adapter["sha256"]
-        for member in packed.members:
-            if checked.get(member.name, member.sha256) != member.sha256:
-                raise changed_since_checked(member.name)
         note_planned(packed, self.note)
         return packed
 
     def publish(
         self,
         packed: Packed,
-        read: Read,
         expires_in: timedelta,
         endpoint_url: str | None,
         allow_private_endpoint: bool,
@@ -151,7 +148,6 @@ class Steps:
             session=session,
             note=lambda text: self.note("note", text),
             progress=progress,
-            read=read,
         )
         note_published(published, self.note)
         summary = published.to_dict()

@@ -22,7 +22,7 @@ from lora_packer.pipeline import (
     Progress,
     adapter_name,
     finished_archive,
-    read_ahead,
+    read_files,
     silent,
 )
 from lora_packer.preflight import confirm_commit
@@ -32,7 +32,6 @@ from lora_packer.release_steps import DONE_BEFORE, Steps
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Read
     from lora_packer.together import Client, ModelSource
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
@@ -105,7 +104,6 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.publisher import fingerprint
     from lora_packer.together import APIS, MINIMUM_LIFE, Client, LocalFiles, ask_ahead, validate_names
 
     validate_names(model_name, base_model)
@@ -138,10 +136,8 @@ def release(
         } | ({"source": str(repo)} if repo else {"source": "direct"} if direct else {})
         file = Path(adapter)
         steps = Steps(file, finished_archive(file) if file.is_file() else None, service, api, note, sleep, repo)
-        record = steps.begin(path, asked)
-        read: Read = fingerprint
-        if repo is None and not direct and record.job_id is None:
-            read = stack.enter_context(read_ahead(file, steps.finished, include_extras=include_extras))
+        files = {} if repo else read_files(file)
+        record = steps.begin(path, asked, files)
         record, report = steps.check(record, checked)
         if record.job_id is not None:
             for step in () if repo or direct else ("pack", "upload", "presign"):
@@ -158,9 +154,9 @@ def release(
                 source = LocalFiles(tuple((name, file / name) for name in REQUIRED))
                 note("submit", f"sending {source} to the service itself")
             else:
-                packed = steps.pack(record, report, include_extras)
+                packed = steps.pack(report, files, include_extras)
                 publish = partial(
-                    steps.publish, packed, read, expires_in, endpoint_url, allow_private_endpoint, session, progress
+                    steps.publish, packed, expires_in, endpoint_url, allow_private_endpoint, session, progress
                 )
                 record, published = publish(record)
                 if published.deadline - now() < MINIMUM_LIFE:  # this machine slept in between

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ import pytest
 from builders import PREFIX, ROOT, TINY, TINY_BASE, tiny_config, write_adapter
 
 import lora_packer
+from lora_packer import release_steps
 from lora_packer.sandbox import Sandbox
 
 BROKEN = ROOT / "fixtures" / "broken"
@@ -231,6 +233,9 @@ def test_release_completes_and_a_second_run_does_nothing(
     receipt = json.loads((tmp_path / "twice.json").read_text())
     assert receipt["job"]["status"] == "Complete"
     assert receipt["archive"]["sha256"] == receipt["object"]["sha256"]
+    expected = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in TINY.iterdir() if path.is_file()}
+    assert {member["name"]: member["sha256"] for member in receipt["archive"]["members"]} == expected
+    assert receipt["adapter"]["sha256"] == expected
     before = (len(keys(sandbox, "twice/")), len(sandbox.service.jobs.describe_all()))
     second = cli(*arguments)
     assert second.code == 0, second.text
@@ -256,6 +261,39 @@ def test_a_receipt_of_another_release_is_not_taken(
     assert "adapter's files" in refused.err
     (tmp_path / "once.json").write_text("{}")
     assert "not a receipt" in cli(*arguments).err
+
+
+@pytest.mark.parametrize("when", ["before the check", "after the check"])
+@pytest.mark.parametrize("in_secret", [False, True])
+def test_weights_that_change_on_the_way_are_not_released(
+    cli: Cli,
+    env: dict[str, str],
+    sandbox: Sandbox,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    when: str,
+    in_secret: bool,
+) -> None:
+    """In secret: as many bytes as before, with the same time."""
+    adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
+    weights = adapter / "adapter_model.safetensors"
+    real = release_steps.run_check
+
+    def change_and_check(*arguments: Any, **options: Any) -> Any:
+        report = real(*arguments, **options) if when == "after the check" else None
+        before, data = weights.stat(), bytearray(weights.read_bytes())
+        data[-3] ^= 1
+        weights.write_bytes(data)
+        if in_secret:
+            os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return report or real(*arguments, **options)
+
+    monkeypatch.setattr(release_steps, "run_check", change_and_check)
+    name = f"changes-{when.split()[0]}-{in_secret}"
+    refused = cli(*release_arguments(name, sandbox, adapter))
+    assert refused.code == 4, refused.text
+    assert "it changed since then" in refused.err or "its files changed meanwhile" in refused.err
+    assert keys(sandbox, f"{name}/") == []
 
 
 def test_a_taken_name_is_a_refusal(cli: Cli, env: dict[str, str], sandbox: Sandbox) -> None:

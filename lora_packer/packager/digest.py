@@ -28,6 +28,10 @@ class CheckedFile:
     state: FileState
     member: Member
 
+    def is_that_of(self, other: CheckedFile) -> bool:
+        """Say whether another reading was of the same bytes: whether state and CRC-32 are the same."""
+        return (self.state, self.member.crc32) == (other.state, other.member.crc32)
+
 
 class Digests:
     """The CRC-32 and the SHA-256 of bytes that pass.
@@ -71,9 +75,19 @@ class Digests:
             while waiting:
                 waiting.popleft().result()
 
+    @property
+    def crc32(self) -> int:
+        """The CRC-32 of what passed."""
+        return self._crc32
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of what passed, in hex; empty where none was wanted."""
+        return self._sha256.hexdigest() if self._sha256 else ""
+
     def member(self, name: str) -> Member:
         """Return what passed, as a member; without a SHA-256 where none was wanted."""
-        return Member(name, self._size, self._sha256.hexdigest() if self._sha256 else "", self._crc32)
+        return Member(name, self._size, self.sha256, self.crc32)
 
 
 def digest(source: Source, meter: Meter | None = None, *, sha256: bool = True) -> Member:

@@ -57,6 +57,11 @@ class PlannedArchive:
         """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError."""
         self.layout.read_into(offset, buffer)
 
+    @property
+    def known_crc32(self) -> int | None:
+        """The CRC-32 of the whole archive, where that is known without reading its files: of a ``.zip``."""
+        return self.crc32() if self.format == "zip" else None
+
     def crc32(self) -> int:
         """Return the CRC-32 of the whole archive.
 

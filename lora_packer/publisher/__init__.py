@@ -18,7 +18,7 @@ from lora_packer.errors import PublishError
 from lora_packer.packager.meter import Meter, aside
 from lora_packer.publisher.account import Account
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Content, Fingerprint, Read, fingerprint
+from lora_packer.publisher.content import Content, fingerprint
 from lora_packer.publisher.credentials import Signer, new_session
 from lora_packer.publisher.evidence import END, Expected, gather
 from lora_packer.publisher.journal import Journal
@@ -45,14 +45,11 @@ __all__ = [
     "MINIMUM_EXPIRY",
     "Begun",
     "Content",
-    "Fingerprint",
     "Patience",
     "Proof",
     "Published",
-    "Read",
     "StoredObject",
     "clean",
-    "fingerprint",
     "presign_object",
     "publish",
 ]
@@ -103,7 +100,6 @@ def publish(
     progress: Progress | None = None,
     patience: Patience | None = None,
     transport: httpx2.BaseTransport | None = None,
-    read: Read = fingerprint,
 ) -> Published:
     """Upload an archive, unless it is there already; mint a presigned URL and prove it.
 
@@ -111,7 +107,7 @@ def publish(
     bucket that is not there, a URL that would have the wrong form.
 
     Args:
-        content: the archive's bytes, in a file or only planned; they are read twice, by ``read`` and to be sent.
+        content: the archive's bytes, in a file or only planned; they are read twice, for their digests and to be sent.
         name: the archive's name, which ends in ``.zip`` or ``.tar.gz``.
         to: ``s3://bucket/prefix/``.
         expires_in: how long the URL shall live: 100 minutes to 7 days.
@@ -127,7 +123,6 @@ def publish(
         progress: told how many bytes are at the store, of how many.
         patience: how long trouble is ridden out; None: 15 minutes without any success.
         transport: carries the proving requests; None: the network.
-        read: returns the content's digests; they are waited for when the store has answered.
 
     Raises:
         InputError: an option makes no sense, or the journal cannot be read.
@@ -141,7 +136,7 @@ def publish(
     unfinished = Journal(journal, now=now)
     meter = Meter()
     # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
-    with aside(meter, read, content, meter) as hashed:
+    with aside(meter, fingerprint, content, meter) as hashed:
         account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
         first = account.signer()
         connection = account.connect(destination.bucket)

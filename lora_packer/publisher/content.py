@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Protocol
 
-from lora_packer.packager.crc32 import fastest_crc32
+from lora_packer.errors import PublishError
+from lora_packer.packager.digest import Digests
 from lora_packer.packager.meter import Meter
 
-# Large, because the threads that hash and those that run Python take turns at each.
+# Large, because the threads that read and hash and those that run Python take turns at each.
 _CHUNK = 4 << 20
+_BUFFERS = 4
 
 
 class Content(Protocol):
@@ -20,6 +21,10 @@ class Content(Protocol):
     @property
     def size(self) -> int:
         """Length in bytes."""
+
+    @property
+    def known_crc32(self) -> int | None:
+        """The CRC-32 of all of it, where that is known from an earlier reading."""
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError where they changed."""
@@ -36,19 +41,29 @@ class Fingerprint:
     crc32: int
 
 
-Read = Callable[[Content, Meter], Fingerprint]
-"""Returns a content's digests; ``fingerprint`` is one."""
-
-
 def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
-    """Read the content once, in bounded memory. Raises PackError where it cannot be read or changed."""
-    meter = meter or Meter()
-    sha256, crc32, update = hashlib.sha256(), 0, fastest_crc32()
-    buffer = memoryview(bytearray(min(_CHUNK, content.size)))
-    for offset in range(0, content.size, _CHUNK):
-        data = buffer[: content.size - offset]
-        content.read_into(offset, data)
-        sha256.update(data)
-        crc32 = update(data, crc32)
-        meter.add(len(data))
-    return Fingerprint(sha256.hexdigest(), crc32)
+    """Read the content once, in bounded memory.
+
+    Raises:
+        PackError: it cannot be read, or changed.
+        PublishError: it is not what was read before.
+    """
+    meter, digests = meter or Meter(), Digests()
+    buffers = cycle([memoryview(bytearray(min(_CHUNK, content.size))) for _ in range(_BUFFERS)])
+    with digests.aside(_BUFFERS) as take:
+        for offset in range(0, content.size, _CHUNK):
+            data = next(buffers)[: content.size - offset]
+            content.read_into(offset, data)
+            take(data)
+            meter.add(len(data))
+    if content.known_crc32 not in (None, digests.crc32):
+        raise changed()
+    return Fingerprint(digests.sha256, digests.crc32)
+
+
+def changed() -> PublishError:
+    """Return the error for bytes that are not those that were read before."""
+    return PublishError(
+        "The archive's bytes are not those that were checked: its files changed meanwhile.",
+        hint="Wait until whatever writes them is done, and run it again.",
+    )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_packer.errors import LoraPackerError, PublishError
 from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
+from lora_packer.publisher.content import changed
 from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wrong_crc32, send_part
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.sending import Integrity, Sending, Sent, once
@@ -240,7 +241,7 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     work_off(cut(), send, finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
     if crc32 != archive.fingerprint.crc32:
-        raise archive.changed()
+        raise changed()
     return sorted(done, key=lambda part: part.number)
 
 

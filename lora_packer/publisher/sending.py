@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
-from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.content import Content, Fingerprint
 from lora_packer.publisher.journal import Journal
@@ -57,13 +56,6 @@ class Archive:
     def uri(self) -> str:
         """``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
-
-    def changed(self) -> PublishError:
-        """Return the error for bytes that are not those of the fingerprint."""
-        return PublishError(
-            "The archive's bytes are not those that were checked: its files changed meanwhile.",
-            hint="Wait until whatever writes them is done, and run it again.",
-        )
 
 
 class Integrity(StrEnum):

@@ -1,0 +1,77 @@
+"""The digests of what will be sent: read in one pass, and never those of what was not checked."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from packager_support import adapter
+
+from lora_packer.errors import PackError, PublishError
+from lora_packer.packager import pack, plan_archive
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.meter import Meter, Stopped
+from lora_packer.packager.source import Source
+from lora_packer.publisher import content
+from lora_packer.publisher.content import Fingerprint, fingerprint
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+def whole(path: Path) -> FileSlice:
+    source = Source.at(path)
+    return FileSlice(source, 0, source.size)
+
+
+@settings(deadline=None)
+@given(data=st.binary(max_size=100), chunk=st.integers(1, 40), buffers=st.integers(1, 4))
+def test_they_are_those_of_the_bytes(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, chunk: int, buffers: int
+) -> None:
+    path = tmp_path_factory.mktemp("content") / "a.zip"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(content, "_CHUNK", chunk)
+        patch.setattr(content, "_BUFFERS", buffers)
+        found = fingerprint(whole(path))
+    assert found == Fingerprint(hashlib.sha256(data).hexdigest(), zlib.crc32(data))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_planned_archive_has_those_of_the_packed_one(tmp_path: Path, kind: str) -> None:
+    folder = adapter(tmp_path / "a")
+    packed = pack(folder, tmp_path / f"a.{kind}")
+    assert fingerprint(plan_archive(folder, kind)) == fingerprint(whole(packed.path))
+
+
+def test_what_is_not_wanted_any_more_ends(tmp_path: Path) -> None:
+    before, stopped = threading.active_count(), Meter()
+    (tmp_path / "a.zip").write_bytes(bytes(1000))
+    stopped.stop()
+    with pytest.raises(Stopped):
+        fingerprint(whole(tmp_path / "a.zip"), stopped)
+    assert threading.active_count() == before
+
+
+def test_a_change_is_noticed(tmp_path: Path) -> None:
+    planned = plan_archive(adapter(tmp_path / "a"))
+    with (tmp_path / "a" / WEIGHTS).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(PackError, match="changed while it was being packed"):
+        fingerprint(planned)
+
+
+def test_a_change_that_no_time_or_length_shows_is_noticed(tmp_path: Path) -> None:
+    path = adapter(tmp_path / "a") / WEIGHTS
+    planned, before = plan_archive(tmp_path / "a"), path.stat()
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(PublishError, match="not those that were checked"):
+        fingerprint(planned)
