@@ -1,6 +1,6 @@
 """``make bench``: check, pack and upload of a folder, side by side with peers that send a ready-made archive.
 
-usage: python tools/bench_upload.py [--size MB] [--runs N] [--folder FOLDER]
+usage: python tools/bench_upload.py [--size MB] [--runs N] [--link MB/s] [--folder FOLDER]
 
 The adapter is that of ``bench_pack.py``: 671 MB. One SeaweedFS on loopback takes them all, a new one in each round,
 because it keeps everything in memory; it serves the first in a round slower, so each round begins with another way.
@@ -8,6 +8,10 @@ Ours checks the adapter, packs it, uploads it, mints a URL and proves it; the
 peers (`s5cmd <https://github.com/peak/s5cmd>`_, `obstore <https://github.com/developmentseed/obstore>`_ and boto3's
 ``upload_file``) are given the finished archive. Each figure is of one whole process; the least of the rounds is shown.
 Peers that are not installed (``pip install -e '.[bench]'``) are left out by name.
+
+There are two tables. In the first nothing is between client and server: the server takes all that the processors have
+left, so each processor second of a client costs it about half a second. In the second all of them go through a link of
+125 MB/s, 1 Gbit/s.
 """
 
 from __future__ import annotations
@@ -25,9 +29,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+
+from slow_link import slow_link
 
 from lora_packer.packager import pack
 from lora_packer.sandbox.s3 import LocalS3
@@ -104,9 +110,9 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def ways(server: LocalS3, folder: Path, archive: Path, base_config: Path) -> tuple[list[Way], list[str]]:
-    """Return the ways that can be gone here, and the names of those that cannot."""
-    endpoint, bucket = server.endpoint_url, server.bucket
+def ways(server: LocalS3, endpoint: str, folder: Path, archive: Path, base_config: Path) -> tuple[list[Way], list[str]]:
+    """Return the ways to the server at this address that can be gone here, and the names of those that cannot."""
+    bucket = server.bucket
     ours = [
         *(sys.executable, "-m", "lora_packer", "publish", str(folder), "--base-config", str(base_config)),
         *("--target", "peft", "--to", f"s3://{bucket}/ours/", "--endpoint-url", endpoint),
@@ -164,14 +170,38 @@ def print_table(costs: dict[str, list[Cost]]) -> None:
         print(f"ratio to the fastest peer: {min(ours) / fastest:.2f} (median of the rounds: {pairs:.2f})")
 
 
+def run(
+    rounds: int, rate: float | None, work: Path, folder: Path, archive: Path, base_config: Path
+) -> tuple[dict[str, list[Cost]], list[str]]:
+    """Run every way once in each round, over a link of ``rate`` bytes a second or none.
+
+    Returns the costs, and the names of the ways that cannot be gone here.
+    """
+    costs: dict[str, list[Cost]] = {}
+    missing: list[str] = []
+    for number in range(rounds):
+        with LocalS3() as server, reached(server, rate) as endpoint:
+            found, missing = ways(server, endpoint, folder, archive, base_config)
+            costs |= {way.name: costs.get(way.name, []) for way in found}
+            first = number % len(found)
+            for way in found[first:] + found[:first]:
+                costs[way.name].append(measure(way, server, work, folder))
+    return costs, missing
+
+
+def reached(server: LocalS3, rate: float | None) -> AbstractContextManager[str]:
+    """Give the server's address: its own, or that of a link to it."""
+    return slow_link(server.endpoint_url, rate) if rate else nullcontext(server.endpoint_url)
+
+
 def main() -> int:
-    """Make the adapter and its archive, run every way in turn, print the table."""
+    """Make the adapter and its archive, run every way in turn, print the tables."""
     parser = argparse.ArgumentParser(description="Check, pack and upload, side by side with mere uploads.")
     parser.add_argument("--size", type=int, default=671, metavar="MB", help="about how large the weights are")
     parser.add_argument("--runs", type=int, default=4, help="rounds; each runs every way once")
+    parser.add_argument("--link", type=float, default=125, metavar="MB/s", help="of the second table; 0: none")
     parser.add_argument("--folder", type=Path, help="where the adapter lies: the disk that is read")
     options = parser.parse_args()
-    costs: dict[str, list[Cost]] = {}
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="lora-packer-bench-") as name:
         folder, work, base_config = Path(name) / "adapter", Path(name) / "work", Path(name) / "base.json"
         folder.mkdir()
@@ -180,16 +210,14 @@ def main() -> int:
         subprocess.run([*make, "--size", str(options.size)], check=True)
         base_config.write_text(json.dumps(BASE_CONFIG), encoding="utf-8")
         archive = pack(folder, Path(name) / "archive.zip")
-        print(f"upload: an archive of {archive.size:,} bytes, {os.cpu_count()} processors, {options.runs} rounds\n")
         missing: list[str] = []
-        for number in range(options.runs):
-            with LocalS3() as server:
-                found, missing = ways(server, folder, archive.path, base_config)
-                costs |= {way.name: costs.get(way.name, []) for way in found}
-                first = number % len(found)
-                for way in found[first:] + found[:first]:
-                    costs[way.name].append(measure(way, server, work, folder))
-        print_table(costs)
+        for rate in (None, options.link * 1e6) if options.link else (None,):
+            link = f"a link of {options.link:g} MB/s" if rate else "no link in between"
+            print(f"upload: an archive of {archive.size:,} bytes, {os.cpu_count()} processors, {link}", flush=True)
+            print(f"{options.runs} rounds\n", flush=True)
+            costs, missing = run(options.runs, rate, work, folder, archive.path, base_config)
+            print_table(costs)
+            print(flush=True)
     if missing:
         print(f"not installed, left out: {', '.join(missing)}")
     return 0

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ListPartsOutputTypeDef
 
-PART_SIZE = 16 << 20
+PART_SIZE = 8 << 20
 """Bytes in a part, but for the last; larger where there would be more than 10,000. An archive no longer is one
-request."""
+request. SeaweedFS took parts of 8 MiB with a tenth less work than parts of 16, and a fifth less than parts of 5 or
+32."""
 
 _MAX_PARTS = 10_000
 _MIB = 1 << 20
