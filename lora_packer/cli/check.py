@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -84,18 +81,17 @@ def check(
         severity = "warning"
     else:
         raise InputError(f"--fail-on is {fail_on!r}; it has to be error or warning.")
-    with _collector_paused():
-        report = run_check(
-            adapter,
-            base_config=base_config,
-            base_model=base_model,
-            target=target,
-            weights=not no_weights,
-            select=_codes(select),
-            ignore=_codes(ignore),
-            fail_on=severity,
-            stats=stats,
-        )
+    report = run_check(
+        adapter,
+        base_config=base_config,
+        base_model=base_model,
+        target=target,
+        weights=not no_weights,
+        select=_codes(select),
+        ignore=_codes(ignore),
+        fail_on=severity,
+        stats=stats,
+    )
     output = Output(output_format, quiet, verbose, no_color)
     if output_file is not None:
         _write(output_file, _rendered(report, Output(output_format, quiet, verbose, no_color=True)))
@@ -104,18 +100,6 @@ def check(
     else:
         output.result("", report.to_dict())
     raise typer.Exit(EXIT_CODES[report.status])
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Hundreds of thousands of small objects, none in a cycle: looking for cycles takes a third of a big check."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _codes(values: list[str] | None) -> list[str]:
