@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter import REQUIRED, AdapterSource
-from lora_packer.errors import CheckFailedError, InconclusiveError, InputError, PackError
+from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
 from lora_packer.hub import repo_in
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
@@ -185,14 +184,17 @@ class Packed:
         }
 
 
-def finished_archive(path: Path, stem: str | None = None) -> Packed:
-    """Return a finished archive; from now on a change to it is noticed. Raises InputError, PackError."""
+def finished_archive(path: Path, stem: str | None = None, *, crc32: int | None = None) -> Packed:
+    """Return a finished archive; a change to it is noticed from now on, or since its CRC-32 was made.
+
+    Raises InputError, PackError.
+    """
     try:
         archive_format = format_of(path)
     except InputError:
         raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.") from None
     source = Source.at(path.resolve())
-    return Packed(stem or adapter_name(path), archive_format, FileSlice(source, 0, source.size), path=path)
+    return Packed(stem or adapter_name(path), archive_format, FileSlice(source, 0, source.size, crc32), path=path)
 
 
 def plan_folder(
@@ -224,10 +226,13 @@ def note_packed(archive: Archive, note: Note) -> None:
 
 
 def read_files(adapter: Path) -> dict[str, CheckedFile]:
-    """Read what will be packed, or the finished archive, for its checksums; what cannot be is left to the check."""
+    """Read what will be packed, or the finished archive, for its checksums; what is not there is left to the check.
+
+    Raises PackError where a file cannot be read.
+    """
     found = {}
     for path in [adapter / name for name in REQUIRED] if adapter.is_dir() else [adapter]:
-        with suppress(OSError, PackError):
+        if path.is_file():
             source = Source.at(path.resolve(), path.name)
             found[path.name] = CheckedFile(source.state, digest(source))
     return found

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.hub import HubRepo
-from lora_packer.inspector import Report
 from lora_packer.packager import CheckedFile
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.pipeline import (
@@ -75,20 +74,25 @@ class Steps:
             hint="A model name can be used once: choose a new --model-name, and another file with --receipt.",
         )
 
-    def check(self, record: Receipt, options: CheckOptions) -> tuple[Receipt, Report | None]:
-        """Check the adapter, unless the receipt says that these bytes passed with these options."""
+    def check(self, record: Receipt, options: CheckOptions, files: Mapping[str, CheckedFile]) -> Receipt:
+        """Check the adapter, unless the receipt says that these bytes passed with these options.
+
+        Raises PackError where what was checked are not these files.
+        """
         asked = {"target": options.target, "base_config": str(options.base_config) if options.base_config else None}
         before = record.check
         if self.repo is not None:
-            return self._check_repo(record, self.repo, options), None
+            return self._check_repo(record, self.repo, options)
         if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
             self.note("check", DONE_BEFORE)
-            return record, None
+            return record
         report = run_check(self.adapter, options, self.note, sha256=False)
         if report is None:
-            return record, None
-        summary = {"status": report.status, **asked, **report.summary, "at": timestamp()}
-        return record.with_(check=summary), report
+            return record
+        for name, checked in report.checked.items():
+            if name not in files or not files[name].is_same_as(checked):
+                raise changed_since_checked(name)
+        return record.with_(check={"status": report.status, **asked, **report.summary, "at": timestamp()})
 
     def _check_repo(self, record: Receipt, repo: HubRepo, options: CheckOptions) -> Receipt:
         """Check the repository, unless a job may have fetched it: then the earlier check, and its commit, stand."""
@@ -110,14 +114,8 @@ class Steps:
         self.note("submit", f"the earlier run's request arrived: job {job.id}")
         return record.with_(submission=self._submitted(job))
 
-    def pack(self, report: Report | None, files: Mapping[str, CheckedFile], include_extras: bool) -> Packed:
-        """Plan the archive of the files that the receipt names; no file of it is written.
-
-        Raises PackError where they are not what was checked.
-        """
-        for name, checked in (report.checked if report else {}).items():
-            if name not in files or not files[name].is_that_of(checked):
-                raise changed_since_checked(name)
+    def pack(self, files: Mapping[str, CheckedFile], include_extras: bool) -> Packed:
+        """Plan the archive of the files that the receipt names; no file of it is written. Raises PackError."""
         packed = self.finished or plan_folder(
             self.adapter, adapter_name(self.adapter), files, include_extras=include_extras
         )

@@ -135,10 +135,11 @@ def release(
             "service": service.base_url,
         } | ({"source": str(repo)} if repo else {"source": "direct"} if direct else {})
         file = Path(adapter)
-        steps = Steps(file, finished_archive(file) if file.is_file() else None, service, api, note, sleep, repo)
         files = {} if repo else read_files(file)
+        finished = finished_archive(file, crc32=files[file.name].member.crc32) if file.name in files else None
+        steps = Steps(file, finished, service, api, note, sleep, repo)
         record = steps.begin(path, asked, files)
-        record, report = steps.check(record, checked)
+        record = steps.check(record, checked, files)
         if record.job_id is not None:
             for step in () if repo or direct else ("pack", "upload", "presign"):
                 note(step, DONE_BEFORE)
@@ -154,7 +155,7 @@ def release(
                 source = LocalFiles(tuple((name, file / name) for name in REQUIRED))
                 note("submit", f"sending {source} to the service itself")
             else:
-                packed = steps.pack(report, files, include_extras)
+                packed = steps.pack(files, include_extras)
                 publish = partial(
                     steps.publish, packed, expires_in, endpoint_url, allow_private_endpoint, session, progress
                 )

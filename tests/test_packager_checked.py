@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import io
 import os
+import random
 import shutil
 import zlib
 from collections import Counter
@@ -28,6 +29,8 @@ from lora_packer.inspector import check, values
 from lora_packer.packager import CheckedFile, layout, pack, plan_archive
 from lora_packer.packager.digest import Digests, digest
 from lora_packer.packager.source import Source
+from lora_packer.pipeline import CheckOptions, plan_folder, read_files, run_check, silent
+from lora_packer.publisher.content import fingerprint
 
 # By name: the package has a function called check where it has a module of that name, too.
 check_module = importlib.import_module("lora_packer.inspector.check")
@@ -118,6 +121,28 @@ def test_compressing_reads_the_weights_once(
     samples = 9 * (64 << 10)  # whether it is worth it
     assert size <= reads[WEIGHTS] <= size + samples < 2 * size
     assert packed.members == tuple(expected[name].member for name in (CONFIG, WEIGHTS))
+
+
+def test_what_is_not_worth_compressing_and_known_is_copied_by_the_kernel(tmp_path: Path, reads: Counter[str]) -> None:
+    folder = adapter(tmp_path / "a")
+    (folder / WEIGHTS).write_bytes(random.Random(1).randbytes(3_000_000))
+    known = read_files(folder)
+    reads.clear()
+    packed = pack(folder, tmp_path / "a.zip", compress=True, checked=known)
+    assert reads[WEIGHTS] <= 9 * (64 << 10)  # whether it is worth it
+    assert packed.members == tuple(known[name].member for name in (CONFIG, WEIGHTS))
+
+
+def test_what_is_published_is_read_once_to_be_checked_and_once_to_be_hashed(large: Path, reads: Counter[str]) -> None:
+    size = (large / WEIGHTS).stat().st_size
+    report = run_check(large, CheckOptions(TINY_BASE, target="peft"), silent, sha256=False)
+    assert report is not None
+    assert size <= reads[WEIGHTS] < 1.1 * size
+    reads.clear()
+    packed = plan_folder(large, "large", report.checked, sha256=False)
+    assert reads.total() == 0
+    fingerprint(packed.content)
+    assert reads[WEIGHTS] == size
 
 
 def test_without_a_check_packing_makes_the_checksums(large: Path, tmp_path: Path, reads: Counter[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import stat
 import subprocess
@@ -13,12 +14,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from builders import TINY, TINY_BASE
+from builders import TINY, TINY_BASE, tiny_config, write_adapter
 from publisher_support import archive
 from s3_support import local_s3, session_for
 
 import lora_packer
-from lora_packer.errors import InputError, PackError
+from lora_packer import pipeline
+from lora_packer.errors import InputError, PackError, PublishError
 from lora_packer.pipeline import CheckOptions, publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
@@ -135,7 +137,7 @@ runpy.run_module("lora_packer", run_name="__main__", alter_sys=True)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """As large as two parts; what is in it is none of the publisher's business."""
+    """As large as three parts; what is in it is none of the publisher's business."""
     made = tmp_path / "my-adapter"
     made.mkdir()
     (made / "adapter_config.json").write_text("{}")
@@ -174,6 +176,25 @@ def test_a_folder_that_changes_after_it_was_planned_is_an_error_and_nothing_is_t
     looking = client(env)
     assert looking.list_objects_v2(Bucket=env.bucket, Prefix="changed-folder/")["KeyCount"] == 0
     assert "Uploads" not in looking.list_multipart_uploads(Bucket=env.bucket, Prefix="changed-folder/")
+
+
+def test_a_folder_that_changes_in_secret_after_its_check_is_not_sent(
+    env: LocalS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
+    real = pipeline.run_check
+
+    def check_and_change(*arguments: Any, **options: Any) -> Any:
+        report, before, data = real(*arguments, **options), weights.stat(), bytearray(weights.read_bytes())
+        data[-3] ^= 1
+        weights.write_bytes(data)
+        os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return report
+
+    monkeypatch.setattr(pipeline, "run_check", check_and_change)
+    with pytest.raises(PublishError, match="not those that were checked"):
+        publish(weights.parent, to=f"s3://{env.bucket}/in-secret/", options=CheckOptions(TINY_BASE, target="peft"))
+    assert client(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0
 
 
 def test_an_archive_keeps_its_own_name_unless_told_another(env: LocalS3, tmp_path: Path) -> None:

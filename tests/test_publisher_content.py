@@ -6,6 +6,8 @@ import hashlib
 import os
 import threading
 import zlib
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from packager_support import adapter
 
 from lora_packer.errors import PackError, PublishError
-from lora_packer.packager import pack, plan_archive
+from lora_packer.packager import digest, pack, plan_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.packager.source import Source
@@ -43,6 +45,38 @@ def test_they_are_those_of_the_bytes(
     assert found == Fingerprint(hashlib.sha256(data).hexdigest(), zlib.crc32(data))
 
 
+class Late:
+    """A pool that does its work when somebody waits for it, and not before."""
+
+    def __init__(self, _threads: int) -> None:
+        self.work: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> Late:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def submit(self, task: Callable[[bytes], None], data: bytes) -> Late:
+        future = Late(1)
+        future.work = partial(task, data)
+        return future
+
+    def result(self) -> None:
+        self.work()
+
+
+@pytest.mark.parametrize("buffers", [1, 2, 4])
+def test_memory_is_used_again_only_when_it_was_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffers: int
+) -> None:
+    monkeypatch.setattr(digest, "ThreadPoolExecutor", Late)
+    monkeypatch.setattr(content, "_CHUNK", 10)
+    monkeypatch.setattr(content, "_BUFFERS", buffers)
+    (tmp_path / "a.zip").write_bytes(bytes(range(105)))
+    assert fingerprint(whole(tmp_path / "a.zip")).sha256 == hashlib.sha256(bytes(range(105))).hexdigest()
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_a_planned_archive_has_those_of_the_packed_one(tmp_path: Path, kind: str) -> None:
     folder = adapter(tmp_path / "a")
@@ -51,12 +85,12 @@ def test_a_planned_archive_has_those_of_the_packed_one(tmp_path: Path, kind: str
 
 
 def test_what_is_not_wanted_any_more_ends(tmp_path: Path) -> None:
-    before, stopped = threading.active_count(), Meter()
+    before, stopped = set(threading.enumerate()), Meter()
     (tmp_path / "a.zip").write_bytes(bytes(1000))
     stopped.stop()
     with pytest.raises(Stopped):
         fingerprint(whole(tmp_path / "a.zip"), stopped)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_a_change_is_noticed(tmp_path: Path) -> None:

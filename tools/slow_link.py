@@ -35,22 +35,31 @@ def slow_link(endpoint_url: str, rate: float) -> Iterator[str]:
     up, down = Bandwidth(rate), Bandwidth(rate)
 
     def serve() -> None:
-        with suppress(OSError):  # the listener was closed
-            while True:
+        while True:
+            try:
                 client, _ = listener.accept()
-                upstream = socket.create_connection((server.hostname, server.port))
-                for pair, bandwidth in (((client, upstream), up), ((upstream, client), down)):
-                    threading.Thread(target=_pump, args=(*pair, bandwidth), daemon=True).start()
+            except OSError:  # it was closed
+                return
+            threading.Thread(target=relay, args=(client,), daemon=True).start()
+
+    def relay(client: socket.socket) -> None:
+        with client, socket.create_connection((server.hostname, server.port)) as upstream:
+            answers = threading.Thread(target=_pump, args=(upstream, client, down), daemon=True)
+            answers.start()
+            _pump(client, upstream, up)
+            answers.join()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
 
 
 def _pump(source: socket.socket, target: socket.socket, bandwidth: Bandwidth) -> None:
     buffer = memoryview(bytearray(_CHUNK))
-    with suppress(OSError), target:
+    with suppress(OSError):  # one of them hung up
         while count := source.recv_into(buffer):
             bandwidth.take(count)
             target.sendall(buffer[:count])

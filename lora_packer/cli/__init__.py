@@ -70,17 +70,18 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     return app
 
 
-# After how many new objects Python looks for cycles; more saves nothing, not even with 140,000 tensors.
+# After how many new objects Python looks for cycles; a greater number saves nothing, not even with 140,000 tensors.
 _NEW_OBJECTS = 200_000
 
 
 def _spare(given: list[str]) -> None:
-    """Spare this process what it has no use for, which takes a tenth of a second of processor time.
+    """Spare this process what it has no use for.
 
-    NumPy's BLAS starts threads that wait for work by spinning; only --stats has work for them. Python looks for cycles
-    each time there are 700 new objects, and a check makes hundreds of thousands, none of them in a cycle: that took a
-    third of a big one. When Python ends it looks through all objects, which the system frees anyway: frozen ones it
-    leaves out.
+    - NumPy's BLAS starts threads that wait for work by spinning; only --stats has work for them.
+    - By default Python looks for cycles each time some hundreds of objects are new. A check makes hundreds of
+      thousands, none of them in a cycle; the looking took a third of the time of a big one, and a twentieth of any
+      start.
+    - When Python ends it looks through all objects, which the system frees anyway: frozen ones it leaves out.
     """
     if "--stats" not in given:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

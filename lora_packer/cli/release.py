@@ -121,7 +121,7 @@ def release(
         place: dict[str, Any] = {"to": to, "endpoint_url": endpoint_url, "receipt": receipt}
         if sandbox:
             # Before anything is started: an adapter that fails its check needs no sandbox.
-            run_check(adapter, options, silent)
+            run_check(adapter, options, silent, sha256=False)
             place = _sandbox(stack, stages, receipt)
             if direct:
                 place["to"] = None

@@ -62,6 +62,9 @@ def write_zip(file: io.FileIO, sources: Sequence[Source], known: Known, meter: M
             member, sizes = _write_pieces(file, source, deflate, known, meter)
             lengths += sizes
             write_all(file, END)
+        elif (found := known(source)) is not None:
+            member = found
+            FileSlice(source, 0, source.size).write_to(file, meter.add)
         else:
             member, _ = _write_pieces(file, source, copy, known, meter)
         entries.append((offset, ZipEntry(member, file.tell() - start, method)))

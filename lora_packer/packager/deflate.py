@@ -48,7 +48,8 @@ class Piece:
 
 
 Pieces = AbstractContextManager[Iterator[Piece]]
-"""A file's pieces in order, as long as the block lasts; taking them raises PackError where it cannot be read."""
+"""The pieces of a file in order, while the block lasts; taking one raises PackError where the file cannot be read, or
+changed."""
 
 
 def deflate(source: Source, descriptor: int) -> Pieces:

@@ -18,7 +18,7 @@ from lora_packer.packager.source import FileState, Source
 
 @dataclass(frozen=True, slots=True)
 class CheckedFile:
-    """A file as it was when a check read all of it: who packs it later need not read it again for its checksums.
+    """A file as it was when all of it was read: who packs it later need not read it again for its checksums.
 
     Attributes:
         state: as it was before the reading began; a file in another state is not the one that was read.
@@ -28,7 +28,7 @@ class CheckedFile:
     state: FileState
     member: Member
 
-    def is_that_of(self, other: CheckedFile) -> bool:
+    def is_same_as(self, other: CheckedFile) -> bool:
         """Say whether another reading was of the same bytes: whether state and CRC-32 are the same."""
         return (self.state, self.member.crc32) == (other.state, other.member.crc32)
 

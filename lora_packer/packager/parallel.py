@@ -13,6 +13,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _AHEAD = 4
+_MOST_AHEAD = 32
 _MAX_THREADS = 16
 _LARGE_BLOCK = 16 << 20
 
@@ -21,18 +22,19 @@ _LARGE_BLOCK = 16 << 20
 def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Iterator[Result]]:
     """Run ``work`` on every item in as many threads as there are processors; give the results in the items' order.
 
-    Up to four items for each thread are worked on ahead of the result that is waited for. Threads gain only by work
-    that lets go of Python's lock, as ISA-L and zlib do. They have ended when the block is left: a generator that held
-    them could be collected in any thread, and wait there for ever.
+    Up to four items for each thread, 32 at most, are worked on ahead of the result that is waited for. Threads gain
+    only by work that lets go of Python's lock, as ISA-L and zlib do. They have ended when the block is left: a
+    generator that held them could be collected in any thread, and wait there for ever.
     """
     _keep_freed_memory()
     threads = _threads()
+    ahead = min(_AHEAD * threads, _MOST_AHEAD)
     waiting: deque[Future[Result]] = deque()
 
     def results() -> Iterator[Result]:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= _AHEAD * threads:
+            if len(waiting) >= ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -87,7 +87,6 @@ def plan_archive(
     *,
     include_extras: bool = False,
     checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
-    meter: Meter | None = None,
     sha256: bool = True,
 ) -> PlannedArchive:
     """Plan a stored archive of an adapter's folder without writing it.
@@ -97,7 +96,6 @@ def plan_archive(
         archive_format: ``zip`` or ``tar.gz``.
         include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
         checked: files that were read already, by name; all others are read once for their checksums.
-        meter: counts the bytes that are read.
         sha256: whether the members' SHA-256 are wanted, on which no byte of the archive depends.
 
     Raises:
@@ -107,7 +105,7 @@ def plan_archive(
     """
     selection = select(folder, include_extras=include_extras)
     require_unchanged(selection.sources, checked)
-    members = read_members(selection.sources, checked, meter or Meter(), sha256=sha256)
+    members = read_members(selection.sources, checked, Meter(), sha256=sha256)
     return lay_out(archive_format, selection, members)
 
 
@@ -130,7 +128,7 @@ def read_members(
 
 
 def known_member(source: Source, checked: Mapping[str, CheckedFile], *, sha256: bool = True) -> Member | None:
-    """Return a file's checksums where all that are wanted are known from a check."""
+    """Return a file's checksums where all that are wanted are known."""
     member = checked[source.name].member if source.name in checked else None
     return member if member is not None and (member.sha256 or not sha256) else None
 

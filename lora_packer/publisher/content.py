@@ -57,11 +57,11 @@ def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
             take(data)
             meter.add(len(data))
     if content.known_crc32 not in (None, digests.crc32):
-        raise changed()
+        raise changed_error()
     return Fingerprint(digests.sha256, digests.crc32)
 
 
-def changed() -> PublishError:
+def changed_error() -> PublishError:
     """Return the error for bytes that are not those that were read before."""
     return PublishError(
         "The archive's bytes are not those that were checked: its files changed meanwhile.",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from lora_packer.errors import LoraPackerError, PublishError
 from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
-from lora_packer.publisher.content import changed
+from lora_packer.publisher.content import changed_error
 from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wrong_crc32, send_part
 from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.sending import Integrity, Sending, Sent, once
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef, ListPartsOutputTypeDef
 
 PART_SIZE = 8 << 20
-"""Bytes in a part, but for the last; larger where there would be more than 10,000. An archive no longer is one
-request. SeaweedFS took parts of 8 MiB with a tenth less work than parts of 16, and a fifth less than parts of 5 or
-32."""
+"""Bytes in a part, but for the last; larger where there would be more than 10,000. An archive that is no longer than
+one part is sent in one request.
+
+SeaweedFS took parts of 8 MiB with a tenth less work than parts of 16, and a fifth less than parts of 5 or 32.
+"""
 
 _MAX_PARTS = 10_000
 _MIB = 1 << 20
@@ -220,9 +222,9 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
         nonlocal crc32
         for number, offset in enumerate(range(0, archive.size, archive.part_size), start=1):
             length = min(archive.part_size, archive.size - offset)
-            # Memory that was used before: the kernel would clear new one for each part.
-            data = free.pop() if free else bytearray(length)
-            del data[length:]
+            # Memory that was used before: the kernel would clear new one for each part. It is not cut to length: a
+            # request that failed may still hold a view of it.
+            data = free.pop() if free and length == archive.part_size else bytearray(length)
             with memoryview(data) as buffer:
                 archive.content.read_into(offset, buffer)
             part = Part(number, data, crc32_of(data, 0))
@@ -242,7 +244,7 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     work_off(cut(), send, finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
     if crc32 != archive.fingerprint.crc32:
-        raise changed()
+        raise changed_error()
     return sorted(done, key=lambda part: part.number)
 
 

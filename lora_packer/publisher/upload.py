@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Content, Fingerprint, changed
+from lora_packer.publisher.content import Content, Fingerprint, changed_error
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
 from lora_packer.publisher.s3errors import S3Error
@@ -134,7 +134,7 @@ def _put(sending: Sending) -> Sent:
     archive = sending.archive
     data = archive.content.read(0, archive.size)
     if len(data) != archive.size or hashlib.sha256(data).hexdigest() != archive.sha256:
-        raise changed()
+        raise changed_error()
     md5 = hashlib.md5(data, usedforsecurity=False)
 
     def request(client: S3Client) -> Callable[..., PutObjectOutputTypeDef]:
