@@ -21,6 +21,7 @@ import httpx2
 import numpy as np
 import pytest
 from builders import PREFIX, ROOT, TINY, TINY_BASE, tiny_config, write_adapter
+from packager_support import change_in_secret
 
 import lora_packer
 from lora_packer import release_steps
@@ -274,18 +275,15 @@ def test_weights_that_change_on_the_way_are_not_released(
     when: str,
     in_secret: bool,
 ) -> None:
-    """In secret: as many bytes as before, with the same time."""
     adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
     weights = adapter / "adapter_model.safetensors"
     real = release_steps.run_check
 
     def change_and_check(*arguments: Any, **options: Any) -> Any:
         report = real(*arguments, **options) if when == "after the check" else None
-        before, data = weights.stat(), bytearray(weights.read_bytes())
-        data[-3] ^= 1
-        weights.write_bytes(data)
-        if in_secret:
-            os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+        change_in_secret(weights)
+        if not in_secret:
+            os.utime(weights)
         return report or real(*arguments, **options)
 
     monkeypatch.setattr(release_steps, "run_check", change_and_check)
@@ -303,10 +301,8 @@ def test_an_archive_that_changes_in_secret_is_not_released(
     real = release_steps.run_check
 
     def check_and_change(*arguments: Any, **options: Any) -> Any:
-        report, before, data = real(*arguments, **options), archive.stat(), bytearray(archive.read_bytes())
-        data[-3] ^= 1
-        archive.write_bytes(data)
-        os.utime(archive, ns=(before.st_atime_ns, before.st_mtime_ns))
+        report = real(*arguments, **options)
+        change_in_secret(archive)
         return report
 
     monkeypatch.setattr(release_steps, "run_check", check_and_change)
