@@ -10,9 +10,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from builders import TINY, TINY_BASE
+from builders import TINY, TINY_BASE, tiny_config, write_adapter
+from packager_support import change_in_secret
 from together_support import FILES, SECRETS, assert_no_secret, presigned, serving_folder, tar_of, zip_of
 
+from lora_packer import release_steps
 from lora_packer.redact import PresignedUrl
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
@@ -240,3 +242,20 @@ def test_what_fails_its_check_is_not_sent(cli: Cli, service: Service) -> None:
     broken = TINY.parent.parent / "broken" / "nan"
     assert cli("release", broken, *DIRECT).code == 1
     assert service.models == {}
+
+
+def test_a_folder_that_is_not_what_was_checked_is_not_sent(
+    cli: Cli, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
+    real = release_steps.run_check
+
+    def change_and_check(*arguments: Any, **options: Any) -> Any:
+        change_in_secret(weights)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(release_steps, "run_check", change_and_check)
+    refused = cli("release", weights.parent, *DIRECT, "--receipt", "mine.json")
+    assert (refused.code, "not the file that was checked" in refused.err) == (4, True), refused.text
+    assert service.models == {}
+    assert not Path("mine.json").exists()
