@@ -189,12 +189,16 @@ def finished_archive(path: Path, stem: str | None = None, *, crc32: int | None =
 
     Raises InputError, PackError.
     """
-    try:
-        archive_format = format_of(path)
-    except InputError:
-        raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.") from None
+    archive_format = _format_of_finished(path)
     source = Source.at(path.resolve())
     return Packed(stem or adapter_name(path), archive_format, FileSlice(source, 0, source.size, crc32), path=path)
+
+
+def _format_of_finished(path: Path) -> str:
+    try:
+        return format_of(path)
+    except InputError:
+        raise InputError(f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.") from None
 
 
 def plan_folder(
@@ -228,8 +232,10 @@ def note_packed(archive: Archive, note: Note) -> None:
 def read_files(adapter: Path) -> dict[str, CheckedFile]:
     """Read what will be packed, or the finished archive, for its checksums; what is not there is left to the check.
 
-    Raises PackError where a file cannot be read.
+    Raises PackError where a file cannot be read, InputError where it is no archive: before it is read.
     """
+    if adapter.is_file():
+        _format_of_finished(adapter)
     found = {}
     for path in [adapter / name for name in REQUIRED] if adapter.is_dir() else [adapter]:
         if path.is_file():

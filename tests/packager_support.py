@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,17 @@ def change_in_secret(path: Path) -> None:
     data[-3] ^= 1
     path.write_bytes(data)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def then_change_in_secret(check: Callable[..., Any], path: Path) -> Callable[..., Any]:
+    """Return the check with such a change right after it."""
+
+    def check_and_change(*arguments: Any, **options: Any) -> Any:
+        report = check(*arguments, **options)
+        change_in_secret(path)
+        return report
+
+    return check_and_change
 
 
 def source(path: Path, content: bytes = b"", *, size: int | None = None) -> Source:

@@ -19,6 +19,7 @@ from lora_packer.errors import PackError
 from lora_packer.packager import Layout, PlannedArchive, pack, plan_archive
 from lora_packer.packager.tar_layout import tar_gz_layout, tar_layout
 from lora_packer.packager.zip_layout import zip_layout
+from lora_packer.publisher.content import fingerprint
 
 GIB = 1 << 30
 WEIGHTS = "adapter_model.safetensors"
@@ -113,7 +114,7 @@ def test_a_plan_knows_the_archive_that_would_be_written(planned: tuple[PlannedAr
     plan, whole = planned
     archive = pack(tmp_path / "a", tmp_path / f"b.{plan.format}", include_extras=True)
     assert (plan.size, plan.crc32()) == (len(whole), zlib.crc32(whole))
-    assert (plan.sha256(), plan.members) == (archive.sha256, archive.members)
+    assert (fingerprint(plan).sha256, plan.members) == (archive.sha256, archive.members)
     assert plan.left_out == archive.left_out == ()
 
 
@@ -136,12 +137,12 @@ def test_a_file_that_changed_since_it_was_planned_is_not_read(tmp_path: Path, ki
     with pytest.raises(PackError, match=f"{WEIGHTS} (changed|cannot be read)"):
         plan.read(plan.size - 3000, 100)
     with pytest.raises(PackError, match=f"{WEIGHTS} (changed|cannot be read)"):
-        plan.sha256()
+        fingerprint(plan)
 
 
 def test_planning_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = adapter(tmp_path / "a")
     monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
     before = sorted(os.listdir(folder))
-    plan_archive(folder).sha256()
+    fingerprint(plan_archive(folder))
     assert sorted(os.listdir(folder)) == before

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
-from packager_support import change_in_secret
+from packager_support import then_change_in_secret
 from publisher_support import archive
 from s3_support import local_s3, session_for
 
@@ -182,14 +182,7 @@ def test_a_folder_that_changes_in_secret_after_its_check_is_not_sent(
     env: LocalS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
-    real = pipeline.run_check
-
-    def check_and_change(*arguments: Any, **options: Any) -> Any:
-        report = real(*arguments, **options)
-        change_in_secret(weights)
-        return report
-
-    monkeypatch.setattr(pipeline, "run_check", check_and_change)
+    monkeypatch.setattr(pipeline, "run_check", then_change_in_secret(pipeline.run_check, weights))
     with pytest.raises(PublishError, match="not those that were checked"):
         publish(weights.parent, to=f"s3://{env.bucket}/in-secret/", options=CheckOptions(TINY_BASE, target="peft"))
     assert client(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0

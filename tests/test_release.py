@@ -21,7 +21,7 @@ import httpx2
 import numpy as np
 import pytest
 from builders import PREFIX, ROOT, TINY, TINY_BASE, tiny_config, write_adapter
-from packager_support import change_in_secret
+from packager_support import change_in_secret, then_change_in_secret
 
 import lora_packer
 from lora_packer import release_steps
@@ -298,17 +298,22 @@ def test_an_archive_that_changes_in_secret_is_not_released(
     cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = lora_packer.pack(TINY, tmp_path / "mine.zip", base_config=TINY_BASE).path
-    real = release_steps.run_check
-
-    def check_and_change(*arguments: Any, **options: Any) -> Any:
-        report = real(*arguments, **options)
-        change_in_secret(archive)
-        return report
-
-    monkeypatch.setattr(release_steps, "run_check", check_and_change)
+    monkeypatch.setattr(release_steps, "run_check", then_change_in_secret(release_steps.run_check, archive))
     refused = cli(*release_arguments("secret-archive", sandbox, archive))
     assert (refused.code, "its files changed meanwhile" in refused.err) == (4, True), refused.text
     assert keys(sandbox, "secret-archive/") == []
+
+
+def test_what_is_no_archive_is_refused_before_it_is_read(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("lora_packer.pipeline.digest", read)
+    (tmp_path / "weights.bin").write_bytes(b"weights")
+    refused = cli(*release_arguments("no-archive", sandbox, tmp_path / "weights.bin"))
+    assert (refused.code, "neither a folder nor a .zip" in refused.err) == (2, True), refused.text
 
 
 def test_a_link_that_leads_nowhere_is_for_the_check_to_tell(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from types import MappingProxyType
 from lora_packer.errors import PackError
 from lora_packer.packager.archive import LeftOut, Member
 from lora_packer.packager.digest import CheckedFile, digest
-from lora_packer.packager.layout import CHUNK, Layout
+from lora_packer.packager.layout import Layout
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
@@ -69,16 +68,6 @@ class PlannedArchive:
         PackError.
         """
         return self.layout.crc32()
-
-    def sha256(self, meter: Meter | None = None) -> str:
-        """Read the whole archive once for its SHA-256, in hex. Raises PackError."""
-        meter = meter or Meter()
-        sha256 = hashlib.sha256()
-        for offset in range(0, self.size, CHUNK):
-            data = self.read(offset, CHUNK)
-            sha256.update(data)
-            meter.add(len(data))
-        return sha256.hexdigest()
 
 
 def plan_archive(
