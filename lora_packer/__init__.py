@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.packager import Archive
     from lora_packer.pipeline import pack, publish
-    from lora_packer.receipt import Receipt
-    from lora_packer.releaser import release
+    from lora_packer.pipeline.receipt import Receipt
+    from lora_packer.pipeline.release import release
 
 __version__ = "0.1.0"
 
@@ -40,10 +40,10 @@ _LAZY = {
     "Candidate": "lora_packer.inspector.identify",
     "identify": "lora_packer.inspector.identify",
     "Archive": "lora_packer.packager",
-    "Receipt": "lora_packer.receipt",
+    "Receipt": "lora_packer.pipeline.receipt",
     "pack": "lora_packer.pipeline",
     "publish": "lora_packer.pipeline",
-    "release": "lora_packer.releaser",
+    "release": "lora_packer.pipeline.release",
 }
 
 __all__ = [

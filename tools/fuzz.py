@@ -32,10 +32,10 @@ from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 from lora_packer.finding import Finding  # noqa: E402
 from lora_packer.inspector.against import against  # noqa: E402
-from lora_packer.inspector.expected import Era, Expectation, expect  # noqa: E402
-from lora_packer.inspector.fit import fit, input_embedding  # noqa: E402
-from lora_packer.inspector.replicate import layers_of, replicated  # noqa: E402
-from lora_packer.inspector.targets import PatternLookup  # noqa: E402
+from lora_packer.inspector.reading import fit, input_embedding  # noqa: E402
+from lora_packer.peft.expected import Era, Expectation, expect  # noqa: E402
+from lora_packer.peft.replicate import layers_of, replicated  # noqa: E402
+from lora_packer.peft.targets import PatternLookup  # noqa: E402
 
 Tensors = dict[str, TensorInfo]
 

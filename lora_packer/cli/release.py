@@ -37,7 +37,7 @@ from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
-    from lora_packer.receipt import Receipt, Section
+    from lora_packer.pipeline.receipt import Receipt, Section
 
 
 @guarded
@@ -106,7 +106,7 @@ def release(
     """
     from lora_packer.hub import repo_in
     from lora_packer.pipeline import run_check, silent
-    from lora_packer.releaser import release as run_release
+    from lora_packer.pipeline.release import release as run_release
 
     output = Output(output_format, quiet, verbose, no_color)
     stages = Stages(output)

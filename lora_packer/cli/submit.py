@@ -111,7 +111,7 @@ def _place(
 ) -> tuple[ModelSource, Secret | None, str | None]:
     """Return what the service is told to fetch, with which token, and the commit that was checked."""
     from lora_packer.hub import HubRepo
-    from lora_packer.preflight import check_repo
+    from lora_packer.pipeline.hub_check import check_repo
     from lora_packer.redact import read_token
     from lora_packer.together import parse_presigned
 

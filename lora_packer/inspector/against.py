@@ -12,10 +12,10 @@ from lora_packer.finding import Finding
 from lora_packer.inspector import rules
 from lora_packer.inspector.diagnose import explain
 from lora_packer.inspector.extra import extras
-from lora_packer.inspector.fit import Fit, fit, heads
-from lora_packer.inspector.replicate import layers_of
+from lora_packer.inspector.reading import Fit, fit, heads
 from lora_packer.inspector.shapes import Context
-from lora_packer.inspector.targets import CLASSIFICATION_TASKS, output_head
+from lora_packer.peft.replicate import layers_of
+from lora_packer.peft.targets import CLASSIFICATION_TASKS, output_head
 from lora_packer.redact import escape
 
 # What another base model shows in, the clearest first; and what it then also makes of the names and the targets.

@@ -15,13 +15,13 @@ from lora_packer.errors import InconclusiveError, InputError, UnknownArchitectur
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector import rules
 from lora_packer.inspector.against import against
-from lora_packer.inspector.fit import Fit
 from lora_packer.inspector.foreign import foreign_framework
 from lora_packer.inspector.identify import fitting
 from lora_packer.inspector.norms import ModuleStats, module_stats
 from lora_packer.inspector.pairs import pairs, unconfirmed_scale
 from lora_packer.inspector.profiles import DEFAULT_TARGET, Profile, check_target, profile
 from lora_packer.inspector.readers import second_opinion
+from lora_packer.inspector.reading import Fit
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.values import integer_tensors, judge, scan
 from lora_packer.redact import escape

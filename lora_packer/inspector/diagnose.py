@@ -11,10 +11,10 @@ from typing import Any
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, layer_index, layer_of, parse_key, without_index
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
-from lora_packer.inspector.compare import ADAPTER_NAME, Difference
-from lora_packer.inspector.expected import Expectation, Shape
 from lora_packer.inspector.extra import Extras, extras
+from lora_packer.inspector.matching import ADAPTER_NAME, Difference
 from lora_packer.inspector.shapes import Context, counted, wrong_shapes
+from lora_packer.peft.expected import Expectation, Shape
 from lora_packer.redact import escape
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, key_name, parse_key, without_index
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
-from lora_packer.inspector.compare import Difference, core_of
-from lora_packer.inspector.expected import Expectation
+from lora_packer.inspector.matching import Difference, core_of
 from lora_packer.inspector.shapes import Context, counted
-from lora_packer.inspector.targets import containers, targeting
+from lora_packer.peft.expected import Expectation
+from lora_packer.peft.targets import containers, targeting
 from lora_packer.redact import escape
 
 # part -> the field that switches the feature on

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import PAIRED, parse_key
 from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
-from lora_packer.inspector.expected import Expectation
-from lora_packer.inspector.targets import PatternLookup
+from lora_packer.peft.expected import Expectation
+from lora_packer.peft.targets import PatternLookup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

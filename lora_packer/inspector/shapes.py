@@ -14,9 +14,9 @@ from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import Modules
 from lora_packer.finding import Finding
 from lora_packer.inspector import rules
-from lora_packer.inspector.compare import Difference
-from lora_packer.inspector.expected import RANK_AXIS, Expectation, Shape, Want
-from lora_packer.inspector.targets import PatternLookup
+from lora_packer.inspector.matching import Difference
+from lora_packer.peft.expected import RANK_AXIS, Expectation, Shape, Want
+from lora_packer.peft.targets import PatternLookup
 from lora_packer.redact import escape
 
 _SQUARE_IN_RANK = "lora_monteclora_sampler.gaussian_var_prior"

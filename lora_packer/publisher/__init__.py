@@ -22,14 +22,14 @@ from lora_packer.publisher.content import Content, fingerprint
 from lora_packer.publisher.credentials import Signer, new_session
 from lora_packer.publisher.evidence import END, Expected, gather
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
-from lora_packer.publisher.prove import Proof, trust, utc_now
+from lora_packer.publisher.proof import Proof, trust, utc_now
+from lora_packer.publisher.retry import Patience
 from lora_packer.publisher.s3uri import parse_destination, parse_object, split_suffix
 from lora_packer.publisher.sending import Integrity, Progress
-from lora_packer.publisher.store import StoredObject, look
+from lora_packer.publisher.stored import StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
 from lora_packer.publisher.upload import key_for, upload

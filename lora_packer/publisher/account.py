@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from lora_packer.publisher.client import connect, s3_client
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.credentials import Signer, signer
-from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import MINIMUM
+from lora_packer.publisher.retry import Patience
 
 if TYPE_CHECKING:
     from boto3 import Session

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 from lora_packer.errors import InputError
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.patience import Patience
-from lora_packer.publisher.s3errors import s3_call
+from lora_packer.publisher.errors import s3_call
+from lora_packer.publisher.retry import Patience
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from lora_packer.publisher.patience import Patience
-from lora_packer.publisher.s3errors import S3Error, s3_call
+from lora_packer.publisher.errors import S3Error, s3_call
+from lora_packer.publisher.retry import Patience
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
 from lora_packer.publisher.credentials import Signer
-from lora_packer.publisher.patience import Patience
 from lora_packer.publisher.presign import MINIMUM
-from lora_packer.publisher.prove import Proof, fetch, prove, refused, utc_now
+from lora_packer.publisher.proof import Proof, fetch, prove, refused, utc_now
+from lora_packer.publisher.retry import Patience
 from lora_packer.publisher.sigv4 import backdated
 from lora_packer.redact import PresignedUrl, escape
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 from lora_packer.errors import LoraPackerError, PublishError
 from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
 from lora_packer.publisher.content import changed_error
+from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wrong_crc32, send_part
-from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.sending import Integrity, Sending, Sent, once
-from lora_packer.publisher.store import encode_crc32, plain_etag, plain_version
+from lora_packer.publisher.stored import encode_crc32, plain_etag, plain_version
 from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
 from lora_packer.publisher.workers import work_off
 

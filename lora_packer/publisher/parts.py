@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
-from lora_packer.publisher.s3errors import S3Error
+from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.sending import Sending
-from lora_packer.publisher.store import contradicts, encode_crc32, plain_etag
+from lora_packer.publisher.stored import contradicts, encode_crc32, plain_etag
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

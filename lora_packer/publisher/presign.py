@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, PublishError
 from lora_packer.publisher.client import is_aws
-from lora_packer.publisher.s3errors import s3_call
+from lora_packer.publisher.errors import s3_call
 from lora_packer.publisher.s3uri import validate_bucket, validate_key
 from lora_packer.publisher.sigv4 import signature
 from lora_packer.redact import PresignedUrl

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.content import Content, Fingerprint
+from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.s3errors import S3Error
-from lora_packer.publisher.store import look
+from lora_packer.publisher.stored import look
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

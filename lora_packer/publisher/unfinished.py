@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination, is_object_key
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.content import Content, Fingerprint, changed_error
+from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
-from lora_packer.publisher.s3errors import S3Error
 from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
 from lora_packer.publisher.sending import Archive, Integrity, Progress, Sending, Sent, once
-from lora_packer.publisher.store import (
+from lora_packer.publisher.stored import (
     Look,
     StoredObject,
     contradicts,

@@ -13,10 +13,10 @@ from lora_packer.together import v1, v2
 from lora_packer.together.ahead import ask_ahead
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import ensure_endpoint, serve
+from lora_packer.together.diagnose_job import why_it_stands_still
 from lora_packer.together.endpoint import Answer, Endpoint, Hardware, choose_hardware
-from lora_packer.together.model import Job, LocalFiles, ModelSource, StatusUpdate, Submission, news, validate_names
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
-from lora_packer.together.standing import why_it_stands_still
+from lora_packer.together.submission import Job, LocalFiles, ModelSource, StatusUpdate, Submission, news, validate_names
 from lora_packer.together.uploads import STALE_AFTER, wait_for_job
 
 __all__ = [

@@ -11,9 +11,9 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import JobFailedError, ServiceError, WaitTimeoutError
 from lora_packer.together import refusal
 from lora_packer.together.client import Client
-from lora_packer.together.model import Job, Submission
 from lora_packer.together.polling import poll
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.submission import Job, Submission
 
 if TYPE_CHECKING:
     from lora_packer.together import Api

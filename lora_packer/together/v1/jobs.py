@@ -15,8 +15,8 @@ from lora_packer.redact import escape, scrub
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, listed, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.model import SUBMITTED, Job, StatusUpdate, Submission, canonical_status, is_job_id
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.submission import SUBMITTED, Job, StatusUpdate, Submission, canonical_status, is_job_id
 from lora_packer.together.uploads import submitting
 
 _MAX_UPDATES = 200  # of a job, the last ones

@@ -17,9 +17,9 @@ from lora_packer.errors import InputError, ServiceError
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects
 from lora_packer.together.client import Client
-from lora_packer.together.model import LocalFiles
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.source import parse_presigned
+from lora_packer.together.submission import LocalFiles
 from lora_packer.together.v2.project import project_path
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from lora_packer.redact import escape
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.model import SUBMITTED, Job, LocalFiles, StatusUpdate, Submission, is_job_id
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
 from lora_packer.together.v2.project import (

@@ -1,0 +1,273 @@
+"""Fit a base model to an adapter: vocabulary size and labels come from the file, and so does the dialect of names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+from types import MappingProxyType
+from typing import NamedTuple
+
+from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import WEIGHTS_NAME, key_name, parse_key
+from lora_packer.adapter.safetensors_header import TensorInfo
+from lora_packer.base_model import BaseModel, Head, Modules
+from lora_packer.finding import Finding
+from lora_packer.inspector import rules
+from lora_packer.inspector.matching import ADAPTER_NAME, Difference, agreement, compare, core_of
+from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, Want, expect
+from lora_packer.peft.replicate import Ranges, replicated
+from lora_packer.peft.targets import ALL_LINEAR, output_head
+
+# (part, axis) of tensors whose size is the vocabulary's, on an embedding and on the output head.
+_VOCABULARY_AXES = {
+    "embedding": (
+        ("weight", 0),
+        ("base_layer.weight", 0),
+        ("token_adapter.base_layer.weight", 0),
+        ("lora_embedding_A", 1),
+    ),
+    "linear": (("weight", 0), ("base_layer.weight", 0), ("token_adapter.base_layer.weight", 0), ("lora_B.weight", 0)),
+}
+
+# The heads of one task, under which an adapter may have been trained without saying so.
+_TASK_HEADS: tuple[Head, ...] = ("sequence-classification", "token-classification", "question-answering")
+_CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "classification_head.out_proj")
+
+# Added tokens make a vocabulary larger, those of another language by three quarters (Chinese-LLaMA: 32,000 to 55,296).
+# Above twice it is another base model's.
+_LARGEST_GROWTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The reading of the base model under which the file comes closest to what the config calls for.
+
+    Attributes:
+        base: the base model, with the vocabulary and labels of the file.
+        dialect: whose module names the file uses.
+        expectation, difference: expected tensors, and how the file differs.
+        findings: what had to be assumed for it.
+    """
+
+    base: BaseModel
+    dialect: str
+    expectation: Expectation
+    difference: Difference
+    findings: tuple[Finding, ...]
+
+    @property
+    def modules(self) -> Modules:
+        """The base model's modules under the names that the file uses."""
+        return self.base.dialects[self.dialect]
+
+    @property
+    def input_embedding(self) -> str | None:
+        """The path of the input embedding among them."""
+        return input_embedding(self.base, self.modules)
+
+
+def fit(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> Fit:
+    """Return the closest reading. Raises PatternError where a pattern of the config is not evaluated."""
+    shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
+    # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
+    # are compared. A head is another one than the first only where that knows more names: a lost output head must not
+    # make the adapter a classifier's.
+    most, head = -1, ""
+    readings: list[_Reading] = []
+    for reading in _readings(config, base, shapes):
+        names, right = agreement(reading.expectation, tensors)
+        if names < most or (names == most and reading.base.head != head):
+            continue
+        if right == len(tensors) and reading.expectation.required.keys() <= tensors.keys():
+            return _compared(reading, tensors)
+        if names > most:
+            most, head, readings = names, reading.base.head, []
+        readings.append(reading)
+    return min((_compared(reading, tensors) for reading in readings), key=_badness)
+
+
+class _Reading(NamedTuple):
+    """One way to read the base model: see Fit."""
+
+    base: BaseModel
+    dialect: str
+    expectation: Expectation
+    findings: tuple[Finding, ...]
+
+
+def _badness(found: Fit) -> tuple[bool, int, int, int, int, int]:
+    """How bad a reading is: whether it expects nothing at all, then what has no counterpart, then names to change, then
+    what has another name or shape, then shapes that another rank does not explain, then unknown modules.
+    """
+    difference = found.difference
+    misnamed = sum(len(names) for change, names in difference.renamed.items() if change != ADAPTER_NAME)
+    lone = len(difference.missing) + len(difference.extra)
+    unknown = sum(parse_key(name).path not in found.modules for name in difference.extra)
+    other_sizes = sum(not _same_but_rank(info.shape, want) for _, info, want in difference.matched.values())
+    return not found.expectation.targeted, lone, misnamed, difference.distance - lone, other_sizes, unknown
+
+
+def _same_but_rank(shape: tuple[int, ...], want: Want) -> bool:
+    axis = RANK_AXIS.get(want.part, -1)
+    return len(shape) == len(want.shape) and all(
+        found == wanted for at, (found, wanted) in enumerate(zip(shape, want.shape, strict=True)) if at != axis
+    )
+
+
+def _compared(reading: _Reading, tensors: Mapping[str, TensorInfo]) -> Fit:
+    difference = compare(reading.expectation, tensors)
+    return Fit(reading.base, reading.dialect, reading.expectation, difference, reading.findings)
+
+
+def _readings(config: LoraConfig, base: BaseModel, shapes: _Shapes) -> Iterator[_Reading]:
+    """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
+    for head in heads(config, base):
+        headed = _with_labels(base.with_head(head), shapes)
+        headed, findings = _with_vocabulary(headed, shapes)
+        resized = headed.vocab_size != base.vocab_size
+        if config.layer_replication:
+            headed = _replicated(headed, config.layer_replication)
+        for dialect, modules in headed.dialects.items():
+            embedding = input_embedding(headed, modules)
+            for era in _eras(config, modules):
+                expectation = expect(config, modules, base.default_targets, era, embedding)
+                if resized:
+                    _allow_resized(expectation, modules, embedding)
+                yield _Reading(headed, dialect, expectation, findings)
+
+
+def _eras(config: LoraConfig, modules: Modules) -> Iterator[Era]:
+    """The layouts that differ for this config on these modules, the newest first."""
+    convs = config.target_modules != ALL_LINEAR
+    convs = convs and any(module.kind == "conv" and module.in_features == 1 for module in modules.values())
+    axes = (bool(config.target_parameters), convs, config.layers_to_transform is not None)
+    for flags in product(*((False, True) if differs else (False,) for differs in axes)):
+        yield Era(*flags)
+
+
+def _replicated(base: BaseModel, ranges: Ranges) -> BaseModel:
+    dialects = {name: replicated(modules, ranges) for name, modules in base.dialects.items()}
+    return _with_dialects(base, dialects)
+
+
+def _with_dialects(base: BaseModel, dialects: Mapping[str, Modules]) -> BaseModel:
+    return replace(base, modules=next(iter(dialects.values())), dialects=MappingProxyType(dialects))
+
+
+def input_embedding(base: BaseModel, modules: Modules) -> str | None:
+    """Return the path of the input embedding under the names of a dialect, or None where it has none."""
+    if base.input_embedding in modules:
+        return base.input_embedding
+    leaf = base.input_embedding.rpartition(".")[2]
+    named = [p for p, m in modules.items() if m.kind == "embedding" and p.rpartition(".")[2] == leaf]
+    return min(named, key=lambda path: path.count("."), default=None)
+
+
+def heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
+    """The heads that the adapter may have been trained under (peft/peft_model.py, one class per task type)."""
+    match config.task_type:
+        case "CAUSAL_LM":
+            return ("causal-lm",)
+        case "SEQ_CLS":
+            return ("sequence-classification",)
+        case "TOKEN_CLS":
+            return ("token-classification",)
+        case "QUESTION_ANS":
+            return ("question-answering",)
+        case "SEQ_2_SEQ_LM":
+            return ("seq2seq",)
+        case "FEATURE_EXTRACTION":
+            return tuple(dict.fromkeys(("none", base.head)))
+        case _:
+            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS)))
+
+
+_Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+def _embedding_like(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, TensorInfo]]:
+    """The tensors outside the numbered layers: the few that can decide a vocabulary or a number of labels."""
+    return ((name, info) for name, info in tensors.items() if ".layers." not in name)
+
+
+def _with_labels(base: BaseModel, shapes: _Shapes) -> BaseModel:
+    """The number of labels stands in no base config: take it from the file."""
+    for path in _CLASSIFIERS:
+        names = (core_of(key_name(path, part)) for part in ("weight", "lora_B.weight"))
+        found = next((shapes[name] for name in names if name in shapes), None)
+        if path in base.modules and found is not None and len(found[1]) == 2 and found[1][0] > 0:
+            return base if found[1][0] == base.modules[path].weight_shape[0] else base.with_labels(found[1][0])
+    return base
+
+
+def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple[Finding, ...]]:
+    """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
+    sizes: dict[int, str] = {}
+    rows = _rows(base) if shapes else {}
+    vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
+    for (path, kind), own in rows.items():
+        for part, axis in _VOCABULARY_AXES[kind]:
+            found = shapes.get(core_of(key_name(path, part)))
+            if found is not None and len(found[1]) == 2:
+                size, other = found[1][axis], found[1][1 - axis]
+                if (other in own and size not in own) or ("lora_" in part and size <= other):
+                    continue  # transposed, or the other half: no rank exceeds a vocabulary
+                sizes.setdefault(vocab if size in own else size, found[0])
+    if not sizes.keys() - {vocab} or 0 in sizes:
+        return base, ()
+    if len(sizes) > 1:
+        shown = sorted(sizes)
+        message = f"the file's embeddings have different vocabularies: {', '.join(map(str, shown[:4]))}"
+        size = next(size for size in sizes if size != vocab)
+        details = {"file": WEIGHTS_NAME, "tensor": sizes[size], "expected": vocab, "actual": size}
+        return base, (rules.RESIZED_VOCABULARY.finding(message, severity="error", **details),)
+    (size, name), *_ = sizes.items()
+    details = {"file": WEIGHTS_NAME, "tensor": name, "expected": vocab, "actual": size}
+    if size < vocab:
+        message = f"the adapter was trained with a vocabulary of {size}, smaller than the base model's {vocab}"
+        finding = rules.RESIZED_VOCABULARY.finding(message, severity="error", **details)
+    elif size > vocab * _LARGEST_GROWTH:
+        message = (
+            f"the adapter was trained with a vocabulary of {size}; {vocab} of this base model cannot have grown to it"
+        )
+        finding = rules.RESIZED_VOCABULARY.finding(message, severity="error", **details)
+    else:
+        message = f"the adapter was trained on a base resized from {vocab} to {size} tokens"
+        finding = rules.RESIZED_VOCABULARY.finding(message, **details)
+    return _resized(base, size), (finding,)
+
+
+def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:
+    """(path, kind) of the input and the output embedding -> their rows in every dialect: they need not be the same."""
+    result: dict[tuple[str, str], set[int]] = {}
+    for modules in base.dialects.values():
+        for path, kind in ((input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
+            if path is not None:
+                result.setdefault((path, kind), set()).add(modules[path].weight_shape[0])
+    return result
+
+
+def _resized(base: BaseModel, size: int) -> BaseModel:
+    """What ``resize_token_embeddings`` makes: exactly so many rows, also where a model has some of its own besides."""
+    base = base.with_vocab(size)
+    dialects = {}
+    for name, modules in base.dialects.items():
+        paths = {input_embedding(base, modules), output_head(modules)}
+        rows = {
+            path: modules[path]._replace(weight_shape=(size, *modules[path].weight_shape[1:]))
+            for path in paths
+            if path is not None
+        }
+        dialects[name] = MappingProxyType({**modules, **rows})
+    return _with_dialects(base, dialects)
+
+
+def _allow_resized(expectation: Expectation, modules: Modules, embedding: str | None) -> None:
+    """Resized embeddings are saved whole beside the adapter (save_embedding_layers="auto").
+
+    PEFT before 0.21 saved everything whose name holds theirs: ``word_embeddings_layernorm`` too
+    (peft/utils/save_and_load.py::get_peft_model_state_dict).
+    """
+    paths = [path for path in (embedding, output_head(modules)) if path is not None]
+    expectation.allow_whole(modules, lambda name: any(path in name for path in paths))

@@ -1,0 +1,120 @@
+"""What is proven of a Hub repository before the service is told to fetch it: there, readable, and fit for its base."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lora_packer.adapter.hub_source import HubSource
+from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
+from lora_packer.hub import DEFAULT_ENDPOINT, Hub, HubRepo, Snapshot
+from lora_packer.inspector import Report
+from lora_packer.pipeline import CheckOptions, Note, run_check
+from lora_packer.pipeline.receipt import Receipt, timestamp
+
+_UNCHECKED = "The service may still be able to fetch it: --no-check submits it unchecked."
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRepo:
+    """A repository as it was checked.
+
+    Attributes:
+        repo: as the service is told, which takes no revision: its default branch.
+        commit: the id of the commit that was checked.
+        digests: the SHA-256 of its large files, as the Hub has them.
+        report: what the check found.
+    """
+
+    repo: HubRepo
+    commit: str
+    digests: dict[str, str]
+    report: Report
+
+
+def check_repo(repo: HubRepo, options: CheckOptions, note: Note, *, hub: Hub | None = None) -> CheckedRepo | None:
+    """Check a repository as far as it can be without its weights; None where ``options`` say to skip it.
+
+    Only adapter_config.json and the header of adapter_model.safetensors are read, with the token that the service will
+    be given: that of HF_TOKEN, unless ``hub`` is connected with another.
+
+    Raises:
+        InputError: it is not there, or not for this token; or the revision is not what the service would fetch.
+        CheckFailedError: the adapter failed its check.
+        InconclusiveError: the Hub, or a required check, gave no answer.
+    """
+    if options.skip:
+        note("check", "skipped, as told")
+        return None
+    with hub or Hub.from_environment() as connection:
+        try:
+            snapshot = connection.snapshot(repo)
+            note("hub", f"hf://{repo.id} is at commit {snapshot.commit[:12]}")
+            _require_default(connection, snapshot)
+            report = run_check(HubSource(snapshot), options, note)
+            _note_access(connection, snapshot, note)
+        except InconclusiveError as error:
+            if error.report is not None:
+                raise
+            raise InconclusiveError(f"{error.message} Nothing was submitted.", hint=_UNCHECKED) from None
+    assert report is not None
+    note("check", "of the weights only the header was read, so values such as NaN were not looked at")
+    return CheckedRepo(HubRepo(repo.id), snapshot.commit, dict(snapshot.digests), report)
+
+
+def commit_now(repo: HubRepo) -> str:
+    """Return the commit that the repository's default branch is at. Raises InputError, InconclusiveError."""
+    with Hub.from_environment() as hub:
+        return hub.snapshot(HubRepo(repo.id)).commit
+
+
+def _require_default(hub: Hub, snapshot: Snapshot) -> None:
+    """Refuse a revision that is not what the default branch holds: the service has no field for one."""
+    if snapshot.repo.revision is None:
+        return
+    default = hub.snapshot(HubRepo(snapshot.repo.id)).commit
+    if default != snapshot.commit:
+        raise InputError(
+            f"The service takes no revision: it would fetch commit {default[:12]} of {snapshot.repo.id}'s default "
+            f"branch, and '{snapshot.repo.revision}' is commit {snapshot.commit[:12]}.",
+            hint="Merge the revision into the default branch, or publish its files through S3.",
+        )
+
+
+def _note_access(hub: Hub, snapshot: Snapshot, note: Note) -> None:
+    """Tell what was seen once the files were read: with which token, and whether where the service reads them."""
+    if snapshot.restricted:
+        note("hub", f"it is {snapshot.restricted}, and the token of HF_TOKEN, which the service is given, may read it")
+    if hub.endpoint != DEFAULT_ENDPOINT and not hub.is_loopback:
+        note("warning", f"HF_ENDPOINT is {hub.endpoint}; the service fetches from {DEFAULT_ENDPOINT}")
+
+
+def record_check(record: Receipt, repo: HubRepo, options: CheckOptions, note: Note) -> Receipt:
+    """Check a repository for a release, and write the commit that was checked into its receipt.
+
+    Raises what ``check_repo`` raises.
+    """
+    checked = check_repo(repo, options, note)
+    if checked is None:
+        return record
+    report, base = checked.report, options.base_config
+    summary = {"status": report.status, "target": options.target, "base_config": str(base) if base else None}
+    adapter = {"source": str(repo), "sha256": checked.digests, "commit": checked.commit, "pinned": False}
+    note("hub", "the service takes no revision: it fetches what the default branch holds when the job runs")
+    return record.with_(check={**summary, **report.summary, "at": timestamp()}, adapter=adapter)
+
+
+def confirm_commit(record: Receipt, repo: HubRepo, note: Note) -> Receipt:
+    """Say whether the default branch still is at the commit that was checked, now that the service has fetched it."""
+    commit = record.adapter.get("commit")
+    if commit is None or "commit_after" in record.adapter:
+        return record
+    try:
+        after = commit_now(repo)
+    except LoraPackerError as error:
+        note("warning", f"whether the service fetched commit {commit[:12]} is not known: {error.message}")
+        return record
+    if after == commit:
+        note("hub", f"the default branch still is at commit {commit[:12]}: what was checked is what was fetched")
+    else:
+        note("warning", f"the default branch moved from {commit[:12]} to {after[:12]}: the upload may be of either")
+    return record.with_(adapter={**record.adapter, "commit_after": after})

@@ -1,0 +1,86 @@
+"""The house: imports go down the floors, never up and never sideways; heavy packages are imported where they are used."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from builders import ROOT
+
+PACKAGE = ROOT / "lora_packer"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Room -> floor. What is not a room is the ground.
+FLOORS = {
+    "cli": 6,
+    "pipeline": 5,
+    "inspector": 4,
+    "peft": 3.5,
+    "base_model": 3,
+    "publisher": 3,
+    "sandbox": 3,
+    "adapter": 2,
+    "packager": 2,
+    "together": 2,
+}
+# On one floor a room knows no other, but for these.
+BESIDE: set[tuple[str, str]] = set()
+HEAVY = {
+    "boto3",
+    "botocore",
+    "huggingface_hub",
+    "httpx2",
+    "numpy",
+    "safetensors",
+    "torch",
+    "transformers",
+    "isal",
+    "s3transfer",
+}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, *, top_level: bool) -> Iterator[str]:
+    """The modules that are imported: at import time, or anywhere but for type checking."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and top_level:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        else:
+            yield from imports(node, top_level=top_level)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down(path: Path) -> None:
+    mine = room(path)
+    if mine in ("__init__", "__main__"):
+        return
+    for name in imports(ast.parse(path.read_text()), top_level=False):
+        parts = name.split(".")
+        if parts[0] != "lora_packer" or len(parts) < 2 or parts[1] == mine:
+            continue
+        other = parts[1]
+        down = FLOORS.get(mine, 1) > FLOORS.get(other, 1) or (mine, other) in BESIDE
+        ground = mine not in FLOORS and other not in FLOORS
+        assert down or ground, f"{mine} (floor {FLOORS.get(mine, 1)}) imports {other} (floor {FLOORS.get(other, 1)})"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
+    at_import = {name.partition(".")[0] for name in imports(ast.parse(path.read_text()), top_level=True)}
+    assert not at_import & HEAVY
+
+
+def test_files_can_be_read_in_one_sitting() -> None:
+    long = {path.name: count for path in FILES if (count := len(path.read_text().splitlines())) > 470}
+    assert long == {}
