@@ -7,16 +7,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
-from lora_packer.adapter.config import CONFIG_NAME, ConfigProblem, LoraConfig, parse_config
-from lora_packer.adapter.keys import WEIGHTS_NAME
+from lora_packer.adapter.config import ConfigProblem, LoraConfig, parse_config
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, TensorInfo, read_header
 from lora_packer.adapter.source import AdapterSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
+from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
-REQUIRED = (CONFIG_NAME, WEIGHTS_NAME)
 
 
 @dataclass(frozen=True, slots=True)

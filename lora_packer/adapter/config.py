@@ -13,9 +13,8 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, Literal
 
+from lora_packer.names import CONFIG_NAME as CONFIG_NAME
 from lora_packer.redact import escape
-
-CONFIG_NAME = "adapter_config.json"
 
 TASK_TYPES = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-WEIGHTS_NAME = "adapter_model.safetensors"
+from lora_packer.names import WEIGHTS_NAME as WEIGHTS_NAME
+
 PREFIX = "base_model.model."
 
 # What PEFT puts behind a module's path. Anything else behind the prefix is a parameter of the base model itself.

@@ -11,13 +11,10 @@ from itertools import islice
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
+from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.packager.archive import LeftOut
 from lora_packer.packager.source import Source
 from lora_packer.redact import escape
-
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-REQUIRED = (CONFIG, WEIGHTS)
 
 # Files at an adapter's root that loaders or people read: transformers' tokenizer, processor and generation files
 # (its `save_pretrained` writes them) and the model card.
@@ -108,7 +105,7 @@ def _root(folder: Path) -> Path:
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise InputError(f"There is no folder {_show(folder)}.", hint="Give the folder of the adapter.") from error
     if not root.is_dir():
-        raise InputError(f"{_show(folder)} is not a folder.", hint=f"Give the folder with {CONFIG} in it.")
+        raise InputError(f"{_show(folder)} is not a folder.", hint=f"Give the folder with {CONFIG_NAME} in it.")
     return root
 
 
@@ -205,7 +202,7 @@ def _missing_hint(root: Path, name: str, entries: Mapping[str, str]) -> str:
     if nested:
         shown = ", ".join(escape(entry) for entry in nested[:3]) + (", …" if nested[3:] else "")
         return f"There is one in {shown} within it: give that folder instead."
-    if name == WEIGHTS and "adapter_model.bin" in entries:
+    if name == WEIGHTS_NAME and "adapter_model.bin" in entries:
         return (
             "adapter_model.bin is a pickle, which is never opened here: "
             "save the adapter as safetensors (PEFT's save_pretrained does by default)."

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 from lora_packer.sandbox.faults import FAULT_KINDS, Faults
 from lora_packer.sandbox.hub import LocalHub
 from lora_packer.sandbox.s3 import LocalS3
-from lora_packer.sandbox.service import DEFAULT_BASE_MODELS, Service
+from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
 
 if TYPE_CHECKING:
     import boto3

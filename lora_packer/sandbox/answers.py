@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+_BARE = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
@@ -64,3 +67,33 @@ class Request:
         for name in names:
             if not body.get(name):
                 raise Refused(400, f"{name} is required", param=name)
+
+
+def objects(body: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return the body's list of objects. Raises Refused."""
+    value = body.get(name)
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Refused(422, f"{name} must be a list of objects", param=name)
+    return value
+
+
+def require_bare_name(body: Mapping[str, Any]) -> None:
+    """Refuse a name with the account's before it. Raises Refused."""
+    if not _BARE.fullmatch(body["name"]):
+        raise Refused(400, "name must be a bare name", param="name")
+
+
+def page(request: Request, items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return one page of a list: ``limit`` items from the cursor ``after`` on. Raises Refused."""
+    start, limit = request.query.get("after", "0"), request.query.get("limit", "100")
+    if not start.isdecimal() or not limit.isdecimal() or not int(limit):
+        raise Refused(400, "after and limit are a cursor and a positive number")
+    end = int(start) + int(limit)
+    return {"object": "list", "data": items[int(start) : end], "next_cursor": str(end) if end < len(items) else None}
+
+
+def only(items: list[dict[str, Any]], what: str) -> dict[str, Any]:
+    """Return the one that was looked for. Raises Refused where there is none."""
+    if not items:
+        raise not_found(what)
+    return items[0]

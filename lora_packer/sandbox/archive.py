@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import IO
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
+
 _MAX_CONFIG = 2**20  # bytes
 _MAX_HEADER = 100_000_000  # bytes; the limit of github.com/huggingface/safetensors
 
@@ -44,27 +45,27 @@ def inspect(path: Path) -> None:
 def inspect_files(files: Mapping[str, bytes]) -> None:
     """Check that files sent by themselves are an adapter. Raises ArchiveRefused."""
     _require_both(files)
-    _check_config(io.BytesIO(files[CONFIG]))
-    _check_weights(io.BytesIO(files[WEIGHTS]), len(files[WEIGHTS]))
+    _check_config(io.BytesIO(files[CONFIG_NAME]))
+    _check_weights(io.BytesIO(files[WEIGHTS_NAME]), len(files[WEIGHTS_NAME]))
 
 
 def inspect_folder(folder: Path) -> None:
     """Check that a downloaded repository is an adapter. Raises ArchiveRefused."""
     _require_both({path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()})
-    with (folder / CONFIG).open("rb") as file:
+    with (folder / CONFIG_NAME).open("rb") as file:
         _check_config(file)
-    with (folder / WEIGHTS).open("rb") as file:
-        _check_weights(file, (folder / WEIGHTS).stat().st_size)
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        _check_weights(file, (folder / WEIGHTS_NAME).stat().st_size)
 
 
 def _inspect_zip(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = {_plain(info.filename): info for info in archive.infolist() if not info.is_dir()}
         _require_both(members)
-        with archive.open(members[CONFIG]) as file:
+        with archive.open(members[CONFIG_NAME]) as file:
             _check_config(file)
-        with archive.open(members[WEIGHTS]) as file:
-            _check_weights(file, members[WEIGHTS].file_size)
+        with archive.open(members[WEIGHTS_NAME]) as file:
+            _check_weights(file, members[WEIGHTS_NAME].file_size)
             _drain(file)
 
 
@@ -79,9 +80,9 @@ def _inspect_tar(path: Path) -> None:
             name = _plain(member.name)
             names.add(name)
             with file:
-                if name == CONFIG:
+                if name == CONFIG_NAME:
                     _check_config(file)
-                elif name == WEIGHTS:
+                elif name == WEIGHTS_NAME:
                     _check_weights(file, member.size)
         _drain(stream)
     _require_both(names)
@@ -98,7 +99,7 @@ def _plain(name: str) -> str:
 
 
 def _require_both(names: Collection[str]) -> None:
-    missing = [name for name in (CONFIG, WEIGHTS) if name not in names]
+    missing = [name for name in REQUIRED if name not in names]
     if not missing:
         return
     message = f"Missing required files: {', '.join(missing)}"
@@ -115,18 +116,18 @@ def _check_config(file: IO[bytes]) -> None:
     except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
-        raise ArchiveRefused(f"{CONFIG} is not the configuration of a LoRA adapter")
+        raise ArchiveRefused(f"{CONFIG_NAME} is not the configuration of a LoRA adapter")
 
 
 def _check_weights(file: IO[bytes], size: int) -> None:
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= min(_MAX_HEADER, size - 8):
-        raise ArchiveRefused(f"{WEIGHTS} is not a safetensors file")
+        raise ArchiveRefused(f"{WEIGHTS_NAME} is not a safetensors file")
     try:
         header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         complete = max(ends, default=0) == size - 8 - length
     except (ValueError, RecursionError, AttributeError, LookupError, TypeError):
-        raise ArchiveRefused(f"{WEIGHTS} has a header that cannot be read") from None
+        raise ArchiveRefused(f"{WEIGHTS_NAME} has a header that cannot be read") from None
     if not ends or not complete:
-        raise ArchiveRefused(f"{WEIGHTS} is empty or not complete")
+        raise ArchiveRefused(f"{WEIGHTS_NAME} is empty or not complete")

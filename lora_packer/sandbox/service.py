@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
-from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -13,82 +11,25 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from lora_packer.redact import Secret
 from lora_packer.sandbox import v1, v2
 from lora_packer.sandbox.answers import Refused, Request, not_found
-from lora_packer.sandbox.deployments import Deployments
-from lora_packer.sandbox.direct import MAX_PART, DirectUploads
-from lora_packer.sandbox.endpoints import Endpoints
-from lora_packer.sandbox.faults import Faults
-from lora_packer.sandbox.hub import LocalHub
-from lora_packer.sandbox.jobs import Jobs
+from lora_packer.sandbox.direct import MAX_PART
 from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
-
-ACCOUNT = "devuser"
-"""The account whose name goes before each model's; the one of the service's page."""
-
-DEFAULT_BASE_MODELS = (
-    # Named as base of an adapter, or as a model, in the service's openapi.yaml.
-    "Qwen/Qwen2.5-72B-Instruct",
-    "Qwen/Qwen3.5-9B",
-    "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference",
-    "mistralai/Mixtral-8x7B-Instruct-v0.1",
-    # Bases of adapters in docs.together.ai/docs/dedicated-endpoints/lora-adapter.
-    "google/gemma-3-27b-it-lora",
-    "meta-llama/Llama-3.3-70B-Instruct-FP8-Lora",
-    "mistralai/Mixtral-8x7B-Instruct-v0.1-FP8-Lora",
-    # The one of this project's examples, and the sandbox's own.
-    "meta-llama/Llama-3.3-70B-Instruct",
-    "tiny/llama",
-)
+from lora_packer.sandbox.state import ACCOUNT, PROJECT, State
 
 # What the vendor's command line asks before anything else: together 2.42.0, lib/cli/utils/_whoami.py.
 _WHOAMI = {
     "type": "project_api_key",
     "api_key": {"id": "key-sandbox"},
     "organization": {"id": "org-sandbox", "name": "sandbox"},
-    "project": {"id": v2.PROJECT, "name": ACCOUNT, "slug": ACCOUNT},
+    "project": {"id": PROJECT, "name": ACCOUNT, "slug": ACCOUNT},
 }
 
 _MAX_BODY = 2**20  # bytes
 
 
-class Service:
-    """The service, from ``with`` to its end.
+class Service(State):
+    """The service, from ``with`` to its end; see ``State`` for what it is made with and what it remembers."""
 
-    Args:
-        base_models: hosted besides ``DEFAULT_BASE_MODELS``.
-        faults: what goes wrong.
-        delay: seconds that each state of a job lasts at least.
-        hub: where it fetches Hub repositories from; None is nowhere.
-
-    Attributes:
-        base_models: the ids of every base model it hosts.
-        api_key: the key it was started with; a new one each time.
-        base_url: its address, with ``/v1``; known once it runs.
-        jobs: its upload jobs, version 1.
-        endpoints: its endpoints, version 1.
-        models, imports, direct, deployments: the same of version 2.
-    """
-
-    def __init__(
-        self,
-        *,
-        base_models: Sequence[str] = (),
-        faults: Faults | None = None,
-        delay: float = 0.3,
-        hub: LocalHub | None = None,
-    ) -> None:
-        self.faults = faults or Faults()
-        self.base_models = tuple(dict.fromkeys((*DEFAULT_BASE_MODELS, *base_models)))
-        self.api_key = Secret(f"sandbox-{secrets.token_hex(16)}")
-        self.base_url = ""
-        self.started = int(time.time())
-        self.jobs = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
-        self.endpoints = Endpoints(account=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
-        self.account = ACCOUNT
-        self.models: dict[str, dict[str, Any]] = {}
-        self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
-        self.direct = DirectUploads()
-        self.deployments = Deployments(project=v2.PROJECT, slug=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
-        self._server: _Server | None = None
+    _server: _Server | None = None
 
     def __enter__(self) -> Self:
         self._server = _Server(self)
@@ -101,10 +42,6 @@ class Service:
             self._server.stop()
         self.jobs.stop()
         self.imports.stop()
-
-    def serving(self) -> set[str]:
-        """Return the names by which a model can be asked."""
-        return self.endpoints.serving() | self.deployments.names(routed=True)
 
 
 class _Server(LoopbackServer):
@@ -187,12 +124,12 @@ class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
             raise Refused(401, "Invalid API key provided", "authentication_error")
 
 
-def _route(service: Service, request: Request) -> tuple[int, Any]:
+def _route(state: State, request: Request) -> tuple[int, Any]:
     """Return status and answer; None as the answer is a connection closed without one, or 204. Raises Refused."""
     if request.path == ("v3", "whoami") and request.method == "GET":
         return 200, _WHOAMI
     if request.path[0] == "v1":
-        return v1.route(service, request)
+        return v1.route(state, request)
     if request.path[0] == "v2":
-        return v2.route(service, request)
+        return v2.route(state, request)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")

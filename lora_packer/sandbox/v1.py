@@ -8,108 +8,106 @@ docs.together.ai/docs/dedicated-endpoints/v1/adapter. Where neither says what a 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lora_packer.sandbox import chat
 from lora_packer.sandbox.answers import Refused, Request, not_found
 from lora_packer.sandbox.endpoints import HARDWARE, hardware_list
 from lora_packer.sandbox.jobs import JobRecord, NameTaken, SourceKind
-
-if TYPE_CHECKING:
-    from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.state import State
 
 _HUB_SOURCE = re.compile(r"(?:https://huggingface\.co/)?[\w.-]+/[\w.-]+/?")
 
 
-def route(service: Service, request: Request) -> tuple[int, Any]:
+def route(state: State, request: Request) -> tuple[int, Any]:
     """Return status and answer; None as the answer is a connection closed without one, or 204. Raises Refused."""
     match (request.method, request.path[1:]):
         case ("POST", ("models",)):
-            return _submit(service, request)
+            return _submit(state, request)
         case ("GET", ("models",)):
-            return 200, [_model(service, model) for model in (*service.base_models, *service.jobs.uploaded())]
+            return 200, [_model(state, model) for model in (*state.base_models, *state.jobs.uploaded())]
         case ("GET", ("jobs",)):
-            return 200, {"data": service.jobs.describe_all()}
+            return 200, {"data": state.jobs.describe_all()}
         case ("GET", ("jobs", job_id)):
-            return 200, _found(service.jobs.describe(job_id), "job")
+            return 200, _found(state.jobs.describe(job_id), "job")
         case ("GET", ("hardware",)):
-            return _hardware(service, request)
+            return _hardware(state, request)
         case ("POST", ("chat", "completions")):
-            return chat.complete(request, service.serving(), service.deployments.names(routed=False))
+            return chat.complete(request, state.serving(), state.deployments.names(routed=False))
         case (_, ("endpoints", *rest)):
-            return _endpoints(service, request, rest)
+            return _endpoints(state, request, rest)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")
 
 
-def _endpoints(service: Service, request: Request, rest: list[str]) -> tuple[int, Any]:
+def _endpoints(state: State, request: Request, rest: list[str]) -> tuple[int, Any]:
     match (request.method, rest):
         case ("GET", []):
-            return 200, {"object": "list", "data": _listed(service, request)}
+            return 200, {"object": "list", "data": _listed(state, request)}
         case ("POST", []):
-            return _create_endpoint(service, request)
+            return _create_endpoint(state, request)
         case ("GET", [endpoint_id]):
-            return 200, _found(service.endpoints.describe(endpoint_id), "endpoint")
+            return 200, _found(state.endpoints.describe(endpoint_id), "endpoint")
         case ("PATCH", [endpoint_id]):
-            return _update_endpoint(service, request, endpoint_id)
+            return _update_endpoint(state, request, endpoint_id)
         case ("DELETE", [endpoint_id]):
-            if not service.endpoints.delete(endpoint_id):
+            if not state.endpoints.delete(endpoint_id):
                 raise not_found("endpoint")
             return 204, None
     raise not_found(f"{request.method} /{'/'.join(request.path)}")
 
 
-def _listed(service: Service, request: Request) -> list[dict[str, Any]]:
+def _listed(state: State, request: Request) -> list[dict[str, Any]]:
     """The account's endpoints as ListEndpoint: less than what one look at one of them tells."""
     if request.query.get("type") == "serverless":
         return []
     names = ("object", "id", "name", "model", "type", "owner", "state", "created_at")
-    return [{name: entry[name] for name in names} for entry in service.endpoints.describe_all()]
+    return [{name: entry[name] for name in names} for entry in state.endpoints.describe_all()]
 
 
-def _hardware(service: Service, request: Request) -> tuple[int, Any]:
+def _hardware(state: State, request: Request) -> tuple[int, Any]:
     model = request.query.get("model")
-    if model is not None and model not in (*service.base_models, *service.jobs.uploaded()):
+    if model is not None and model not in (*state.base_models, *state.jobs.uploaded()):
         raise not_found(f"model {model}")
-    return 200, hardware_list(with_availability=model is not None, taken=service.faults.no_hardware)
+    return 200, hardware_list(with_availability=model is not None, taken=state.faults.no_hardware)
 
 
-def _create_endpoint(service: Service, request: Request) -> tuple[int, Any]:
-    _require_open(service)
+def _create_endpoint(state: State, request: Request) -> tuple[int, Any]:
+    _require_open(state)
     body = request.json("model", "hardware", "display_name", "state")
     request.require(body, "model", "hardware", "autoscaling")
-    if body["model"] not in (*service.base_models, *service.jobs.uploaded()):
+    if body["model"] not in (*state.base_models, *state.jobs.uploaded()):
         raise Refused(400, f"model {body['model']} was not found", param="model")
     if body["hardware"] not in (entry[0] for entry in HARDWARE):
         raise Refused(400, "invalid hardware provided: check the hardware API", param="hardware")
-    state = body.get("state", "STARTED")
-    if state not in ("STARTED", "STOPPED"):
+    wanted = body.get("state", "STARTED")
+    if wanted not in ("STARTED", "STOPPED"):
         raise Refused(422, "state must be STARTED or STOPPED", param="state")
-    return 200, service.endpoints.create(
+    return 200, state.endpoints.create(
         model=body["model"],
         hardware=body["hardware"],
         display_name=body.get("display_name", ""),
         autoscaling=_autoscaling(body["autoscaling"]),
-        state=state,
+        state=wanted,
     )
 
 
-def _update_endpoint(service: Service, request: Request, endpoint_id: str) -> tuple[int, Any]:
+def _update_endpoint(state: State, request: Request, endpoint_id: str) -> tuple[int, Any]:
     body = request.json("display_name", "state")
-    state = body.get("state")
-    if state not in (None, "STARTED", "STOPPED"):
+    wanted = body.get("state")
+    if wanted not in (None, "STARTED", "STOPPED"):
         raise Refused(422, "state must be STARTED or STOPPED", param="state")
-    if state == "STARTED":
-        _require_open(service)
+    if wanted == "STARTED":
+        _require_open(state)
     scaling = _autoscaling(body["autoscaling"]) if "autoscaling" in body else None
-    changed = service.endpoints.update(
-        endpoint_id, state=state, display_name=body.get("display_name"), autoscaling=scaling
+    changed = state.endpoints.update(
+        endpoint_id, state=wanted, display_name=body.get("display_name"), autoscaling=scaling
     )
     return 200, _found(changed, "endpoint")
 
 
-def _require_open(service: Service) -> None:
+def _require_open(state: State) -> None:
     """Refuse to start an endpoint where the sandbox was told to, as the service refuses it by now."""
-    if service.faults.v1_endpoints_closed:
+    if state.faults.v1_endpoints_closed:
         message = "Creating and restarting endpoints is disabled on this version of the API. Use version 2."
         raise Refused(403, message, "forbidden_error", code="endpoints_v1_create_access_disabled")
 
@@ -127,9 +125,9 @@ def _found(answer: dict[str, Any] | None, what: str) -> dict[str, Any]:
     return answer
 
 
-def _submit(service: Service, request: Request) -> tuple[int, Any]:
-    if service.faults.refuse_submit is not None:
-        raise Refused(service.faults.refuse_submit, "refused, as the sandbox was started to do", "sandbox_fault")
+def _submit(state: State, request: Request) -> tuple[int, Any]:
+    if state.faults.refuse_submit is not None:
+        raise Refused(state.faults.refuse_submit, "refused, as the sandbox was started to do", "sandbox_fault")
     body = request.json("model_name", "model_source", "model_type", "base_model", "description", "hf_token")
     request.require(body, "model_name", "model_source")
     if body.get("model_type", "model") != "adapter":
@@ -137,11 +135,11 @@ def _submit(service: Service, request: Request) -> tuple[int, Any]:
     base_model = body.get("base_model")
     if not base_model:
         raise Refused(400, "base_model is required for an adapter", param="base_model")
-    if base_model not in service.base_models:
+    if base_model not in state.base_models:
         raise Refused(400, f"base model {base_model} is not supported for dedicated inference", param="base_model")
     source = body["model_source"]
     try:
-        record = service.jobs.create(
+        record = state.jobs.create(
             model_name=body["model_name"],
             model_source=source,
             kind=_source_kind(source),
@@ -152,7 +150,7 @@ def _submit(service: Service, request: Request) -> tuple[int, Any]:
     except NameTaken:
         # Some refusals come as a success without data: a comment in together 2.42.0, lib/cli/api/models/upload.py.
         return 200, {"message": "Model name already exists"}
-    return 200, None if service.faults.lose_answer else _created(record)
+    return 200, None if state.faults.lose_answer else _created(record)
 
 
 def _source_kind(source: str) -> SourceKind:
@@ -175,13 +173,13 @@ def _created(record: JobRecord) -> dict[str, Any]:
     }
 
 
-def _model(service: Service, model: str) -> dict[str, Any]:
+def _model(state: State, model: str) -> dict[str, Any]:
     """Return one ModelInfo of the service's openapi.yaml."""
     organisation, _, name = model.rpartition("/")
     return {
         "id": model,
         "object": "model",
-        "created": service.started,
+        "created": state.started,
         "type": "chat",
         "display_name": name,
         "organization": organisation,

@@ -6,7 +6,7 @@ from lora_packer.redact import escape, scrub
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoint import Answer
+from lora_packer.together.endpoints import Answer
 from lora_packer.together.refusal import Purpose
 
 MAX_TOKENS = 128

@@ -21,6 +21,7 @@ from lora_packer.address import is_loopback
 from lora_packer.duration import format_duration
 from lora_packer.errors import LoraPackerError
 from lora_packer.hub import Hub, HubRepo
+from lora_packer.names import CONFIG_NAME, REQUIRED
 from lora_packer.ranges import RangeFile
 from lora_packer.redact import PresignedUrl, escape, scrub
 from lora_packer.together.submission import LocalFiles, ModelSource
@@ -32,7 +33,7 @@ _AGAIN = (
     "Once the job has failed, run the same command again: it mints a new URL and submits again. A job that never ends "
     "keeps its name: then choose a new --model-name and another --receipt."
 )
-_FILES = {"adapter_config.json", "adapter_model.safetensors"}
+_FILES = set(REQUIRED)
 _TIMEOUT = 15.0  # seconds
 _HEAD = 2**16  # bytes
 _MAX_RANGE = 2**24  # bytes; more than the directory of any archive with an adapter in it
@@ -84,7 +85,7 @@ def _repo(repo: HubRepo) -> str:
     """What reading a Hub repository now, with HF_TOKEN, tells."""
     try:
         with Hub.from_environment() as hub:
-            hub.snapshot(repo).open("adapter_config.json").read(1)
+            hub.snapshot(repo).open(CONFIG_NAME).read(1)
     except LoraPackerError as error:
         return str(error)
     return f"{repo} can be read from here, so the service may be slow."

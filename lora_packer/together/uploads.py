@@ -1,11 +1,11 @@
-"""An upload from its submission to its end, whichever the version of the API: the words for it, and the wait."""
+"""An upload from the questions before it to its end, whichever the version of the API."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import JobFailedError, ServiceError, WaitTimeoutError
@@ -15,13 +15,57 @@ from lora_packer.together.polling import poll
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import Job, Submission
 
-if TYPE_CHECKING:
-    from lora_packer.together import Api
-
 STALE_AFTER = timedelta(minutes=10)
 """How long a job may stand still before that is told; not the service's number, which names none."""
 
 _ASK = "Correct what it names and submit again, or ask the service's support with this id."
+
+
+class UploadApi(Protocol):
+    """What every version of the service's API can do about uploads; see ``Api``.
+
+    Attributes:
+        OPTION: what a command line needs to mean this version.
+    """
+
+    OPTION: str
+
+    def submit(self, client: Client, submission: Submission) -> Job:
+        """Create the upload job, once."""
+
+    def job(self, client: Client, job_id: str, *, retry: bool = True) -> Job:
+        """Return the job as the service sees it now."""
+
+    def find(self, client: Client, model_name: str) -> Job | None:
+        """Return the newest job that did not fail for a model of this name, or None."""
+
+    def hosts(self, client: Client, base_model: str) -> bool:
+        """Whether the service says that it serves the base model on dedicated endpoints."""
+
+
+def ask_ahead(
+    api: UploadApi, client: Client, model_name: str, base_model: str, note: Callable[[str, str], None]
+) -> None:
+    """Ask the service what would make it refuse, before gigabytes are sent: the key, the base model, the name.
+
+    ``note`` is told a step and a sentence. A question without an answer is told and no more: the submission itself
+    decides. Raises ServiceError where the key is refused or the name is taken.
+    """
+    try:
+        hosted, earlier = api.hosts(client, base_model), api.find(client, model_name)
+    except ServiceError as error:
+        if error.status == 401:
+            raise
+        note("ask", f"{error.message} The submission will tell.")
+        return
+    if earlier is not None:
+        raise ServiceError(
+            f"The model name '{model_name}' already exists: job {earlier.id} is {earlier.status}. Nothing was sent.",
+            hint=refusal.NEW_NAME,
+            status=409,
+        )
+    if not hosted:
+        note("warning", f"the service does not list {base_model} among the models of dedicated endpoints")
 
 
 def submitting(submission: Submission, look: str, hints: Mapping[int, str] | None = None) -> Purpose:
@@ -42,7 +86,7 @@ def submitting(submission: Submission, look: str, hints: Mapping[int, str] | Non
 
 
 def wait_for_job(
-    api: Api,
+    api: UploadApi,
     client: Client,
     job_id: str,
     *,
@@ -81,10 +125,9 @@ def _failed(job: Job) -> JobFailedError:
     said = [update.message for update in job.updates if update.message and update.status.lower() == job.status.lower()]
     said = said or [update.message for update in job.updates if update.message][-1:]
     reason = "; ".join(dict.fromkeys(said)) or "the service gives no reason"
-    hint = (
-        refusal.advice(reason) or "Correct what it names and submit again, or ask the service's support with this id."
+    return JobFailedError(
+        f"Job {job.id} ended as {job.status}: {reason.rstrip('.')}.", hint=refusal.advice(reason) or _ASK
     )
-    return JobFailedError(f"Job {job.id} ended as {job.status}: {reason.rstrip('.')}.", hint=hint)
 
 
 def _timed_out(

@@ -10,8 +10,9 @@ import pytest
 from packager_support import adapter
 
 from lora_packer.errors import InputError, PackError
+from lora_packer.names import REQUIRED
 from lora_packer.packager import LeftOut
-from lora_packer.packager.members import EXTRAS, MAX_ENTRIES, REQUIRED, select
+from lora_packer.packager.members import EXTRAS, MAX_ENTRIES, select
 
 
 def names(folder: Path, **options: bool) -> list[str]:

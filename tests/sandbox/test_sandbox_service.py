@@ -29,7 +29,8 @@ from together_support import (
 from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.redact import PresignedUrl, Secret
 from lora_packer.sandbox.faults import FAULT_KINDS, Faults
-from lora_packer.sandbox.service import DEFAULT_BASE_MODELS, Service
+from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
 from lora_packer.together import Client, HubRepo, v1, wait_for_job
 
 CONFIG, WEIGHTS = FILES["adapter_config.json"], FILES["adapter_model.safetensors"]

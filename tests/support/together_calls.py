@@ -14,7 +14,7 @@ from together_support import BASE_MODEL, FILES, HF_TOKEN, FakeTime, mock_client,
 
 from lora_packer import together
 from lora_packer.redact import Secret
-from lora_packer.sandbox import v2 as sandbox_v2
+from lora_packer.sandbox import v2_models
 from lora_packer.sandbox.answers import Refused, Request
 from lora_packer.sandbox.catalogue import base_id
 from lora_packer.sandbox.faults import Faults
@@ -32,9 +32,7 @@ class World:
     def __init__(self) -> None:
         self.service = Service(delay=0, faults=Faults(stuck=True))  # stuck: nothing that is submitted is fetched
         self.job = self._uploaded(self.service.jobs, None)
-        model = sandbox_v2._create_model(
-            self.service, self._request({"name": "uploaded", "baseModelId": base_id(BASE_MODEL)})
-        )
+        model = v2_models.create(self.service, self._request({"name": "uploaded", "baseModelId": base_id(BASE_MODEL)}))
         self.import_job = self._uploaded(self.service.imports, model[1]["id"])
         scaling = {"min_replicas": 1, "max_replicas": 1}
         self.endpoint = self.service.endpoints.create(

@@ -27,7 +27,8 @@ from together_support import (
 )
 
 from lora_packer.redact import Secret
-from lora_packer.sandbox.service import DEFAULT_BASE_MODELS, Service
+from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
 from lora_packer.together import HubRepo, v2
 
 FOLDER = Path(sys.prefix) / "together-3"  # where `make` puts it: beside the packages, not among them

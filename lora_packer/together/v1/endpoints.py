@@ -13,7 +13,7 @@ from lora_packer.together import refusal
 from lora_packer.together.answers import fields, listed, number, text
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
-from lora_packer.together.endpoint import (
+from lora_packer.together.endpoints import (
     DELETED,
     Answer,
     Endpoint,

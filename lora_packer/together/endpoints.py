@@ -1,13 +1,19 @@
-"""What serves an adapter, and what it costs: hardware, endpoints, a first answer."""
+"""What serves an adapter and what it costs: hardware, endpoints, a first answer; and how one that serves is come by."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
-from typing import Any
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import Any, Protocol
 
-from lora_packer.errors import InputError, ServiceError
+from lora_packer.duration import format_duration
+from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
 from lora_packer.redact import escape
+from lora_packer.together.client import Client
+from lora_packer.together.polling import poll
 
 # The states of a v1 endpoint (DedicatedEndpoint in openapi.yaml of github.com/togethercomputer/openapi) and of a v2
 # deployment (together 3.1.1, types/deployment_status.py, without the prefix DEPLOYMENT_STATE_).
@@ -127,6 +133,100 @@ class Answer:
     def to_dict(self) -> dict[str, Any]:
         """Return it as the JSON output has it."""
         return asdict(self)
+
+
+class EndpointApi(Protocol):
+    """What every version of the service's API can do about endpoints; see ``Api``."""
+
+    def hardware(self, client: Client, model: str) -> tuple[Hardware, ...]:
+        """Return what can serve the model, cheapest first."""
+
+    def deploy(
+        self, client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None
+    ) -> Endpoint:
+        """Create an endpoint with one replica, once; without ``hardware_id`` on the cheapest that can be had."""
+
+    def endpoint(self, client: Client, endpoint_id: str) -> Endpoint:
+        """Return the endpoint as it is now."""
+
+    def endpoints(self, client: Client, model: str) -> tuple[Endpoint, ...]:
+        """Return the account's endpoints that serve the model, or are about to."""
+
+    def ask(self, client: Client, name: str, prompt: str) -> Answer:
+        """Ask an endpoint, by its id or its name."""
+
+    def stop(self, client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
+        """Stop an endpoint, or delete it for good, and return it as it is then."""
+
+
+def ensure_endpoint(
+    api: EndpointApi, client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None
+) -> tuple[Endpoint, bool]:
+    """Return an endpoint of the account for the model, and whether it was created just now.
+
+    One that is there already is taken: each costs money. Raises ServiceError, InputError.
+    """
+    for found in api.endpoints(client, model):
+        if hardware_id is None or found.hardware in (None, hardware_id):
+            return _priced(api, client, found, model), False
+    return api.deploy(client, model, hardware_id=hardware_id, display_name=display_name), True
+
+
+def serve(
+    api: EndpointApi,
+    client: Client,
+    endpoint: Endpoint,
+    *,
+    timeout: timedelta,
+    on_change: Callable[[Endpoint], None],
+    on_trouble: Callable[[ServiceError], None] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float] = time.monotonic,
+) -> Endpoint:
+    """Look at the endpoint until it serves, and return it; see ``polling.poll`` for the arguments.
+
+    Raises ServiceError where it fails or is stopped, WaitTimeoutError. Both say that it may still cost money.
+    """
+    ended = poll(
+        lambda: replace(api.endpoint(client, endpoint.id), cents_per_minute=endpoint.cents_per_minute),
+        is_end=lambda seen: seen.is_serving or seen.has_failed or seen.is_ending,
+        told=lambda seen: (seen.state, seen.reason),
+        timeout=timeout,
+        on_change=on_change,
+        on_trouble=on_trouble,
+        sleep=sleep,
+        clock=clock,
+    )
+    seen, trouble = ended
+    if seen is None:
+        raise WaitTimeoutError(
+            f"The endpoint could not be looked at for {format_duration(timeout)}: {trouble.message if trouble else ''}",
+            hint=f"It {endpoint.cost}. Run the same command again to wait on.",
+        )
+    if seen.is_serving:
+        return seen
+    if seen.has_failed or seen.is_ending:
+        reason = f": {seen.reason}" if seen.reason else ""
+        hint = f"End it with `{seen.stop_command}`, then deploy again."
+        raise ServiceError(f"Endpoint {seen.id} is {seen.state}{reason}.", hint=hint, status=None)
+    raise WaitTimeoutError(
+        f"Endpoint {seen.id} was still {seen.state} after {format_duration(timeout)}.",
+        hint=f"It goes on, and {seen.cost}. Run the same command again to wait on.",
+    )
+
+
+def _priced(api: EndpointApi, client: Client, endpoint: Endpoint, model: str) -> Endpoint:
+    """The endpoint with its price, where the service tells it: a list of endpoints does not."""
+    if endpoint.cents_per_minute is not None:
+        return endpoint
+    try:
+        found = api.endpoint(client, endpoint.id)
+        offers = api.hardware(client, model)
+    except ServiceError:
+        return endpoint
+    # Version 2 tells the instance type of a deployment, and not the configuration that was asked for.
+    prices = {name: offer.cents_per_minute for offer in offers for name in (offer.id, offer.instance_type)}
+    return replace(found, cents_per_minute=prices.get(found.hardware or ""))
 
 
 def describe_cost(cents_per_minute: float | None) -> str:
