@@ -29,7 +29,7 @@ def sandbox(
         typer.Option(
             "--fail",
             metavar="KIND",
-            help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-hardware, endpoint, "
+            help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-hardware, endpoint, stopping, "
             "no-v1-endpoints or refuse-STATUS (such as refuse-429).",
         ),
     ] = None,

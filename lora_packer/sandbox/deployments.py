@@ -48,6 +48,7 @@ class Deployments:
         slug: the project's name, which goes before each endpoint's.
         delay: seconds that each state on the way lasts.
         fails: whether those that should start end as ``FAILED``.
+        never_stopped: whether those that should stop stay ``STOPPING``.
         clock: the time, in seconds.
     """
 
@@ -58,9 +59,11 @@ class Deployments:
         slug: str,
         delay: float,
         fails: bool = False,
+        never_stopped: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._project, self._slug, self._delay, self._fails, self._clock = project, slug, delay, fails, clock
+        self._project, self._slug, self._delay, self._clock = project, slug, delay, clock
+        self._fails, self._never_stopped = fails, never_stopped
         self._lock = threading.RLock()
         self._records: dict[str, EndpointRecord] = {}
 
@@ -128,20 +131,23 @@ class Deployments:
             return self._deployment(self._found(endpoint_id), self._below(endpoint_id, deployment_id))
 
     def scale(self, endpoint_id: str, deployment_id: str, autoscaling: dict[str, Any]) -> dict[str, Any]:
-        """Change a deployment's replicas. Raises Refused."""
+        """Change a deployment's replicas. Raises Refused, also for one that is stopping and should start again."""
         with self._lock:
             record = self._below(endpoint_id, deployment_id)
-            record.autoscaling, record.since = autoscaling, self._clock()
+            if autoscaling["maxReplicas"] and self._state(record) == "STOPPING":
+                raise Refused(400, "the deployment must be stopped before it can be restarted")
+            if autoscaling != record.autoscaling:
+                record.autoscaling, record.since = autoscaling, self._clock()
             return self._deployment(self._found(endpoint_id), record)
 
     def undeploy(self, endpoint_id: str, deployment_id: str) -> None:
-        """Remove a deployment that has no replicas and no traffic. Raises Refused."""
+        """Remove a deployment that is stopped and has no traffic, as the vendor documents it. Raises Refused."""
         with self._lock:
             endpoint, record = self._found(endpoint_id), self._below(endpoint_id, deployment_id)
             if any(entry["deploymentId"] == deployment_id for entry in endpoint.split):
                 raise Refused(400, "the deployment is in the endpoint's traffic split")
-            if record.autoscaling.get("maxReplicas"):
-                raise Refused(400, "the deployment has replicas: scale it to zero first")
+            if self._state(record) != "STOPPED":
+                raise Refused(400, "the deployment must be stopped before it can be deleted")
             del endpoint.deployments[deployment_id]
 
     def names(self, *, routed: bool) -> set[str]:
@@ -169,7 +175,7 @@ class Deployments:
     def _state(self, record: DeploymentRecord) -> str:
         done = self._clock() - record.since >= self._delay
         if not record.autoscaling.get("maxReplicas"):
-            return "STOPPED" if done else "STOPPING"
+            return "STOPPED" if done and not self._never_stopped else "STOPPING"
         ready = "FAILED" if self._fails else "READY"
         return ready if done else "PROVISIONING"
 

@@ -20,6 +20,8 @@ class Faults:
         v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
         no_hardware: tell that nothing that could serve a model is to be had.
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
+        never_stopped: leave every deployment that is scaled to zero in ``STOPPING``: it can neither be deleted nor
+            started again.
         slow: seconds that each state lasts longer.
     """
 
@@ -31,6 +33,7 @@ class Faults:
     v1_endpoints_closed: bool = False
     no_hardware: bool = False
     endpoint_fails: bool = False
+    never_stopped: bool = False
     slow: float = 0.0
 
     @classmethod
@@ -49,6 +52,7 @@ _NAMED = {
     "no-v1-endpoints": Faults(v1_endpoints_closed=True),
     "no-hardware": Faults(no_hardware=True),
     "endpoint": Faults(endpoint_fails=True),
+    "stopping": Faults(never_stopped=True),
     "slow": Faults(slow=10.0),
     "lost-answer": Faults(lose_answer=True),
 } | {f"refuse-{status}": Faults(refuse_submit=status) for status in (400, 401, 402, 403, 409, 422, 429, 500, 503)}

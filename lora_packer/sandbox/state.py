@@ -76,7 +76,13 @@ class State:
         self.models: dict[str, dict[str, Any]] = {}
         self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
         self.direct = DirectUploads()
-        self.deployments = Deployments(project=PROJECT, slug=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
+        self.deployments = Deployments(
+            project=PROJECT,
+            slug=ACCOUNT,
+            delay=delay,
+            fails=self.faults.endpoint_fails,
+            never_stopped=self.faults.never_stopped,
+        )
 
     def serving(self) -> set[str]:
         """Return the names by which a model can be asked."""

@@ -76,7 +76,7 @@ class Client:
         self.project_id = project_id
         self._transport = transport
         self._timeout = timeout
-        self._sleep, self._clock, self._jitter = sleep, clock, jitter
+        self.sleep, self.clock, self._jitter = sleep, clock, jitter
         self._http: httpx2.Client | None = None
 
     @classmethod
@@ -159,14 +159,14 @@ class Client:
 
         body = None if json is None else jsonlib.dumps(json, separators=(",", ":")).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
-        deadline = self._clock() + self._timeout
+        deadline = self.clock() + self._timeout
         received = bytearray()
         with self._connection().stream(method, address, content=body, headers=headers) as response:
             for chunk in response.iter_bytes():
                 received += chunk
                 if len(received) > _MAX_ANSWER:
                     raise httpx2.DecodingError(f"the answer is longer than {_MAX_ANSWER} bytes")
-                if self._clock() > deadline:
+                if self.clock() > deadline:
                     raise httpx2.ReadTimeout("the answer came too slowly")
             return _Answer(response.status_code, self._without_key(bytes(received)), response.headers)
 
@@ -209,7 +209,7 @@ class Client:
     def pause(self, attempt: int, asked: float | None = None) -> None:
         """Wait before the next attempt: what the service asked for, or a growing, jittered while; never long."""
         backoff = _FIRST_PAUSE * 2 ** (attempt - 1) * (1 + self._jitter())
-        self._sleep(min(backoff if asked is None else asked, _LONGEST_PAUSE))
+        self.sleep(min(backoff if asked is None else asked, _LONGEST_PAUSE))
 
     def _told(self, trouble: httpx2.RequestError) -> tuple[str, str | None]:
         """What went wrong, and the library's own words where they say more."""

@@ -79,6 +79,7 @@ _ADVICE = (
         "The model has no chat template, which chat completions need: ask an adapter of an instruct model, or call the "
         "service's /completions yourself.",
     ),
+    (r"must be stopped before", "It is still stopping: run the same command again in a few minutes."),
     (r"live deployment", "End its endpoint first: `lora-packer stop ENDPOINT --delete`."),
     (r"etag", "It was changed meanwhile: run the same command again."),
     (

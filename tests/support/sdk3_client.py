@@ -114,6 +114,7 @@ def send(sdk: Any, url: str, _: str) -> dict[str, Any]:
     sdk.endpoints.update("ep_1", traffic_split=[], update_mask="trafficSplit")
     idle = {"min_replicas": 0, "max_replicas": 0}
     sdk.endpoints.deployments.update("dep_1", endpoint_id="ep_1", autoscaling=idle, update_mask="autoscaling")
+    sdk.endpoints.deployments.retrieve("dep_1", endpoint_id="ep_1")
     sdk.endpoints.deployments.delete("dep_1", endpoint_id="ep_1")
     sdk.endpoints.delete("ep_1")
     return {}

@@ -29,8 +29,10 @@ MODEL = "devuser/uploaded"
 class World:
     """A service in this process, where a model is uploaded, deployed and can be asked, by both versions of the API."""
 
-    def __init__(self) -> None:
-        self.service = Service(delay=0, faults=Faults(stuck=True))  # stuck: nothing that is submitted is fetched
+    def __init__(self, **faults: bool) -> None:
+        self.service = Service(
+            delay=0, faults=Faults(stuck=True, **faults)
+        )  # stuck: nothing that is submitted is fetched
         self.job = self._uploaded(self.service.jobs, None)
         model = v2_models.create(self.service, self._request({"name": "uploaded", "baseModelId": base_id(BASE_MODEL)}))
         self.import_job = self._uploaded(self.service.imports, model[1]["id"])

@@ -8,32 +8,27 @@ traffic split names it.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, number, objects, text
+from lora_packer.together.answers import fields, text
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import (
-    DELETED,
-    Answer,
-    Endpoint,
-    Hardware,
-    choose_hardware,
-    require_id,
-    require_model,
-)
+from lora_packer.together.endpoints import DELETED, Answer, Endpoint, Hardware, choose_hardware, require_model
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.v2.project import is_called, own_model, paged, project_path, qualified
+from lora_packer.together.v2 import deployments as below
+from lora_packer.together.v2.offers import offers_for
+from lora_packer.together.v2.project import own_model, paged, project_path, qualified
 
-_STOPPED = ("STOPPED", "STOPPING")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+_ANOTHER_NAME = "Choose another name with `lora-packer deploy MODEL --display-name NAME --api v2`."
 
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
     """Return the configurations that can serve the model, cheapest first. Raises ServiceError, InputError."""
-    return tuple(offer for offer, _ in _offers(client, _required_model(client, model)))
+    return tuple(offer for offer, _ in offers_for(client, _required_model(client, model)))
 
 
 def deploy(client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None) -> Endpoint:
@@ -43,32 +38,48 @@ def deploy(client: Client, model: str, *, hardware_id: str | None = None, displa
     ServiceError, InputError.
     """
     adapter = _required_model(client, model)
-    offers = _offers(client, adapter)
+    offers = offers_for(client, adapter)
     chosen = choose_hardware(tuple(offer for offer, _ in offers), hardware_id, model)
-    config = next(path for offer, path in offers if offer is chosen)
     name = _UNFIT.sub("-", display_name or str(adapter.get("name")).rpartition("/")[2])
-    found = _named(client, name) or _created(client, name)
-    if any(_has_traffic(found, one.get("id")) for one in _deployments(found) if one.get("modelId") != adapter["id"]):
+    found = below.named(client, name) or below.create(client, name)
+    others = [one for one in below.deployments_of(found) if one.get("modelId") != adapter["id"]]
+    if any(below.has_traffic(found, one.get("id")) for one in others):
         raise InputError(
-            f"The endpoint {name} serves another model: the two would share its traffic.",
-            hint="Choose another name with `lora-packer deploy MODEL --display-name NAME --api v2`.",
+            f"The endpoint {name} serves another model: the two would share its traffic.", hint=_ANOTHER_NAME
         )
-    deployment = _deployment_of(found, adapter["id"], stopped=True)
+    deployment = below.deployment_of(found, adapter["id"], stopped=True)
     if deployment is None:
-        deployment = _deployed(client, found, adapter, config, name)
-    elif _state(deployment) in _STOPPED:
-        deployment = _scale(client, found["id"], deployment["id"], 1, f"start the endpoint {name} again")
-        chosen = next((offer for offer, _ in offers if offer.instance_type == deployment.get("hardware")), chosen)
-    if not _has_traffic(found, deployment["id"]):
-        found = _route(client, found, deployment["id"])
-    return _described(client, found, deployment, model, chosen)
+        config = next(path for offer, path in offers if offer is chosen)
+        deployment = below.deploy_below(client, found, adapter, config, name)
+        runs_on: Hardware | None = chosen
+    else:
+        kind = text(deployment.get("hardware"))
+        if hardware_id is not None and kind not in (None, chosen.instance_type):
+            raise InputError(
+                f"The endpoint {name} ({found['id']}) runs on {kind}, not on {chosen.instance_type}.",
+                hint=_ANOTHER_NAME,
+            )
+        deployment = _started(client, found["id"], deployment, name)
+        runs_on = next((offer for offer, _ in offers if offer.instance_type == kind), None)
+    if not below.has_traffic(found, deployment["id"]):
+        found = below.route(client, found["id"], deployment["id"])
+    return _described(client, found, deployment, model, runs_on)
+
+
+def _started(client: Client, endpoint_id: str, deployment: dict[str, Any], name: str) -> dict[str, Any]:
+    """The deployment, started again where it was stopped; one that is stopping has to come to its end first."""
+    if below.state_of(deployment) not in below.ENDING:
+        return deployment
+    if below.state_of(deployment) == "STOPPING":
+        below.until_stopped(client, endpoint_id, [deployment["id"]])
+    return below.scale(client, endpoint_id, deployment["id"], 1, f"start the endpoint {name} again")
 
 
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
-    found = _endpoint(client, endpoint_id)
-    deployments = _deployments(found)
-    routed = [one for one in deployments if _has_traffic(found, one.get("id"))]
+    found = below.look_at(client, endpoint_id)
+    deployments = below.deployments_of(found)
+    routed = [one for one in deployments if below.has_traffic(found, one.get("id"))]
     return _described(client, found, next(iter(routed or deployments), {}))
 
 
@@ -79,8 +90,8 @@ def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
         return ()
     found = []
     for item in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
-        deployment = _deployment_of(item, adapter.get("id"))
-        if deployment is not None and _has_traffic(item, deployment.get("id")):
+        deployment = below.deployment_of(item, adapter.get("id"))
+        if deployment is not None and below.has_traffic(item, deployment.get("id")):
             found.append(_described(client, item, deployment, model))
     return tuple(found)
 
@@ -92,24 +103,58 @@ def ask(client: Client, name: str, prompt: str) -> Answer:
 
 
 def stop(client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
-    """Scale every deployment to zero, or delete them and the endpoint for good. Raises ServiceError, InputError."""
-    found = _endpoint(client, endpoint_id)
-    action = f"stop endpoint {endpoint_id}"
-    purpose = Purpose(action)
-    if delete and found.get("trafficSplit"):
-        path = f"{project_path(client, 'endpoints', endpoint_id)}?updateMask=trafficSplit"
-        client.request("PATCH", path, {"trafficSplit": []}, retry=True, purpose=purpose)
-    for deployment in _deployments(found):
-        path = project_path(client, "endpoints", endpoint_id, "deployments", str(deployment.get("id")))
-        _scale(client, endpoint_id, str(deployment.get("id")), 0, action)
-        if delete:
-            client.request("DELETE", path, retry=True, purpose=purpose)
+    """Scale every deployment to zero, or delete them and the endpoint for good.
+
+    Nothing is deleted before all of them are scaled to zero, which is tried for each whatever becomes of the others. An
+    error says what may still cost money. Raises ServiceError, InputError.
+    """
+    found = below.look_at(client, endpoint_id)
+    told = [str(one.get("id")) for one in below.deployments_of(found)]
+    _scale_to_zero(client, endpoint_id, told)
+    ids = below.all_deployments(client, found)
+    _scale_to_zero(client, endpoint_id, [one for one in ids if one not in told])
     if delete:
-        client.request("DELETE", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose)
+        try:
+            _delete(client, endpoint_id, ids, routed=bool(below.split_of(found)))
+        except ServiceError as error:
+            raise _and(
+                error, "All deployments are scaled to zero: nothing of it costs money once they are stopped."
+            ) from None
         return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
     stopped = endpoint(client, endpoint_id)
     # Without a deployment there is nothing that could run.
-    return stopped if _deployments(found) else Endpoint(id=stopped.id, name=stopped.name, state="STOPPED")
+    return stopped if ids else Endpoint(id=stopped.id, name=stopped.name, state="STOPPED")
+
+
+def _scale_to_zero(client: Client, endpoint_id: str, deployment_ids: Sequence[str]) -> None:
+    """Scale each to zero. Raises the first ServiceError, once all were tried."""
+    failed: dict[str, ServiceError] = {}
+    for one in deployment_ids:
+        try:
+            below.scale(client, endpoint_id, one, 0, f"stop endpoint {endpoint_id}")
+        except ServiceError as error:
+            failed[one] = error
+    if failed:
+        raise _and(next(iter(failed.values())), f"{' and '.join(failed)} may still cost money.")
+
+
+def _delete(client: Client, endpoint_id: str, deployment_ids: Sequence[str], *, routed: bool) -> None:
+    """Delete what is scaled to zero in the order that the vendor documents (docs.together.ai, "Manage endpoints"): once
+    stopped, out of the traffic, the deployments, the endpoint."""
+    purpose = Purpose(f"delete endpoint {endpoint_id}")
+    below.until_stopped(client, endpoint_id, deployment_ids)
+    path = project_path(client, "endpoints", endpoint_id)
+    if routed:
+        client.request("PATCH", f"{path}?updateMask=trafficSplit", {"trafficSplit": []}, retry=True, purpose=purpose)
+    for one in deployment_ids:
+        gone = project_path(client, "endpoints", endpoint_id, "deployments", one)
+        client.request("DELETE", gone, retry=True, purpose=purpose)
+    client.request("DELETE", path, retry=True, purpose=purpose)
+
+
+def _and(error: ServiceError, said: str) -> ServiceError:
+    """The error with one more sentence."""
+    return ServiceError(f"{error.message} {said}", hint=error.hint, status=error.status, in_doubt=error.in_doubt)
 
 
 def _required_model(client: Client, name: str) -> dict[str, Any]:
@@ -121,143 +166,6 @@ def _required_model(client: Client, name: str) -> dict[str, Any]:
             status=404,
         )
     return found
-
-
-def _offers(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str]]:
-    """The configurations for the adapter's base model with their prices, cheapest first, each with its path."""
-    purpose = Purpose(action="list the configurations")
-    base = str(adapter.get("baseModelId") or adapter["id"])
-    configs = paged(client, project_path(client, "configs"), purpose, referenceModelId=base)
-    types = client.request("GET", "/v2/public/inference-instance-types", retry=True, purpose=purpose)
-    prices = {one.get("name"): one for one in listed(types, purpose)}
-    found = []
-    for config in configs:
-        chosen = _selectors(config)
-        count, gpu = chosen.get("accelerator_count", ""), chosen.get("accelerator_type", "")
-        kind = prices.get(f"{count}x{gpu}", {})
-        cents = number(kind.get("priceCentsPerHour"))
-        offer = Hardware(
-            id=text(config.get("id")) or "",
-            gpu_type=text(gpu) or "",
-            gpu_count=int(count) if count.isascii() and count.isdigit() else None,
-            cents_per_minute=None if cents is None else cents / 60,
-            availability=_availability(kind),
-        )
-        if offer.id:
-            found.append((offer, f"projects/{config.get('projectId')}/configs/{config.get('id')}"))
-    return sorted(found, key=lambda pair: (pair[0].cents_per_minute is None, pair[0].cents_per_minute or 0.0, pair[1]))
-
-
-def _selectors(config: dict[str, Any]) -> dict[str, str]:
-    return {str(one.get("key")): str(one.get("value")) for one in objects(config.get("selectors"))}
-
-
-def _availability(kind: dict[str, Any]) -> str | None:
-    """Whether a region has room; None where the service does not tell."""
-    rooms = [fields(one.get("headroom")) for one in objects(kind.get("regions"))]
-    told = [(room.get("relation"), number(room.get("value")) or 0) for room in rooms if room]
-    if not told:
-        return None
-    return "available" if any(value > 0 or relation == "RELATION_GTE" for relation, value in told) else "unavailable"
-
-
-def _endpoint(client: Client, endpoint_id: str) -> dict[str, Any]:
-    purpose = Purpose(
-        action=f"look at endpoint {require_id(endpoint_id)}",
-        hints={404: "Check the id: the service knows no such endpoint in this project."},
-    )
-    answer = fields(client.request("GET", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
-        raise refusal.without(purpose, answer, "describes no endpoint")
-    return answer
-
-
-def _named(client: Client, name: str) -> dict[str, Any] | None:
-    """The endpoint of this name that an earlier run created, or None."""
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
-    return next((one for one in found if is_called(one, name)), None)
-
-
-def _created(client: Client, name: str) -> dict[str, Any]:
-    purpose = Purpose(
-        action=f"create the endpoint {name}",
-        in_doubt="It may exist, but costs nothing yet. Run the same command again: it takes it.",
-    )
-    answer = fields(
-        client.request("POST", project_path(client, "endpoints"), {"name": name}, retry=False, purpose=purpose)
-    )
-    if not isinstance(answer.get("id"), str):
-        raise refusal.without(purpose, answer, "describes no endpoint")
-    return answer
-
-
-def _deployed(
-    client: Client, endpoint: dict[str, Any], adapter: dict[str, Any], config: str, name: str
-) -> dict[str, Any]:
-    """Create the deployment: from here on it costs money."""
-    purpose = Purpose(
-        action=f"deploy {adapter.get('name')}",
-        in_doubt=f"The deployment may exist, and cost money. Run the same command again: it takes it. Or end it with "
-        f"`lora-packer stop {endpoint['id']} --api v2`.",
-    )
-    body = {
-        "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
-        "name": f"{name}-{adapter['id'][-8:]}".lower(),
-        "config": config,
-        "model": f"projects/{adapter.get('projectId') or client.project_id}/models/{adapter['id']}",
-    }
-    path = project_path(client, "endpoints", endpoint["id"], "deployments")
-    answer = fields(client.request("POST", path, body, retry=False, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
-        raise refusal.without(purpose, answer, "describes no deployment")
-    return answer
-
-
-def _scale(client: Client, endpoint_id: str, deployment_id: str, replicas: int, action: str) -> dict[str, Any]:
-    """Set a deployment's replicas: none cost nothing."""
-    path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
-    body = {"autoscaling": {"minReplicas": replicas, "maxReplicas": replicas}}
-    answer = client.request("PATCH", f"{path}?updateMask=autoscaling", body, retry=True, purpose=Purpose(action))
-    return {"id": deployment_id, **fields(answer)}
-
-
-def _route(client: Client, endpoint: dict[str, Any], deployment_id: str) -> dict[str, Any]:
-    """Send the endpoint's traffic to the deployment; what gets traffic already keeps its weight."""
-    purpose = Purpose(
-        action="send traffic to the deployment",
-        hints={409: "The endpoint was changed meanwhile: run the same command again."},
-    )
-    kept = [one for one in _split(endpoint) if one.get("deploymentId") != deployment_id]
-    body: dict[str, Any] = {"trafficSplit": [*kept, {"deploymentId": deployment_id, "weight": 1}]}
-    if isinstance(endpoint.get("etag"), str):
-        body["etag"] = _endpoint(client, endpoint["id"]).get("etag")
-    path = f"{project_path(client, 'endpoints', endpoint['id'])}?updateMask=trafficSplit"
-    client.request("PATCH", path, body, retry=False, purpose=purpose)
-    return _endpoint(client, endpoint["id"])
-
-
-def _split(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    return objects(endpoint.get("trafficSplit"))
-
-
-def _deployments(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    return objects(endpoint.get("deployments"))
-
-
-def _has_traffic(endpoint: dict[str, Any], deployment_id: Any) -> bool:
-    return any(one.get("deploymentId") == deployment_id and number(one.get("weight")) for one in _split(endpoint))
-
-
-def _deployment_of(endpoint: dict[str, Any], model_id: Any, *, stopped: bool = False) -> dict[str, Any] | None:
-    """The endpoint's deployment of a model that runs or is about to (else, with ``stopped``, one that did), or None."""
-    mine = [one for one in _deployments(endpoint) if one.get("modelId") == model_id and _state(one) != "FAILED"]
-    running = [one for one in mine if _state(one) not in _STOPPED]
-    return next(iter(running or (mine if stopped else [])), None)
-
-
-def _state(deployment: dict[str, Any]) -> str:
-    value = deployment.get("state") or fields(deployment.get("status")).get("state")
-    return str(value).removeprefix("DEPLOYMENT_STATE_") if isinstance(value, str) and value else "PROVISIONING"
 
 
 def _described(
@@ -273,7 +181,7 @@ def _described(
     return Endpoint(
         id=str(text(endpoint.get("id"))),
         name=qualified(client, name),
-        state=text(_state(deployment)) or "",
+        state=text(below.state_of(deployment)) or "",
         model=model or text(deployment.get("model")),
         hardware=chosen.id if chosen else text(deployment.get("hardware")),
         cents_per_minute=chosen.cents_per_minute if chosen else None,

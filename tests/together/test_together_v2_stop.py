@@ -1,0 +1,207 @@
+"""Ending what costs money on version 2: every deployment to zero first, then the rest; and what a refusal still says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import httpx2
+import pytest
+from together_calls import MODEL, World
+from together_support import FakeTime, mock_client
+
+from lora_packer.errors import InputError, ServiceError
+from lora_packer.together import Client, v2
+
+REPLICAS = {"minReplicas": 1, "maxReplicas": 1}
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def second_of(world: World, endpoint: str) -> str:
+    """Another deployment below the endpoint, with traffic of its own."""
+    first = world.service.deployments.get(endpoint)["deployments"][0]
+    made = world.service.deployments.deploy(
+        endpoint, name="second", model=first["model"], config="projects/x/configs/c", hardware="h", autoscaling=REPLICAS
+    )
+    found = made["id"]
+    assert isinstance(found, str)
+    return found
+
+
+def left(world: World) -> list[tuple[str, int]]:
+    """Every deployment that is left, and how many replicas it may have."""
+    found = [one for endpoint in world.service.deployments.describe_all() for one in endpoint["deployments"]]
+    return [(one["id"], one["autoscaling"]["maxReplicas"]) for one in found]
+
+
+def refusing(world: World, refused: Callable[[httpx2.Request], bool], status: int = 400) -> Client:
+    """A client of the world's service, where some requests are refused and do nothing."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if refused(request):
+            return httpx2.Response(status, json={"error": {"message": "not now", "type": "t"}})
+        return world.answer(request)
+
+    return mock_client(handler, world.time, base_url="https://service.example/v1")
+
+
+def test_all_is_scaled_to_zero_before_anything_is_deleted(world: World) -> None:
+    endpoint = world.deployed()
+    second_of(world, endpoint)
+    with world.client() as client:
+        v2.stop(client, endpoint, delete=True)
+    assert world.service.deployments.describe_all() == []
+    changes = [f"{method} {url.rpartition('/')[2].partition('_')[0]}" for method, url in world.sent if method != "GET"]
+    assert changes == ["PATCH dep", "PATCH dep", "PATCH ep", "DELETE dep", "DELETE dep", "DELETE ep"]
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("the split", lambda request: request.method == "PATCH" and request.url.path[-24:-20] == "/ep_"),
+        ("a deployment's end", lambda request: request.method == "DELETE" and "/deployments/" in request.url.path),
+        ("the endpoint's end", lambda request: request.method == "DELETE" and "/deployments/" not in request.url.path),
+    ],
+)
+def test_what_is_refused_after_that_costs_nothing_any_more(
+    name: str, refused: Callable[[httpx2.Request], bool], world: World
+) -> None:
+    endpoint = world.deployed()
+    second_of(world, endpoint)
+    with refusing(world, refused) as client, pytest.raises(ServiceError, match="not now") as caught:
+        v2.stop(client, endpoint, delete=True)
+    assert "nothing of it costs money once they are stopped" in caught.value.message
+    assert {replicas for _, replicas in left(world)} <= {0}
+    with world.client() as client:
+        assert v2.stop(client, endpoint, delete=True).is_stopped  # and the next run ends it
+    assert world.service.deployments.describe_all() == []
+
+
+@pytest.mark.parametrize("delete", [False, True])
+@pytest.mark.parametrize("status", [400, 409, 500])
+def test_one_that_cannot_be_scaled_keeps_no_other_running(status: int, delete: bool, world: World) -> None:
+    endpoint = world.deployed()
+    second = second_of(world, endpoint)
+    (first, _), _ = left(world)
+    with (
+        refusing(world, lambda request: request.method == "PATCH" and first in request.url.path, status) as client,
+        pytest.raises(ServiceError, match="not now") as caught,
+    ):
+        v2.stop(client, endpoint, delete=delete)
+    assert f"{first} may still cost money" in caught.value.message
+    assert second not in caught.value.message
+    assert left(world) == [(first, 1), (second, 0)]
+
+
+def test_a_deployment_is_deleted_once_it_has_stopped(world: World) -> None:
+    endpoint = world.deployed()
+    state = world.service.deployments
+    state._delay, state._clock = 30, world.time.clock
+    with world.client() as client:
+        assert v2.stop(client, endpoint, delete=True).is_stopped
+    assert state.describe_all() == []
+    assert 30 <= world.time.now - 1000 < 60
+
+
+def test_one_that_goes_on_stopping_is_named() -> None:
+    world = World(never_stopped=True)
+    endpoint = world.deployed()
+    with world.client() as client:
+        with pytest.raises(ServiceError, match="must be stopped before") as caught:
+            v2.stop(client, endpoint, delete=True)
+        assert "nothing of it costs money once they are stopped" in caught.value.message
+        assert "in a few minutes" in (caught.value.hint or "")
+        with pytest.raises(ServiceError, match="must be stopped before") as caught:
+            v2.deploy(client, MODEL)
+        assert "in a few minutes" in (caught.value.hint or "")
+
+
+def test_one_that_is_stopping_is_started_again_once_it_has_stopped(world: World) -> None:
+    endpoint = world.deployed()
+    state = world.service.deployments
+    with world.client() as client:
+        state._delay, state._clock = 30, world.time.clock
+        assert v2.stop(client, endpoint).state == "STOPPING"
+        assert v2.deploy(client, MODEL).id == endpoint
+    assert [replicas for _, replicas in left(world)] == [1]
+
+
+def test_more_deployments_than_an_endpoint_tells_are_stopped_too() -> None:
+    """An endpoint embeds its ten newest deployments (docs.together.ai, "Manage endpoints"); the rest is listed."""
+    ids = [f"dep_{number}" for number in range(12)]
+    scaled: list[str] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        last = request.url.path.rpartition("/")[2]
+        if request.method == "PATCH":
+            scaled.append(last)
+            return httpx2.Response(200, json={})
+        told = [{"id": one, "state": "DEPLOYMENT_STATE_STOPPED"} for one in ids]
+        if last == "deployments":
+            return httpx2.Response(200, json={"data": told})
+        return httpx2.Response(200, json={"id": "ep_1", "name": "me/mine", "deployments": told[:10]})
+
+    with mock_client(handler, FakeTime(), project_id="proj_x") as client:
+        v2.stop(client, "ep_1")
+    assert scaled == ids
+
+
+# --- the traffic of others -------------------------------------------------------------------------------------------
+
+
+def colleague(world: World, endpoint: str) -> str:
+    """Somebody else's deployment on the same endpoint, which takes the traffic."""
+    state = world.service.deployments
+    made = state.deploy(
+        endpoint, name="theirs", model="projects/proj-sandbox/models/ml_theirs", config="projects/x/configs/c",
+        hardware="h", autoscaling=REPLICAS,
+    )["id"]  # fmt: skip
+    state.route(endpoint, [{"deploymentId": made, "weight": 3}], None)
+    return str(made)
+
+
+def meeting(world: World, when: Callable[[httpx2.Request], bool], met: list[str]) -> Client:
+    """A client during whose deployment a colleague deploys too, right before the first request that ``when`` tells."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if when(request) and not met:
+            met.append(colleague(world, world.service.deployments.describe_all()[0]["id"]))
+        return world.answer(request)
+
+    return mock_client(handler, world.time, base_url="https://service.example/v1")
+
+
+def test_a_colleagues_deployment_keeps_its_traffic(world: World) -> None:
+    """It came after the endpoint was listed and before the traffic was split: split and etag are of one read."""
+    met: list[str] = []
+    with meeting(world, lambda request: request.method == "POST" and "deployments" in request.url.path, met) as client:
+        v2.deploy(client, MODEL)
+    (endpoint,) = world.service.deployments.describe_all()
+    weights = {one["deploymentId"]: one["weight"] for one in endpoint["trafficSplit"]}
+    assert weights.pop(met[0]) == 3
+    assert list(weights.values()) == [1]
+
+
+def test_a_split_that_was_changed_after_it_was_read_is_not_overwritten(world: World) -> None:
+    met: list[str] = []
+    with meeting(world, lambda request: request.method == "PATCH", met) as client:
+        with pytest.raises(ServiceError, match="the etag is stale") as caught:
+            v2.deploy(client, MODEL)
+        assert "run the same command again" in (caught.value.hint or "")
+    (endpoint,) = world.service.deployments.describe_all()
+    assert endpoint["trafficSplit"] == [{"deploymentId": met[0], "weight": 3}]
+
+
+def test_hardware_that_a_deployment_does_not_run_on_is_not_told(world: World) -> None:
+    endpoint = world.deployed()
+    with world.client() as client:
+        offers = v2.hardware(client, MODEL)
+        running = v2.deploy(client, MODEL)
+        assert (running.hardware, running.cents_per_minute) == (offers[0].id, offers[0].cents_per_minute)
+        with pytest.raises(InputError, match="runs on") as caught:
+            v2.deploy(client, MODEL, hardware_id=offers[1].id)
+    assert endpoint in str(caught.value)
+    assert len(left(world)) == 1
