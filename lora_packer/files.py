@@ -1,33 +1,159 @@
-"""Files that are written whole or not at all."""
+"""The only way a file is written: whole, durable, and in nothing's place but a regular file's.
+
+A reader sees the old file or the new one, never a half, and a kill or a power failure leaves one of the two. Devices
+and named pipes are no place for a new file: what stands for a stream is written into, and nothing else is touched.
+"""
 
 from __future__ import annotations
 
+import errno
+import io
 import os
-import tempfile
+import re
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from lora_packer.errors import InputError
+from lora_packer.portable import CREATE_NEW, set_mode
+from lora_packer.redact import escape
+
+_PRIVATE = 0o600
+_MOST_LINKS = 40  # as many as Linux follows (path_resolution(7))
+# The folders whose entries are this process's open descriptors (proc(5), fd(4)).
+_DESCRIPTORS = re.compile(rf"/dev/fd|/proc/(?:self|thread-self|{os.getpid()})(?:/task/\d+)?/fd")
 
 
 def write_whole(path: Path, text: str, *, private: bool = False) -> None:
-    """Write ``text`` (UTF-8) durably under ``path``: a reader sees the old file or the new one, never a half.
+    """Write ``text`` (UTF-8) under ``path``, whole and durably; a link to a regular file is followed.
 
-    ``private`` leaves it readable by its owner only (mode 0600). Raises OSError, with nothing left behind.
+    A character device, a named pipe, and what names an open descriptor (``/dev/null``, ``/dev/stdout``) are written
+    into and stay what they are. ``private`` leaves a regular file readable by its owner only (mode 0600).
+
+    Raises OSError, with the old file in its place and nothing left behind.
     """
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    data = text.encode()
+    stream = _stream_at(path)
+    if stream is None:
+        with new_file(path, mode=_PRIVATE if private else 0o666) as file:
+            _write_all(file.fileno(), data)
+        return
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            if not private:
-                os.fchmod(file.fileno(), 0o666 & ~_umask())
-            file.write(text)
-            file.flush()
+        _write_all(stream, data)
+    finally:
+        os.close(stream)
+
+
+@contextmanager
+def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
+    """Give a temporary file beside ``path``; it takes that name when the block ends, or is removed when it fails.
+
+    Only the owner can read it until then; afterwards it has ``mode`` less the umask. A link is followed to what it
+    names. Raises OSError, also where ``path`` is there and no regular file.
+    """
+    target = Path(os.path.realpath(path))
+    require_regular(target)
+    temporary = target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+    try:
+        # The kernel takes the umask off the mode: to ask for the umask would be to change it for every thread.
+        with io.FileIO(temporary, "x+", opener=lambda name, _: os.open(name, CREATE_NEW, mode)) as file:
+            final = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            set_mode(file.fileno(), _PRIVATE)
+            yield file
+            set_mode(file.fileno(), final)
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        temporary.replace(target)
+        _sync_folder(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    current = os.umask(0o077)
-    os.umask(current)
-    return current
+def require_regular(path: Path) -> None:
+    """Raise OSError where there is something at ``path``, or where its links lead, that is no regular file."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise FileExistsError(errno.EEXIST, "It is there and no regular file", str(path))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep every other run that asks for ``path`` away while the block runs.
+
+    The lock is a file beside it, ``.NAME.lock``, which stays: whoever removed it could take it from under a run that
+    has just opened it. A run that ends, however it ends, holds it no more.
+
+    Raises InputError where another run holds it, or it cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        require_regular(lock)
+        if not lock.parent.is_dir():  # it would be made
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        held = FileLock(lock, timeout=0)
+        held.acquire()
+    except Timeout:
+        raise InputError(
+            f"Another run is using '{escape(str(path))}'.", hint="Wait until it has ended, or name another file."
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"'{escape(str(path))}' cannot be locked: {error.strerror or error}.", hint="Choose another file."
+        ) from None
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _stream_at(path: Path) -> int | None:
+    """Return a descriptor to write into where ``path`` stands for a stream; None where a file is to be written."""
+    number = _descriptor_named(path)
+    if number is not None:
+        return os.dup(number)
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
+        return os.open(path, os.O_WRONLY)
+    return None
+
+
+def _descriptor_named(path: Path) -> int | None:
+    """Return the descriptor of this process that ``path`` is a name of, such as ``/dev/stdout``.
+
+    What it is open on may be a regular file: another file in that one's place would not be what was asked for.
+    """
+    for _ in range(_MOST_LINKS):
+        folder = os.path.realpath(path.parent)
+        if _DESCRIPTORS.fullmatch(folder):
+            return int(path.name) if path.name.isascii() and path.name.isdigit() else None
+        if not path.is_symlink():
+            return None
+        path = Path(folder, path.readlink())
+    return None
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the name durable too; not every system can, and the file is complete either way."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

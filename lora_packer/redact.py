@@ -32,9 +32,11 @@ _BEGIN = r"[?&;]|%26|%3F|\\u0026|&amp;"  # as it is, percent-encoded, in JSON, i
 _VALUE = r"[^&\s\"'<>\\;%]+(?:%[0-9A-Fa-f]{2}[^&\s\"'<>\\;%]*)*"
 _PARAMETER = re.compile(rf"((?:{_BEGIN})(?:{'|'.join(_SECRET_PARAMETERS)})(?:=|%3D)){_VALUE}", re.IGNORECASE)
 _BEARER = re.compile(r"(\bBearer\s+)[^\s\"',]+", re.IGNORECASE)
+# As a header of a request, in text, in JSON or in a dictionary's repr.
+_SESSION_TOKEN = re.compile(r"(\bX-Amz-Security-Token[\"']?\s*[:=,]\s*(?:b?[\"'])?+)[^\s\"',&<>*]+", re.IGNORECASE)
 _USERINFO = re.compile(r"(\bhttps?://)[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
 _KNOWN_TOKENS = re.compile(
-    r"\b(?:hf_[A-Za-z0-9]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|tgp_\w{20,}|sk-[\w-]{20,})"
+    r"\b(?:hf_[A-Za-z0-9]{20,}|hf_(?:oauth|jwt)_[\w.-]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|tgp_\w{20,}|sk-[\w-]{20,})"
 )
 
 
@@ -118,6 +120,7 @@ def scrub(text: str, *secrets: Secret | None) -> str:
             text = text.replace(secret.reveal(), str(secret))
     text = _PARAMETER.sub(rf"\g<1>{MASK}", text)
     text = _BEARER.sub(rf"\g<1>{MASK}", text)
+    text = _SESSION_TOKEN.sub(rf"\g<1>{MASK}", text)
     text = _USERINFO.sub(rf"\g<1>{MASK}@", text)
     return _KNOWN_TOKENS.sub(MASK, text)
 

@@ -17,8 +17,8 @@ from types import ModuleType
 
 from lora_packer.packager.gzip_layout import stored_blocks
 from lora_packer.packager.isa_l import clear_registers, isa_l
-from lora_packer.packager.parallel import in_order
 from lora_packer.packager.source import Source
+from lora_packer.threads import in_order
 
 # An empty last block.
 END = b"\x03\x00"

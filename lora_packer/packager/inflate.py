@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from lora_packer.packager.isa_l import isa_l
-from lora_packer.packager.parallel import in_order
+from lora_packer.threads import in_order
 
 # How much of a stream is inflated to at a time.
 _CONTENT = 1 << 18

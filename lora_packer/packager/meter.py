@@ -1,18 +1,12 @@
-"""How far the work has come, and work that goes on in a thread beside it."""
+"""How far the work has come."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable
 
 # Is told (bytes done, bytes in all); it may be called from another thread, but never twice at a time.
 Progress = Callable[[int, int], None]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Stopped(Exception):  # noqa: N818 - never leaves the packager
@@ -46,19 +40,3 @@ class Meter:
     def stop(self) -> None:
         """Make every later ``add`` raise Stopped."""
         self._is_stopped = True
-
-
-@contextmanager
-def aside(meter: Meter, task: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Iterator[Future[T]]:
-    """Run a task in a thread while the block runs; the future has its result.
-
-    When the block fails or is interrupted the meter is stopped, so that a task which counts its bytes ends soon. Either
-    way the thread has ended when the block is left.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(task, *args, **kwargs)
-        try:
-            yield future
-        except BaseException:
-            meter.stop()
-            raise

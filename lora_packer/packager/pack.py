@@ -9,12 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
+from lora_packer.files import new_file
 from lora_packer.packager.archive import Archive, Member
 from lora_packer.packager.compress import Known, Written, write_tar_gz, write_zip
 from lora_packer.packager.digest import CheckedFile, unread
 from lora_packer.packager.members import Selection, select
-from lora_packer.packager.meter import Meter, Progress, aside
-from lora_packer.packager.output import check_output, new_file
+from lora_packer.packager.meter import Meter, Progress
+from lora_packer.packager.output import check_output
 from lora_packer.packager.plan import (
     LAYOUTS,
     NOTHING_CHECKED,
@@ -27,6 +28,7 @@ from lora_packer.packager.plan import (
 from lora_packer.packager.source import Source
 from lora_packer.packager.verify import verify
 from lora_packer.redact import escape
+from lora_packer.threads import aside
 
 _Write = Callable[[io.FileIO, Sequence[Source], Known, Meter], Written]
 _COMPRESSORS: Mapping[str, _Write] = {
@@ -76,14 +78,14 @@ def pack(
     unknown = sum(source.size for source in selection.sources if known_member(source, checked) is None)
     meter = Meter((size if compress else unknown + draft.size) + size, progress)
     try:
-        with new_file(output) as file:
+        with new_file(output, mode=0o644) as file:
             tell(f"Writing {escape(str(output))}: {size:,} bytes of content.")
             if compress:
                 written = _write_compressed(file, archive_format, selection, checked, meter)
             else:
                 written = Written(_write_stored(file, draft, selection, checked, meter))
             tell("Reading it back.")
-            with aside(meter, os.fsync, file.fileno()) as synced:
+            with aside(meter.stop, os.fsync, file.fileno()) as synced:
                 sha256 = verify(Path(file.name), written.members, pieces=written.pieces, meter=meter)
                 synced.result()
             packed_size = os.fstat(file.fileno()).st_size
@@ -99,7 +101,7 @@ def _write_stored(
     file: io.FileIO, draft: PlannedArchive, selection: Selection, checked: Mapping[str, CheckedFile], meter: Meter
 ) -> tuple[Member, ...]:
     """Write the layout while checksums that are not known yet are made, and then the headers that hold them."""
-    with aside(meter, read_members, selection.sources, checked, meter) as reading:
+    with aside(meter.stop, read_members, selection.sources, checked, meter) as reading:
         draft.layout.write_to(file, meter.add)
         members = reading.result()
     lay_out(draft.format, selection, members).layout.write_generated(file)

@@ -17,8 +17,9 @@ from lora_packer.errors import PackError
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.inflate import LAST_BLOCK, inflated, inflated_pieces
-from lora_packer.packager.meter import Meter, aside
+from lora_packer.packager.meter import Meter
 from lora_packer.redact import escape
+from lora_packer.threads import aside
 
 _CHUNK = 1 << 18
 # How much is hashed at a time: more, because the threads that hash and inflate take turns at each.
@@ -65,7 +66,7 @@ def verify(
     meter = meter or Meter()
     try:
         _require(path.is_file(), "it is no regular file")
-        with path.open("rb") as file, aside(meter, _sha256_of, path, meter) as sha256:
+        with path.open("rb") as file, aside(meter.stop, _sha256_of, path, meter) as sha256:
             magic = file.read(2)
             file.seek(0)
             if magic == b"PK":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
-from lora_packer.packager.meter import Meter, aside
+from lora_packer.packager.meter import Meter
 from lora_packer.publisher.account import Account
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.content import Content, fingerprint
@@ -34,6 +34,7 @@ from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
 from lora_packer.publisher.upload import key_for, upload
 from lora_packer.redact import PresignedUrl
+from lora_packer.threads import aside
 
 if TYPE_CHECKING:
     import httpx2
@@ -136,7 +137,7 @@ def publish(
     unfinished = Journal(journal, now=now)
     meter = Meter()
     # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
-    with aside(meter, fingerprint, content, meter) as hashed:
+    with aside(meter.stop, fingerprint, content, meter) as hashed:
         account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
         first = account.signer()
         connection = account.connect(destination.bucket)

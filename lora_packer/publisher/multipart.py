@@ -20,7 +20,7 @@ from lora_packer.publisher.parts import Kept, Part, SentPart, Upload, refuses_wr
 from lora_packer.publisher.sending import Integrity, Sending, Sent, once
 from lora_packer.publisher.stored import encode_crc32, plain_etag, plain_version
 from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
-from lora_packer.publisher.workers import work_off
+from lora_packer.threads import unordered
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -241,7 +241,7 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
         if sending.progress:
             sending.progress(sum(each.size for each in done), archive.size)
 
-    work_off(cut(), send, finish, threads=_THREADS)
+    unordered(cut(), send, finish, threads=_THREADS)
     # Nothing is visible at the store before Complete: this is in time.
     if crc32 != archive.fingerprint.crc32:
         raise changed_error()

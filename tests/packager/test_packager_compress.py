@@ -10,12 +10,9 @@ import random
 import subprocess
 import sys
 import tarfile
-import threading
 import zipfile
 import zlib
 from array import array
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -27,7 +24,7 @@ from hypothesis import strategies as st
 from packager_support import TINY, adapter, source, tools
 
 from lora_packer.errors import PackError
-from lora_packer.packager import Member, compressor_name, pack, parallel, verify
+from lora_packer.packager import Member, compressor_name, pack, verify
 from lora_packer.packager.compress import Written, write_tar_gz, write_zip
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.deflate import END, deflate, deflate_block, is_worth_it
@@ -95,7 +92,7 @@ def test_it_is_the_same_however_many_threads(
 ) -> None:
     digests = set()
     for threads in (1, 2, 5):
-        monkeypatch.setattr(parallel, "_threads", lambda threads=threads: threads)
+        monkeypatch.setattr("lora_packer.threads._processors", lambda threads=threads: threads)
         digests.add(pack(folder, tmp_path / f"{threads}{suffix}", compress=True).sha256)
     assert len(digests) == 1
 
@@ -211,39 +208,6 @@ def test_the_pieces_are_one_stream(
 @pytest.mark.parametrize("block", [b"", b"x", NOISE[:65_535], NOISE[:65_536], NOISE[: 1 << 20], BF16])
 def test_a_block_grows_by_a_header_for_each_64_kib_at_most(block: bytes) -> None:
     assert len(b"".join(deflate_block(block))) <= len(block) + 5 * (-(-len(block) // 65_535) or 1)
-
-
-def test_no_more_is_held_than_the_threads_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_threads", lambda: 3)
-    taken = 0
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        for item in range(50):
-            taken += 1
-            yield item
-
-    with parallel.in_order(lambda item: item + 1, items()) as results:
-        for given_back, result in enumerate(results):
-            assert result == given_back + 1
-            assert taken - given_back <= 12
-
-
-def test_an_error_comes_in_its_turn_and_ends_it() -> None:
-    with parallel.in_order(lambda item: 1 // item, [4, 1, 0, 1]) as results:
-        assert [next(results), next(results)] == [0, 1]
-        with pytest.raises(ZeroDivisionError):
-            next(results)
-        assert list(results) == []
-
-
-def test_the_threads_have_ended_however_the_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parallel, "_threads", lambda: 3)
-    before = threading.active_count()
-    with suppress(KeyError), parallel.in_order(str, range(100)) as results:
-        next(results)
-        raise KeyError
-    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import threading
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -17,7 +16,7 @@ from lora_packer.cli.common import Format, Output
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.packager import CheckedFile, pack
 from lora_packer.packager.digest import digest
-from lora_packer.packager.meter import Meter, Stopped, aside
+from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.packager.source import Source
 
 README = ROOT / "README.md"
@@ -54,28 +53,12 @@ def test_only_what_a_check_read_for_its_sha256_is_not_read_again(tmp_path: Path,
     assert told[-1] == (archive.size + (1 if sha256 else 2) * content,) * 2
 
 
-def test_work_aside_ends_when_the_block_fails() -> None:
-    meter, entered = Meter(), threading.Event()
-
-    def work() -> None:
-        while True:
-            entered.set()
-            meter.add(1)
-
-    def fail() -> None:
-        assert entered.wait(60)
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError), aside(meter, work) as future:
-        fail()
-    assert isinstance(future.exception(), Stopped)
-
-
-def test_work_aside_gives_its_result_or_its_error() -> None:
-    with aside(Meter(), len, "four") as future:
-        assert future.result() == 4
-    with aside(Meter(), int, "four") as future, pytest.raises(ValueError, match="four"):
-        future.result()
+def test_a_stopped_meter_ends_who_counts_with_it() -> None:
+    meter = Meter()
+    meter.add(1)
+    meter.stop()
+    with pytest.raises(Stopped):
+        meter.add(1)
 
 
 class Terminal(io.StringIO):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -300,3 +301,9 @@ def test_what_the_server_refuses_does_not_show_a_secret(
     out, err = capfd.readouterr()
     for text in (str(caught.value), repr(caught.value), out, err):
         assert not any(hidden in text for hidden in (secret, "a-token-that", "Signature="))
+
+
+def test_the_room_imports_nothing_heavy() -> None:
+    program = "import sys, lora_packer.publisher; print(*{'boto3', 'botocore', 'httpx2', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
