@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
+from lora_packer.http import connect
 from lora_packer.hub.errors import explain, may_pass, unreadable
 from lora_packer.hub.repo import DEFAULT_ENDPOINT, HubRepo
 from lora_packer.ranges import RangeFile
@@ -64,7 +65,8 @@ class Hub:
 
     Args:
         token: of an account; None reads what is public.
-        endpoint: the Hub's address: https, or http on loopback. Raises InputError otherwise.
+        endpoint: the Hub's address: https, or http on loopback. Raises InputError otherwise, and where the proxy or the
+            authorities of the environment cannot be used.
         transport: what carries the requests; None is the network.
         sleep: pauses between two attempts (seconds).
     """
@@ -86,12 +88,12 @@ class Hub:
         headers = {"Accept-Encoding": "identity", "User-Agent": "lora-packer"}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
-        self._http = httpx2.Client(
+        self._http = connect(
+            self.endpoint,
             headers=headers,
             timeout=httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
             transport=transport,
             follow_redirects=True,  # large files are elsewhere; httpx2 keeps the token from other origins
-            trust_env=not self.is_loopback,  # a proxy of the environment has no business with this machine's own
         )
 
     @classmethod

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import IO, Any, Literal
 from urllib.parse import quote, urlsplit
 
+from lora_packer.errors import InputError
+from lora_packer.http import connect
 from lora_packer.redact import Secret
 from lora_packer.sandbox.archive import ArchiveRefused, inspect, inspect_folder
 from lora_packer.sandbox.faults import Faults
@@ -221,12 +223,11 @@ def _download(url: str, file: IO[bytes], stopped: threading.Event, token: Secret
     """Fetch an archive with a plain GET, as anybody who has the URL could; or a file of the Hub, with a token."""
     import httpx2
 
-    loopback = (urlsplit(url).hostname or "") in ("127.0.0.1", "::1", "localhost")
     headers = {"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token.reveal()}"} if token else {})
     try:
         with (
-            httpx2.Client(timeout=30.0, trust_env=not loopback) as client,
-            client.stream("GET", url, headers=headers) as response,
+            connect(url, timeout=30.0, headers=headers) as client,
+            client.stream("GET", url) as response,
         ):
             if response.status_code != 200:
                 code = response.headers.get("X-Error-Code")
@@ -240,6 +241,8 @@ def _download(url: str, file: IO[bytes], stopped: threading.Event, token: Secret
                 if stopped.is_set():
                     raise SourceUnreachable("could not download model_source: the service stops")
                 file.write(chunk)
+    except InputError as error:
+        raise SourceUnreachable(f"could not download model_source: {error.message}") from error
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         raise SourceUnreachable(f"could not download model_source: {type(error).__name__}") from error
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
+from lora_packer.http import connect
 from lora_packer.redact import MASK, Secret, read_token
 from lora_packer.together import refusal
 from lora_packer.together.refusal import Purpose
@@ -126,7 +127,7 @@ class Client:
             purpose: the words for its errors, and what to keep out of them.
             inference: send it to the service's host for inference, unless the base URL is not the service's own.
 
-        Raises ServiceError.
+        Raises ServiceError, and InputError where the environment's proxy or authorities cannot be used.
         """
         import httpx2
 
@@ -181,7 +182,8 @@ class Client:
         from lora_packer import __version__
 
         if self._http is None:
-            self._http = httpx2.Client(
+            self._http = connect(
+                self.base_url,
                 headers={
                     "Authorization": f"Bearer {self.token.reveal()}",
                     "Accept": "application/json",
@@ -190,21 +192,17 @@ class Client:
                 },
                 timeout=httpx2.Timeout(self._timeout, connect=5.0),
                 transport=self._transport,
-                follow_redirects=False,
-                trust_env=not self.is_loopback,  # a proxy of the environment has no business with this machine's own
             )
         return self._http
 
     def anonymous(self, timeout: float) -> httpx2.Client:
-        """Return a connection that carries no key, for addresses that are a key themselves; ``timeout`` in seconds."""
+        """Return a connection that carries no key, for addresses that are a key themselves; ``timeout`` in seconds.
+
+        Raises InputError where the environment's settings cannot be used.
+        """
         import httpx2
 
-        return httpx2.Client(
-            timeout=httpx2.Timeout(timeout, connect=5.0),
-            transport=self._transport,
-            follow_redirects=False,
-            trust_env=not self.is_loopback,
-        )
+        return connect(self.base_url, timeout=httpx2.Timeout(timeout, connect=5.0), transport=self._transport)
 
     def pause(self, attempt: int, asked: float | None = None) -> None:
         """Wait before the next attempt: what the service asked for, or a growing, jittered while; never long."""

@@ -15,11 +15,10 @@ import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from lora_packer.address import is_loopback
 from lora_packer.duration import format_duration
-from lora_packer.errors import LoraPackerError
+from lora_packer.errors import InputError, LoraPackerError
+from lora_packer.http import connect
 from lora_packer.hub import Hub, HubRepo
 from lora_packer.names import CONFIG_NAME, REQUIRED
 from lora_packer.ranges import RangeFile
@@ -96,13 +95,14 @@ def _url(url: PresignedUrl, transport: httpx2.BaseTransport | None) -> str:
     at its root. Only the archive's ends are fetched: what a .tar.gz has further on stays unknown."""
     import httpx2
 
-    loopback = is_loopback(urlsplit(url.reveal()).hostname or "")
     try:
-        with httpx2.Client(timeout=_TIMEOUT, transport=transport, trust_env=not loopback) as http:
+        with connect(url.reveal(), timeout=_TIMEOUT, transport=transport) as http:
             return _tried(url, http)
+    except InputError as wrong:
+        what = str(wrong)
     except (httpx2.HTTPError, httpx2.InvalidURL) as trouble:
-        what = f"a GET of it ended in {type(trouble).__name__}"
-        return f"Whether the presigned URL is alive cannot be told: {what}."
+        what = f"a GET of it ended in {type(trouble).__name__}."
+    return f"Whether the presigned URL is alive cannot be told: {what}"
 
 
 def _tried(url: PresignedUrl, http: httpx2.Client) -> str:

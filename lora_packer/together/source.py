@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from urllib.parse import urlsplit
 
-from lora_packer.address import is_loopback
+from lora_packer.address import unreachable
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, PublishError
 from lora_packer.hub import HubRepo, parse_repo, repo_in
@@ -16,8 +15,6 @@ MINIMUM_LIFE = timedelta(minutes=100)
 """How long a presigned URL has to live (docs.together.ai/docs/dedicated-endpoints/adapter, "Prerequisites")."""
 
 _MAX_URL = 16_384  # characters; an STS session token takes some 1,500 of them
-_NUMERIC_LABEL = re.compile(r"\d+|0[xX][0-9a-fA-F]*")
-_PRIVATE_SUFFIXES = (".localhost", ".local", ".internal", ".home.arpa")  # RFC 6761, RFC 6762, ICANN, RFC 8375
 
 
 def parse_source(text: str) -> HubRepo:
@@ -71,32 +68,16 @@ def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
         raise InputError("The input is not an https:// URL.", hint=_MINT)
     if parts.username is not None or parts.password is not None:
         raise InputError("The URL has a user name or password in it.", hint=_MINT)
-    if allow_loopback and is_loopback(host):
-        return PresignedUrl(url)
-    if parts.scheme != "https":
+    reason = unreachable(url, by_loopback_service=allow_loopback)
+    if reason is not None:
         raise InputError(
-            "The presigned URL is not https: the archive would travel in the clear.",
-            hint="Mint it with an https endpoint.",
-        )
-    if not _is_public_name(host):
-        raise InputError(
-            "The presigned URL is on a host that the service cannot reach: a private name, this machine, or a bare "
-            "IP address.",
-            hint="Publish to a bucket with a public endpoint; a local one works with `lora-packer sandbox` only.",
+            f"The presigned URL cannot be given to the service: {reason}.",
+            hint="Publish to a bucket with a public https endpoint; a local one works with `lora-packer sandbox` only.",
         )
     return PresignedUrl(url)
 
 
 _MINT = "Make one with `lora-packer publish ... --url-file FILE`."
-
-
-def _is_public_name(host: str) -> bool:
-    """Whether ``host`` is a DNS name that can be public. A last label that is a number makes it an IPv4 address in one
-    of its spellings (url.spec.whatwg.org, "ends in a number")."""
-    labels = host.lower().split(".")
-    if ":" in host or len(labels) < 2 or not all(labels) or _NUMERIC_LABEL.fullmatch(labels[-1]):
-        return False
-    return not host.lower().endswith(_PRIVATE_SUFFIXES)
 
 
 def require_life(url: PresignedUrl, *, now: datetime) -> timedelta | None:

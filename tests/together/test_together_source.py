@@ -101,6 +101,7 @@ def test_an_s3_address_is_no_url() -> None:
         "  " + presigned() + "\r\n",
         presigned(host="https://minio.example.org:9000"),
         presigned(host="https://bucket.s3.us-west-2.amazonaws.com."),
+        presigned(host="https://93.184.216.34"),
         "https://bucket.s3.us-west-2.amazonaws.com/public.zip",
     ],
 )
@@ -121,7 +122,8 @@ def test_urls_that_the_service_can_reach(url: str) -> None:
         "https://0x7f.0.0.0x1",
         "https://169.254.169.254",
         "https://10.1.2.3:9000",
-        "https://52.218.0.1",
+        "https://minio.corp.lan",
+        "https://bucket.vpce-0a1b-2c3d.s3.us-east-1.vpce.amazonaws.com",
         "https://[::1]",
         "https://[fd00::1]",
         "https://[::ffff:10.0.0.1]",
