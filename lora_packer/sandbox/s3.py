@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from lora_packer.errors import SandboxError
+from lora_packer.files import write_whole
 from lora_packer.redact import Secret, escape
 from lora_packer.sandbox import _guard
 
@@ -127,7 +128,7 @@ class LocalS3:
     def _launch(self, weed: str) -> int:
         folder = Path(tempfile.mkdtemp(prefix="lora-packer-s3-", dir=_data_root()))
         (folder / "data").mkdir()
-        _write_private(folder / "s3.json", self._identities())
+        write_whole(folder / "s3.json", self._identities(), private=True)
         master, volume, filer, s3, admin, tls = _free_ports(6)
         services = {"master": master, "volume": volume, "filer": filer, "s3": s3, "admin": admin}
         # It also listens on unix sockets with fixed names, which a killed server cannot remove.
@@ -228,11 +229,6 @@ def _data_root() -> str:
     except OSError:
         pass
     return tempfile.gettempdir()
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _free_ports(count: int) -> list[int]:

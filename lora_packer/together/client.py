@@ -119,7 +119,7 @@ class Client:
         """Send one request and return the JSON of its answer; None for an answer that has none by design (204).
 
         Args:
-            method: the HTTP method.
+            method: the HTTP method. A DELETE that may have arrived, and then meets nothing to delete, has succeeded.
             path: the path below the base URL, beginning with a slash; with a version (``/v2/``) below its root.
             json: the body, or None.
             retry: whether it may be sent again after a broken connection, 429 or 5xx. A request that never left this
@@ -132,6 +132,7 @@ class Client:
         import httpx2
 
         purpose = purpose.keeping(self.token)
+        arrived = False  # whether an earlier attempt may have
         for attempt in range(1, _ATTEMPTS + 1):
             again = attempt < _ATTEMPTS
             try:
@@ -141,13 +142,17 @@ class Client:
                     trouble, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
                 )
                 if again and (retry or not sent):
+                    arrived |= sent
                     self.pause(attempt)
                     continue
                 raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
             if again and retry and (answer.status == 429 or answer.status >= 500):
+                arrived |= answer.status >= 500
                 self.pause(attempt, refusal.retry_after(answer.headers))
                 continue
             break
+        if method == "DELETE" and answer.status == 404 and arrived:
+            return None  # it is gone, as it was asked to be
         return _parsed(answer, purpose)
 
     def _address(self, path: str, inference: bool) -> str:

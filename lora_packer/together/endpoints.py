@@ -164,11 +164,14 @@ def ensure_endpoint(
 ) -> tuple[Endpoint, bool]:
     """Return an endpoint of the account for the model, and whether it was created just now.
 
-    One that is there already is taken: each costs money. Raises ServiceError, InputError.
+    One that is there already, on the hardware that is asked for, is taken: each costs money. Raises ServiceError,
+    InputError.
     """
-    for found in api.endpoints(client, model):
-        if hardware_id is None or found.hardware in (None, hardware_id):
-            return _priced(api, client, found, model), False
+    found = api.endpoints(client, model)
+    if hardware_id is not None and found:
+        found = _running_on(api, client, found, model, hardware_id)
+    if found:
+        return _priced(api, client, found[0], model), False
     return api.deploy(client, model, hardware_id=hardware_id, display_name=display_name), True
 
 
@@ -213,6 +216,17 @@ def serve(
         f"Endpoint {seen.id} was still {seen.state} after {format_duration(timeout)}.",
         hint=f"It goes on, and {seen.cost}. Run the same command again to wait on.",
     )
+
+
+def _running_on(
+    api: EndpointApi, client: Client, endpoints: tuple[Endpoint, ...], model: str, hardware_id: str
+) -> tuple[Endpoint, ...]:
+    """Those that run on the hardware, or do not tell what they run on."""
+    offers = [offer for offer in api.hardware(client, model) if offer.id == hardware_id]
+    names = {name for offer in offers for name in (offer.id, offer.instance_type)}
+    # A list of version 1 names no hardware; a look at each does.
+    seen = (one if one.hardware is not None else api.endpoint(client, one.id) for one in endpoints)
+    return tuple(one for one in seen if one.hardware is None or one.hardware in names)
 
 
 def _priced(api: EndpointApi, client: Client, endpoint: Endpoint, model: str) -> Endpoint:
