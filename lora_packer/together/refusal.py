@@ -1,14 +1,13 @@
 """What the service says when it does not do what was asked, as one sentence and a next step.
 
-The next steps are those of the troubleshooting section of docs.together.ai/docs/dedicated-endpoints/adapter and of
-docs.together.ai/docs/error-codes.
+The next step is that of the message (``next_steps``), else of the request, else of the HTTP status
+(docs.together.ai/docs/error-codes).
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -18,6 +17,7 @@ from typing import Any
 from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
 from lora_packer.redact import Secret, escape, scrub
+from lora_packer.together.next_steps import next_step
 
 _MESSAGE_LIMIT = 400  # characters of the service's own words
 
@@ -46,57 +46,6 @@ _NEXT_STEPS = {
 _ABOUT_THE_KEY = (401, 402, 429)  # whatever the message, the next step is the account's
 _CORRECT = "Correct what it names, then run it again."
 _TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
-
-V1_CLOSED = "endpoints_v1_create_access_disabled"
-"""The code of the service's 403 where it creates no more endpoints through version 1 of its API
-(docs.together.ai/docs/dedicated-endpoints/migrate-from-v1)."""
-
-V1_GONE = (
-    "If version 1 of the API is retired by now, run the same command with --api v2 (a release with another --receipt)."
-)
-"""The next step where version 1 knows no such call. Its retirement is announced for the end of 2026
-(docs.together.ai/docs/dedicated-endpoints/v1/adapter)."""
-
-NEW_NAME = "Choose a new --model-name: every upload needs its own, adapters have no versions."
-_ADVICE = (
-    (
-        V1_CLOSED,
-        "The service creates endpoints through version 2 of its API only: upload it there too and deploy it "
-        "with `lora-packer release ... --api v2 --deploy --receipt NEW_FILE`.",
-    ),
-    (r"already exist|name .*(taken|in use)", NEW_NAME),
-    (
-        r"routing_error|receives traffic",
-        "It runs, but gets no traffic: `lora-packer deploy MODEL --api v2` again routes it.",
-    ),
-    (r"non-serverless", "Create an endpoint for it first: `lora-packer deploy MODEL`."),
-    (
-        r"(check|invalid) .*hardware|hardware is required",
-        "Choose one that `lora-packer hardware MODEL` lists, and give it as --hardware.",
-    ),
-    (
-        r"chat_template",
-        "The model has no chat template, which chat completions need: ask an adapter of an instruct model, or call the "
-        "service's /completions yourself.",
-    ),
-    (r"must be stopped before", "It is still stopping: run the same command again in a few minutes."),
-    (r"live deployment", "End its endpoint first: `lora-packer stop ENDPOINT --delete`."),
-    (r"etag", "It was changed meanwhile: run the same command again."),
-    (
-        r"missing required|adapter_config\.json|adapter_model\.safetensors|nested",
-        "Both adapter_config.json and adapter_model.safetensors must be at the root: pack with `lora-packer pack`.",
-    ),
-    (
-        r"base.?model|model not found|adapter rank|layer type|does not support lora|not supported",
-        "Check --base-model: it must be the model trained on, and one that the service serves on dedicated endpoints.",
-    ),
-    (
-        r"download|expired|presigned|signature|unreachable|access denied",
-        "The source could not be read: check that the presigned URL is alive (`lora-packer publish` mints a new one), "
-        "or for a Hub repo that HF_TOKEN may read it.",
-    ),
-)
-_ADDRESS = re.compile(r"https?://\S+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +77,8 @@ def refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, st
     meaning = _MEANINGS.get(status, "the service failed" if status >= 500 else "the request was refused")
     what = f"{meaning} (HTTP {status})"
     if status >= 500 or status == 408:
-        return _doubtful(purpose, what, said, (said and advice(said)) or _TROUBLE, status)
-    known = advice(said) if said and status not in _ABOUT_THE_KEY else None
+        return _doubtful(purpose, what, said, (said and next_step(said)) or _TROUBLE, status)
+    known = next_step(said) if said and status not in _ABOUT_THE_KEY else None
     hint = known or purpose.hints.get(status) or _NEXT_STEPS.get(status, _CORRECT)
     if status == 429 and (pause := retry_after(headers)):
         hint = f"Wait {format_duration(timedelta(seconds=math.ceil(pause)))}, then run it again."
@@ -152,7 +101,7 @@ def without(purpose: Purpose, answer: Any, what: str) -> ServiceError:
     said = said_in(answer)
     if said is None:
         return unreadable(purpose, 200, what)
-    return error(purpose, "the service refused it", said, advice(said) or _CORRECT, 200)
+    return error(purpose, "the service refused it", said, next_step(said) or _CORRECT, 200)
 
 
 def unreadable(purpose: Purpose, status: int, what: str) -> ServiceError:
@@ -186,17 +135,12 @@ def _doubtful(purpose: Purpose, what: str, said: str | None, hint: str, status: 
     return error(purpose, what, said, purpose.in_doubt or hint, status, in_doubt=True)
 
 
-def advice(said: str) -> str | None:
-    """Return the next step for a message of the service's, where the message is a known one."""
-    words = _ADDRESS.sub("", said[:4000])  # the names in an echoed URL say nothing
-    return next((hint for pattern, hint in _ADVICE if re.search(pattern, words, re.IGNORECASE)), None)
-
-
 def message_of(body: bytes, content_type: str) -> str | None:
     """Return the service's own message in the body of an answer, or None.
 
-    Known are ``ErrorData`` of the service's openapi.yaml (``error.message``), a bare ``message`` or ``error``, and the
-    ``detail`` of a validation error (fastapi.tiangolo.com/tutorial/handling-errors).
+    Known are ``ErrorData`` of the service's openapi.yaml (``error.message``), a bare ``message`` or ``error``, the
+    ``detail`` of a validation error (fastapi.tiangolo.com/tutorial/handling-errors), and a ``message`` whose reason is
+    in ``details`` (lib/cli/utils/_api_error.py in together 3.1.1).
     """
     if content_type.startswith("text/plain"):
         return body[:2000].decode("utf-8", "replace").strip() or None
@@ -216,6 +160,9 @@ def said_in(value: Any) -> str | None:
     if isinstance(value, dict):
         words = (said_in(value.get(key)) for key in ("error", "message", "detail", "msg"))
         said = next((one for one in words if one), None)
+        details = said_in(value.get("details"))
+        if details and details not in (said or ""):
+            said = f"{said}: {details}" if said else details
         code = value.get("code")
         return f"{said} ({code})" if said and isinstance(code, str) and code and code not in said else said
     return None

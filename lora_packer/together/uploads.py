@@ -9,8 +9,8 @@ from typing import Protocol
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import JobFailedError, ServiceError, WaitTimeoutError
-from lora_packer.together import refusal
 from lora_packer.together.client import Client
+from lora_packer.together.next_steps import NEW_NAME, next_step
 from lora_packer.together.polling import poll
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import Job, Submission
@@ -61,7 +61,7 @@ def ask_ahead(
     if earlier is not None:
         raise ServiceError(
             f"The model name '{model_name}' already exists: job {earlier.id} is {earlier.status}. Nothing was sent.",
-            hint=refusal.NEW_NAME,
+            hint=NEW_NAME,
             status=409,
         )
     if not hosted:
@@ -76,7 +76,7 @@ def submitting(submission: Submission, look: str, hints: Mapping[int, str] | Non
         hints={
             403: "Check that the key in TOGETHER_API_KEY may upload models, that the presigned URL is alive, or for a "
             "Hub repo that HF_TOKEN may read it.",
-            409: refusal.NEW_NAME,
+            409: NEW_NAME,
             **(hints or {}),
         },
         in_doubt=f"The job may exist: the request was not repeated. Look for '{submission.model_name}' on {look} "
@@ -125,9 +125,7 @@ def _failed(job: Job) -> JobFailedError:
     said = [update.message for update in job.updates if update.message and update.status.lower() == job.status.lower()]
     said = said or [update.message for update in job.updates if update.message][-1:]
     reason = "; ".join(dict.fromkeys(said)) or "the service gives no reason"
-    return JobFailedError(
-        f"Job {job.id} ended as {job.status}: {reason.rstrip('.')}.", hint=refusal.advice(reason) or _ASK
-    )
+    return JobFailedError(f"Job {job.id} ended as {job.status}: {reason.rstrip('.')}.", hint=next_step(reason) or _ASK)
 
 
 def _timed_out(

@@ -22,6 +22,7 @@ from lora_packer.together.endpoints import (
     require_id,
     require_model,
 )
+from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.refusal import Purpose
 
 
@@ -44,7 +45,7 @@ def deploy(client: Client, model: str, *, hardware_id: str | None = None, displa
     chosen = choose_hardware(hardware(client, model), hardware_id, model)
     purpose = Purpose(
         action=f"deploy {model}",
-        hints=dict.fromkeys((404, 410), refusal.V1_GONE),
+        hints=dict.fromkeys((404, 410), V1_GONE),
         in_doubt="The endpoint may exist, and cost money: the request was not repeated. Look at the service's "
         "dashboard or at GET /v1/endpoints before you deploy again.",
     )

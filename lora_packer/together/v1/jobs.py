@@ -15,6 +15,7 @@ from lora_packer.redact import escape, scrub
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, listed, objects, text
 from lora_packer.together.client import Client
+from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import SUBMITTED, Job, StatusUpdate, Submission, canonical_status, is_job_id
 from lora_packer.together.uploads import submitting
@@ -38,7 +39,7 @@ def submit(client: Client, submission: Submission) -> Job:
         body["hf_token"] = submission.hf_token.reveal()
     if submission.description:
         body["description"] = submission.description
-    gone = dict.fromkeys((404, 410), refusal.V1_GONE)
+    gone = dict.fromkeys((404, 410), V1_GONE)
     purpose = submitting(submission, "the My models page of the service's dashboard or at GET /v1/jobs", gone)
     answer = fields(client.request("POST", "/models", body, retry=False, purpose=purpose))
     data = fields(answer.get("data"))

@@ -13,6 +13,7 @@ from lora_packer.redact import escape
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects, text
 from lora_packer.together.client import Client
+from lora_packer.together.next_steps import NEW_NAME
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
@@ -112,7 +113,7 @@ def _model(client: Client, submission: Submission) -> dict[str, Any]:
     """The model to put files into: a new one, or the one that an earlier try left behind. Raises ServiceError."""
     purpose = Purpose(
         action=f"create the model '{submission.model_name}'",
-        hints={409: refusal.NEW_NAME},
+        hints={409: NEW_NAME},
         in_doubt="Nothing was sent yet. Run the same command again: it takes the model, if it was created.",
         secrets=submission.secrets,
     )
@@ -121,7 +122,7 @@ def _model(client: Client, submission: Submission) -> dict[str, Any]:
     if left is not None:
         earlier = _newest(client, left)
         if (earlier is not None and not earlier.has_failed) or left.get("baseModelId") != base:
-            raise refusal.error(purpose, "model name already exists", None, refusal.NEW_NAME, 409)
+            raise refusal.error(purpose, "model name already exists", None, NEW_NAME, 409)
         return left
     body = {"baseModelId": base, "name": submission.model_name, "type": "adapter"}
     if submission.description:

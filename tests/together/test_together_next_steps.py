@@ -1,0 +1,124 @@
+"""Which next step a message of the service gets: the one for what it says, not for a file that it happens to name."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lora_packer.together.next_steps import next_step
+from lora_packer.together.refusal import message_of
+
+ROOT = "must be at the root"
+NAME = "Choose a new --model-name"
+BASE = "it must be the model trained on"
+SERVED = "not every base model is served with every rank"
+CONTENT = "`lora-packer check`"
+ARCHIVE = "`lora-packer pack`"
+SOURCE = "The source could not be read"
+MONEY = "billing"
+
+MESSAGES = {
+    # what is in the archive, and where
+    "Missing required files: adapter_config.json": ROOT,
+    "Missing required files: adapter_config.json. The files are nested in the top-level directory 'x'": ROOT,
+    "adapter_model.safetensors was not found": ROOT,
+    "adapter_config.json not found in archive": ROOT,
+    "could not find adapter_config.json": ROOT,
+    "the archive has no adapter_model.safetensors": ROOT,
+    "files must not be nested in a directory": ROOT,
+    "adapter_model.safetensors is not at the root of the archive": ROOT,
+    "model_source is neither a .zip nor a .tar.gz archive": ARCHIVE,
+    "the archive cannot be read: BadZipFile": ARCHIVE,
+    "unsupported archive format": ARCHIVE,
+    # what the files say
+    "invalid adapter_config.json: r must be a positive integer": CONTENT,
+    "adapter_config.json is not the configuration of a LoRA adapter": CONTENT,
+    "adapter_config.json: peft_type IA3 is not supported": CONTENT,
+    "adapter_config.json is not valid JSON": CONTENT,
+    "modules_to_save is not supported": CONTENT,
+    "use_dora is not supported": CONTENT,
+    "adapter_model.safetensors is empty or not complete": CONTENT,
+    "adapter_model.safetensors has a header that cannot be read": CONTENT,
+    "adapter_files: adapter_model.safetensors holds values that are not finite": CONTENT,
+    # what the base model is served with
+    "adapter rank 256 in adapter_config.json exceeds the maximum of 64": SERVED,
+    "adapter rank 512 is not supported": SERVED,
+    "unsupported adapter rank 512": SERVED,
+    "rank 512 is not supported": SERVED,
+    "adapter_rank: rank 128 exceeds the maximum": SERVED,
+    "unsupported layer type conv1d": SERVED,
+    "target_modules in adapter_config.json has lm_head, which is not supported": SERVED,
+    "base model org/x is not supported": BASE,
+    "base model incompatibility: the adapter does not fit the base model": BASE,
+    "base_model_name_or_path in adapter_config.json does not match the base model": BASE,
+    "base_model_id is required": BASE,
+    "Model not found": BASE,
+    "org/x does not support LoRA adapters": BASE,
+    # where it is fetched from
+    "could not download model_source: HTTP 403": SOURCE,
+    "could not download model_source: the archive is too large": SOURCE,
+    "could not download adapter_config.json": SOURCE,
+    "presigned URL expired": SOURCE,
+    "the presigned url has expired": SOURCE,
+    "AccessDenied: Request has expired": SOURCE,
+    "ExpiredToken: The provided token has expired.": SOURCE,
+    "SignatureDoesNotMatch": SOURCE,
+    "Access Denied": SOURCE,
+    "the source is unreachable": SOURCE,
+    "the repository org/x is gated": SOURCE,
+    # the account
+    "your trial expired, add a payment method": MONEY,
+    "insufficient credits": MONEY,
+    "your organization has exceeded its spending limit": MONEY,
+    # names, endpoints
+    "Model name already exists": NAME,
+    "the name my-adapter is already taken": NAME,
+    "an adapter_config.json of this name already exists": NAME,
+    "the deployment must be stopped before it can be deleted": "still stopping",
+    "the model is referenced by a live deployment": "--delete",
+    "the etag is stale: read the endpoint again": "run the same command again",
+    "invalid hardware provided: check the hardware API": "lora-packer hardware MODEL",
+    "tokenizer.chat_template is not set": "chat template",
+    "Unable to access non-serverless model x": "Create an endpoint for it first",
+    "no deployment of x receives traffic": "routes it",
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_the_next_step_is_that_of_the_message(message: str) -> None:
+    assert MESSAGES[message] in (next_step(message) or "none")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "something else",
+        "internal error",
+        "the session expired",
+        "the request was refused",
+        "https://b.s3.amazonaws.com/adapter_config.json?X-Amz-Signature=1 rejected",
+    ],
+)
+def test_a_message_that_says_nothing_known_gets_none(message: str) -> None:
+    assert next_step(message) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (
+            {"message": "invalid argument", "code": 3, "details": [{"detail": "adapter rank 128 exceeds 64"}]},
+            "invalid argument: adapter rank 128 exceeds 64",
+        ),
+        ({"message": "a", "details": [{"detail": "b"}, {"reason": "X"}, "c"]}, "a: b; c"),
+        ({"message": "a b", "details": [{"detail": "b"}]}, "a b"),
+        ({"details": [{"detail": "b"}]}, "b"),
+        ({"message": "a", "details": []}, "a"),
+        ({"message": "a", "details": None}, "a"),
+        ({"error": {"message": "a", "code": "x", "details": [{"detail": "b"}]}}, "a: b (x)"),
+    ],
+)
+def test_the_reason_is_read_where_version_2_puts_it(body: object, said: str) -> None:
+    """together 3.1.1, lib/cli/utils/_api_error.py."""
+    assert message_of(json.dumps(body).encode(), "application/json") == said
