@@ -1,7 +1,7 @@
 """Version 2 of the sandbox's API.
 
-No specification of it is published. Paths and bodies are those of the vendor's SDK, together 3.1.1 (``resources/`` and
-``types/``), which reads these answers.
+Paths and bodies are those of the vendor's SDK, together 3.1.1 (``resources/`` and ``types/``), which reads these
+answers.
 """
 
 from __future__ import annotations

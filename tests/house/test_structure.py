@@ -24,6 +24,7 @@ FLOORS = {
     "adapter": 2,
     "packager": 2,
     "together": 2,
+    "hub": 1.5,
 }
 # On one floor a room knows no other, but for these.
 BESIDE: set[tuple[str, str]] = set()

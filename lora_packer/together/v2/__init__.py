@@ -1,7 +1,7 @@
 """Version 2 of the service's API: projects, models with validated revisions, endpoints with deployments.
 
-No specification of it is published; requests and answers are those of the vendor's SDK, together 3.1.1 (``resources/``
-and ``types/``), and of docs.together.ai/docs/dedicated-endpoints/adapter.
+Requests and answers are those of the vendor's SDK, together 3.1.1 (``resources/`` and ``types/``), and of
+docs.together.ai/docs/dedicated-endpoints/adapter; docs.together.ai/reference/dmi specifies them.
 """
 
 from __future__ import annotations
