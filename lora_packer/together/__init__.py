@@ -16,7 +16,16 @@ from lora_packer.together.deploying import ensure_endpoint, serve
 from lora_packer.together.diagnose_job import why_it_stands_still
 from lora_packer.together.endpoint import Answer, Endpoint, Hardware, choose_hardware
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
-from lora_packer.together.submission import Job, LocalFiles, ModelSource, StatusUpdate, Submission, news, validate_names
+from lora_packer.together.submission import (
+    Job,
+    LocalFiles,
+    ModelSource,
+    Sent,
+    StatusUpdate,
+    Submission,
+    news,
+    validate_names,
+)
 from lora_packer.together.uploads import STALE_AFTER, wait_for_job
 
 __all__ = [
@@ -32,6 +41,7 @@ __all__ = [
     "Job",
     "LocalFiles",
     "ModelSource",
+    "Sent",
     "StatusUpdate",
     "Submission",
     "ask_ahead",
@@ -67,8 +77,8 @@ class Api(Protocol):
     def job(self, client: Client, job_id: str, *, retry: bool = True) -> Job:
         """Return the job as the service sees it now."""
 
-    def find(self, client: Client, model_name: str) -> Job | None:
-        """Return the newest job that did not fail for a model of this name, or None."""
+    def find(self, client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
+        """Return the newest job that did not fail for a model of this name, and may be what was sent; or None."""
 
     def hosts(self, client: Client, base_model: str) -> bool:
         """Whether the service says that it serves the base model on dedicated endpoints."""
