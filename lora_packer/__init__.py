@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from lora_packer.inspector import Report, check
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.packager import Archive
-    from lora_packer.pipeline import pack, publish
+    from lora_packer.pipeline.pack import pack
+    from lora_packer.pipeline.publish import publish
     from lora_packer.pipeline.receipt import Receipt
     from lora_packer.pipeline.release import release
 
@@ -41,8 +42,8 @@ _LAZY = {
     "identify": "lora_packer.inspector.identify",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
-    "pack": "lora_packer.pipeline",
-    "publish": "lora_packer.pipeline",
+    "pack": "lora_packer.pipeline.pack",
+    "publish": "lora_packer.pipeline.publish",
     "release": "lora_packer.pipeline.release",
 }
 

@@ -100,5 +100,11 @@ class WaitTimeoutError(LoraPackerError):
     exit_code = 6
 
 
+class OutputError(LoraPackerError):
+    """The result could not be printed: standard output is closed or full (exit 70, as for a bug: no verdict)."""
+
+    exit_code = 70
+
+
 class SandboxError(LoraPackerError):
     """The local sandbox could not be started (exit 2)."""

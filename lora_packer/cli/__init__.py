@@ -89,12 +89,28 @@ def _spare(given: list[str]) -> None:
     atexit.register(gc.freeze)
 
 
+# No exit code of a verdict, nor of anything else that went as it should: EX_SOFTWARE of sysexits.h.
+_NO_VERDICT = 70
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line (the ``lora-packer`` console script)."""
+    """Run the command line (the ``lora-packer`` console script); a bug prints its traceback and exits with 70."""
     given = sys.argv[1:] if arguments is None else arguments
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     common.interrupt_on_sigterm()
     _spare(given)
-    build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)
+    stdout = sys.stdout
+    try:
+        build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)
+    except SystemExit:
+        if sys.stdout is not stdout:  # typer found it closed, and put something else in its place
+            sys.exit(_NO_VERDICT)
+        raise
+    except Exception:  # noqa: BLE001 - Python itself would exit with 1, which says that an adapter failed its check
+        import traceback
+
+        traceback.print_exc()
+        common.leave_stdout()
+        sys.exit(_NO_VERDICT)

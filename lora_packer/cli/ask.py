@@ -6,26 +6,24 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
-from lora_packer.cli.status import ApiOption, chosen_api
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.options import ApiOption, ApiVersion
+from lora_packer.cli.status import chosen_api
 
 
-@guarded
+@command
 def ask(
+    *,
     endpoint: Annotated[
         str, typer.Argument(metavar="ENDPOINT", help="The endpoint's id, or the name of the model it serves.")
     ],
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to ask.")],
-    api: ApiOption = "v1",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    api: ApiOption = ApiVersion.v1,
+    output: Output,
 ) -> None:
     """Ask a deployed model one question and print the answer (at most 128 tokens)."""
     from lora_packer.together import Client
 
-    output = Output(output_format, quiet, verbose, no_color)
     with Client.from_environment() as client:
         answer = chosen_api(api).ask(client, endpoint, prompt)
     if answer.finish_reason == "length":

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import (
-    BaseConfigOption,
-    BaseModelOption,
-    Format,
-    FormatOption,
-    NoColorOption,
-    Output,
-    QuietOption,
-    TargetOption,
-    VerboseOption,
-    guarded,
-)
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption, FailOn
 from lora_packer.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,21 +19,13 @@ if TYPE_CHECKING:
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
-AdapterArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="ADAPTER",
-        help="A folder with PEFT's two files, a finished .zip or .tar.gz, or hf://org/repo[@revision].",
-    ),
-]
 
-
-@guarded
+@command
 def check(
+    *,
     adapter: AdapterArgument,
     base_model: BaseModelOption = None,
-    base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
+    against: Against,
     no_weights: Annotated[
         bool, typer.Option("--no-weights", help="Read the header only: no values, so no NaN, infinity or zeros.")
     ] = False,
@@ -56,15 +39,12 @@ def check(
         list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these rules; commas or repeated.")
     ] = None,
     fail_on: Annotated[
-        str, typer.Option("--fail-on", metavar="error|warning", help="The severity at which the exit code is 1.")
-    ] = "error",
+        FailOn, typer.Option("--fail-on", help="The severity at which the exit code is 1.")
+    ] = FailOn.error,
     output_file: Annotated[
         Path | None, typer.Option("--output", metavar="FILE", help="Write the report to a file instead of stdout.")
     ] = None,
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    output: Output,
 ) -> None:
     """Check an adapter against its base model: files, config, every tensor's name and shape, values.
 
@@ -74,27 +54,19 @@ def check(
 
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
-    severity: Literal["error", "warning"]
-    if fail_on == "error":
-        severity = "error"
-    elif fail_on == "warning":
-        severity = "warning"
-    else:
-        raise InputError(f"--fail-on is {fail_on!r}; it has to be error or warning.")
     report = run_check(
         adapter,
-        base_config=base_config,
+        base_config=against.base_config,
         base_model=base_model,
-        target=target,
+        target=against.target,
         weights=not no_weights,
         select=_codes(select),
         ignore=_codes(ignore),
-        fail_on=severity,
+        fail_on="error" if fail_on is FailOn.error else "warning",
         stats=stats,
     )
-    output = Output(output_format, quiet, verbose, no_color)
     if output_file is not None:
-        _write(output_file, _rendered(report, Output(output_format, quiet, verbose, no_color=True)))
+        _write(output_file, _rendered(report, replace(output, no_color=True)))
     elif output.is_text:
         output.result(render(report, output), {})
     else:

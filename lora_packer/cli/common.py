@@ -1,24 +1,23 @@
-"""What every command shares: options, output, and the one place that turns errors into sentences and exit codes."""
+"""What every command is made with: its output, its options, and the one place where errors become exit codes."""
 
 from __future__ import annotations
 
-import functools
+import inspect
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn, ParamSpec, TextIO, TypeVar
+from functools import cache
+from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
 
 import typer
 
-from lora_packer.errors import LoraPackerError
+from lora_packer.errors import LoraPackerError, OutputError
 from lora_packer.redact import scrub
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 class Format(StrEnum):
@@ -28,27 +27,6 @@ class Format(StrEnum):
     json = "json"
 
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How to print the result.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more about each step.")]
-NoColorOption = Annotated[bool, typer.Option("--no-color", help="No colours (also: NO_COLOR=1).")]
-BaseModelOption = Annotated[
-    str | None,
-    typer.Option("--base-model", metavar="ID", help="The id under which the service hosts the base model."),
-]
-BaseConfigOption = Annotated[
-    str | None,
-    typer.Option(
-        "--base-config",
-        metavar="PATH_OR_HUB_ID",
-        help="The base model's config.json, a folder with one, or a Hub id. Default: the catalogue entry for "
-        "--base-model, else what adapter_config.json names.",
-    ),
-]
-TargetOption = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft.")
-]
-
 _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -56,10 +34,10 @@ _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", 
 class Output:
     """Where a command prints: results on stdout, notes on stderr, one JSON object where JSON was asked for."""
 
-    format: Format = Format.text
-    quiet: bool = False
-    verbose: bool = False
-    no_color: bool = False
+    format: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.text
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about each step.")] = False
+    no_color: Annotated[bool, typer.Option("--no-color", help="No colours (also: NO_COLOR=1).")] = False
 
     @property
     def is_text(self) -> bool:
@@ -68,11 +46,7 @@ class Output:
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the command's result: ``text``, or ``data`` as one JSON object."""
-        if self.is_text:
-            sys.stdout.write(text.rstrip("\n") + "\n")
-        else:
-            sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=True) + "\n")
-        sys.stdout.flush()
+        _print(text.rstrip("\n") if self.is_text else json.dumps(data, indent=2, ensure_ascii=True))
 
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal: what is being done, and what it proved."""
@@ -93,32 +67,96 @@ class Output:
         return f"\x1b[{';'.join(_COLORS[name] for name in names)}m{text}\x1b[0m"
 
 
-def guarded(command: Callable[P, T]) -> Callable[P, T]:
-    """Turn errors raised on purpose into a sentence and an exit code; let bugs keep their traceback."""
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Return a function as typer takes it: groups of options are spread, and errors become sentences.
 
-    @functools.wraps(command)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+    A parameter whose type is a dataclass is a group: each of its fields is an option of the command. What was raised on
+    purpose is told in a sentence and ends in its exit code; bugs are left to ``main``.
+    """
+    spread: list[inspect.Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for parameter in inspect.signature(function, eval_str=True).parameters.values():
+        kind = parameter.annotation
+        if isinstance(kind, type) and is_dataclass(kind):
+            groups[parameter.name] = kind
+            spread += _options(kind)
+        else:
+            spread.append(parameter)
+
+    def run(**given: Any) -> None:
+        made = {name: _made(group, given) for name, group in groups.items()}
         try:
-            return command(*args, **kwargs)
+            function(**given, **made)
         except LoraPackerError as error:
-            _fail(error, as_json=kwargs.get("output_format") is Format.json)
+            _fail(error, as_json=any(isinstance(group, Output) and not group.is_text for group in made.values()))
         except KeyboardInterrupt:
             sys.stderr.write("interrupted\n")
             raise typer.Exit(130) from None
 
+    run.__name__, run.__doc__ = function.__name__, function.__doc__
+    run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
     return run
+
+
+def _made(group: type[Any], given: dict[str, Any]) -> Any:
+    """Take a group's values out of what was given, and return the group."""
+    return group(**{item.name: given.pop(item.name) for item in fields(group)})
+
+
+@cache
+def _options(group: type[Any]) -> tuple[inspect.Parameter, ...]:
+    """The fields of a group as parameters; to evaluate their types takes a tenth of a start, were it done each time."""
+    hints = get_type_hints(group, include_extras=True)
+    return tuple(
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if item.default is MISSING else item.default,
+            annotation=hints[item.name],
+        )
+        for item in fields(group)
+    )
+
+
+@contextmanager
+def told_on_interrupt(sentence: str) -> Iterator[None]:
+    """Say what was kept, and how to go on, where the block is interrupted."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{sentence}\n")
+        raise
 
 
 def _fail(error: LoraPackerError, *, as_json: bool) -> NoReturn:
     message, hint = scrub(error.message), scrub(error.hint) if error.hint else None
-    if as_json:
+    if as_json and not isinstance(error, OutputError):
         kind = type(error).__name__
         body = {"type": kind, "message": message, "hint": hint, "exit_code": error.exit_code}
         report = getattr(error, "report", None)
         checked = {"check": report.to_dict()} if report is not None else {}
-        sys.stdout.write(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2) + "\n")
-    sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
+        with suppress(OutputError):
+            _print(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
+    if message:
+        sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
     raise typer.Exit(error.exit_code)
+
+
+def _print(text: str) -> None:
+    """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        leave_stdout()
+        reason = "" if isinstance(error, BrokenPipeError) else f"The result cannot be printed: {error.strerror}."
+        raise OutputError(reason) from None
+
+
+def leave_stdout() -> None:
+    """Write nothing to standard output any more, nor what is left in its buffer when Python ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def interrupt_on_sigterm() -> None:

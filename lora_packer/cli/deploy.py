@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
-from lora_packer.cli.hardware import ModelArgument
-from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api
+from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
+from lora_packer.cli.status import api_words, chosen_api
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
 
@@ -18,14 +17,10 @@ if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
     from lora_packer.together import Api, Client, Endpoint
 
-HardwareOption = Annotated[
-    str | None,
-    typer.Option("--hardware", metavar="ID", help="What to serve it on. Default: the cheapest that can be had."),
-]
 
-
-@guarded
+@command
 def deploy(
+    *,
     model: ModelArgument,
     hardware: HardwareOption = None,
     display_name: Annotated[
@@ -33,11 +28,8 @@ def deploy(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
     timeout: TimeoutOption = "60m",
-    api: ApiOption = "v1",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    api: ApiOption = ApiVersion.v1,
+    output: Output,
 ) -> None:
     """Create a dedicated endpoint with one replica for a model. It costs money until `stop`.
 
@@ -45,16 +37,12 @@ def deploy(
     """
     from lora_packer.together import Client, ensure_endpoint
 
-    output = Output(output_format, quiet, verbose, no_color)
     chosen, limit = chosen_api(api), parse_duration(timeout)
     with Client.from_environment() as client:
-        try:
+        with told_on_interrupt("The endpoint may exist, and cost money. Run the same command again: it finds it."):
             endpoint, created = ensure_endpoint(
                 chosen, client, model, hardware_id=hardware, display_name=display_name or None
             )
-        except KeyboardInterrupt:
-            sys.stderr.write("The endpoint may exist, and cost money. Run the same command again: it finds it.\n")
-            raise
         output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
         if wait:
             endpoint = _until_serving(output, chosen, client, endpoint, limit)
@@ -73,7 +61,9 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
-    try:
+    with told_on_interrupt(
+        f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`."
+    ):
         return serve(
             chosen,
             client,
@@ -83,11 +73,6 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
             on_trouble=on_trouble,
             sleep=line.sleep,
         )
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`.\n"
-        )
-        raise
 
 
 def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | None = None) -> None:

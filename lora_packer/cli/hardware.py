@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
-from lora_packer.cli.status import ApiOption, chosen_api
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.options import ApiOption, ApiVersion, ModelArgument
+from lora_packer.cli.status import chosen_api
 
 if TYPE_CHECKING:
     from lora_packer.together import Hardware
 
-ModelArgument = Annotated[
-    str, typer.Argument(metavar="MODEL", help="The model's name as the upload printed it: account/name.")
-]
 
-
-@guarded
+@command
 def hardware(
+    *,
     model: ModelArgument,
-    api: ApiOption = "v1",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    api: ApiOption = ApiVersion.v1,
+    output: Output,
 ) -> None:
     """List what can serve a model: price of one replica, and whether it can be had now."""
     from lora_packer.errors import ServiceError
     from lora_packer.together import Client
 
-    output = Output(output_format, quiet, verbose, no_color)
     with Client.from_environment() as client:
         offers = chosen_api(api).hardware(client, model)
     if not offers:

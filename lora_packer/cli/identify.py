@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from lora_packer.cli.check import AdapterArgument
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.options import AdapterArgument
 
 if TYPE_CHECKING:
     from lora_packer.inspector.identify import Candidate
@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 _NEAREST = 5
 
 
-@guarded
+@command
 def identify(
+    *,
     adapter: AdapterArgument,
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    output: Output,
 ) -> None:
     """Say which known base models an adapter's tensors fit, best first.
 
@@ -31,7 +29,6 @@ def identify(
     from lora_packer.inspector.identify import identify as run_identify
 
     found = run_identify(adapter)
-    output = Output(output_format, quiet, verbose, no_color)
     rows = [asdict(item) for item in found]
     output.result(_text(found, output), {"schema_version": 1, "adapter": adapter, "candidates": rows})
     raise typer.Exit(0 if any(item.fits for item in found) else 1)

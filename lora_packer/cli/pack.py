@@ -7,24 +7,10 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli.common import (
-    BaseConfigOption,
-    BaseModelOption,
-    Format,
-    FormatOption,
-    NoColorOption,
-    Output,
-    QuietOption,
-    TargetOption,
-    VerboseOption,
-    guarded,
-)
-from lora_packer.cli.progress import ProgressDisplay
-from lora_packer.cli.stages import NoCheckOption, Stages, check_options, show_failed_check
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption
+from lora_packer.cli.stages import Stages, show_failed_check
 
-ExtrasOption = Annotated[
-    bool, typer.Option("--include-extras", help="Also pack what loaders use besides: README, tokenizer files.")
-]
 CompressOption = Annotated[
     bool,
     typer.Option(
@@ -35,8 +21,9 @@ CompressOption = Annotated[
 ]
 
 
-@guarded
+@command
 def pack(
+    *,
     adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="A folder with PEFT's two files.")],
     archive: Annotated[
         Path | None,
@@ -45,47 +32,31 @@ def pack(
         ),
     ] = None,
     compress: CompressOption = False,
-    no_check: NoCheckOption = False,
     include_extras: ExtrasOption = False,
     base_model: BaseModelOption = None,
-    base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    first: CheckFirst,
+    output: Output,
 ) -> None:
     """Check an adapter and pack it into a .zip or .tar.gz with its files at the root.
 
     The same adapter gives the same bytes, whatever the clock, umask, order or folder, on every machine: members are
     stored as they are. --compress gives that up for fewer bytes.
     """
-    from lora_packer.packager import compressor_name
-    from lora_packer.packager import pack as write_archive
-    from lora_packer.pipeline import adapter_folder, adapter_name, note_packed, run_check
+    from lora_packer.pipeline.pack import pack as run_pack
 
-    output = Output(output_format, quiet, verbose, no_color)
-    stages = Stages(output)
-    folder = adapter_folder(adapter)
-    with show_failed_check(output):
-        report = run_check(adapter, check_options(base_config, base_model, target, no_check), stages.note)
-    if compress and compressor_name() == "zlib":
-        output.note("note      isal is not installed, so zlib compresses, many times slower: pip install isal")
-    progress = ProgressDisplay(output, "pack")
-    try:
-        packed = write_archive(
-            folder,
-            archive or Path(f"{adapter_name(adapter)}.zip"),
+    stages = Stages(output, "pack")
+    with show_failed_check(output), stages:
+        packed = run_pack(
+            adapter,
+            archive,
+            options=first.of(base_model),
             include_extras=include_extras,
             compress=compress,
-            checked=report.checked if report else {},
-            progress=progress,
+            note=stages.note,
+            progress=stages.progress,
         )
-    finally:
-        progress.clear()
-    note_packed(packed, stages.note)
     for item in packed.left_out:
         output.detail(f"left out  {item.name}: {item.reason}")
-    if packed.left_out and not verbose:
+    if packed.left_out and not output.verbose:
         output.note(f"left out  {len(packed.left_out)} other entries of the folder (--verbose names them)")
     output.result(f"{packed.path}  sha256 {packed.sha256}", {"schema_version": 1, "archive": packed.to_dict()})

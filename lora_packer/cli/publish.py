@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import (
-    BaseConfigOption,
-    BaseModelOption,
-    Format,
-    FormatOption,
-    NoColorOption,
-    Output,
-    QuietOption,
-    TargetOption,
-    VerboseOption,
-    guarded,
-)
-from lora_packer.cli.pack import ExtrasOption
-from lora_packer.cli.stages import (
-    DestinationOption,
-    EndpointOption,
-    ExpiryOption,
-    NoCheckOption,
-    Stages,
-    check_options,
-    show_failed_check,
-    write_url,
-)
+from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption, MintedUrl, Store, Verify
+from lora_packer.cli.stages import Stages, show_failed_check, write_url
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
 
@@ -38,41 +18,22 @@ if TYPE_CHECKING:
     from lora_packer.publisher import Published
 
 
-class Verify(StrEnum):
-    """How much of the object the proof of a URL downloads."""
-
-    ends = "ends"
-    full = "full"
+_INTERRUPTED = "Run the same command again to go on: parts that the store has are kept, and nothing is sent twice."
 
 
-UrlFileOption = Annotated[
-    Path | None, typer.Option("--url-file", metavar="FILE", help="Write the URL into this file, mode 0600.")
-]
-ShowUrlOption = Annotated[
-    bool, typer.Option("--show-url", help="Print the URL. It is a secret: whoever has it can download.")
-]
-PrivateEndpointOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-private-endpoint", help="Take an endpoint that the internet does not reach, or plain http, too."
-    ),
-]
-VerifyOption = Annotated[
-    Verify,
-    typer.Option("--verify", help="What the proof downloads: the first and last bytes, or everything, and hashes it."),
-]
-
-
-@guarded
+@command
 def publish(
-    to: DestinationOption,
+    *,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="S3URI", help="Where to upload: s3://bucket/prefix/ (the name is content-addressed)."
+        ),
+    ],
     adapter: Annotated[
         str | None, typer.Argument(metavar="ADAPTER", help="A folder, or a .zip or .tar.gz archive.")
     ] = None,
-    expires_in: ExpiryOption = "12h",
-    endpoint_url: EndpointOption = None,
-    allow_private_endpoint: PrivateEndpointOption = False,
-    verify: VerifyOption = Verify.ends,
+    store: Store,
     journal: Annotated[
         Path | None,
         typer.Option(
@@ -86,17 +47,11 @@ def publish(
     model_name: Annotated[
         str | None, typer.Option("--model-name", metavar="NAME", help="What the object's name begins with.")
     ] = None,
-    url_file: UrlFileOption = None,
-    show_url: ShowUrlOption = False,
-    no_check: NoCheckOption = False,
+    minted: MintedUrl,
     include_extras: ExtrasOption = False,
     base_model: BaseModelOption = None,
-    base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    first: CheckFirst,
+    output: Output,
 ) -> None:
     """Check an adapter, pack it, upload it to S3, mint a presigned URL that lives, and prove it.
 
@@ -104,38 +59,54 @@ def publish(
     chain (environment, profile, role). An upload that was cut off goes on where it was when the same command is run
     again.
     """
-    from lora_packer.pipeline import publish as run_publish
+    from lora_packer.pipeline.publish import publish as run_publish
 
-    output = Output(output_format, quiet, verbose, no_color)
     stages = Stages(output)
     if clean:
         if adapter is not None:
             raise InputError("--clean takes no ADAPTER: it looks below --to.", hint="Leave one of them out.")
-        _clean(output, stages, to, endpoint_url, allow_private_endpoint, journal)
+        _clean(output, stages, to, store, journal)
         return
     if adapter is None:
         raise InputError("ADAPTER is missing.", hint="Give a folder or an archive; --clean alone needs none.")
-    with show_failed_check(output):
+    require_place(minted.url_file)
+    with show_failed_check(output), told_on_interrupt(_INTERRUPTED), stages:
         done = run_publish(
             adapter,
             to=to,
-            expires_in=parse_duration(expires_in),
-            endpoint_url=endpoint_url,
-            allow_private_endpoint=allow_private_endpoint,
+            expires_in=parse_duration(store.expires_in),
             journal=journal,
-            verify_full=verify is Verify.full,
+            verify_full=minted.verify is Verify.full,
             name=model_name,
-            options=check_options(base_config, base_model, target, no_check),
+            options=first.of(base_model),
             include_extras=include_extras,
             note=stages.note,
             progress=stages.progress,
+            **store.place(),
         )
     again = "run it again with --url-file FILE (or --show-url) to get the URL; nothing is sent twice"
-    show_published(output, done.published, url_file, again, show_url=show_url)
+    show_published(output, done.published, minted, again)
 
 
-def show_published(output: Output, published: Published, url_file: Path | None, again: str, *, show_url: bool) -> None:
+def require_place(url_file: Path | None) -> None:
+    """Raise InputError where the URL could not be written into its file: before there is one."""
+    if url_file is None:
+        return
+    folder = url_file.parent
+    if url_file.is_dir():
+        reason = "it is a folder"
+    elif not folder.is_dir():
+        reason = f"there is no folder {str(folder)!r}"
+    elif not os.access(url_file if url_file.exists() else folder, os.W_OK):
+        reason = "it may not be written to"
+    else:
+        return
+    raise InputError(f"{str(url_file)!r} cannot be written: {reason}.", hint="Choose another --url-file.")
+
+
+def show_published(output: Output, published: Published, minted: MintedUrl, again: str) -> None:
     """Print what was published, write or show its URL as asked for, and say what is next."""
+    url_file, show_url = minted.url_file, minted.show_url
     if url_file is not None:
         write_url(published.url, url_file)
     lines = [f"object    {published.object.uri}", f"sha256    {published.object.sha256 or 'unknown'}"]
@@ -151,23 +122,10 @@ def show_published(output: Output, published: Published, url_file: Path | None, 
     output.result("\n".join(lines), data)
 
 
-def _clean(
-    output: Output,
-    stages: Stages,
-    to: str,
-    endpoint_url: str | None,
-    allow_private_endpoint: bool,
-    journal: Path | None,
-) -> None:
+def _clean(output: Output, stages: Stages, to: str, store: Store, journal: Path | None) -> None:
     from lora_packer.publisher import clean
 
-    removed = clean(
-        to,
-        endpoint_url=endpoint_url,
-        allow_private_endpoint=allow_private_endpoint,
-        journal=journal,
-        note=lambda text: stages.note("note", text),
-    )
+    removed = clean(to, journal=journal, note=lambda text: stages.note("note", text), **store.place())
     lines = [
         f"removed   {upload.uri}" + (f", begun {upload.begun_at:%Y-%m-%d %H:%M} UTC" if upload.begun_at else "")
         for upload in removed

@@ -8,30 +8,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_packer.cli.check import AdapterArgument
-from lora_packer.cli.common import (
-    BaseConfigOption,
-    Format,
-    FormatOption,
-    NoColorOption,
-    Output,
-    QuietOption,
-    TargetOption,
-    VerboseOption,
-    guarded,
+from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.options import (
+    AdapterArgument,
+    ApiOption,
+    ApiVersion,
+    CheckFirst,
+    ExtrasOption,
+    HardwareOption,
+    Names,
+    Store,
+    TimeoutOption,
 )
-from lora_packer.cli.deploy import HardwareOption
-from lora_packer.cli.pack import ExtrasOption
-from lora_packer.cli.publish import PrivateEndpointOption
-from lora_packer.cli.stages import (
-    EndpointOption,
-    ExpiryOption,
-    NoCheckOption,
-    Stages,
-    check_options,
-    show_failed_check,
-)
-from lora_packer.cli.status import ApiOption, TimeoutOption, api_words
+from lora_packer.cli.stages import Stages, show_failed_check
+from lora_packer.cli.status import api_words
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
@@ -40,15 +30,18 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt, Section
 
 
-@guarded
+_INTERRUPTED = (
+    "Run the same command again to go on: the receipt knows what is done, parts that the store has are kept, a job "
+    "that was submitted goes on, and nothing is sent or submitted twice."
+)
+_REHEARSAL_INTERRUPTED = "The sandbox has stopped, and nothing of the rehearsal is kept: run the same command again."
+
+
+@command
 def release(
+    *,
     adapter: AdapterArgument,
-    model_name: Annotated[
-        str, typer.Option("--model-name", metavar="NAME", help="The new adapter's name, without the account's.")
-    ],
-    base_model: Annotated[
-        str, typer.Option("--base-model", metavar="ID", help="The id under which the service hosts the base model.")
-    ],
+    names: Names,
     to: Annotated[
         str | None,
         typer.Option(
@@ -57,19 +50,17 @@ def release(
             help="Where to upload: s3://bucket/prefix/. Not for a Hub repo, nor with --sandbox.",
         ),
     ] = None,
-    expires_in: ExpiryOption = "12h",
-    endpoint_url: EndpointOption = None,
-    allow_private_endpoint: PrivateEndpointOption = False,
-    description: Annotated[
-        str | None, typer.Option("--description", metavar="TEXT", help="A description of the adapter.")
-    ] = None,
+    store: Store,
     receipt: Annotated[
         Path | None,
         typer.Option(
-            "--receipt", metavar="FILE", help="The receipt to write and resume from. Default: NAME.receipt.json."
+            "--receipt",
+            metavar="FILE",
+            help="The receipt to write and resume from. Default: in the working folder, named after ADAPTER: "
+            "my-lora.receipt.json for path/to/my-lora, my-lora.zip or hf://org/my-lora.",
         ),
     ] = None,
-    api: ApiOption = "v1",
+    api: ApiOption = ApiVersion.v1,
     direct: Annotated[
         bool,
         typer.Option("--direct", help="Send the folder to the service itself, without S3: with --api v2 only."),
@@ -90,48 +81,46 @@ def release(
         bool,
         typer.Option("--sandbox", help="Rehearse against a local S3 and a local service, started and stopped here."),
     ] = False,
-    no_check: NoCheckOption = False,
     include_extras: ExtrasOption = False,
-    base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    first: CheckFirst,
+    output: Output,
 ) -> None:
     """Check, pack, upload, presign, prove, submit and wait, in one command; with --deploy and --ask, up to an answer.
 
     A Hub repo (hf://org/repo) is checked by its header and submitted as it is: the service fetches it itself.
     Run it again after anything that went wrong: it resumes from its receipt, and never uploads or submits twice.
     """
-    from lora_packer.hub import repo_in
-    from lora_packer.pipeline import run_check, silent
+    from lora_packer.hub import HubRepo
+    from lora_packer.pipeline import silent
+    from lora_packer.pipeline.check import run_check
+    from lora_packer.pipeline.local import parse_adapter
     from lora_packer.pipeline.release import release as run_release
 
-    output = Output(output_format, quiet, verbose, no_color)
     stages = Stages(output)
-    options = check_options(base_config, base_model, target, no_check)
-    if sandbox and (repo := repo_in(adapter)) is not None:
+    options = first.of(names.base_model)
+    place = parse_adapter(adapter)
+    if sandbox and isinstance(place, HubRepo):
         raise InputError(
-            f"--sandbox has a Hub of its own, without {repo}.",
+            f"--sandbox has a Hub of its own, without {place}.",
             hint="Start `lora-packer sandbox --hub ORG/NAME=FOLDER`, and release from there without --sandbox.",
         )
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
-        place: dict[str, Any] = {"to": to, "endpoint_url": endpoint_url, "receipt": receipt}
+        stack.enter_context(told_on_interrupt(_REHEARSAL_INTERRUPTED if sandbox else _INTERRUPTED))
+        stack.enter_context(stages)
+        there: dict[str, Any] = {"to": to, "receipt": receipt, **store.place()}
         if sandbox:
             # Before anything is started: an adapter that fails its check needs no sandbox.
             run_check(adapter, options, silent, sha256=False)
-            place = _sandbox(stack, stages, receipt)
+            there |= _sandbox(stack, stages, receipt)
             if direct:
-                place["to"] = None
+                there["to"] = None
         done = run_release(
             adapter,
-            model_name=model_name,
-            base_model=base_model,
-            expires_in=parse_duration(expires_in),
-            allow_private_endpoint=allow_private_endpoint,
-            description=description,
+            model_name=names.model_name,
+            base_model=names.base_model,
+            expires_in=parse_duration(store.expires_in),
+            description=names.description,
             options=options,
             include_extras=include_extras,
             api=api,
@@ -144,7 +133,7 @@ def release(
             note=stages.note,
             progress=stages.progress,
             sleep=stages.sleep,
-            **place,
+            **there,
         )
     output.result(_text(done, api, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
 

@@ -8,21 +8,21 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli.common import Format, FormatOption, Output, guarded
+from lora_packer.cli.common import Output, command
 from lora_packer.errors import InputError
 
 
-@guarded
+@command
 def rule(
+    *,
     code: Annotated[
         str | None, typer.Argument(metavar="CODE", help="A rule's code or name; all rules without.")
     ] = None,
-    output_format: FormatOption = Format.text,
+    output: Output,
 ) -> None:
     """List the rules, or explain one: what it finds, why it matters, how to fix it."""
     from lora_packer.inspector import RULES
 
-    output = Output(output_format)
     if code is None:
         rows = [f"{item.code}  {item.severity:<8} {item.name:<22} {item.summary}" for item in RULES.values()]
         output.result("\n".join(rows), {"schema_version": 1, "rules": [asdict(item) for item in RULES.values()]})

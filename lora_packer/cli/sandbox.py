@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli.common import guarded
+from lora_packer.cli.common import command
 from lora_packer.errors import InputError
 
 _HEADER = "# lora-packer sandbox\n"
 
 
-@guarded
+@command
 def sandbox(
     base_model: Annotated[
         list[str] | None,

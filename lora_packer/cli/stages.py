@@ -6,9 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
-
-import typer
+from typing import TYPE_CHECKING, Self, TextIO
 
 from lora_packer.cli.common import Output
 from lora_packer.cli.progress import ProgressDisplay
@@ -18,30 +16,20 @@ from lora_packer.files import write_whole
 from lora_packer.redact import Secret
 
 if TYPE_CHECKING:
-    from lora_packer.pipeline import CheckOptions
     from lora_packer.redact import PresignedUrl
-
-NoCheckOption = Annotated[bool, typer.Option("--no-check", help="Insist: go on without checking the adapter first.")]
-DestinationOption = Annotated[
-    str,
-    typer.Option("--to", metavar="S3URI", help="Where to upload: s3://bucket/prefix/ (the name is content-addressed)."),
-]
-ExpiryOption = Annotated[
-    str, typer.Option("--expires-in", metavar="DURATION", help="How long the URL shall live: 100m to 7d.")
-]
-EndpointOption = Annotated[
-    str | None, typer.Option("--endpoint-url", metavar="URL", help="The endpoint of an S3-compatible store.")
-]
-
 
 _MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
 
 
 class Stages:
-    """Tells the steps of a command on stderr, one line each, and how far its upload is."""
+    """Tells the steps of a command on stderr, one line each, and how far its longest one is: ``working``.
 
-    def __init__(self, output: Output) -> None:
+    As a context it takes the bar off the terminal at the end.
+    """
+
+    def __init__(self, output: Output, working: str = "upload") -> None:
         self._output = output
+        self._working = working
         self._display: ProgressDisplay | None = None
         self._line = WaitingLine(output)
 
@@ -56,18 +44,18 @@ class Stages:
         """Sleep in the middle of a step, and show for how long it goes on."""
         self._line.sleep(seconds)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._display is not None:
+            self._display.clear()
+
     def progress(self, sent: int, total: int) -> None:
-        """Show how far the upload is; its clock begins with the first call."""
+        """Show how far the work is; its clock begins with the first call."""
         if self._display is None:
-            self._display = ProgressDisplay(self._output, "upload")
+            self._display = ProgressDisplay(self._output, self._working)
         self._display(sent, total)
-
-
-def check_options(base_config: str | None, base_model: str | None, target: str, no_check: bool) -> CheckOptions:
-    """Return how to check, from the command's options."""
-    from lora_packer.pipeline import CheckOptions
-
-    return CheckOptions(base_config, base_model, target, skip=no_check)
 
 
 @contextmanager

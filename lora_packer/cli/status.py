@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Format, FormatOption, NoColorOption, Output, QuietOption, VerboseOption, guarded
+from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.options import ApiOption, ApiVersion, TimeoutOption
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import format_duration, parse_duration
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from lora_packer.together import Api, Client, Job, ModelSource
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, as `submit` printed it.")]
-TimeoutOption = Annotated[
-    str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
-]
 UrlOption = Annotated[
     Path | None,
     typer.Option(
@@ -31,23 +28,19 @@ UrlOption = Annotated[
         help="The presigned URL that was submitted: where the job stands still, it is tried.",
     ),
 ]
-ApiOption = Annotated[str, typer.Option("--api", metavar="VERSION", help="The version of the service's API: v1 or v2.")]
 
 
-@guarded
+@command
 def status(
+    *,
     job: JobArgument,
     url_file: UrlOption = None,
-    api: ApiOption = "v1",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    api: ApiOption = ApiVersion.v1,
+    output: Output,
 ) -> None:
     """Look at an upload job once. Exits 5 where it has failed."""
     from lora_packer.together import Client, why_it_stands_still
 
-    output = Output(output_format, quiet, verbose, no_color)
     chosen = chosen_api(api)
     with Client.from_environment() as client:
         url = _submitted_url(url_file, client)
@@ -59,22 +52,18 @@ def status(
         raise typer.Exit(5)
 
 
-@guarded
+@command
 def wait(
+    *,
     job: JobArgument,
     timeout: TimeoutOption = "60m",
     url_file: UrlOption = None,
-    api: ApiOption = "v1",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    api: ApiOption = ApiVersion.v1,
+    output: Output,
 ) -> None:
     """Wait until an upload job ends. Exits 5 where it fails, 6 where it still runs when the time is up."""
     from lora_packer.together import Client
 
-    output = Output(output_format, quiet, verbose, no_color)
-    chosen_api(api)
     limit = parse_duration(timeout)
     with Client.from_environment() as client:
         ended = watch(output, api, client, job, limit, _submitted_url(url_file, client))
@@ -97,12 +86,9 @@ def api_words(api: str) -> str:
 
 
 def chosen_api(name: str) -> Api:
-    """Return the version of the service's API that ``--api`` names. Raises InputError."""
-    from lora_packer.errors import InputError
+    """Return the version of the service's API that ``--api`` names."""
     from lora_packer.together import APIS
 
-    if name not in APIS:
-        raise InputError(f"{name!r} is not a version of the API.", hint=f"Choose one of {', '.join(APIS)}.")
     return APIS[name]
 
 
@@ -131,7 +117,9 @@ def watch(
     def on_stale(job: Job, still: timedelta) -> None:
         output.note(f"{job.status:<10} for {format_duration(still)}: {why_it_stands_still(source)}")
 
-    try:
+    with told_on_interrupt(
+        f"The job goes on without this command. Go on with `lora-packer wait {job_id}{api_words(api)}`."
+    ):
         return wait_for_job(
             chosen_api(api),
             client,
@@ -142,11 +130,6 @@ def watch(
             on_stale=on_stale,
             sleep=line.sleep,
         )
-    except KeyboardInterrupt:
-        sys.stderr.write(
-            f"The job goes on without this command. Go on with `lora-packer wait {job_id}{api_words(api)}`.\n"
-        )
-        raise
 
 
 def show_job(

@@ -12,37 +12,24 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import (
-    BaseConfigOption,
-    Format,
-    FormatOption,
-    NoColorOption,
-    Output,
-    QuietOption,
-    TargetOption,
-    VerboseOption,
-    guarded,
-)
-from lora_packer.cli.stages import NoCheckOption, Stages, check_options, read_url, show_failed_check
-from lora_packer.cli.status import ApiOption, TimeoutOption, api_words, chosen_api, show_job, watch
+from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
+from lora_packer.cli.stages import Stages, read_url, show_failed_check
+from lora_packer.cli.status import api_words, chosen_api, show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import PresignedUrl, Secret, escape
 
 if TYPE_CHECKING:
     from lora_packer.hub import HubRepo
-    from lora_packer.pipeline import CheckOptions
+    from lora_packer.pipeline.check import CheckOptions
     from lora_packer.together import Client, ModelSource
 
 
-@guarded
+@command
 def submit(
-    model_name: Annotated[
-        str, typer.Option("--model-name", metavar="NAME", help="The new adapter's name, without the account's.")
-    ],
-    base_model: Annotated[
-        str, typer.Option("--base-model", metavar="ID", help="The id under which the service hosts the base model.")
-    ],
+    *,
+    names: Names,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -54,19 +41,11 @@ def submit(
     url_file: Annotated[
         Path | None, typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file.")
     ] = None,
-    description: Annotated[
-        str | None, typer.Option("--description", metavar="TEXT", help="A description of the adapter.")
-    ] = None,
-    api: ApiOption = "v1",
+    api: ApiOption = ApiVersion.v1,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
     timeout: TimeoutOption = "60m",
-    no_check: NoCheckOption = False,
-    base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
-    output_format: FormatOption = Format.text,
-    quiet: QuietOption = False,
-    verbose: VerboseOption = False,
-    no_color: NoColorOption = False,
+    first: CheckFirst,
+    output: Output,
 ) -> None:
     """Submit the upload job: from a presigned URL, or from a Hugging Face repo (its token from HF_TOKEN).
 
@@ -75,27 +54,24 @@ def submit(
     """
     from lora_packer.together import Client, Submission, ask_ahead, validate_names
 
-    output = Output(output_format, quiet, verbose, no_color)
     limit = parse_duration(timeout)
     chosen = chosen_api(api)
     given = _given(source, url_file)
-    validate_names(model_name, base_model)
+    validate_names(names.model_name, names.base_model)
     with Client.from_environment() as client:
-        options = check_options(base_config, base_model, target, no_check)
-        place, hf_token, commit = _place(output, client, given, options)
-        submission = Submission(model_name, place, base_model, description or None, hf_token)
-        ask_ahead(chosen, client, model_name, base_model, lambda stage, text: output.note(f"{stage}: {text}"))
+        place, hf_token, commit = _place(output, client, given, first.of(names.base_model))
+        submission = Submission(names.model_name, place, names.base_model, names.description or None, hf_token)
+        ask_ahead(
+            chosen, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
+        )
         if isinstance(place, PresignedUrl):
             _require_life(output, place)
         output.note(f"submitting {place} to {client.base_url}")
-        try:
+        with told_on_interrupt(
+            f"The job may exist. Look for '{names.model_name}' among the service's models and jobs before you submit "
+            "again."
+        ):
             job = chosen.submit(client, submission)
-        except KeyboardInterrupt:
-            sys.stderr.write(
-                f"The job may exist. Look for '{model_name}' among the service's models and jobs before you submit "
-                "again.\n"
-            )
-            raise
         if not wait:
             steps = (f"lora-packer wait {job.id}{api_words(api)}", f"lora-packer status {job.id}{api_words(api)}")
             show_job(output, job, api, next_steps=steps, commit=commit)
@@ -111,7 +87,7 @@ def _place(
 ) -> tuple[ModelSource, Secret | None, str | None]:
     """Return what the service is told to fetch, with which token, and the commit that was checked."""
     from lora_packer.hub import HubRepo
-    from lora_packer.pipeline.hub_check import check_repo
+    from lora_packer.pipeline.by_hub import check_repo
     from lora_packer.redact import read_token
     from lora_packer.together import parse_presigned
 

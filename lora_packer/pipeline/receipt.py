@@ -6,14 +6,15 @@ It is written before every step that must not happen twice, and a second run res
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
-from lora_packer.files import write_whole
+from lora_packer.files import locked, write_whole
 from lora_packer.redact import escape
 
 SCHEMA_VERSION = 1
@@ -106,6 +107,37 @@ def load_receipt(path: Path) -> Receipt | None:
         raise InputError(f"'{escape(str(path))}' is not a receipt of this version.", hint=hint)
     sections: dict[str, Any] = {name: value.get(name) for name in names}
     return Receipt(**sections, path=path)
+
+
+def resume(found: Receipt | None, fresh: Receipt, *, is_of_these_files: bool) -> Receipt:
+    """Return the receipt to go on from: the one that was found, or a fresh one where nothing was submitted with it.
+
+    A name whose job failed is free again, so a receipt that ended so makes way for a mended adapter. Raises InputError
+    where a receipt with a submission is of another release.
+    """
+    if found is None:
+        return fresh
+    different = [name for name in fresh.release if found.release.get(name) != fresh.release[name]]
+    if not is_of_these_files:
+        different.append("the adapter's files")
+    if not different:
+        return found
+    if found.submission is None or found.submission.get("state") == "failed":
+        return fresh
+    raise InputError(
+        f"The receipt {str(fresh.path)!r} is of another release: {', '.join(different)} differ.",
+        hint="A model name can be used once: choose a new --model-name, and another file with --receipt.",
+    )
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a receipt for the length of a run: a second run with it would submit a second job, or lose the first.
+
+    Raises InputError where another run holds it, or where its folder cannot be written to.
+    """
+    with locked(path):
+        yield
 
 
 def timestamp() -> str:

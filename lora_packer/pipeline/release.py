@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lora_packer.adapter import REQUIRED
-from lora_packer.errors import InputError
-from lora_packer.hub import HubRepo, repo_in
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
-from lora_packer.pipeline import (
-    DEFAULT_EXPIRY,
-    CheckOptions,
-    Note,
-    Progress,
-    adapter_name,
-    finished_archive,
-    read_files,
-    silent,
-)
-from lora_packer.pipeline.hub_check import confirm_commit
-from lora_packer.pipeline.receipt import Receipt
-from lora_packer.pipeline.steps import DONE_BEFORE, Steps
+from lora_packer.pipeline import Note, Progress, service, silent
+from lora_packer.pipeline.check import CheckOptions
+from lora_packer.pipeline.local import NO_FILES
+from lora_packer.pipeline.notes import DONE_BEFORE
+from lora_packer.pipeline.pack import ArchiveOptions
+from lora_packer.pipeline.publish import DEFAULT_EXPIRY, StoreOptions
+from lora_packer.pipeline.receipt import Receipt, held, load_receipt, resume
+from lora_packer.pipeline.routes import Route, choose
+from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.together import Client, ModelSource
-
-DEFAULT_TIMEOUT = timedelta(minutes=60)
+    from lora_packer.together import Client
 
 
 def release(
@@ -78,7 +68,8 @@ def release(
         to: ``s3://bucket/prefix/``; for a folder or an archive only.
         expires_in: how long the presigned URL shall live, 100 minutes to 7 days.
         endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
-        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too: for a service of your
+            own that is in the same network.
         description: of the adapter, for the service.
         base_config: the base model's config, for the check.
         target: the rule profile of the check.
@@ -104,88 +95,59 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import APIS, MINIMUM_LIFE, Client, LocalFiles, ask_ahead, validate_names
+    from lora_packer.together import APIS, Client
 
-    validate_names(model_name, base_model)
-    if api not in APIS:
-        raise InputError(f"{api!r} is not a version of the API.", hint=f"Choose one of {', '.join(APIS)}.")
-    if (deploy and not wait) or (ask is not None and not deploy):
-        raise InputError(
-            "Only what is deployed can be asked, and only a complete upload can be deployed.",
-            hint="Give --ask together with --deploy, and --deploy without --no-wait.",
-        )
-    repo = repo_in(str(adapter))
-    _require_destination(repo, to, direct)
-    if direct and (api != "v2" or not Path(adapter).is_dir()):
-        raise InputError(
-            "Only a folder can be sent directly, and only through version 2 of the API.",
-            hint="Give a folder and --api v2, or publish through S3 with --to.",
-        )
-    checked = options or CheckOptions(base_config, base_model, target)
-    name = repo.name if repo else adapter_name(adapter)
-    path = Path(receipt) if receipt is not None else Path(f"{name}.receipt.json")
-    with ExitStack() as stack:
-        service = client if client is not None else stack.enter_context(Client.from_environment())
-        asked = {
-            "model_name": model_name,
-            "base_model": base_model,
-            "to": to,
-            "description": description,
-            "api": api,
-            "service": service.base_url,
-        } | ({"source": str(repo)} if repo else {"source": "direct"} if direct else {})
-        file = Path(adapter)
-        files = {} if repo else read_files(file)
-        finished = finished_archive(file, crc32=files[file.name].member.crc32) if file.name in files else None
-        steps = Steps(file, finished, service, api, note, sleep, repo)
-        record = steps.begin(path, asked, files)
-        record = steps.check(record, checked, files)
-        if record.job_id is not None:
-            for step in () if repo or direct else ("pack", "upload", "presign"):
-                note(step, DONE_BEFORE)
-            note("submit", f"{DONE_BEFORE}: job {record.job_id}")
-        else:
-            record = steps.adopt(record)
-        source: ModelSource | None = None
-        if record.job_id is None:
-            ask_ahead(APIS[api], service, model_name, base_model, note)
-            if repo is not None:
-                source = HubRepo(repo.id) if record.adapter.get("commit") else repo
-            elif direct:
-                source = LocalFiles(tuple((name, file / name) for name in REQUIRED))
-                note("submit", f"sending {source} to the service itself")
-            else:
-                packed = steps.pack(files, include_extras)
-                publish = partial(
-                    steps.publish, packed, expires_in, endpoint_url, allow_private_endpoint, session, progress
-                )
-                record, published = publish(record)
-                if published.deadline - now() < MINIMUM_LIFE:  # this machine slept in between
-                    note("presign", "too little is left of the URL's life by now: minting another")
-                    record, published = publish(record)
-                source = steps.presigned(published, now())
-            record = steps.submit(record, source)
-        if not wait:
-            return record
-        record = steps.wait(record, timeout, source)
-        if repo is not None:
-            record = confirm_commit(record, repo, note)
-        if deploy:
-            record = steps.deploy(record, hardware, timeout)
-        return steps.ask(record, ask) if ask is not None else record
+    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
+    store = None
+    if to is not None:
+        store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
+    route = choose(adapter, ArchiveOptions(include_extras), store, direct=direct, api=api)
+    path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
+    checks = options or CheckOptions(base_config, base_model, target)
+    with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
+        run = Run(connected, APIS[api], note, progress, sleep, now)
+        return _release(run, route, path, to, wanted, checks)
 
 
-def _require_destination(repo: HubRepo | None, to: str | None, direct: bool) -> None:
-    """Raise InputError where an upload has no destination, or a destination no upload."""
-    if direct and (repo is not None or to is not None):
-        raise InputError(
-            "--direct sends a folder to the service itself: neither --to nor a Hub repo goes with it.",
-            hint="Give one of the three.",
-        )
-    if repo is None and to is None and not direct:
-        raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
-    if repo is not None and to is not None:
-        raise InputError(
-            f"--to does not go with {repo}: the service fetches it from the Hub itself, and nothing is uploaded.",
-            hint="Leave --to out; to go through S3, download the repo and release the folder.",
-        )
+def _release(
+    run: Run, route: Route, path: Path, to: str | None, wanted: ServiceOptions, checks: CheckOptions
+) -> Receipt:
+    """The order of it all; every step writes what it did into the receipt."""
+    from lora_packer.together import ask_ahead
+
+    route.require_reachable(run)
+    found = load_receipt(path)
+    files = route.read() if found else NO_FILES
+    fresh = Receipt(_asked(run, route, to, wanted), route.adapter(files), path=path)
+    record = resume(found, fresh, is_of_these_files=found is not None and route.is_of(found, files))
+    record, files = route.check(run, record, files, checks)
+    source = route.at_hand
+    if record.job_id is None:
+        record = service.adopt(run, record, route.address(record))
+    else:
+        for step in route.DONE:
+            run.note(step, DONE_BEFORE)
+        run.note("submit", f"{DONE_BEFORE}: job {record.job_id}")
+    if record.job_id is None:
+        ask_ahead(run.api, run.client, wanted.model_name, wanted.base_model, run.note)
+        record, source = route.hand_over(run, record, files)
+        record = service.submit(run, record, source)
+    if not wanted.wait:
+        return record
+    record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
+    if wanted.deploy:
+        record = service.deploy(run, record, wanted.hardware, wanted.timeout)
+    return service.ask(run, record, wanted.ask) if wanted.ask is not None else record
+
+
+def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:
+    """What a receipt holds a later run to."""
+    return {
+        "model_name": wanted.model_name,
+        "base_model": wanted.base_model,
+        "to": to,
+        "description": wanted.description,
+        "api": wanted.api,
+        "service": run.client.base_url,
+        **route.asked,
+    }

@@ -96,6 +96,7 @@ def publish(
     allow_private_endpoint: bool = False,
     journal: Path | None = None,
     verify_full: bool = False,
+    accept: Callable[[PresignedUrl], object] | None = None,
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -119,6 +120,8 @@ def publish(
         journal: the file that names the upload while it is unfinished; it is gone when nothing is. None: a killed
             upload is found by its key, where the credentials may list.
         verify_full: download everything by the URL and hash it, instead of both ends alone.
+        accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
+            not.
         now: the clock (UTC).
         note: told what the user should know, as sentences.
         progress: told how many bytes are at the store, of how many.
@@ -145,7 +148,9 @@ def publish(
         found = hashed.result()
     # The URL's form is known before its object is.
     key = key_for(name, found.sha256, destination)
-    _mint(account, first, connection.client, destination.bucket, key, None, expires_in)
+    url, _ = _mint(account, first, connection.client, destination.bucket, key, None, expires_in)
+    if accept is not None:
+        accept(url)
     ends = content.read(0, END), content.read(max(0, content.size - END), END)
     stored = upload(content, name, found, destination, connection, journal=unfinished, progress=progress)
     expected = Expected(stored.key, stored.size, found.sha256, ends)

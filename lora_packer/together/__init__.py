@@ -22,7 +22,16 @@ from lora_packer.together.endpoints import (
     serve,
 )
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
-from lora_packer.together.submission import Job, LocalFiles, ModelSource, StatusUpdate, Submission, news, validate_names
+from lora_packer.together.submission import (
+    Job,
+    LocalFiles,
+    ModelSource,
+    Sent,
+    StatusUpdate,
+    Submission,
+    news,
+    validate_names,
+)
 from lora_packer.together.uploads import STALE_AFTER, UploadApi, ask_ahead, wait_for_job
 
 __all__ = [
@@ -38,6 +47,7 @@ __all__ = [
     "Job",
     "LocalFiles",
     "ModelSource",
+    "Sent",
     "StatusUpdate",
     "Submission",
     "ask_ahead",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, TypeGuard
-from urllib.parse import parse_qsl, urlsplit
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol, TypeGuard
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lora_packer.errors import InputError
 from lora_packer.hub import HubRepo
@@ -22,10 +22,27 @@ _KNOWN = {status.lower(): status for status in ("Queued", "Running", COMPLETE, *
 SUBMITTED = "Submitted"
 """The status of a job that was created and not looked at yet; the service's answer to a submission names none."""
 
+_SKEW = timedelta(minutes=15)
 _SHORTEST_SECRET = 20  # characters; a shorter value of a query is a date, a number or a word
 
+_ADDRESS = re.compile(r"https?://|[\w.-]+/[\w.-]+$")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
+
+
+class Bytes(Protocol):
+    """A file's bytes, held to what they were when they were checked."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    def known_crc32(self) -> int | None:
+        """Their CRC-32, where they were read before."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError where the file changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +50,10 @@ class LocalFiles:
     """An adapter's files on this machine, sent to the service directly: version 2 only.
 
     Attributes:
-        files: each file's name at the adapter's root, and where it is.
+        files: each file's name at the adapter's root, and its bytes.
     """
 
-    files: tuple[tuple[str, Path], ...]
+    files: tuple[tuple[str, Bytes], ...]
 
     def __str__(self) -> str:
         return ", ".join(name for name, _ in self.files)
@@ -161,6 +178,45 @@ class Job:
     def to_dict(self) -> dict[str, Any]:
         """Return the job as the JSON output has it."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A submission whose answer was lost, by which its job is told from those of others.
+
+    Attributes:
+        address: what the service was told to fetch, without a query; None where it was told none.
+        at: when (UTC, ISO 8601); None where that is not known.
+    """
+
+    address: str | None
+    at: str | None
+
+    def may_be(self, source: object, created_at: object) -> bool:
+        """Whether a job can be that submission's, by what the service tells of it.
+
+        Its source decides, where that is told as a URL or as a repository's ``org/name``. Else the job is none that
+        was made before; clocks may differ by 15 minutes, as at S3.
+        """
+        if self.address is not None and isinstance(source, str) and _ADDRESS.match(source):
+            return _path(source) == _path(self.address)
+        sent, made = _moment(self.at), _moment(created_at)
+        return sent is None or made is None or made > sent - _SKEW
+
+
+def _path(address: str) -> str:
+    """The path of an address, without its query: a repository, or an object's key."""
+    return unquote(urlsplit(address).path).strip("/")
+
+
+def _moment(value: object) -> datetime | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def news(job: Job, heard: set[StatusUpdate]) -> str:

@@ -13,7 +13,7 @@ from lora_packer.together.client import Client
 from lora_packer.together.next_steps import NEW_NAME, next_step
 from lora_packer.together.polling import poll
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.submission import Job, Submission
+from lora_packer.together.submission import Job, Sent, Submission
 
 STALE_AFTER = timedelta(minutes=10)
 """How long a job may stand still before that is told; not the service's number, which names none."""
@@ -36,8 +36,8 @@ class UploadApi(Protocol):
     def job(self, client: Client, job_id: str, *, retry: bool = True) -> Job:
         """Return the job as the service sees it now."""
 
-    def find(self, client: Client, model_name: str) -> Job | None:
-        """Return the newest job that did not fail for a model of this name, or None."""
+    def find(self, client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
+        """Return the newest job that did not fail for a model of this name, and may be what was sent; or None."""
 
     def hosts(self, client: Client, base_model: str) -> bool:
         """Whether the service says that it serves the base model on dedicated endpoints."""

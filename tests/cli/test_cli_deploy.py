@@ -83,7 +83,7 @@ def test_json(cli: Cli, start: Callable[..., Service]) -> None:
         (("deploy", MODEL, "--hardware", "none"), 2, "lora-packer hardware"),
         (("deploy", MODEL, "--timeout", "soon"), 2, "not a duration"),
         (("deploy", "org/none"), 5, "not found"),
-        (("deploy", MODEL, "--api", "v9"), 2, "not a version"),
+        (("deploy", MODEL, "--api", "v9"), 2, "is not one of 'v1', 'v2'"),
         (("ask", MODEL, "Hello"), 5, "non-serverless"),
         (("ask", "endpoint-none", "Hello"), 5, "not found"),
         (("stop", "endpoint-none"), 5, "not found"),

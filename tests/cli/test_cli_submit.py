@@ -140,7 +140,7 @@ def test_a_presigned_url_goes_out_without_a_hub_token(cli: Cli, monkeypatch: pyt
         (("-", "--base-config", "org/base"), presigned(), "goes with a Hub repo"),
         (("org/repo", "--model-name", "org/my-adapter"), "", "not a bare name"),
         (("org/repo", "--base-model", "a b"), "", "base model"),
-        (("org/repo", "--api", "v9"), "", "not a version"),
+        (("org/repo", "--api", "v9"), "", "is not one of 'v1', 'v2'"),
         (("org/repo", "--timeout", "soon"), "", "not a duration"),
     ],
 )

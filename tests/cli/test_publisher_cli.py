@@ -19,9 +19,10 @@ from publisher_support import archive
 from s3_support import local_s3, session_for
 
 import lora_packer
-from lora_packer import pipeline
 from lora_packer.errors import InputError, PackError, PublishError
-from lora_packer.pipeline import CheckOptions, publish
+from lora_packer.pipeline import publish as publish_module
+from lora_packer.pipeline.check import CheckOptions
+from lora_packer.pipeline.publish import publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
 
@@ -182,7 +183,7 @@ def test_a_folder_that_changes_in_secret_after_its_check_is_not_sent(
     env: LocalS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
-    monkeypatch.setattr(pipeline, "run_check", then_change_in_secret(pipeline.run_check, weights))
+    monkeypatch.setattr(publish_module, "run_check", then_change_in_secret(publish_module.run_check, weights))
     with pytest.raises(PublishError, match="not those that were checked"):
         publish(weights.parent, to=f"s3://{env.bucket}/in-secret/", options=CheckOptions(TINY_BASE, target="peft"))
     assert client(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0
@@ -213,7 +214,7 @@ def test_a_release_writes_its_receipt_and_no_archive(cli: Cli, tmp_path: Path, m
     arguments = ["release", TINY, "--base-config", TINY_BASE, "--model-name", "m", "--base-model", "tiny/llama"]
     result = cli(*arguments, "--sandbox", "--receipt", "receipt.json")
     assert result.code == 0, result.text
-    assert [found.name for found in tmp_path.iterdir()] == ["receipt.json"]
+    assert {found.name for found in tmp_path.iterdir()} == {"receipt.json", ".receipt.json.lock"}
     said = json.loads((tmp_path / "receipt.json").read_text())
     assert (said["archive"]["path"], said["archive"]["format"]) == (None, "zip")
     assert said["archive"]["sha256"] == said["object"]["sha256"]

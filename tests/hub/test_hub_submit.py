@@ -15,8 +15,8 @@ from hub_support import CONFIG, CONFIG_BYTES, HEADER_BYTES, WEIGHTS, fetched, hu
 from together_support import assert_no_secret, recording
 
 from lora_packer.hub import Hub, HubRepo
-from lora_packer.pipeline import CheckOptions
-from lora_packer.pipeline.hub_check import check_repo
+from lora_packer.pipeline.by_hub import check_repo
+from lora_packer.pipeline.check import CheckOptions
 from lora_packer.sandbox import Faults, LocalHub, Service
 
 Cli = Callable[..., Any]

@@ -29,7 +29,10 @@ from lora_packer.inspector import check, values
 from lora_packer.packager import CheckedFile, layout, pack, plan_archive
 from lora_packer.packager.digest import Digests, digest
 from lora_packer.packager.source import Source
-from lora_packer.pipeline import CheckOptions, plan_folder, read_files, run_check, silent
+from lora_packer.pipeline import silent
+from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.local import read_files
+from lora_packer.pipeline.pack import plan_folder
 from lora_packer.publisher.content import fingerprint
 
 # By name: the package has a function called check where it has a module of that name, too.
@@ -139,7 +142,7 @@ def test_what_is_published_is_read_once_to_be_checked_and_once_to_be_hashed(larg
     assert report is not None
     assert size <= reads[WEIGHTS] < 1.1 * size
     reads.clear()
-    packed = plan_folder(large, "large", report.checked, sha256=False)
+    packed = plan_folder(large, report.checked, sha256=False)
     assert reads.total() == 0
     fingerprint(packed.content)
     assert reads[WEIGHTS] == size

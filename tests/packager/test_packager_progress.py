@@ -152,7 +152,7 @@ def test_the_help_says_what_is_reproducible(cli: Callable[..., Any]) -> None:
 def test_the_command_says_so_where_isal_is_missing(
     cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lora_packer.packager.compressor_name", lambda: "zlib")
+    monkeypatch.setattr("lora_packer.pipeline.pack.compressor_name", lambda: "zlib")
     options = ("pack", TINY, "--no-check", "--output", tmp_path / "a.zip")
     assert "isal is not installed" in cli(*options, "--compress").err
     assert "isal" not in cli(*options).err

@@ -21,10 +21,10 @@ import httpx2
 import numpy as np
 import pytest
 from builders import PREFIX, ROOT, TINY, TINY_BASE, tiny_config, write_adapter
-from packager_support import change_in_secret, then_change_in_secret
+from packager_support import change_in_secret, then_change, then_change_in_secret
 
 import lora_packer
-from lora_packer.pipeline import steps as release_steps
+from lora_packer.pipeline import local, routes
 from lora_packer.sandbox import Sandbox
 
 BROKEN = ROOT / "fixtures" / "broken"
@@ -264,41 +264,56 @@ def test_a_receipt_of_another_release_is_not_taken(
     assert "not a receipt" in cli(*arguments).err
 
 
-@pytest.mark.parametrize("when", ["before the check", "after the check"])
 @pytest.mark.parametrize("in_secret", [False, True])
-def test_weights_that_change_on_the_way_are_not_released(
-    cli: Cli,
-    env: dict[str, str],
-    sandbox: Sandbox,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    when: str,
-    in_secret: bool,
+def test_weights_that_change_after_their_check_are_not_released(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_secret: bool
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
     weights = adapter / "adapter_model.safetensors"
-    real = release_steps.run_check
-
-    def change_and_check(*arguments: Any, **options: Any) -> Any:
-        report = real(*arguments, **options) if when == "after the check" else None
-        change_in_secret(weights)
-        if not in_secret:
-            os.utime(weights)
-        return report or real(*arguments, **options)
-
-    monkeypatch.setattr(release_steps, "run_check", change_and_check)
-    name = f"changes-{when.split()[0]}-{in_secret}"
+    monkeypatch.setattr(routes, "run_check", then_change(routes.run_check, weights, in_secret=in_secret))
+    name = f"changes-{in_secret}"
     refused = cli(*release_arguments(name, sandbox, adapter))
     assert refused.code == 4, refused.text
     assert "it changed since then" in refused.err or "its files changed meanwhile" in refused.err
     assert keys(sandbox, f"{name}/") == []
 
 
+def test_weights_that_change_between_the_receipt_and_the_check_are_not_released(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a receipt the files are read to see whether it is theirs, and checked afterwards: both have to be the same."""
+    adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
+    arguments = release_arguments("changes-between", sandbox, adapter)
+    assert cli(*arguments, "--no-check", "--no-wait").code == 0
+    real = routes.run_check
+
+    def change_and_check(*given: Any, **options: Any) -> Any:
+        change_in_secret(adapter / "adapter_model.safetensors")
+        return real(*given, **options)
+
+    monkeypatch.setattr(routes, "run_check", change_and_check)
+    refused = cli(*arguments)
+    assert (refused.code, "it changed since then" in refused.err) == (4, True), refused.text
+
+
+def test_without_a_receipt_the_weights_are_read_by_their_check_alone(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[object] = []
+    real = local.digest
+    monkeypatch.setattr(local, "digest", lambda source: read.append(source.name) or real(source))
+    arguments = release_arguments("read-once", sandbox)
+    assert cli(*arguments, "--no-wait").code == 0
+    assert read == []
+    assert cli(*arguments).code == 0
+    assert read == ["adapter_config.json", "adapter_model.safetensors"]
+
+
 def test_an_archive_that_changes_in_secret_is_not_released(
     cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = lora_packer.pack(TINY, tmp_path / "mine.zip", base_config=TINY_BASE).path
-    monkeypatch.setattr(release_steps, "run_check", then_change_in_secret(release_steps.run_check, archive))
+    monkeypatch.setattr(routes, "run_check", then_change_in_secret(routes.run_check, archive))
     refused = cli(*release_arguments("secret-archive", sandbox, archive))
     assert (refused.code, "its files changed meanwhile" in refused.err) == (4, True), refused.text
     assert keys(sandbox, "secret-archive/") == []
@@ -310,7 +325,7 @@ def test_what_is_no_archive_is_refused_before_it_is_read(
     def read(*_: object) -> None:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr("lora_packer.pipeline.digest", read)
+    monkeypatch.setattr("lora_packer.pipeline.local.digest", read)
     (tmp_path / "weights.bin").write_bytes(b"weights")
     refused = cli(*release_arguments("no-archive", sandbox, tmp_path / "weights.bin"))
     assert (refused.code, "neither a folder nor a .zip" in refused.err) == (2, True), refused.text

@@ -41,10 +41,17 @@ def change_in_secret(path: Path) -> None:
 
 def then_change_in_secret(check: Callable[..., Any], path: Path) -> Callable[..., Any]:
     """Return the check with such a change right after it."""
+    return then_change(check, path, in_secret=True)
+
+
+def then_change(check: Callable[..., Any], path: Path, *, in_secret: bool = False) -> Callable[..., Any]:
+    """Return the check with a change of the file right after it."""
 
     def check_and_change(*arguments: Any, **options: Any) -> Any:
         report = check(*arguments, **options)
         change_in_secret(path)
+        if not in_secret:
+            os.utime(path)
         return report
 
     return check_and_change

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import httpx2
-from together_support import BASE_MODEL, FILES, HF_TOKEN, FakeTime, mock_client, presigned, submission
+from together_support import BASE_MODEL, HF_TOKEN, FakeTime, local_files, mock_client, presigned, submission
 
 from lora_packer import together
 from lora_packer.redact import Secret
@@ -20,7 +20,7 @@ from lora_packer.sandbox.catalogue import base_id
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.jobs import JobRecord, Jobs
 from lora_packer.sandbox.service import Service, _route
-from lora_packer.together import APIS, Client, HubRepo, LocalFiles, v2
+from lora_packer.together import APIS, Client, HubRepo, v2
 
 URL = presigned()
 MODEL = "devuser/uploaded"
@@ -110,9 +110,7 @@ def for_both(version: str) -> dict[str, Call]:
         return lambda world, client, _: call(client, endpoint_of(world))
 
     def local(client: Client, folder: Path) -> object:
-        for name, data in FILES.items():
-            (folder / name).write_bytes(data)
-        return api.submit(client, submission(source=LocalFiles(tuple((name, folder / name) for name in FILES))))
+        return api.submit(client, submission(source=local_files(folder)))
 
     hub = {"source": HubRepo("org/repo"), "hf_token": Secret(HF_TOKEN)}
     calls: dict[str, Call] = {

@@ -9,7 +9,7 @@ import json
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,10 @@ from typing import Any
 
 import httpx2
 
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.source import Source
 from lora_packer.redact import PresignedUrl, Secret
-from lora_packer.together import Client, Submission
+from lora_packer.together import Client, LocalFiles, Submission
 
 ADAPTER = Path(__file__).resolve().parent.parent.parent / "fixtures" / "adapters" / "tiny-llama-qv"
 FILES = {name: (ADAPTER / name).read_bytes() for name in ("adapter_config.json", "adapter_model.safetensors")}
@@ -193,3 +195,11 @@ def recording(answers: list[tuple[int, bytes]]) -> Iterator[tuple[str, list[Reco
 
     with serving(Recorder) as url:
         yield url, requests
+
+
+def local_files(folder: Path, files: Mapping[str, bytes] = FILES) -> LocalFiles:
+    """Files of this machine, to be sent directly."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    found = ((name, Source.at(folder / name)) for name in files)
+    return LocalFiles(tuple((name, FileSlice(source, 0, source.size)) for name, source in found))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,10 +13,10 @@ from typing import Any
 import httpx2
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
-from packager_support import change_in_secret
+from packager_support import then_change
 from together_support import FILES, SECRETS, assert_no_secret, presigned, serving_folder, tar_of, zip_of
 
-from lora_packer.pipeline import steps as release_steps
+from lora_packer.pipeline import routes
 from lora_packer.redact import PresignedUrl
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
@@ -124,7 +126,7 @@ def test_what_a_receipt_tells_where_the_url_is_not_at_hand(receipt: Any, said: s
 
 
 def test_files_that_were_sent_leave_nothing_to_read() -> None:
-    assert "may be slow" in why_it_stands_still(LocalFiles((("a", Path("a")),)))
+    assert "may be slow" in why_it_stands_still(LocalFiles(()))
 
 
 # --- on the command line ---------------------------------------------------------------------------------------------
@@ -244,18 +246,29 @@ def test_what_fails_its_check_is_not_sent(cli: Cli, service: Service) -> None:
     assert service.models == {}
 
 
-def test_a_folder_that_is_not_what_was_checked_is_not_sent(
+@pytest.mark.parametrize("in_secret", [False, True])
+@pytest.mark.parametrize("more", [(), ("--no-check",)])
+def test_a_folder_that_changes_after_its_check_is_not_sent(
+    cli: Cli, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], in_secret: bool
+) -> None:
+    weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
+    monkeypatch.setattr(routes, "run_check", then_change(routes.run_check, weights, in_secret=in_secret))
+    arguments = ["release", weights.parent, *DIRECT, "--receipt", "mine.json", *more]
+    refused = cli(*arguments)
+    assert refused.code == 4, refused.text
+    assert "not the file that was checked" in refused.err or "changed while it was being packed" in refused.err
+    assert [service.direct.revisions(model) for model in service.models] == [[]]
+
+
+def test_what_changed_on_the_way_is_sent_by_the_next_run(
     cli: Cli, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
-    real = release_steps.run_check
-
-    def change_and_check(*arguments: Any, **options: Any) -> Any:
-        change_in_secret(weights)
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(release_steps, "run_check", change_and_check)
-    refused = cli("release", weights.parent, *DIRECT, "--receipt", "mine.json")
-    assert (refused.code, "not the file that was checked" in refused.err) == (4, True), refused.text
-    assert service.models == {}
-    assert not Path("mine.json").exists()
+    arguments = ["release", weights.parent, *DIRECT, "--receipt", "mine.json"]
+    with monkeypatch.context() as patch:
+        patch.setattr(routes, "run_check", then_change(routes.run_check, weights))
+        assert cli(*arguments).code == 4
+    again = cli(*arguments)
+    assert again.code == 0, again.text
+    receipt = json.loads(Path("mine.json").read_text())
+    assert receipt["adapter"]["sha256"][weights.name] == hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from together_support import FILES, SIGNATURE, TOKEN, FakeTime, assert_no_secret, mock_client, submission
+from together_support import FILES, SIGNATURE, TOKEN, FakeTime, assert_no_secret, local_files, mock_client, submission
 
-from lora_packer.errors import InputError, JobFailedError, ServiceError
+from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
 from lora_packer.sandbox.service import Service
 from lora_packer.together import Client, LocalFiles, Submission, v1, v2, wait_for_job
 from lora_packer.together.v2.direct import send_files
@@ -29,19 +29,13 @@ def client_of(service: Service, **options: Any) -> Client:
     return Client(service.api_key, service.base_url, sleep=lambda _: None, **options)
 
 
-def local(folder: Path, files: dict[str, bytes] = FILES) -> LocalFiles:
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return LocalFiles(tuple((name, folder / name) for name in files))
-
-
 def submission_of(source: LocalFiles) -> Submission:
     return submission(source=source)
 
 
 def test_from_files_to_answer(service: Service, tmp_path: Path) -> None:
     with client_of(service) as client:
-        job = v2.submit(client, submission_of(local(tmp_path)))
+        job = v2.submit(client, submission_of(local_files(tmp_path)))
         assert job.id.startswith("ml_")
         assert job.model_name == "devuser/my-adapter"
         ended = wait_for_job(v2, client, job.id, timeout=timedelta(0), on_change=lambda _: None)
@@ -50,7 +44,7 @@ def test_from_files_to_answer(service: Service, tmp_path: Path) -> None:
         assert found is not None
         assert (found.id, found.is_complete) == (job.id, True)
         with pytest.raises(ServiceError, match="already exists"):
-            v2.submit(client, submission_of(local(tmp_path)))
+            v2.submit(client, submission_of(local_files(tmp_path)))
         endpoint = v2.deploy(client, "devuser/my-adapter")
         assert v2.ask(client, endpoint.id, "Is it you?").text.startswith("The sandbox answers")
     assert [one.refused for one in service.direct.revisions(job.id)] == [None]
@@ -59,11 +53,11 @@ def test_from_files_to_answer(service: Service, tmp_path: Path) -> None:
 def test_what_the_validation_refuses_frees_the_name(service: Service, tmp_path: Path) -> None:
     cut = {**FILES, "adapter_model.safetensors": FILES["adapter_model.safetensors"][:-1]}
     with client_of(service) as client:
-        job = v2.submit(client, submission_of(local(tmp_path, cut)))
+        job = v2.submit(client, submission_of(local_files(tmp_path, cut)))
         with pytest.raises(JobFailedError, match=r"adapter_files: adapter_model\.safetensors is empty or not complete"):
             wait_for_job(v2, client, job.id, timeout=timedelta(0), on_change=lambda _: None)
         assert v2.find(client, "my-adapter") is None
-        again = v2.submit(client, submission_of(local(tmp_path)))
+        again = v2.submit(client, submission_of(local_files(tmp_path)))
         assert again.id == job.id
         assert v2.job(client, job.id).is_complete
 
@@ -71,8 +65,7 @@ def test_what_the_validation_refuses_frees_the_name(service: Service, tmp_path: 
 @pytest.mark.parametrize("part_size", [1, 100, 1000, 2**20])
 def test_parts_and_their_digests_are_those_of_the_vendor(part_size: int, service: Service, tmp_path: Path) -> None:
     data = bytes(range(256)) * 4
-    (tmp_path / "a").write_bytes(data[:100] if part_size == 1 else data)
-    data = (tmp_path / "a").read_bytes()
+    data = data[:100] if part_size == 1 else data
     asked: list[Any] = []
 
     class Watching(httpx2.HTTPTransport):
@@ -84,7 +77,7 @@ def test_parts_and_their_digests_are_those_of_the_vendor(part_size: int, service
     with client_of(service, transport=Watching()) as client:
         model = v2.jobs._model(client, submission())
         asked.clear()
-        send_files(client, model["id"], LocalFiles((("a", tmp_path / "a"),)), part_size=part_size)
+        send_files(client, model["id"], local_files(tmp_path, {"a": data}), part_size=part_size)
     create, *puts, complete = asked
     blocks = [data[at : at + part_size] for at in range(0, len(data), part_size)]
     digests = [hashlib.md5(block) for block in blocks]
@@ -119,7 +112,7 @@ def test_an_upload_that_was_cut_off_is_completed(cut: str, service: Service, tmp
                 raise httpx2.ReadError("reset")
             return answer
 
-    source = local(tmp_path)
+    source = local_files(tmp_path)
     with client_of(service, transport=Flaky()) as client:
         with pytest.raises(ServiceError) as caught:
             v2.submit(client, submission_of(source))
@@ -160,7 +153,7 @@ def test_answers_that_nothing_is_sent_for(created: Any, said: str, tmp_path: Pat
         return httpx2.Response(200, json=created)
 
     with mock_client(handler, project_id="proj_x") as client, pytest.raises(ServiceError, match=said):
-        send_files(client, "ml_a", local(tmp_path, {"a": b"x"}))
+        send_files(client, "ml_a", local_files(tmp_path, {"a": b"x"}))
     assert sent == ["POST"]
 
 
@@ -191,7 +184,7 @@ def test_a_part_that_does_not_arrive(answers: list[Any], status: int | None, cou
         return httpx2.Response(answer.status_code, content=answer.content, headers=answer.headers)
 
     with mock_client(handler, time, project_id="proj_x") as client, pytest.raises(ServiceError) as caught:
-        send_files(client, "ml_a", local(tmp_path, {"a": b"x"}))
+        send_files(client, "ml_a", local_files(tmp_path, {"a": b"x"}))
     assert caught.value.status == status
     assert caught.value.hint
     assert len(puts) == count
@@ -213,7 +206,7 @@ def test_a_part_arrives_at_last(tmp_path: Path) -> None:
         return answer  # type: ignore[no-any-return]
 
     with mock_client(handler, project_id="proj_x") as client:
-        send_files(client, "ml_a", local(tmp_path, {"a": b"x"}))
+        send_files(client, "ml_a", local_files(tmp_path, {"a": b"x"}))
     details = posted[1]["files"][0]["uploadDetails"]
     assert details == {"uploadId": "u", "parts": [{"partNumber": 1, "hash": "tag"}]}
 
@@ -224,11 +217,13 @@ def test_files_that_cannot_be_sent(tmp_path: Path) -> None:
 
     with mock_client(handler, project_id="proj_x") as client:
         with pytest.raises(InputError, match="a is empty"):
-            send_files(client, "ml_a", local(tmp_path, {"a": b""}))
-        with pytest.raises(InputError, match="none cannot be read"):
-            send_files(client, "ml_a", LocalFiles((("none", tmp_path / "none"),)))
+            send_files(client, "ml_a", local_files(tmp_path, {"a": b""}))
+        gone = local_files(tmp_path, {"gone": b"x"})
+        (tmp_path / "gone").unlink()
+        with pytest.raises(PackError, match="gone cannot be read"):
+            send_files(client, "ml_a", gone)
         with pytest.raises(InputError, match="Version 1 of the API takes no files") as caught:
-            v1.submit(client, submission_of(local(tmp_path)))
+            v1.submit(client, submission_of(local_files(tmp_path)))
     assert "--api v2" in (caught.value.hint or "")
 
 

@@ -17,7 +17,7 @@ from lora_packer.together.answers import fields, listed, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.submission import SUBMITTED, Job, StatusUpdate, Submission, canonical_status, is_job_id
+from lora_packer.together.submission import SUBMITTED, Job, Sent, StatusUpdate, Submission, canonical_status, is_job_id
 from lora_packer.together.uploads import submitting
 
 _MAX_UPDATES = 200  # of a job, the last ones
@@ -71,15 +71,18 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     return found
 
 
-def find(client: Client, model_name: str) -> Job | None:
+def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
     """Return the newest job for a model of this name that did not fail; None where there is none. Raises ServiceError.
 
-    This is how a submission whose answer was lost is found again: the service lists jobs with the name in ``args``.
+    This is how a submission whose answer was lost is found again, by ``sent``: the service lists jobs with the name
+    and the source in ``args``.
     """
     purpose = Purpose(action="list the upload jobs")
     answer = client.request("GET", "/jobs", retry=True, purpose=purpose)
     mine = [item for item in listed(answer, purpose) if _name_in(item).rpartition("/")[2] == model_name]
     for item in sorted(mine, key=lambda item: str(item.get("created_at") or ""), reverse=True):
+        if sent is not None and not sent.may_be(fields(item.get("args")).get("modelSource"), item.get("created_at")):
+            continue
         job_id = item.get("job_id")
         seen = _job_from(item, job_id) if is_job_id(job_id) else None
         if seen is not None and not seen.has_failed:

@@ -7,19 +7,19 @@ size and digests are those of the vendor's command line (lib/cli/api/models/uplo
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.errors import InputError, ServiceError
+from lora_packer.errors import InputError, PackError, ServiceError
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.source import parse_presigned
-from lora_packer.together.submission import LocalFiles
+from lora_packer.together.submission import Bytes, LocalFiles
 from lora_packer.together.v2.project import project_path
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ _CHUNK = 2**20  # bytes
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    path: Path
     number: int
     size: int
 
@@ -43,6 +42,7 @@ class _Part:
 @dataclass(frozen=True, slots=True)
 class _File:
     name: str
+    content: Bytes
     digest: str
     parts: tuple[_Part, ...]
 
@@ -50,10 +50,10 @@ class _File:
 def send_files(client: Client, model_id: str, source: LocalFiles, *, part_size: int = PART_SIZE) -> None:
     """Send the files to the model, which makes a revision of them. What the service has already is not sent again.
 
-    Raises ServiceError where the service refuses or its answer is not to be had, InputError where a file cannot be
-    read or is empty.
+    Raises ServiceError where the service refuses or its answer is not to be had, InputError where a file is empty,
+    PackError where one cannot be read or is not what was checked.
     """
-    files = [_file(name, path, part_size) for name, path in source.files]
+    files = [_file(name, content, part_size) for name, content in source.files]
     purpose = Purpose(
         action=f"send {source} to the model {model_id}",
         in_doubt="Run the same command again: it looks first, and what arrived is not sent again.",
@@ -74,23 +74,31 @@ def send_files(client: Client, model_id: str, source: LocalFiles, *, part_size: 
         raise refusal.without(purpose, answer, "names no revision")
 
 
-def _file(name: str, path: Path, part_size: int) -> _File:
-    """A file in parts with its digest: the MD5 of its one part, else S3's of several."""
+def _file(name: str, content: Bytes, part_size: int) -> _File:
+    """A file in parts with its digest: the MD5 of its one part, else S3's of several.
+
+    The service holds what is sent to the digest, and its CRC-32 is held to that of the check: so what is sent later is
+    what was checked.
+    """
     digests = []
     parts: list[_Part] = []
-    try:
-        with path.open("rb") as file:
-            while block := file.read(part_size):
-                digests.append(hashlib.md5(block, usedforsecurity=False))
-                parts.append(_Part(path, len(parts) + 1, len(block)))
-    except OSError as error:
-        raise InputError(f"{name} cannot be read: {error.strerror}.", hint="Check the path and its mode.") from None
+    crc32 = 0
+    for offset in range(0, content.size, part_size):
+        block = content.read(offset, part_size)
+        digests.append(hashlib.md5(block, usedforsecurity=False))
+        parts.append(_Part(len(parts) + 1, len(block)))
+        crc32 = zlib.crc32(block, crc32)
     if not parts:
         raise InputError(f"{name} is empty.", hint="Give an adapter with weights in it.")
+    if content.known_crc32 not in (None, crc32):
+        raise PackError(
+            f"{name} is not the file that was checked: it changed since then.",
+            hint="Wait until whatever writes it is done, and run it again.",
+        )
     if len(parts) == 1:
-        return _File(name, digests[0].hexdigest(), tuple(parts))
+        return _File(name, content, digests[0].hexdigest(), tuple(parts))
     whole = hashlib.md5(b"".join(one.digest() for one in digests), usedforsecurity=False)
-    return _File(name, f"{whole.hexdigest()}-{len(parts)}", tuple(parts))
+    return _File(name, content, f"{whole.hexdigest()}-{len(parts)}", tuple(parts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +116,11 @@ class _Sender:
         numbered = {one.get("partNumber"): one for one in objects(remote.get("parts"))}
         if set(numbered) != {part.number for part in file.parts}:
             raise refusal.unreadable(self.purpose, 200, f"has not one address for each part of {file.name}")
-        tags = list(pool.map(lambda part: self.part(part, numbered[part.number]), file.parts))
+        tags = list(pool.map(lambda part: self.part(file, part, numbered[part.number]), file.parts))
         parts = [{"partNumber": part.number, "hash": tag} for part, tag in zip(file.parts, tags, strict=True)]
         return {**told, "uploadDetails": {"uploadId": remote.get("uploadId", ""), "parts": parts}}
 
-    def part(self, part: _Part, place: dict[str, Any]) -> str:
+    def part(self, file: _File, part: _Part, place: dict[str, Any]) -> str:
         """Send one part, again where that may help, and return the entity tag that it got. Raises ServiceError."""
         import httpx2
 
@@ -128,9 +136,9 @@ class _Sender:
             attempt += 1
             failure: ServiceError
             try:
-                answer = self.http.put(url.reveal(), headers=headers, content=self._read(part))
+                answer = self.http.put(url.reveal(), headers=headers, content=self._read(file, part))
             except httpx2.RequestError as trouble:
-                what = f"the connection broke at part {part.number} of {part.path.name}"
+                what = f"the connection broke at part {part.number} of {file.name}"
                 failure = refusal.unanswered(purpose, what, type(trouble).__name__, sent=True)
             else:
                 tag = answer.headers.get("etag", "").strip().strip('"')
@@ -145,10 +153,7 @@ class _Sender:
                 raise failure
             self.client.pause(attempt)
 
-    def _read(self, part: _Part) -> Iterator[bytes]:
-        with part.path.open("rb") as file:
-            file.seek((part.number - 1) * self.part_size)
-            left = part.size
-            while left and (chunk := file.read(min(left, _CHUNK))):
-                left -= len(chunk)
-                yield chunk
+    def _read(self, file: _File, part: _Part) -> Iterator[bytes]:
+        begin = (part.number - 1) * self.part_size
+        for offset in range(0, part.size, _CHUNK):
+            yield file.content.read(begin + offset, min(_CHUNK, part.size - offset))

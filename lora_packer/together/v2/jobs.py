@@ -15,7 +15,7 @@ from lora_packer.together.answers import fields, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import NEW_NAME
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, StatusUpdate, Submission, is_job_id
+from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, Sent, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
 from lora_packer.together.v2.project import (
@@ -97,10 +97,13 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw)
 
 
-def find(client: Client, model_name: str) -> Job | None:
-    """Return the newest job for a model of this name, unless it failed; None without one. Raises ServiceError."""
+def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
+    """Return the newest job for a model of this name, unless it failed or cannot be what was ``sent``; None without.
+
+    Raises ServiceError.
+    """
     model = own_model(client, model_name)
-    found = None if model is None else _newest(client, model)
+    found = None if model is None else _newest(client, model, sent)
     return None if found is None or found.has_failed else found
 
 
@@ -133,15 +136,21 @@ def _model(client: Client, submission: Submission) -> dict[str, Any]:
     return model
 
 
-def _newest(client: Client, model: dict[str, Any]) -> Job | None:
-    """The newest import into a model, or its direct upload; None where it has no files."""
+def _newest(client: Client, model: dict[str, Any], sent: Sent | None = None) -> Job | None:
+    """The newest import into a model, or its direct upload; None where it has no files, or they cannot be those that
+    were ``sent``."""
     uploads = paged(client, project_path(client, *_UPLOADS), Purpose("list the imports"))
     mine = [one for one in uploads if one.get("modelId") == model.get("id") and is_job_id(one.get("id"))]
     newest = max(mine, key=_made_at, default=None)
     if newest is not None:
-        return job(client, newest["id"])
+        ours = sent is None or sent.may_be(newest.get("remoteUrl"), newest.get("createdAt"))
+        return job(client, newest["id"]) if ours else None
     model_id = str(model.get("id"))
-    return job(client, model_id) if is_job_id(model_id) and _revisions(client, model_id, retry=True) else None
+    if not is_job_id(model_id):
+        return None
+    revisions = _revisions(client, model_id, retry=True)
+    ours = any(sent is None or sent.may_be(None, one.get("createdAt")) for one in revisions)
+    return job(client, model_id) if ours else None
 
 
 def _made_at(item: dict[str, Any]) -> str:

@@ -1,0 +1,144 @@
+"""``publish``: check, plan, upload, presign, prove; the first half of a release by way of S3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_packer.inspector import Report
+from lora_packer.pipeline import Note, Progress, silent
+from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.local import local_path
+from lora_packer.pipeline.notes import note_planned, note_published
+from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
+
+if TYPE_CHECKING:
+    from boto3.session import Session
+
+    from lora_packer.publisher import Published
+    from lora_packer.redact import PresignedUrl
+
+DEFAULT_EXPIRY = timedelta(hours=12)
+
+# The service wants 100 minutes when the URL is handed over, so a URL that was asked for with just those gets a little
+# more: minutes pass between minting and submitting.
+_SHORTEST = timedelta(minutes=100)
+_SLACK = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreOptions:
+    """Where an archive is uploaded to, and how its URL is minted.
+
+    Attributes:
+        to: ``s3://bucket/prefix/``; the object's key is content-addressed below it.
+        expires_in: how long the URL shall live, 100 minutes to 7 days.
+        endpoint_url: of an S3-compatible store; None: what the environment says, else AWS.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
+        verify_full: download everything by the URL and hash it.
+        session: whose credentials to use; None: AWS's own chain.
+    """
+
+    to: str
+    expires_in: timedelta = DEFAULT_EXPIRY
+    endpoint_url: str | None = None
+    allow_private_endpoint: bool = False
+    verify_full: bool = False
+    session: Session | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What ``publish`` did: the check, the archive that was sent, and the object with its presigned URL."""
+
+    report: Report | None
+    archive: Packed
+    published: Published
+
+
+def publish(
+    adapter: str | Path,
+    *,
+    to: str,
+    expires_in: timedelta = DEFAULT_EXPIRY,
+    endpoint_url: str | None = None,
+    name: str | None = None,
+    options: CheckOptions | None = None,
+    include_extras: bool = False,
+    allow_private_endpoint: bool = False,
+    journal: Path | None = None,
+    verify_full: bool = False,
+    session: Session | None = None,
+    note: Note = silent,
+    progress: Progress | None = None,
+) -> Publication:
+    """Check, pack, upload to S3, mint a presigned URL and prove it.
+
+    Args:
+        adapter: a folder or a finished archive.
+        to: ``s3://bucket/prefix/``; the object's key is content-addressed below it.
+        expires_in: how long the URL shall live, 100 minutes to 7 days.
+        endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
+        name: what the object's name begins with; default: the adapter's own name.
+        options: how to check; default: as ``check`` does.
+        include_extras: also pack README and tokenizer files.
+        allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
+        journal: the file that names the upload while it is unfinished.
+        verify_full: download everything by the URL and hash it.
+        session: whose credentials to use; default: AWS's own chain.
+        note: told each step and what it proved.
+        progress: told (bytes sent, bytes in all).
+
+    Raises:
+        CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, InputError.
+    """
+    store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
+    path, archive = local_path(adapter), ArchiveOptions(include_extras, name)
+    finished = finished_archive(path, name) if path.is_file() else None
+    # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+    report = run_check(path, options or CheckOptions(), note, sha256=False)
+    packed = finished or plan_folder(path, report.checked if report else {}, archive, sha256=False)
+    note_planned(packed, note)
+    return Publication(report, packed, upload(packed, store, journal, note, progress))
+
+
+def upload(
+    packed: Packed,
+    store: StoreOptions,
+    journal: Path | None,
+    note: Note,
+    progress: Progress | None,
+    *,
+    accept: Callable[[PresignedUrl], object] | None = None,
+) -> Published:
+    """Upload an archive (nothing is sent that is there already), mint a URL and prove it.
+
+    ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not.
+    Raises PackError, PublishError, CredentialsError, InputError.
+    """
+    from lora_packer.publisher import publish as publish_archive
+
+    published = publish_archive(
+        packed.content,
+        packed.name,
+        store.to,
+        expires_in=with_slack(store.expires_in),
+        endpoint_url=store.endpoint_url,
+        allow_private_endpoint=store.allow_private_endpoint,
+        journal=journal,
+        verify_full=store.verify_full,
+        session=store.session,
+        accept=accept,
+        note=lambda text: note("note", text),
+        progress=progress,
+    )
+    note_published(published, note)
+    return published
+
+
+def with_slack(expires_in: timedelta) -> timedelta:
+    """Return how long to mint a URL for that has to live ``expires_in`` when it is handed over."""
+    return _SHORTEST + _SLACK if _SHORTEST <= expires_in < _SHORTEST + _SLACK else expires_in

@@ -1,0 +1,258 @@
+"""How an adapter gets to the service: by way of S3, from the Hub, or directly; told apart once, by ``choose``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from lora_packer.adapter import REQUIRED
+from lora_packer.errors import InputError
+from lora_packer.hub import HubRepo
+from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.plan import changed_since_checked
+from lora_packer.packager.source import Source
+from lora_packer.pipeline.by_hub import ByHub
+from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
+from lora_packer.pipeline.notes import DONE_BEFORE, note_planned
+from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
+from lora_packer.pipeline.publish import StoreOptions, upload
+from lora_packer.pipeline.reach import require_reachable
+from lora_packer.pipeline.receipt import Receipt, Section, timestamp
+from lora_packer.pipeline.service import Run
+
+if TYPE_CHECKING:
+    from lora_packer.publisher import Published
+    from lora_packer.together import ModelSource
+
+
+class Route(Protocol):
+    """One way to the service.
+
+    Attributes:
+        DONE: the steps between the check and the submission, in the order in which they are told.
+    """
+
+    DONE: ClassVar[tuple[str, ...]]
+
+    @property
+    def name(self) -> str:
+        """What to call the adapter."""
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What a receipt holds a later run to, beside what every release has."""
+
+    @property
+    def at_hand(self) -> ModelSource | None:
+        """What the service reads, where that is known before it is handed over."""
+
+    def require_reachable(self, run: Run) -> None:
+        """Raise InputError where it is known by now that the service could not read from there."""
+
+    def read(self) -> Files:
+        """Read the files that a receipt may name. Raises PackError, InputError."""
+
+    def adapter(self, files: Files) -> Section:
+        """Return the adapter as a receipt names it."""
+
+    def is_of(self, record: Receipt, files: Files) -> bool:
+        """Whether the receipt is of these files."""
+
+    def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
+        """Check the adapter, unless the receipt says that it passed; return what was read of it, too.
+
+        Raises CheckFailedError, InconclusiveError, PackError, InputError.
+        """
+
+    def address(self, record: Receipt) -> str | None:
+        """Return what the service was told to fetch, without a secret; None where it was told no address."""
+
+    def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
+        """Bring the adapter to where the service reads it. Raises PackError, PublishError, InputError."""
+
+    def confirm(self, run: Run, record: Receipt) -> Receipt:
+        """Say whether what the service read is what was checked, once the job has ended."""
+
+
+def choose(
+    adapter: str | Path, archive: ArchiveOptions, store: StoreOptions | None, *, direct: bool, api: str
+) -> Route:
+    """Return the way that ADAPTER and the options name; ``store`` is None where no destination was given.
+
+    Raises InputError where they do not go together.
+    """
+    place = parse_adapter(adapter)
+    if direct and (isinstance(place, HubRepo) or store is not None):
+        raise InputError(
+            "--direct sends a folder to the service itself: neither --to nor a Hub repo goes with it.",
+            hint="Give one of the three.",
+        )
+    if isinstance(place, HubRepo):
+        if store is not None:
+            raise InputError(
+                f"--to does not go with {place}: the service fetches it from the Hub itself, and nothing is uploaded.",
+                hint="Leave --to out; to go through S3, download the repo and release the folder.",
+            )
+        return ByHub(place)
+    if direct:
+        if api != "v2" or not place.is_dir():
+            raise InputError(
+                "Only a folder can be sent directly, and only through version 2 of the API.",
+                hint="Give a folder and --api v2, or publish through S3 with --to.",
+            )
+        return Direct(place)
+    if store is None:
+        raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
+    return ByS3(place, archive, store)
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """A folder or a finished archive on this machine."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """What to call the adapter."""
+        return name_of(self.path)
+
+    @property
+    def at_hand(self) -> None:
+        """The service reads nothing that is known before it is handed over."""
+        return
+
+    def require_reachable(self, run: Run) -> None:
+        """What is sent to the service needs no address."""
+
+    def read(self) -> Files:
+        """Read the files for their checksums. Raises PackError, InputError."""
+        return read_files(self.path)
+
+    def adapter(self, files: Files) -> Section:
+        """Return where it is, and the SHA-256 of its files."""
+        return {"source": str(self.path), "sha256": {name: file.member.sha256 for name, file in files.items()}}
+
+    def is_of(self, record: Receipt, files: Files) -> bool:
+        """Whether the receipt names the same SHA-256."""
+        return bool(record.adapter.get("sha256") == self.adapter(files)["sha256"])
+
+    def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
+        """Check the files, unless the receipt says that these bytes passed with these options.
+
+        Files that were not read before are read by the check itself, for their checksums too. Raises PackError where
+        what was checked are not the files that were read.
+        """
+        asked, before = options.to_dict(), record.check
+        if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
+            run.note("check", DONE_BEFORE)
+            return record, files
+        # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
+        if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
+            files = self.read()
+        report = run_check(self.path, options, run.note, sha256=not files)
+        if report is None:
+            return replace(record, adapter=self.adapter(files)), files
+        files = files or report.checked
+        if not files:
+            raise changed_since_checked(self.name)
+        for name, checked in report.checked.items():
+            if name not in files or not files[name].is_same_as(checked):
+                raise changed_since_checked(name)
+        passed = {"status": report.status, **asked, **report.summary, "at": timestamp()}
+        return record.with_(adapter=self.adapter(files), check=passed), files
+
+    def confirm(self, run: Run, record: Receipt) -> Receipt:  # noqa: ARG002 - another way has something to say
+        """What was checked is what was sent."""
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class ByS3(_Local):
+    """Packed and uploaded; the service fetches the archive by a presigned URL."""
+
+    DONE: ClassVar[tuple[str, ...]] = ("pack", "upload", "presign")
+
+    archive: ArchiveOptions
+    store: StoreOptions
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """Nothing more: ``to`` says it."""
+        return {}
+
+    def require_reachable(self, run: Run) -> None:
+        """Raise InputError where the service cannot reach the given endpoint; of others it is known once a URL is."""
+        if self.store.endpoint_url is not None:
+            self._reach(run, self.store.endpoint_url)
+
+    def address(self, record: Receipt) -> str | None:
+        """Return the URL without its query."""
+        return (record.url or {}).get("url")
+
+    def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
+        """Upload the archive of the files that were checked, and return a URL that the service can use.
+
+        Raises PackError, PublishError, InputError.
+        """
+        from lora_packer.together import MINIMUM_LIFE, require_life
+
+        if self.path.name in files:
+            packed = finished_archive(self.path, self.archive.stem, read=files[self.path.name])
+        else:
+            packed = plan_folder(self.path, files, self.archive)
+        note_planned(packed, run.note)
+        record, published = self._send(run, record, packed)
+        if published.deadline - run.now() < MINIMUM_LIFE:  # this machine slept in between
+            run.note("presign", "too little is left of the URL's life by now: minting another")
+            record, published = self._send(run, record, packed)
+        self._reach(run, published.url.reveal())
+        require_life(published.url, now=run.now())
+        return record, published.url
+
+    def _send(self, run: Run, record: Receipt, packed: Packed) -> tuple[Receipt, Published]:
+        journal = record.path.with_suffix(".upload.json") if record.path else None
+        published = upload(
+            packed, self.store, journal, run.note, run.progress, accept=lambda url: self._reach(run, url.reveal())
+        )
+        summary = published.to_dict()
+        stored = summary.pop("object")
+        return record.with_(archive=packed.to_dict(stored["sha256"]), object=stored, url=summary), published
+
+    def _reach(self, run: Run, url: str) -> None:
+        require_reachable(url, run.client.base_url, allow_private=self.store.allow_private_endpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Direct(_Local):
+    """Sent file by file to the service itself, without S3: version 2 of the API only."""
+
+    DONE: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """That it goes this way."""
+        return {"source": "direct"}
+
+    def address(self, record: Receipt) -> None:  # noqa: ARG002 - the protocol has it
+        """The service fetches nothing."""
+        return
+
+    def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
+        """Return the files that were checked, to be sent with the submission."""
+        from lora_packer.together import LocalFiles
+
+        source = LocalFiles(tuple((name, self._file(name, files)) for name in REQUIRED))
+        run.note("submit", f"sending {source} to the service itself")
+        return record, source
+
+    def _file(self, name: str, files: Files) -> FileSlice:
+        path = (self.path / name).resolve()
+        if name not in files:
+            source = Source.at(path, name)
+            return FileSlice(source, 0, source.size)
+        read = files[name]
+        return FileSlice(Source(name, path, read.state), 0, read.state.size, read.member.crc32)

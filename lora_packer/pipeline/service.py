@@ -1,0 +1,205 @@
+"""What a release asks of the service: each step writes what it did into the receipt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from lora_packer.duration import format_duration
+from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
+from lora_packer.hub import HubRepo
+from lora_packer.pipeline import Note, Progress
+from lora_packer.pipeline.notes import DONE_BEFORE
+from lora_packer.pipeline.receipt import Receipt, timestamp
+from lora_packer.redact import read_token
+
+if TYPE_CHECKING:
+    from lora_packer.together import Api, Client, Job, ModelSource
+
+DEFAULT_TIMEOUT = timedelta(minutes=60)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceOptions:
+    """What is asked of the service.
+
+    Attributes:
+        model_name: the new adapter's name at the service.
+        base_model: the id under which the service hosts the base model.
+        api: the version of the service's API.
+        description: of the adapter, for the service.
+        wait: whether to wait until the job ends.
+        timeout: how long to wait, for the job and then for the endpoint.
+        deploy: whether to create an endpoint for the adapter, and wait for it.
+        hardware: what to serve it on; None: the cheapest that can be had.
+        ask: a first question to the deployed adapter.
+
+    Raises InputError where they do not go together, or a name cannot be one.
+    """
+
+    model_name: str
+    base_model: str
+    api: str = "v1"
+    description: str | None = None
+    wait: bool = True
+    timeout: timedelta = DEFAULT_TIMEOUT
+    deploy: bool = False
+    hardware: str | None = None
+    ask: str | None = None
+
+    def __post_init__(self) -> None:
+        from lora_packer.together import APIS, validate_names
+
+        validate_names(self.model_name, self.base_model)
+        if self.api not in APIS:
+            raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(APIS)}.")
+        if (self.deploy and not self.wait) or (self.ask is not None and not self.deploy):
+            raise InputError(
+                "Only what is deployed can be asked, and only a complete upload can be deployed.",
+                hint="Give --ask together with --deploy, and --deploy without --no-wait.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What goes along from step to step.
+
+    Attributes:
+        client, api: the connection to the service, and the version of its API.
+        note: told each step and what it proved.
+        progress: told (bytes sent, bytes in all) during the upload.
+        sleep: what passes the time between two looks, in seconds.
+        now: the wall clock (UTC), against which the URL's life is measured.
+    """
+
+    client: Client
+    api: Api
+    note: Note
+    progress: Progress | None
+    sleep: Callable[[float], None]
+    now: Callable[[], datetime]
+
+
+def adopt(run: Run, record: Receipt, address: str | None) -> Receipt:
+    """Where an earlier run was cut off while it submitted: find its job instead of submitting again.
+
+    ``address`` is what the service was told to fetch, without a query; None where it was told none. Raises
+    ServiceError.
+    """
+    from lora_packer.together import Sent
+
+    submission = record.submission or {}
+    if submission.get("state") != "sending":
+        return record
+    job = run.api.find(run.client, record.release["model_name"], Sent(address, submission.get("at")))
+    if job is None:
+        run.note("submit", "the earlier run's request never arrived")
+        return record.with_(submission=None)
+    run.note("submit", f"the earlier run's request arrived: job {job.id}")
+    return record.with_(submission=_submitted(job))
+
+
+def submit(run: Run, record: Receipt, source: ModelSource) -> Receipt:
+    """Submit the job once. The receipt says so before the request goes out, so that a kill cannot double it.
+
+    Raises ServiceError, and PackError where files that are sent are not those that were checked.
+    """
+    from lora_packer.together import Submission
+
+    asked = record.release
+    token = read_token(os.environ, "HF_TOKEN") if isinstance(source, HubRepo) else None
+    submission = Submission(asked["model_name"], source, asked["base_model"], asked.get("description"), token)
+    record = record.with_(submission={"state": "sending", "at": timestamp()}, job=None)
+    try:
+        job = run.api.submit(run.client, submission)
+    except (ServiceError, PackError) as error:
+        if not getattr(error, "in_doubt", False):
+            # It was refused, so there is no job. Else there may be one: the next run looks for it.
+            record.with_(submission=None)
+        raise
+    run.note("submit", f"job {job.id} for {job.model_name or asked['model_name']}")
+    return record.with_(submission=_submitted(job))
+
+
+def _submitted(job: Job) -> dict[str, Any]:
+    return {"state": "submitted", "job_id": job.id, "model_name": job.model_name, "at": timestamp()}
+
+
+def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | None) -> Receipt:
+    """Wait until the job ends; ``source`` is what was submitted, which is tried where the job stands still.
+
+    Raises JobFailedError, WaitTimeoutError, ServiceError.
+    """
+    from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
+
+    if record.is_complete:
+        run.note("wait", f"{DONE_BEFORE}: Complete")
+        return record
+    assert record.job_id is not None
+    heard: set[StatusUpdate] = set()
+
+    def on_change(job: Job) -> None:
+        said = news(job, heard)
+        run.note("wait", f"{job.status}{': ' if said else ''}{said}")
+
+    def on_stale(job: Job, still: timedelta) -> None:
+        run.note("wait", f"{job.status} for {format_duration(still)}: {why_it_stands_still(source, record.url)}")
+
+    try:
+        job = wait_for_job(
+            run.api,
+            run.client,
+            record.job_id,
+            timeout=timeout,
+            on_change=on_change,
+            on_trouble=lambda error: run.note("wait", f"{error.message} Looking again."),
+            on_stale=on_stale,
+            sleep=run.sleep,
+        )
+    except JobFailedError:
+        # The next run submits anew; this job stays in the receipt.
+        record.with_(
+            submission={**(record.submission or {}), "state": "failed", "job_id": None},
+            job={"id": record.job_id, "status": "Failed", "at": timestamp()},
+        )
+        raise
+    submission = record.submission or {}
+    named = {**submission, "model_name": submission.get("model_name") or job.model_name}
+    return record.with_(job={"id": job.id, "status": job.status, "at": timestamp()}, submission=named)
+
+
+def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) -> Receipt:
+    """Create the endpoint, unless there is one, and wait until it serves. Raises ServiceError, WaitTimeoutError."""
+    from lora_packer.together import ensure_endpoint, serve
+
+    endpoint, created = ensure_endpoint(run.api, run.client, _model_name(record), hardware_id=hardware)
+    record = record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
+    run.note("deploy", f"endpoint {endpoint.id} {'created' if created else 'is there already'}; it {endpoint.cost}")
+    endpoint = serve(
+        run.api,
+        run.client,
+        endpoint,
+        timeout=timeout,
+        on_change=lambda seen: run.note("deploy", f"{seen.state}{': ' if seen.reason else ''}{seen.reason}"),
+        on_trouble=lambda error: run.note("deploy", f"{error.message} Looking again."),
+        sleep=run.sleep,
+    )
+    return record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
+
+
+def ask(run: Run, record: Receipt, prompt: str) -> Receipt:
+    """Ask the deployed adapter, unless the receipt has the answer. Raises ServiceError."""
+    if (record.answer or {}).get("prompt") == prompt:
+        run.note("ask", DONE_BEFORE)
+        return record
+    answer = run.api.ask(run.client, (record.endpoint or {})["name"], prompt)
+    run.note("ask", f"{answer.model} answered")
+    return record.with_(answer={"prompt": prompt, **answer.to_dict(), "at": timestamp()})
+
+
+def _model_name(record: Receipt) -> str:
+    """The name that the service gave the adapter."""
+    return (record.submission or {}).get("model_name") or str(record.release["model_name"])
