@@ -30,7 +30,7 @@ from lora_packer.packager import CheckedFile, layout, pack, plan_archive
 from lora_packer.packager.digest import Digests, digest
 from lora_packer.packager.source import Source
 from lora_packer.pipeline import CheckOptions, plan_folder, read_files, run_check, silent
-from lora_packer.publisher.content import fingerprint
+from lora_packer.publisher.payload import fingerprint
 
 # By name: the package has a function called check where it has a module of that name, too.
 check_module = importlib.import_module("lora_packer.inspector.check")

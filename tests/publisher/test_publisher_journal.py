@@ -238,7 +238,7 @@ from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
-from lora_packer.publisher.content import fingerprint
+from lora_packer.publisher.payload import fingerprint
 from lora_packer.publisher.upload import upload
 url, access, secret, archive, bucket, prefix, journal, part = sys.argv[1:]
 client = s3_client(boto3.Session(access, secret, region_name="us-east-1"), endpoint_url=url)

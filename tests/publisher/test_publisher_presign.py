@@ -9,9 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from publisher_support import connect
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.publisher.client import connect, is_aws, s3_client
+from lora_packer.publisher.client import is_aws, s3_client
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.presign import presign
 from lora_packer.redact import PresignedUrl

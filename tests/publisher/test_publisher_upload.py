@@ -17,10 +17,10 @@ from upload_support import PART, client, large, place, small, upload
 from lora_packer.errors import InputError, PackError, PublishError
 from lora_packer.publisher import multipart
 from lora_packer.publisher.client import s3_client
-from lora_packer.publisher.content import Fingerprint
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
 from lora_packer.publisher.parts import Part, SentPart
+from lora_packer.publisher.payload import Fingerprint
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.upload import upload as upload_content
 from lora_packer.sandbox.s3 import LocalS3
