@@ -47,7 +47,7 @@ def test_this_machine_s_store_is_not_asked_through_a_proxy(
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", options.pop("endpoint_url"))
         options["session"] = boto3.Session(local_s3.access_key, local_s3.secret_key.reveal(), region_name="us-east-1")
     name = hashlib.sha256(f"{proxy}{configured}".encode()).hexdigest()[:12]
-    done = publish(adapter.content, adapter.name, f"s3://{local_s3.bucket}/{name}/", **options)
+    done = publish(adapter.content, adapter.name, f"s3://{local_s3.bucket}/{name}/", patience=patience(), **options)
     assert done.object.uploaded
     assert done.proof.warnings == ()
 
