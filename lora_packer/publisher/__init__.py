@@ -1,8 +1,9 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` (how), ``content`` (what), ``upload``,
-``multipart`` and ``parts`` (once, and resumable), ``connection`` and ``patience`` (through trouble), ``journal`` and
-``unfinished`` (what a kill leaves), ``presign``, ``prove`` and ``evidence``.
+The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one store, through
+trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts`` (once, and
+resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign`` and ``sigv4``
+(the URL), ``proof`` and ``fetch`` (what it gives).
 """
 
 from __future__ import annotations
@@ -16,19 +17,16 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
 from lora_packer.packager.meter import Meter
-from lora_packer.publisher.account import Account
-from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Content, fingerprint
-from lora_packer.publisher.credentials import Signer, new_session
-from lora_packer.publisher.evidence import END, Expected, gather
+from lora_packer.publisher.connection import Connection, Store, open_store
+from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.journal import Journal
+from lora_packer.publisher.payload import Content, Integrity, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
-from lora_packer.publisher.proof import Proof, trust, utc_now
-from lora_packer.publisher.retry import Patience
+from lora_packer.publisher.proof import END, Expected, Proof, prove
+from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.s3uri import parse_destination, parse_object, split_suffix
-from lora_packer.publisher.sending import Integrity, Progress
 from lora_packer.publisher.stored import StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
@@ -96,6 +94,8 @@ def publish(
     allow_private_endpoint: bool = False,
     journal: Path | None = None,
     verify_full: bool = False,
+    sse: str | None = None,
+    sse_kms_key_id: str | None = None,
     accept: Callable[[PresignedUrl], object] | None = None,
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
@@ -120,6 +120,9 @@ def publish(
         journal: the file that names the upload while it is unfinished; it is gone when nothing is. None: a killed
             upload is found by its key, where the credentials may list.
         verify_full: download everything by the URL and hash it, instead of both ends alone.
+        sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
+            has it.
+        sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
         accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
             not.
         now: the clock (UTC).
@@ -137,24 +140,34 @@ def publish(
     validate_expiry(expires_in)
     destination = parse_destination(to)
     split_suffix(name)
+    encryption = encryption_of(sse, sse_kms_key_id)
     unfinished = Journal(journal, now=now)
     meter = Meter()
     # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
     with aside(meter.stop, fingerprint, content, meter) as hashed:
-        account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
-        first = account.signer()
-        connection = account.connect(destination.bucket)
-        trust()  # the proof needs it, and what cannot be read is better known now
+        store = open_store(session, endpoint_url, allow_private_endpoint, patience, note, now)
+        first = store.signer()
+        connection = store.connect(destination.bucket)
         found = hashed.result()
-    # The URL's form is known before its object is.
-    key = key_for(name, found.sha256, destination)
-    url, _ = _mint(account, first, connection.client, destination.bucket, key, None, expires_in)
-    if accept is not None:
-        accept(url)
-    ends = content.read(0, END), content.read(max(0, content.size - END), END)
-    stored = upload(content, name, found, destination, connection, journal=unfinished, progress=progress)
-    expected = Expected(stored.key, stored.size, found.sha256, ends)
-    return _url(account, connection, stored, expected, expires_in, note, transport, full=verify_full)
+    # Known before the first byte is sent: whether a proof can be had, and the form of the URL.
+    with store.downloader(connection.endpoint_url, transport) as http:
+        key = key_for(name, found.sha256, destination)
+        url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
+        if accept is not None:
+            accept(url)
+        ends = content.read(0, END), content.read(max(0, content.size - END), END)
+        stored = upload(
+            content,
+            name,
+            found,
+            destination,
+            connection,
+            journal=unfinished,
+            progress=progress,
+            encryption=encryption,
+        )
+        expected = Expected(stored.key, stored.size, found.sha256, ends)
+        return _url(store, connection, stored, expected, expires_in, note, http, full=verify_full)
 
 
 def presign_object(
@@ -177,16 +190,17 @@ def presign_object(
     """
     validate_expiry(expires_in)
     bucket, key = parse_object(uri)
-    account = _account(session, endpoint_url, allow_private_endpoint, now, patience, note)
-    account.signer()
-    connection = account.connect(bucket)
+    store = open_store(session, endpoint_url, allow_private_endpoint, patience, note, now)
+    store.signer()
+    connection = store.connect(bucket)
     there = look(connection, bucket, key)
     if there.state == "absent":
         raise PublishError(f"There is no object s3://{bucket}/{key}.", hint="`lora-packer publish` puts one there.")
     size = None if there.state == "denied" else there.size
     found = StoredObject(bucket, key, there.size, there.sha256, there.etag, there.version_id, uploaded=False)
     expected = Expected(key, size, there.sha256)
-    return _url(account, connection, found, expected, expires_in, note, transport, full=verify_full)
+    with store.downloader(connection.endpoint_url, transport) as http:
+        return _url(store, connection, found, expected, expires_in, note, http, full=verify_full)
 
 
 def clean(
@@ -206,44 +220,30 @@ def clean(
     """
     destination = parse_destination(to)
     unfinished = Journal(journal)
-    account = _account(session, endpoint_url, allow_private_endpoint, utc_now, patience, note)
-    return clean_uploads(account.connect(destination.bucket), destination, unfinished)
-
-
-def _account(
-    session: Session | None,
-    endpoint_url: str | None,
-    allow_private: bool,
-    now: Callable[[], datetime],
-    patience: Patience | None,
-    note: Callable[[str], None] | None,
-) -> Account:
-    waits = patience or (Patience(tell=note) if note else Patience())
-    if session is not None:
-        return Account(session, None, endpoint_url, now, waits, allow_private)
-    return Account(new_session(), new_session, endpoint_url, now, waits, allow_private)
+    store = open_store(session, endpoint_url, allow_private_endpoint, patience, note)
+    return clean_uploads(store.connect(destination.bucket), destination, unfinished)
 
 
 def _url(
-    account: Account,
+    store: Store,
     connection: Connection,
     stored: StoredObject,
     expected: Expected,
     expires_in: timedelta,
     note: Callable[[str], None] | None,
-    transport: httpx2.BaseTransport | None,
+    http: httpx2.Client,
     *,
     full: bool,
 ) -> Published:
     # Asked again: an upload takes its time, and the credentials may be others by now.
-    final = account.signer()
-    url, granted = _mint(account, final, connection.client, stored.bucket, stored.key, stored.version_id, expires_in)
+    final = store.signer()
+    url, granted = _mint(store, final, connection.client, stored.bucket, stored.key, stored.version_id, expires_in)
     if granted < expires_in and note:
         note(
             f"The URL lives for {format_duration(granted)}, not {format_duration(expires_in)}: that is how long the "
             f"credentials from {final.description} live."
         )
-    proof = gather(url, expected, final, full=full, transport=transport, now=account.now, patience=account.patience)
+    proof = prove(http, url, expected, final, full=full, now=store.now, patience=store.patience)
     if stored.integrity is not None:
         proof = _with_integrity(proof, Integrity(stored.integrity))
     if stored.size != proof.size:  # it could not be looked at but by the URL
@@ -260,7 +260,7 @@ def _with_integrity(proof: Proof, integrity: Integrity) -> Proof:
 
 
 def _mint(
-    account: Account,
+    store: Store,
     by: Signer,
     client: S3Client,
     bucket: str,
@@ -269,6 +269,6 @@ def _mint(
     expires_in: timedelta,
 ) -> tuple[PresignedUrl, timedelta]:
     """Return a URL that lives as long as asked for, or as long as its signer, and how long that is."""
-    granted = expires_in if by.expires_at is None else min(expires_in, by.expires_at - account.now())
-    minting = account.client(client.meta.region_name, by)
+    granted = expires_in if by.expires_at is None else min(expires_in, by.expires_at - store.now())
+    minting = store.client(client.meta.region_name, by)
     return presign(minting, by, bucket=bucket, key=key, version_id=version_id, expires_in=granted), granted

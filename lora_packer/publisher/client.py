@@ -12,14 +12,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+from lora_packer.address import is_loopback, is_private
 from lora_packer.errors import InputError
-from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import s3_call
-from lora_packer.publisher.retry import Patience
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 
     from lora_packer.publisher.credentials import Signer
 
-# Names that no public DNS has (RFC 6762, RFC 8375, ICANN's .internal; .local has Kubernetes' services), and S3's
-# interface endpoints inside a VPC (https://docs.aws.amazon.com/AmazonS3/latest/userguide/privatelink-interface-endpoints.html).
-_PRIVATE_SUFFIXES = (".local", ".home.arpa", ".internal", ".lan", ".localdomain", ".localhost", ".vpce.amazonaws.com")
 _FALLBACK_REGION = "us-east-1"
 _CONNECT_TIMEOUT = 10  # seconds
 _READ_TIMEOUT = 60  # seconds
@@ -71,28 +66,8 @@ def s3_client(
         if is_aws(found) and not _is_exposed(found):
             return client
         addressing: _Addressing = "virtual" if is_aws(found) else "path"
-        return _build(session, endpoint_url, region, addressing, signer, sign_payload=_is_exposed(found))
-
-
-def connect(
-    session: Session,
-    bucket: str,
-    *,
-    endpoint_url: str | None = None,
-    allow_private: bool = False,
-    patience: Patience | None = None,
-) -> S3Client:
-    """Return a client for the bucket's own region, having asked for it.
-
-    Raises:
-        InputError: the endpoint is not one that the service could reach.
-        PublishError: no such bucket, or the store cannot be reached.
-    """
-    client = s3_client(session, endpoint_url=endpoint_url, allow_private=allow_private)
-    region = _bucket_region(Connection(client, patience=patience), bucket)
-    if region is None or region == client.meta.region_name:
-        return client
-    return s3_client(session, endpoint_url=endpoint_url, region=region, allow_private=allow_private)
+        direct = is_loopback(urlsplit(found).hostname or "")
+        return _build(session, endpoint_url, region, addressing, signer, sign_payload=_is_exposed(found), direct=direct)
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -100,24 +75,6 @@ def is_aws(endpoint_url: str) -> bool:
     host = urlsplit(endpoint_url).hostname or ""
     # Other people's stores live under amazonaws.com too, on its load balancers and machines.
     return host.endswith(_aws_suffixes()) and any(f"{label}-".startswith("s3-") for label in host.split("."))
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether the host is this machine itself."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_private(host: str) -> bool:
-    """Return whether a host is known to be out of the internet's reach by its name or address alone."""
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        return "." not in host.rstrip(".") or host.rstrip(".").endswith(_PRIVATE_SUFFIXES)
 
 
 def _build(
@@ -128,6 +85,7 @@ def _build(
     signer: Signer | None,
     *,
     sign_payload: bool = False,
+    direct: bool = False,
 ) -> S3Client:
     from botocore.config import Config
 
@@ -140,6 +98,8 @@ def _build(
         read_timeout=_READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
+        # A proxy of the environment has no business with this machine's own.
+        proxies={} if direct else None,
     )
     client = session.client(
         "s3",
@@ -170,25 +130,6 @@ def _is_exposed(endpoint_url: str) -> bool:
     """
     parts = urlsplit(endpoint_url)
     return parts.scheme == "http" and not is_loopback(parts.hostname or "")
-
-
-def _bucket_region(connection: Connection, bucket: str) -> str | None:
-    """Ask the bucket for its region; None where the answer does not say (other stores, or access denied)."""
-    from botocore.exceptions import ClientError
-
-    def head(client: S3Client) -> dict[str, str]:
-        try:
-            return client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
-        except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-            if status == 404:
-                error.response["Error"]["Code"] = "NoSuchBucket"
-            if status == 404 or status >= 500:
-                raise
-            # 403 and 400 are judged later, by a request whose answer has a body.
-            return error.response["ResponseMetadata"]["HTTPHeaders"]
-
-    return connection.call("HeadBucket", f"s3://{bucket}", head).get("x-amz-bucket-region")
 
 
 def _validate_endpoint(endpoint_url: str, *, allow_private: bool) -> None:

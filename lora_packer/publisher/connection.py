@@ -1,26 +1,36 @@
-"""A client whose requests ride out trouble, and which is made anew once its credentials have expired on the way."""
+"""One store: whose session speaks to it, for which region, and requests that ride out trouble."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from lora_packer.http import aws_bundle, connect
+from lora_packer.publisher.client import s3_client
+from lora_packer.publisher.credentials import Signer, new_session, signer
 from lora_packer.publisher.errors import S3Error, s3_call
-from lora_packer.publisher.retry import Patience
+from lora_packer.publisher.presign import MINIMUM
+from lora_packer.publisher.retry import Patience, utc_now
 
 if TYPE_CHECKING:
+    import httpx2
+    from boto3 import Session
     from mypy_boto3_s3 import S3Client
 
 # Where these succeed nothing has moved: an upload whose parts all fail is not saved by looks at it that do not.
 _LOOKS = frozenset({"HeadBucket", "HeadObject", "ListMultipartUploads", "ListParts"})
+
+_TIMEOUT = 30.0  # seconds, of a step of a plain download
 
 Answer = TypeVar("Answer")
 Request = Callable[["S3Client"], Answer]
 
 
 class Connection:
-    """One store, for all threads of an upload.
+    """Requests to one store, from all threads of an upload.
 
     Args:
         client: signs and sends the requests.
@@ -92,3 +102,108 @@ class Connection:
             self._client = self._renew()
             self._renewed = True
             return True
+
+
+@dataclass(slots=True)
+class Store:
+    """A store, and the session that speaks to it.
+
+    Attributes:
+        session: the one of the moment; another one after ``renew`` was used.
+        endpoint_url: where the store is; None: what is configured, else AWS.
+        allow_private: whether it may be in a private network.
+        renew: makes a new session; None where the session is the caller's.
+        now: the clock (UTC).
+        patience: how long trouble is ridden out.
+    """
+
+    session: Session
+    endpoint_url: str | None = None
+    allow_private: bool = False
+    renew: Callable[[], Session] | None = None
+    now: Callable[[], datetime] = utc_now
+    patience: Patience = field(default_factory=Patience)
+    _is_aged: bool = False  # its credentials were looked at before
+
+    def signer(self) -> Signer:
+        """Return the credentials as they are now. Raises CredentialsError: none, or they end too early.
+
+        A session of this moment has fresh ones: where those are too short, another session's would be as well.
+        """
+        renew = self.renew if self._is_aged else None
+        self._is_aged = True
+        return signer(self.session, MINIMUM, now=self.now, renew=renew)
+
+    def client(self, region: str | None = None, by: Signer | None = None) -> S3Client:
+        """Return a client for a region (None: the session's), signing as the session does, or as ``by``."""
+        return s3_client(
+            self.session,
+            endpoint_url=self.endpoint_url,
+            region=region,
+            signer=by,
+            allow_private=self.allow_private,
+        )
+
+    def connect(self, bucket: str) -> Connection:
+        """Return a connection to the bucket's own region, having asked for it.
+
+        Raises:
+            InputError: the endpoint is not one that the service could reach.
+            PublishError: no such bucket, or the store cannot be reached.
+        """
+        client = self.client()
+        region = _bucket_region(Connection(client, patience=self.patience), bucket)
+        if region not in (None, client.meta.region_name):
+            client = self.client(region)
+        if self.renew is None:
+            return Connection(client, patience=self.patience)
+        renew, final = self.renew, client.meta.region_name
+
+        def fresh() -> S3Client:
+            self.session = renew()
+            return self.client(final)
+
+        return Connection(client, patience=self.patience, renew=fresh)
+
+    def downloader(self, endpoint_url: str, transport: httpx2.BaseTransport | None = None) -> httpx2.Client:
+        """Return a plain HTTP client, for URLs of this store: it trusts whom botocore does. Raises InputError."""
+        # There is no public way to ask a boto3 session for the profile's ca_bundle.
+        bundle = aws_bundle(self.session._session.get_config_variable("ca_bundle"))
+        return connect(endpoint_url, timeout=_TIMEOUT, transport=transport, bundle=bundle)
+
+
+def open_store(
+    session: Session | None,
+    endpoint_url: str | None,
+    allow_private: bool,
+    patience: Patience | None,
+    tell: Callable[[str], None] | None,
+    now: Callable[[], datetime] = utc_now,
+) -> Store:
+    """Return a store as a session sees it; None: a new session, and another one where its credentials expire.
+
+    ``tell`` hears of trouble that is ridden out, where no other ``patience`` is given. Raises CredentialsError where
+    the AWS configuration cannot be read.
+    """
+    patience = patience or (Patience(tell=tell) if tell else Patience())
+    renew = None if session else new_session
+    return Store(session or new_session(), endpoint_url, allow_private, renew, now, patience)
+
+
+def _bucket_region(connection: Connection, bucket: str) -> str | None:
+    """Ask the bucket for its region; None where the answer does not say (other stores, or access denied)."""
+    from botocore.exceptions import ClientError
+
+    def head(client: S3Client) -> dict[str, str]:
+        try:
+            return client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 404:
+                error.response["Error"]["Code"] = "NoSuchBucket"
+            if status == 404 or status >= 500:
+                raise
+            # 403 and 400 are judged later, by a request whose answer has a body.
+            return error.response["ResponseMetadata"]["HTTPHeaders"]
+
+    return connection.call("HeadBucket", f"s3://{bucket}", head).get("x-amz-bucket-region")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
 from lora_packer.publisher.errors import S3Error
-from lora_packer.publisher.sending import Sending
+from lora_packer.publisher.payload import Sending
 from lora_packer.publisher.stored import contradicts, encode_crc32, plain_etag
 
 if TYPE_CHECKING:

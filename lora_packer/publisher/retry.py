@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
@@ -23,6 +23,11 @@ FIRST_BUDGET = timedelta(seconds=10)
 
 _FIRST_PAUSE = 0.5  # seconds
 _LONGEST_PAUSE = 30.0  # seconds
+
+
+def utc_now() -> datetime:
+    """Return the time, in UTC."""
+    return datetime.now(UTC)
 
 
 def _tell_nobody(_text: str) -> None:

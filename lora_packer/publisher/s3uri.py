@@ -20,6 +20,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _STEM_CHARACTERS = 100
 _DIGEST_CHARACTERS = 16
 _OURS = re.compile(rf"[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGEST_CHARACTERS}}}\.(zip|tar\.gz)")
+# Of a key of ours: what tells its content, before the suffix.
+_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}(?=\.(?:zip|tar\.gz)$)")
 _HINT = "Write it like s3://my-bucket/adapters/."
 
 
@@ -116,6 +118,11 @@ def object_key(prefix: str, stem: str, sha256: str, suffix: str) -> str:
     key = f"{prefix}{plain[:_STEM_CHARACTERS].strip('-.') or 'adapter'}-{digest}{suffix}"
     validate_key(key)
     return key
+
+
+def are_of_one_name(key: str, other: str) -> bool:
+    """Return whether two keys of ours differ in the digest alone: the same adapter, with other content."""
+    return is_object_key(key) and is_object_key(other) and _DIGEST.sub("", key) == _DIGEST.sub("", other)
 
 
 def is_object_key(key: str) -> bool:

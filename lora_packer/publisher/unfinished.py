@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.s3uri import Destination, is_object_key
+from lora_packer.publisher.s3uri import Destination, are_of_one_name, is_object_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -57,9 +57,13 @@ def abort_if_possible(connection: Connection, upload: Begun) -> None:
 
 
 def abort_superseded(connection: Connection, journal: Journal, bucket: str, key: str) -> None:
-    """Abort what the journal has of other objects in this bucket: its release goes on with ``key``."""
+    """Abort what the journal has of an adapter's older content, which ``key`` takes the place of.
+
+    Uploads of other adapters are left alone: one journal may serve several.
+    """
     for entry in journal.uploads:
-        if (entry.endpoint_url, entry.bucket) == (connection.endpoint_url, bucket) and entry.key != key:
+        is_here = (entry.endpoint_url, entry.bucket) == (connection.endpoint_url, bucket)
+        if is_here and entry.key != key and are_of_one_name(entry.key, key):
             with suppress(S3Error):
                 for found in _journalled(connection, bucket, entry.key, entry.upload_id):
                     abort(connection, found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Content, Fingerprint, changed_error
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
+from lora_packer.publisher.payload import (
+    NOT_ENCRYPTED,
+    Archive,
+    Content,
+    Fingerprint,
+    Integrity,
+    Progress,
+    Sending,
+    Sent,
+    changed_error,
+    once,
+)
 from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
-from lora_packer.publisher.sending import Archive, Integrity, Progress, Sending, Sent, once
 from lora_packer.publisher.stored import (
     Look,
     StoredObject,
@@ -50,6 +60,7 @@ def upload(
     journal: Journal | None = None,
     progress: Progress | None = None,
     part_size: int = PART_SIZE,
+    encryption: Mapping[str, str] = NOT_ENCRYPTED,
 ) -> StoredObject:
     """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
 
@@ -65,6 +76,7 @@ def upload(
         journal: knows what is unfinished; what it has of other objects in this bucket is removed first.
         progress: told how much is there.
         part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
+        encryption: how the store is to encrypt the object (``encryption_of``).
 
     Raises:
         InputError: the name is none of an archive.
@@ -79,6 +91,7 @@ def upload(
         fingerprint=found,
         content_type=_CONTENT_TYPES[split_suffix(name)[1]],
         part_size=fitting_part_size(content.size, part_size),
+        encryption=encryption,
     )
     return _upload(Sending(connection, archive, journal or Journal(), progress))
 
@@ -146,6 +159,7 @@ def _put(sending: Sending) -> Sent:
             ContentType=archive.content_type,
             ContentMD5=b64encode(md5.digest()).decode(),
             Metadata={"sha256": archive.sha256},
+            **archive.encryption,  # type: ignore[arg-type]
         )
 
     answer = once(sending.connection, "PutObject", archive.uri, request)

@@ -33,7 +33,7 @@ from lora_packer.pipeline import silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.local import read_files
 from lora_packer.pipeline.pack import plan_folder
-from lora_packer.publisher.content import fingerprint
+from lora_packer.publisher.payload import fingerprint
 
 # By name: the package has a function called check where it has a module of that name, too.
 check_module = importlib.import_module("lora_packer.inspector.check")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 from packager_support import source, written
 
 from lora_packer.errors import PackError
-from lora_packer.packager import Layout
+from lora_packer.packager import Layout, Member
 from lora_packer.packager.crc32 import crc32_combine
 from lora_packer.packager.gzip_layout import StoredBlocks, gzip_layout
 from lora_packer.packager.layout import CHUNK, FileSlice, Generated, Segment
+from lora_packer.packager.zip_layout import ZipEntry, zip_directory
 
 CONTENT = bytes(range(251)) * 800  # 200,800 bytes: three stored blocks and a bit; no period of a power of two
 
@@ -284,3 +286,35 @@ def test_gzip_of_stored_blocks_is_read_by_zlib(size: int) -> None:
 
 def test_gzip_says_nothing_of_name_time_or_system() -> None:
     assert written(gzip_layout(Layout((Generated(b"x"),))))[:10].hex() == "1f8b08000000000000ff"
+
+
+@pytest.mark.parametrize(
+    ("size", "offset", "large"),
+    [
+        (0xFFFFFFFE, 0xFFFFFFFE, []),
+        (0xFFFFFFFF, 0, [0xFFFFFFFF, 0xFFFFFFFF]),
+        (0, 0xFFFFFFFF, [0xFFFFFFFF]),
+        (0xFFFFFFFF, 0xFFFFFFFF, [0xFFFFFFFF] * 3),
+    ],
+)
+def test_the_largest_value_of_a_32_bit_field_stands_in_the_zip64_field(
+    size: int, offset: int, large: list[int]
+) -> None:
+    """It says: see there (APPNOTE.TXT, 4.4.8, 4.4.9 and 4.4.16)."""
+    header = ZipEntry(Member("a", size, "", 0), size).central_header(offset)
+    assert struct.unpack_from("<2I", header, 20) == (size, size)
+    assert struct.unpack_from("<I", header, 42) == (offset,)
+    field = struct.pack(f"<2H{len(large)}Q", 1, 8 * len(large), *large) if large else b""
+    assert header[47:] == field
+    assert struct.unpack_from("<H", header, 6)[0] == (45 if large else 10)
+
+
+@pytest.mark.parametrize(("offset", "is_zip64"), [(0xFFFFFFFE, False), (0xFFFFFFFF, True), (0x100000000, True)])
+def test_a_directory_at_the_largest_32_bit_offset_has_a_zip64_end(offset: int, is_zip64: bool) -> None:
+    """APPNOTE.TXT, 4.4.24."""
+    end = zip_directory([b"header"], offset)
+    assert end.startswith(b"header")
+    assert struct.unpack_from("<I", end, len(end) - 6)[0] == min(offset, 0xFFFFFFFF)
+    assert (end[6:10] == b"PK\6\6") is is_zip64
+    if is_zip64:
+        assert struct.unpack_from("<Q", end, 6 + 48)[0] == offset

@@ -19,7 +19,7 @@ from lora_packer.errors import PackError
 from lora_packer.packager import Layout, PlannedArchive, pack, plan_archive
 from lora_packer.packager.tar_layout import tar_gz_layout, tar_layout
 from lora_packer.packager.zip_layout import zip_layout
-from lora_packer.publisher.content import fingerprint
+from lora_packer.publisher.payload import fingerprint
 
 GIB = 1 << 30
 WEIGHTS = "adapter_model.safetensors"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from publisher_support import LocalArchive, patience, record, refuse, start_by_hand
+from publisher_support import LocalArchive, connect, patience, record, refuse, start_by_hand
 from s3_support import local_s3, session_for
 from upload_support import PART, client, large, place, small, upload
 
 from lora_packer.errors import CredentialsError, PublishError
-from lora_packer.publisher.client import connect
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.sandbox.s3 import LocalS3
 

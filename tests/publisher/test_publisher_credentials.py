@@ -12,9 +12,11 @@ from pathlib import Path
 import boto3
 import pytest
 from botocore.credentials import DeferredRefreshableCredentials
-from publisher_support import ACCESS_KEY, SECRET_KEY, SECRETS, TOKEN, credential_server, expiry
+from publisher_support import ACCESS_KEY, SECRET_KEY, SECRETS, TOKEN, archive, credential_server, expiry
 
 from lora_packer.errors import CredentialsError
+from lora_packer.publisher import publish
+from lora_packer.publisher.connection import open_store
 from lora_packer.publisher.credentials import freeze, new_session, signer
 
 NEED = timedelta(minutes=100)
@@ -228,6 +230,29 @@ def test_short_credentials_are_renewed_once_with_a_new_session(
         found = signer(new_session(), NEED, now=now, renew=new_session)
     assert found.expires_at is not None
     assert found.expires_at - now() > timedelta(minutes=590)
+
+
+def test_a_session_of_this_moment_has_no_fresher_credentials(aws: Callable[..., None], tmp_path: Path) -> None:
+    """Whoever has to type a code for them is asked once."""
+    adapter = archive(tmp_path, 100)
+    aws(config=process(tmp_path, 30))
+    with pytest.raises(CredentialsError, match="live for"):
+        publish(adapter.content, adapter.name, "s3://bucket/", expires_in=NEED)
+    assert (tmp_path / "calls").read_text() == "1"
+
+
+def test_a_session_that_has_aged_is_renewed(aws: Callable[..., None], tmp_path: Path) -> None:
+    """As after an upload: the credentials were long enough when it began."""
+    aws(config=process(tmp_path, 106, 200))
+    moment = now()
+    store = open_store(None, None, False, None, None, lambda: moment)
+    first = store.signer()
+    moment += timedelta(minutes=2)
+    assert first.expires_at is not None
+    again = store.signer()
+    assert again.expires_at is not None
+    assert again.expires_at > first.expires_at
+    assert (tmp_path / "calls").read_text() == "2"
 
 
 def test_another_identity_is_no_renewal(aws: Callable[..., None], tmp_path: Path) -> None:

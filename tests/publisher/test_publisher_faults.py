@@ -128,6 +128,7 @@ def test_a_fault_that_passes_does_not_harm_a_small_archive(
     intact(client, place, small, tmp_path)
 
 
+NOTHING_LISTED = http(200, body="<ListMultipartUploadsResult></ListMultipartUploadsResult>")
 ERROR_IN_200 = http(200, "InternalError")
 EMPTY_200 = http(200, body="")
 
@@ -183,6 +184,21 @@ def test_a_fault_that_lasts_is_an_error_and_the_journal_knows_what_is_left(
     resumed_from_the_journal(send, proxy, client, place, large, tmp_path)
     if left:
         assert "CreateMultipartUpload" not in proxy.seen
+
+
+def test_a_second_upload_that_a_lost_answer_left_is_aborted_in_the_end(
+    send: Any, proxy: FaultProxy, client: Any, place: Destination, large: LocalArchive, tmp_path: Path
+) -> None:
+    """The first one appears in the store's list only after it was looked for; it would cost money for ever."""
+
+    def pause(_: int) -> None:
+        # Not there yet when it is looked for: the store lists it later.
+        proxy.add(Fault("ListMultipartUploads", "answer", answer=NOTHING_LISTED))
+
+    proxy.add(Fault("CreateMultipartUpload", "lose"))
+    assert send(large, pause).uploaded
+    assert proxy.seen.count("CreateMultipartUpload") == 2
+    intact(client, place, large, tmp_path)
 
 
 @pytest.mark.parametrize("operation", ["CreateMultipartUpload", "UploadPart"])

@@ -184,6 +184,20 @@ def test_a_source_that_changed_between_runs_leaves_nothing_of_the_old_one(
     assert (unfinished(client, place), path.exists()) == ([], False)
 
 
+@pytest.mark.parametrize("other", ["other-0123456789abcdef.zip", "sub/large-0123456789abcdef.zip"])
+def test_a_journal_of_two_adapters_keeps_the_upload_of_the_other(
+    other: str, client: Any, place: Destination, path: Path, tmp_path: Path
+) -> None:
+    """Its next run goes on with it."""
+    key = f"{place.prefix}{other}"
+    left = begin(client, place, key)
+    Journal(path).begin(client.meta.endpoint_url, place.bucket, key, left)
+    ours = archive(tmp_path, 1000, name="large.zip", seed=4)
+    assert upload(ours, place, client, path).uploaded
+    assert unfinished(client, place) == [left]
+    assert [entry.upload_id for entry in Journal(path).uploads] == [left]
+
+
 def test_a_journal_of_another_store_is_left_as_it_is(
     client: Any, place: Destination, large: LocalArchive, path: Path
 ) -> None:
@@ -214,6 +228,23 @@ def test_cleaning_removes_ours_and_only_ours(client: Any, place: Destination, pa
     assert clean(connection(client), place, journal) == []
 
 
+@pytest.mark.parametrize("denied", [False, True])
+def test_cleaning_leaves_what_the_journal_has_elsewhere(
+    denied: bool, client: Any, local_s3: LocalS3, place: Destination, path: Path
+) -> None:
+    here, elsewhere = f"{place.prefix}x/{KEY}", f"{place.prefix}y/{KEY}"
+    journal = Journal(path)
+    for key in (here, elsewhere):
+        journal.begin(client.meta.endpoint_url, place.bucket, key, begin(client, place, key))
+    looking = s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url)
+    if denied:
+        refuse(client, "ListMultipartUploads", 403, "AccessDenied")
+    removed = clean(connection(client), Destination(place.bucket, f"{place.prefix}x/"), journal)
+    assert [upload.key for upload in removed] == [here]
+    assert [entry.key for entry in Journal(path).uploads] == [elsewhere]
+    assert len(unfinished(looking, place)) == 1
+
+
 def test_cleaning_without_permission_to_list_removes_what_the_journal_has(
     client: Any, local_s3: LocalS3, place: Destination, path: Path
 ) -> None:
@@ -238,7 +269,7 @@ from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
-from lora_packer.publisher.content import fingerprint
+from lora_packer.publisher.payload import fingerprint
 from lora_packer.publisher.upload import upload
 url, access, secret, archive, bucket, prefix, journal, part = sys.argv[1:]
 client = s3_client(boto3.Session(access, secret, region_name="us-east-1"), endpoint_url=url)

@@ -9,9 +9,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from publisher_support import connect
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.publisher.client import connect, is_aws, s3_client
+from lora_packer.publisher.client import is_aws, s3_client
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.presign import presign
 from lora_packer.redact import PresignedUrl
@@ -122,6 +123,27 @@ def test_variants_of_the_aws_endpoint(variables: dict[str, str], host: str, monk
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert urlsplit(mint("us-west-2", account=new_session()).reveal()).hostname == host
+
+
+def test_transfer_acceleration_of_the_profile(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its host has no region, and serves all of them."""
+    config = tmp_path / "config"
+    config.write_text("[default]\ns3 =\n  use_accelerate_endpoint = true\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    assert urlsplit(mint("eu-west-3", account=new_session()).reveal()).hostname == "bucket.s3-accelerate.amazonaws.com"
+
+
+@pytest.mark.parametrize("endpoint", [None, "https://minio.example.com:9000"])
+def test_a_url_that_is_signed_for_another_region_is_refused(
+    endpoint: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = session()
+    by = freeze(account)
+    client = s3_client(account, endpoint_url=endpoint, region="us-east-1", signer=by)
+    elsewhere = s3_client(account, endpoint_url=endpoint, region="eu-central-1", signer=by)
+    monkeypatch.setattr(client, "generate_presigned_url", elsewhere.generate_presigned_url)
+    with pytest.raises(PublishError, match="signed for another region than us-east-1"):
+        presign(client, by, bucket="bucket", key=KEY, expires_in=2 * HOUR)
 
 
 def test_a_session_token_and_a_version_are_in_the_query_and_not_shown() -> None:

@@ -15,7 +15,7 @@ import boto3
 import httpx2
 import pytest
 from fault_proxy import Fault, http, proxy_to
-from publisher_support import LocalArchive, archive, expiry
+from publisher_support import LocalArchive, archive, expiry, prove
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import CredentialsError, InputError, PublishError
@@ -23,7 +23,6 @@ from lora_packer.publisher import Published, presign_object, publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.presign import presign
-from lora_packer.publisher.proof import prove
 from lora_packer.publisher.upload import upload
 from lora_packer.redact import PresignedUrl
 from lora_packer.sandbox.s3 import LocalS3
@@ -91,7 +90,7 @@ def test_a_url_with_one_character_changed_is_refused(
     assert changed != url
     assert get(changed).status_code == 403
     with pytest.raises(PublishError, match="HTTP 403 SignatureDoesNotMatch"):
-        prove(PresignedUrl(changed), size=50_000)
+        prove(PresignedUrl(changed), 50_000)
 
 
 def test_an_expired_url_is_refused(
@@ -111,7 +110,7 @@ def test_an_expired_url_is_refused(
     expired = minted(timedelta(minutes=101))
     assert get(expired.reveal()).status_code == 403
     with pytest.raises(PublishError, match=r"HTTP 403 AccessDenied.*expired") as caught:
-        prove(expired, size=stored.size)
+        prove(expired, stored.size)
     assert "Mint a new one" in (caught.value.hint or "")
 
 
@@ -124,7 +123,7 @@ def test_authorities_that_cannot_be_read_stop_it_before_anything_is_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
-    with pytest.raises(PublishError, match=r"AWS_CA_BUNDLE .* cannot be read"):
+    with pytest.raises(InputError, match=r"AWS_CA_BUNDLE .* cannot be read"):
         publish(adapter.content, adapter.name, to)
     assert objects(local_s3, to) == []
 
@@ -166,7 +165,8 @@ def test_an_unknown_end_is_accepted_and_marked(
     # A token that the server does not check, without an expiry.
     first = publish(adapter.content, adapter.name, to)
     monkeypatch.setattr(
-        "lora_packer.publisher.account.signer", lambda session, *_, **__: replace_expiry(freeze(session), known=False)
+        "lora_packer.publisher.connection.signer",
+        lambda session, *_, **__: replace_expiry(freeze(session), known=False),
     )
     assert first.signer_lifetime_known
     assert not publish(adapter.content, adapter.name, to).signer_lifetime_known

@@ -10,17 +10,16 @@ from typing import Any
 
 import httpx2
 import pytest
-from publisher_support import MIB, LocalArchive, archive, patience, record, upload
+from publisher_support import MIB, LocalArchive, archive, connect, patience, prove, record, upload
 from s3_support import Store, certificate, rclone_with_tls, seaweedfs_with_tls
 
-from lora_packer.errors import PublishError
+from lora_packer.errors import InputError, PublishError
 from lora_packer.publisher import publish
-from lora_packer.publisher.client import connect, s3_client
+from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.credentials import freeze
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.presign import presign
-from lora_packer.publisher.proof import prove
 from lora_packer.publisher.retry import Patience
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.sigv4 import backdated
@@ -115,7 +114,7 @@ def test_an_expired_url_is_refused(store: Store) -> None:
         url, by.secret_key, signed_at=datetime.now(UTC) - timedelta(minutes=101), lives=timedelta(minutes=100)
     )
     with pytest.raises(PublishError, match="expired" if store.name == "seaweedfs" else "HTTP 400 AccessDenied"):
-        prove(dead, size=104)
+        prove(dead, 104)
 
 
 @pytest.mark.parametrize("part", ["signature", "key", "expiry", "more"])
@@ -129,7 +128,7 @@ def test_a_tampered_url_is_refused(part: str, store: Store) -> None:
     }[part]
     assert changed != url
     with pytest.raises(PublishError, match="HTTP 403 SignatureDoesNotMatch"):
-        prove(PresignedUrl(changed), size=104)
+        prove(PresignedUrl(changed), 104)
 
 
 def test_a_certificate_that_nobody_trusts_is_said_at_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,5 +145,5 @@ def test_a_bundle_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         raise AssertionError("it does not pass")
 
     url = PresignedUrl("https://127.0.0.1/a.zip?X-Amz-Date=20260101T000000Z&X-Amz-Expires=6000")
-    with pytest.raises(PublishError, match=r"AWS_CA_BUNDLE .* cannot be read"):
-        prove(url, size=1, patience=Patience(sleep=wait))
+    with pytest.raises(InputError, match=r"AWS_CA_BUNDLE .* cannot be read"):
+        prove(url, 1, patience=Patience(sleep=wait))

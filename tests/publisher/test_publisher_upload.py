@@ -15,12 +15,12 @@ from s3_support import local_s3, session_for
 from upload_support import PART, client, large, place, small, upload
 
 from lora_packer.errors import InputError, PackError, PublishError
-from lora_packer.publisher import multipart
+from lora_packer.publisher import multipart, publish
 from lora_packer.publisher.client import s3_client
-from lora_packer.publisher.content import Fingerprint
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size
 from lora_packer.publisher.parts import Part, SentPart
+from lora_packer.publisher.payload import Fingerprint, encryption_of
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.upload import upload as upload_content
 from lora_packer.sandbox.s3 import LocalS3
@@ -290,3 +290,72 @@ def test_a_name_that_is_none_of_an_archive(client: Any, place: Destination, smal
 def test_there_are_never_more_than_ten_thousand_parts(size: int, part_size: int) -> None:
     assert fitting_part_size(size, PART_SIZE) == part_size
     assert -(-size // part_size) <= 10_000
+
+
+@pytest.mark.parametrize("size", ["small", "large"])
+@pytest.mark.parametrize("told", [True, False])
+def test_the_version_that_was_made_is_known_also_where_a_look_does_not_tell_it(
+    size: str, told: bool, client: Any, place: Destination, request: pytest.FixtureRequest
+) -> None:
+    """It pins the URL to these bytes."""
+
+    def versioned(parsed: dict[str, Any], **_: object) -> None:
+        parsed["VersionId"] = "v1"
+
+    for operation in ("PutObject", "CompleteMultipartUpload", *(["HeadObject"] if told else [])):
+        client.meta.events.register(f"after-call.s3.{operation}", versioned)
+    assert upload(request.getfixturevalue(size), place, client).version_id == "v1"
+
+
+@pytest.mark.parametrize(
+    ("sse", "key", "headers"),
+    [
+        (None, None, {}),
+        ("AES256", None, {"x-amz-server-side-encryption": "AES256"}),
+        ("aws:kms", None, {"x-amz-server-side-encryption": "aws:kms"}),
+        (
+            None,
+            "alias/weights",
+            {"x-amz-server-side-encryption": "aws:kms", "x-amz-server-side-encryption-aws-kms-key-id": "alias/weights"},
+        ),
+        (
+            "aws:kms:dsse",
+            "arn:aws:kms:eu-central-1:1:key/2",
+            {
+                "x-amz-server-side-encryption": "aws:kms:dsse",
+                "x-amz-server-side-encryption-aws-kms-key-id": "arn:aws:kms:eu-central-1:1:key/2",
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_the_store_is_asked_to_encrypt_what_is_written(
+    size: str,
+    sse: str | None,
+    key: str | None,
+    headers: dict[str, str],
+    client: Any,
+    place: Destination,
+    request: pytest.FixtureRequest,
+) -> None:
+    """With the first request of an upload, and no other: S3 refuses it of a part."""
+    asked: list[tuple[str, dict[str, str]]] = []
+
+    def watch(model: Any, params: dict[str, Any], **_: object) -> None:
+        found = {name: params["headers"].pop(name) for name in list(params["headers"]) if "server-side" in name}
+        if found:  # the local server has no keys: it is not asked
+            asked.append((model.name, found))
+
+    client.meta.events.register("before-call.s3", watch)
+    options = {"encryption": encryption_of(sse, key)}
+    assert upload(request.getfixturevalue(size), place, client, **options).uploaded
+    operation = "PutObject" if size == "small" else "CreateMultipartUpload"
+    assert asked == ([(operation, headers)] if headers else [])
+
+
+@pytest.mark.parametrize(
+    ("sse", "key"), [("AES", None), ("", None), ("AES256", "key"), ("aws:kms", ""), (None, "a\nb"), ("aws:kms", "ü")]
+)
+def test_what_is_no_way_to_encrypt(sse: str | None, key: str | None, small: LocalArchive) -> None:
+    with pytest.raises(InputError, match=r"encrypt|does not go with"):
+        publish(small.content, small.name, "s3://bucket/", sse=sse, sse_kms_key_id=key)

@@ -15,15 +15,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from lora_packer.http import aws_bundle
+from lora_packer.http import connect as http_client
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
-from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Fingerprint
+from lora_packer.publisher.connection import Connection, Store
+from lora_packer.publisher.payload import Fingerprint
+from lora_packer.publisher.proof import Proof, look_at
 from lora_packer.publisher.retry import Patience
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.stored import StoredObject
 from lora_packer.publisher.upload import key_for
 from lora_packer.publisher.upload import upload as upload_content
+from lora_packer.redact import PresignedUrl
 
 MIB = 1 << 20
 
@@ -97,6 +101,17 @@ def patience(on_sleep: Callable[[int], None] = lambda _: None, **options: Any) -
 
 def connection(client: Any, **options: Any) -> Connection:
     return Connection(client, patience=patience(), **options)
+
+
+def connect(session: Any, bucket: str, *, endpoint_url: str | None = None, **options: Any) -> Any:
+    """A client for the bucket's own region."""
+    return Store(session, endpoint_url, **options).connect(bucket).client
+
+
+def prove(url: PresignedUrl, size: int | None, *, transport: Any = None, **options: Any) -> Proof:
+    """What the first request to a URL shows."""
+    with http_client(url.reveal(), timeout=30, transport=transport, bundle=aws_bundle()) as http:
+        return look_at(http, url, size=size, **options)[0]
 
 
 def record(client: Any) -> list[str]:

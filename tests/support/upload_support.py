@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from publisher_support import MIB, LocalArchive, archive, connection
+from publisher_support import MIB, LocalArchive, archive, connect, connection
 from publisher_support import upload as upload_in_parts
 from s3_support import session_for
 
-from lora_packer.publisher.client import connect
 from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.stored import StoredObject
 from lora_packer.sandbox.s3 import LocalS3

@@ -17,12 +17,13 @@ from publisher_support import Clock
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import PublishError
+from lora_packer.http import connect
 from lora_packer.publisher import presign_object
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import Signer, freeze
-from lora_packer.publisher.evidence import END, Expected, gather
 from lora_packer.publisher.presign import presign
-from lora_packer.publisher.proof import Proof
+from lora_packer.publisher.proof import END, Expected, Proof
+from lora_packer.publisher.proof import prove as prove_url
 from lora_packer.publisher.retry import Patience
 from lora_packer.publisher.sigv4 import backdated, signature
 from lora_packer.redact import PresignedUrl, Secret
@@ -64,8 +65,9 @@ def is_old(request: httpx2.Request) -> bool:
 
 def prove(handler: Handler, by: Signer | None = None, **options: Any) -> Proof:
     expected = options.pop("expected", Expected(KEY, len(DATA), SHA256, ENDS))
-    transport = httpx2.MockTransport(handler)
-    return gather(mint(), expected, by or freeze(SESSION), transport=transport, now=lambda: NOW, **options)
+    url = mint()
+    with connect(url.reveal(), timeout=1, transport=httpx2.MockTransport(handler)) as http:
+        return prove_url(http, url, expected, by or freeze(SESSION), now=lambda: NOW, **options)
 
 
 def test_what_was_proven_and_what_was_not() -> None:
@@ -89,7 +91,7 @@ def test_everything_is_downloaded_and_hashed_when_asked_for() -> None:
         return store(request)
 
     proof = prove(handler, full=True)
-    assert asked == ["bytes=0-0", "bytes=0-63", f"bytes={len(DATA) - 64}-{len(DATA) - 1}", None, "bytes=0-0"]
+    assert asked == ["bytes=0-63", f"bytes={len(DATA) - 64}-{len(DATA) - 1}", None, "bytes=0-0"]
     assert any("have the archive's SHA-256" in fact for fact in proof.proven)
     assert not any("--verify" in gap for gap in proof.not_proven)
 
@@ -135,7 +137,6 @@ def test_an_object_of_others_that_is_no_archive() -> None:
     [
         (206, DATA, f"bytes 0-{len(DATA) - 1}/{len(DATA)}"),
         (206, DATA[:10], f"bytes 0-63/{len(DATA)}"),
-        (206, DATA[:64], "bytes 0-63/999"),
         (206, DATA[:64], f"bytes 1-64/{len(DATA)}"),
         (200, DATA[:64], ""),
     ],
@@ -148,6 +149,45 @@ def test_a_range_is_checked(status: int, body: bytes, content_range: str) -> Non
 
     with pytest.raises(PublishError, match="bytes 0 to 63"):
         prove(handler)
+
+
+@pytest.mark.parametrize(
+    ("asked", "content_range", "message"),
+    [
+        ("bytes=0-63", "bytes 0-63/999", "is 999 bytes long, not"),
+        (f"bytes={len(DATA) - 64}-{len(DATA) - 1}", f"bytes {len(DATA) - 64}-{len(DATA) - 1}/9999", "did not answer"),
+    ],
+)
+def test_an_object_of_another_length(asked: str, content_range: str, message: str) -> None:
+    """Replaced before the proof, or between two of its requests."""
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        good = store(request)
+        if request.headers.get("Range") == asked:
+            good.headers["Content-Range"] = content_range
+        return good
+
+    with pytest.raises(PublishError, match=message):
+        prove(handler)
+
+
+@pytest.mark.parametrize("size", [1, 63, 64, 65])
+def test_a_short_object(size: int) -> None:
+    """Shorter than what is asked for: whether its length is known before or not."""
+    data = DATA[:size]
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", request.headers["Range"])
+        assert asked is not None
+        first, last = int(asked[1]), min(int(asked[2]), size - 1)
+        return httpx2.Response(
+            206, content=data[first : last + 1], headers={"Content-Range": f"bytes {first}-{last}/{size}"}
+        )
+
+    known = Expected(KEY, size, SHA256, (data[:END], data[-END:]))
+    assert prove(handler, expected=known).size == size
+    if size >= 4:
+        assert prove(handler, expected=Expected(KEY, None, None)).size == size
 
 
 def test_a_policy_against_old_urls_is_a_warning() -> None:

@@ -1,25 +1,95 @@
-"""An archive on its way to a store: what, where, over which connection."""
+"""What is sent: an archive's bytes, in a file or only planned, their digests, and where they go to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeVar
+from itertools import cycle
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+from lora_packer.errors import InputError, PublishError
+from lora_packer.packager.digest import Digests
+from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.content import Content, Fingerprint
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.stored import look
+from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
+# Large, because the threads that read and hash and those that run Python take turns at each.
+_CHUNK = 4 << 20
+_BUFFERS = 4
+
 Progress = Callable[[int, int], None]
 """``progress(done, total)``: bytes that are at the store, and all bytes."""
 
+NOT_ENCRYPTED: Mapping[str, str] = MappingProxyType({})
+"""The object is encrypted as the bucket has it: with the store's own keys, where nothing else is set."""
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html, x-amz-server-side-encryption
+_ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
+_KMS = "aws:kms"
+
 Answer = TypeVar("Answer")
+
+
+class Content(Protocol):
+    """Bytes that can be read in any range, at any time, from any thread: a planned archive, or a file's."""
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+
+    @property
+    def known_crc32(self) -> int | None:
+        """The CRC-32 of all of it, where that is known from an earlier reading."""
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError where they changed."""
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What bytes are: their SHA-256, in hex, and their CRC-32."""
+
+    sha256: str
+    crc32: int
+
+
+def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
+    """Read the content once, in bounded memory.
+
+    Raises:
+        PackError: it cannot be read, or changed.
+        PublishError: it is not what was read before.
+    """
+    meter, digests = meter or Meter(), Digests()
+    buffers = cycle([memoryview(bytearray(min(_CHUNK, content.size))) for _ in range(_BUFFERS)])
+    with digests.aside(_BUFFERS) as take:
+        for offset in range(0, content.size, _CHUNK):
+            data = next(buffers)[: content.size - offset]
+            content.read_into(offset, data)
+            take(data)
+            meter.add(len(data))
+    if content.known_crc32 not in (None, digests.crc32):
+        raise changed_error()
+    return Fingerprint(digests.sha256, digests.crc32)
+
+
+def changed_error() -> PublishError:
+    """Return the error for bytes that are not those that were read before."""
+    return PublishError(
+        "The archive's bytes are not those that were checked: its files changed meanwhile.",
+        hint="Wait until whatever writes them is done, and run it again.",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +103,7 @@ class Archive:
         fingerprint: what they are.
         content_type: what kind of archive they are.
         part_size: how many of them a part has, but for the last.
+        encryption: how the store is to encrypt them: botocore's parameters, or none.
     """
 
     bucket: str
@@ -41,6 +112,7 @@ class Archive:
     fingerprint: Fingerprint
     content_type: str
     part_size: int
+    encryption: Mapping[str, str]
 
     @property
     def size(self) -> int:
@@ -56,6 +128,33 @@ class Archive:
     def uri(self) -> str:
         """``s3://bucket/key``."""
         return f"s3://{self.bucket}/{self.key}"
+
+
+def encryption_of(sse: str | None, kms_key_id: str | None) -> Mapping[str, str]:
+    """Return how the store is to encrypt an object, as botocore's parameters.
+
+    Args:
+        sse: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket has it, or ``aws:kms`` with a key's id.
+        kms_key_id: the key's id, ARN or alias; None: the account's own for S3.
+
+    Raises InputError where that makes no sense.
+    """
+    if kms_key_id is not None:
+        sse = sse or _KMS
+    if sse is None:
+        return NOT_ENCRYPTED
+    if sse not in _ENCRYPTIONS:
+        raise InputError(
+            f"'{escape(sse, 40)}' is no way to encrypt an object.", hint=f"Choose {', '.join(_ENCRYPTIONS)}."
+        )
+    if kms_key_id is None:
+        return {"ServerSideEncryption": sse}
+    if not sse.startswith(_KMS) or not kms_key_id or not kms_key_id.isascii() or not kms_key_id.isprintable():
+        raise InputError(
+            f"The KMS key '{escape(kms_key_id, 80)}' does not go with {sse}, or is no key's id, ARN or alias.",
+            hint="A key is for aws:kms and aws:kms:dsse.",
+        )
+    return {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key_id}
 
 
 class Integrity(StrEnum):

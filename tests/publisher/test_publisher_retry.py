@@ -168,6 +168,15 @@ def test_expired_credentials_are_renewed_once() -> None:
     assert "fresh credentials" in (caught.value.hint or "")
 
 
+def test_credentials_that_expire_again_are_renewed_again() -> None:
+    """An upload may take longer than two of them live."""
+    clients = [FakeClient() for _ in range(4)]
+    fresh = iter(clients[1:])
+    connection = Connection(clients[0], renew=lambda: next(fresh))
+    for good in clients[1:]:
+        assert connection.call("Get", "s3://b/k", expired_until(good)) == "done"
+
+
 def test_credentials_of_the_caller_are_not_renewed() -> None:
     with pytest.raises(CredentialsError, match="ExpiredToken"):
         Connection(FakeClient()).call("Get", "s3://b/k", expired_until(None))

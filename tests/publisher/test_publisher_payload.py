@@ -19,8 +19,8 @@ from lora_packer.packager import digest, pack, plan_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.packager.source import Source
-from lora_packer.publisher import content
-from lora_packer.publisher.content import Fingerprint, fingerprint
+from lora_packer.publisher import payload
+from lora_packer.publisher.payload import Fingerprint, fingerprint
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -38,8 +38,8 @@ def test_they_are_those_of_the_bytes(
     path = tmp_path_factory.mktemp("content") / "a.zip"
     path.write_bytes(data)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(content, "_CHUNK", chunk)
-        patch.setattr(content, "_BUFFERS", buffers)
+        patch.setattr(payload, "_CHUNK", chunk)
+        patch.setattr(payload, "_BUFFERS", buffers)
         found = fingerprint(whole(path))
     assert found == Fingerprint(hashlib.sha256(data).hexdigest(), zlib.crc32(data))
 
@@ -70,8 +70,8 @@ def test_memory_is_used_again_only_when_it_was_hashed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, buffers: int
 ) -> None:
     monkeypatch.setattr(digest, "ThreadPoolExecutor", Late)
-    monkeypatch.setattr(content, "_CHUNK", 10)
-    monkeypatch.setattr(content, "_BUFFERS", buffers)
+    monkeypatch.setattr(payload, "_CHUNK", 10)
+    monkeypatch.setattr(payload, "_BUFFERS", buffers)
     (tmp_path / "a.zip").write_bytes(bytes(range(105)))
     assert fingerprint(whole(tmp_path / "a.zip")).sha256 == hashlib.sha256(bytes(range(105))).hexdigest()
 

@@ -9,9 +9,11 @@ from email.utils import format_datetime
 
 import httpx2
 import pytest
+from publisher_support import prove
 
 from lora_packer.errors import PublishError
-from lora_packer.publisher.proof import Proof, prove
+from lora_packer.publisher.proof import Proof
+from lora_packer.publisher.retry import Patience
 from lora_packer.redact import PresignedUrl
 
 SIGNATURE = "5ca1ab1e" * 8
@@ -28,9 +30,9 @@ Handler = Callable[[httpx2.Request], httpx2.Response]
 
 def answer(
     status: int = 206,
-    body: bytes = b"P",
+    body: bytes = b"P" * 64,
     *,
-    content_range: str | None = "bytes 0-0/1234",
+    content_range: str | None = "bytes 0-63/1234",
     skew: timedelta | None = timedelta(0),
     **headers: str,
 ) -> Handler:
@@ -43,7 +45,7 @@ def answer(
 
 
 def attempt(handler: Handler, url: PresignedUrl = URL, now: datetime = NOW) -> Proof:
-    return prove(url, size=1234, transport=httpx2.MockTransport(handler), now=lambda: now)
+    return prove(url, 1234, transport=httpx2.MockTransport(handler), now=lambda: now)
 
 
 def test_what_is_asked_is_what_the_downloader_will_ask() -> None:
@@ -56,7 +58,7 @@ def test_what_is_asked_is_what_the_downloader_will_ask() -> None:
     attempt(handler)
     (request,) = seen
     assert (request.method, str(request.url)) == ("GET", URL.reveal())
-    assert request.headers["Range"] == "bytes=0-0"
+    assert request.headers["Range"] == "bytes=0-63"
     assert not {"authorization", "cookie", "x-amz-date"} & set(request.headers)
 
 
@@ -113,11 +115,13 @@ def error(code: str, message: str = "") -> bytes:
         (answer(204, b""), "HTTP 204", None),
         (answer(206, b"PK"), "Content-Range", "not an S3 store"),
         (answer(206, b"P" * 100_000), "Content-Range", "not an S3 store"),
+        (answer(206, b"P" * 63), "63 bytes", "not an S3 store"),
+        (answer(206, b"P" * 65), "65 bytes", "not an S3 store"),
         (answer(206, b""), "no bytes", "not an S3 store"),
         (answer(200, b"<html>sign in</html>", content_range=None), "missing", "not an S3 store"),
         (answer(content_range="bytes 0-1233/1234"), "0-1233", "not an S3 store"),
-        (answer(content_range="bytes 0-0/*"), r"0-0/\*", "not an S3 store"),
-        (answer(content_range="bytes 0-0/999"), "999 bytes long, not 1234", "replaced"),
+        (answer(content_range="bytes 0-63/*"), r"0-63/\*", "not an S3 store"),
+        (answer(content_range="bytes 0-63/999"), "999 bytes long, not 1234", "replaced"),
         (answer(skew=timedelta(minutes=6)), "6 min behind", "NTP"),
         (answer(skew=timedelta(minutes=-20)), "20 min ahead", "NTP"),
         (answer(403, error("AccessDenied"), skew=timedelta(hours=2)), "2 h behind", "NTP"),
@@ -148,6 +152,37 @@ def test_a_url_that_is_past_its_deadline() -> None:
     with pytest.raises(PublishError) as caught:
         attempt(answer(403, error("AccessDenied"), skew=timedelta(hours=13)), now=late)
     assert "Mint a new one" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (httpx2.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] self-signed certificate"), "AWS_CA_BUNDLE"),
+        (httpx2.InvalidURL("Invalid port"), "proxy"),
+        (httpx2.UnsupportedProtocol("ftp"), "proxy"),
+        (httpx2.ProxyError("407 Proxy Authentication Required"), "proxy"),
+    ],
+)
+def test_what_does_not_pass_is_said_at_once(error: Exception, hint: str) -> None:
+    def wait(_seconds: float) -> None:
+        raise AssertionError("it does not pass")
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    patience = Patience(sleep=wait)
+    patience.answered()
+    with pytest.raises(PublishError, match="cannot be reached") as caught:
+        prove(URL, 1234, transport=httpx2.MockTransport(handler), now=lambda: NOW, patience=patience)
+    assert hint in (caught.value.hint or "")
+    hidden_in(str(caught.value))
+
+
+def test_a_url_of_a_version_needs_another_permission() -> None:
+    """s3:GetObject is not enough for it (API_GetObject.html, versionId), and the answer does not say so."""
+    with pytest.raises(PublishError) as caught:
+        attempt(answer(403, error("AccessDenied")), PresignedUrl(f"{URL.reveal()}&versionId=v1"))
+    assert "s3:GetObject (s3:GetObjectVersion in a versioned bucket" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("kind", [httpx2.ConnectError, httpx2.ReadTimeout, httpx2.RemoteProtocolError])
