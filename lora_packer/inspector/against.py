@@ -14,6 +14,7 @@ from lora_packer.inspector.diagnose import explain
 from lora_packer.inspector.extra import extras
 from lora_packer.inspector.reading import Fit, fit, heads
 from lora_packer.inspector.shapes import Context
+from lora_packer.peft.refusals import Refusal, refused_modules
 from lora_packer.peft.replicate import layers_of
 from lora_packer.peft.targets import CLASSIFICATION_TASKS, output_head
 from lora_packer.redact import escape
@@ -54,6 +55,22 @@ def against(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInf
     found = fit(config, base, tensors)
     result = Against(found, tuple(_one_cause_once(list(_findings(config, base, tensors, found)))))
     return (_other_task(config, base, tensors, found) if result.errors else None) or result
+
+
+def refused_on(config: LoraConfig, base: BaseModel, compared: Against) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's."""
+    if any(item.code in _OTHER_BASE and item.severity == "error" for item in compared.findings):
+        return
+    fit = compared.fit
+    for refusal in refused_modules(config, base.model_type, fit.modules, fit.expectation.targeted):
+        yield refused_finding(refusal)
+
+
+def refused_finding(refusal: Refusal) -> Finding:
+    """Return what PEFT refuses as a finding."""
+    rule = rules.UNSUPPORTED_TARGET if refusal.kind == "target" else rules.INVALID_FIELD
+    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint")}
+    return rule.finding(refusal.message, file=CONFIG_NAME, **details)
 
 
 def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from lora_packer.base_model.catalogue import lookalike
 from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector import rules
-from lora_packer.inspector.against import against
+from lora_packer.inspector.against import against, refused_finding, refused_on
 from lora_packer.inspector.foreign import foreign_framework
 from lora_packer.inspector.identify import fitting
 from lora_packer.inspector.norms import ModuleStats, module_stats
@@ -24,6 +24,7 @@ from lora_packer.inspector.readers import second_opinion
 from lora_packer.inspector.reading import Fit
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.values import integer_tensors, judge, scan
+from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class _Inspection:
         self._base: BaseModel | None = None
         self._base_source: str | None = None
         self._fit: Fit | None = None
+        self._refused = False
 
     def skip(self, needs: rules.Needs, reason: str, *, required: bool) -> None:
         """Note that the rules which need this were not checked; ``required`` makes the check inconclusive."""
@@ -188,6 +190,7 @@ class _Inspection:
             "unknown": rules.UNKNOWN_FIELD,
             "not-lora": rules.NOT_LORA,
             "no-effect": rules.NO_EFFECT,
+            "odd": rules.INVALID_FIELD,
         }
         doubted = {defect.field for defect in self.adapter.defects if defect.kind == "doubtful-json"}
         unknown = [problem for problem in self.adapter.config_problems if problem.kind == "unknown"]
@@ -202,10 +205,17 @@ class _Inspection:
             if problem.field in doubted or (problem.kind == "unknown" and len(unknown) > 1):
                 continue  # NaN as a field's value: one cause, one finding
             details = {name: getattr(problem, name) for name in ("field", "expected", "actual", "hint")}
-            self.findings.append(by_kind[problem.kind].finding(problem.message, file=CONFIG_NAME, **details))
+            severity = "warning" if problem.kind == "odd" else None
+            self.findings.append(
+                by_kind[problem.kind].finding(problem.message, severity=severity, file=CONFIG_NAME, **details)
+            )
         config = self.adapter.config
         if config is None:
             return
+        told = doubted | {problem.field for problem in self.adapter.config_problems if problem.kind != "unknown"}
+        refusals = [item for item in refused_config(config, self.adapter.raw_config) if item.field not in told]
+        self._refused = bool(refusals)
+        self.findings += [refused_finding(item) for item in refusals]
         for field, default in (("r", config.r), ("lora_alpha", config.lora_alpha)):
             if field not in self.adapter.raw_config:
                 message = f"{field} is missing, so PEFT's default of {default} applies"
@@ -251,7 +261,7 @@ class _Inspection:
         if self._base is None:
             self.findings += pairs(self.adapter, config)
             return
-        if any(item.kind in ("invalid", "not-lora") for item in self.adapter.config_problems):
+        if self._refused or any(item.kind in ("invalid", "not-lora") for item in self.adapter.config_problems):
             return  # what the config calls for is not known before it is corrected
         try:
             self._compare(config, self._base)
@@ -306,6 +316,7 @@ class _Inspection:
             message = f"{ranks_off.message}: r is missing, so PEFT's default of {config.r} applies"
             findings = tuple(replace(i, message=message, field="r") if i is ranks_off else i for i in findings)
         self.findings += [self._with_better_base(item) for item in findings]
+        self.findings += refused_on(config, base, compared)
 
     def _with_better_base(self, finding: Finding) -> Finding:
         """Say which known base models the tensors fit, where they are another one's."""

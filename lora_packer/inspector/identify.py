@@ -14,6 +14,7 @@ from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.against import against
+from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
 
 # What configs call the width of the stream that nearly every adapted layer reads from or writes to.
@@ -52,9 +53,12 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
         read = read_adapter(source)
     if read.defects:
         raise InputError(f"{read.defects[0].message}.", hint="`lora-packer check` says what is wrong with the adapter.")
-    if read.config is None or any(problem.kind in ("invalid", "not-lora") for problem in read.config_problems):
+    wrong = [problem.message for problem in read.config_problems if problem.kind in ("invalid", "not-lora")]
+    if read.config is not None:
+        wrong += [refusal.message for refusal in refused_config(read.config, read.raw_config)]
+    if read.config is None or wrong:
         raise InputError(
-            f"adapter_config.json has to be corrected first: {read.config_problems[0].message}.",
+            f"adapter_config.json has to be corrected first: {wrong[0]}.",
             hint="`lora-packer check` says what is wrong with the adapter.",
         )
     if not read.tensors:
