@@ -12,7 +12,7 @@ from lora_packer.adapter import TensorInfo
 from lora_packer.adapter.config import parse_config
 from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
-from lora_packer.inspector.against import against
+from lora_packer.inspector.diagnosis import diagnose
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -47,7 +47,7 @@ def told(base: Mapping[str, Any], config: Mapping[str, Any], shapes: Shapes) -> 
     parsed, problems = parse_config({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **config})
     assert not problems
     tensors = {PREFIX + name: TensorInfo("F32", shape, 0, 0) for name, shape in shapes.items()}
-    return against(parsed, BaseModel.load(base), tensors).findings
+    return diagnose(parsed, BaseModel.load(base), tensors).findings
 
 
 def pair(path: str, inner: int, outer: int, rank: int = 4) -> Shapes:
@@ -152,6 +152,11 @@ ACCEPTED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes]] = {
         {**q_proj(), "score.weight": (7, 48)},
     ),
     "the bare model": (LLAMA, {**WIDE, "task_type": "FEATURE_EXTRACTION"}, q_proj(prefix="")),
+    "the bare model, and no task type": (
+        {**LLAMA, "architectures": ["LlamaForCausalLM"]},
+        {**WIDE, "task_type": None},
+        q_proj(prefix=""),
+    ),
     "the bare model, by its config": (
         {**LLAMA, "architectures": ["LlamaModel"]},
         {**WIDE, "task_type": None},
@@ -167,13 +172,6 @@ def test_no_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: Sh
 
 # what it is, base config, adapter config, tensors, then the only error's code and what it says
 REFUSED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes, str, str]] = {
-    "a prefix lost, and no task type": (
-        LLAMA,
-        {**WIDE, "task_type": None},
-        q_proj(prefix=""),
-        "LP311",
-        "one 'model.' is missing",
-    ),
     "replication past the end": (
         LLAMA,
         {**WIDE, "layer_replication": [[0, 3]]},
@@ -269,6 +267,16 @@ def test_one_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: S
     assert [error.code for error in errors] == [code], errors
     assert says in errors[0].message
     assert errors[0].tensor or errors[0].field
+
+
+def test_names_of_the_bare_model_are_a_warning_where_the_base_config_has_a_head() -> None:
+    """Without a task type, PEFT loads them with AutoModel, and drops them with AutoModelForCausalLM."""
+    (finding,) = told(LLAMA, {**WIDE, "task_type": None}, q_proj(prefix=""))
+    assert (finding.code, finding.severity, finding.count) == ("LP321", "warning", 4)
+    assert "bare model (AutoModel)" in finding.message
+    (finding,) = told(LLAMA, WIDE, q_proj(prefix=""))
+    assert (finding.code, finding.severity) == ("LP311", "error")
+    assert told({**LLAMA, "architectures": ["LlamaModel"]}, {**WIDE, "task_type": None}, q_proj(prefix="")) == ()
 
 
 @pytest.mark.parametrize(
