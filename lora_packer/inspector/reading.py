@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import key_name
+from lora_packer.adapter.keys import PAIRED, key_name, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Head, Modules
 from lora_packer.finding import Finding
-from lora_packer.inspector.case import Case, Match
+from lora_packer.inspector.case import Case, Match, Tensor
 from lora_packer.inspector.matching import ADAPTER_NAME, agreement, agrees, core_of, match
 from lora_packer.inspector.rules.vocabulary import resized_vocabulary, vocabularies_disagree
 from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, expect
@@ -70,8 +70,42 @@ def closest(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Case:
 
 
 def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
-    """Whether under some reading every tensor has its name and shape, and none is missing. Raises PatternError."""
-    return any(agrees(reading.expectation, tensors) for reading in _readings(config, base, tensors))
+    """Whether under some reading every tensor has its name and shape, and none is missing. Raises PatternError.
+
+    Most models are told by one tensor: what they call for is worked out only where a pair of theirs has its sizes.
+    """
+    samples = _samples(tensors)
+    if not all(any(_has_like(modules, sample) for modules in base.dialects.values()) for sample in samples):
+        return False
+    readings = _readings(config, base, tensors, lambda modules: all(_has(modules, sample) for sample in samples))
+    return any(agrees(reading.expectation, tensors) for reading in readings)
+
+
+def _samples(tensors: Tensors) -> list[Tensor]:
+    """The first and the last tensor of a layer's pair."""
+    found = []
+    for names in (tensors, reversed(tensors)):
+        for name in names:
+            tensor = Tensor(name, parse_key(name), tensors[name])
+            if tensor.key.part in PAIRED and layer_index(tensor.key.path) is not None:
+                found.append(tensor)
+                break
+    return found
+
+
+def _has_like(modules: Modules, tensor: Tensor) -> bool:
+    """Whether there is such a module, of such a size, whatever stands before its layers (fused parameters: any)."""
+    core = core_of(key_name(tensor.module, ""))
+    alike = [path for path in modules if path.endswith(core)]
+    if not alike:
+        return any(f"{core}." in path for path in modules)
+    sizes = frozenset(tensor.info.shape)
+    return any(sizes.intersection(modules[path].weight_shape) or modules[path].kind != "linear" for path in alike)
+
+
+def _has(modules: Modules, tensor: Tensor) -> bool:
+    """Whether there is exactly such a module, or one that holds it as a parameter."""
+    return tensor.module in modules or any(path.startswith(f"{tensor.module}.") for path in modules)
 
 
 def _badness(case: Case) -> tuple[bool, int, int, int, int, int]:
@@ -112,7 +146,13 @@ def _case(config: LoraConfig, reading: _Reading, tensors: Tensors) -> Case:
     )
 
 
-def _readings(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Iterator[_Reading]:
+def _any(_modules: Modules) -> bool:
+    return True
+
+
+def _readings(
+    config: LoraConfig, base: BaseModel, tensors: Tensors, possible: Callable[[Modules], bool] = _any
+) -> Iterator[_Reading]:
     """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
     shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
     for head in heads(config, base):
@@ -122,6 +162,8 @@ def _readings(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Iterator
         if config.layer_replication:
             headed = _replicated(headed, config.layer_replication)
         for dialect, modules in headed.dialects.items():
+            if not possible(modules):
+                continue
             embedding = input_embedding(headed, modules)
             for era in _eras(config, modules):
                 expectation = expect(config, modules, base.default_targets, era, embedding)
