@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lora_packer.adapter.safetensors_header import read_header
 from lora_packer.inspector.values import scan
+from lora_packer.packager.checked import BUFFERS, HashingReader
 from lora_packer.packager.digest import Digests
 
 READ_LOOP_BUFFER = 1 << 20
@@ -31,7 +32,12 @@ def read_loop(path: Path) -> None:
 def scan_values(path: Path, digests: Digests | None = None) -> None:
     """Read the header, then all values, as a check does."""
     with path.open("rb") as file:
-        scan(file, read_header(file, path.stat().st_size), digests)
+        header = read_header(file, path.stat().st_size)
+        if digests is None:
+            scan(file, header)
+            return
+        with digests.aside(BUFFERS) as take:
+            scan(HashingReader(file, take), header, BUFFERS)
 
 
 def seconds(task: Callable[[], None]) -> float:

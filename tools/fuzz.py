@@ -31,8 +31,8 @@ from lora_packer.adapter.keys import PREFIX  # noqa: E402
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 from lora_packer.finding import Finding  # noqa: E402
-from lora_packer.inspector.against import against  # noqa: E402
-from lora_packer.inspector.reading import fit, input_embedding  # noqa: E402
+from lora_packer.inspector.diagnosis import diagnose  # noqa: E402
+from lora_packer.inspector.reading import closest, input_embedding  # noqa: E402
 from lora_packer.peft.expected import Era, Expectation, expect  # noqa: E402
 from lora_packer.peft.replicate import layers_of, replicated  # noqa: E402
 from lora_packer.peft.targets import PatternLookup  # noqa: E402
@@ -319,7 +319,7 @@ CHANGES: Mapping[str, Change] = {
 
 def judge(config: LoraConfig, base: BaseModel, tensors: Tensors) -> list[Finding]:
     """Return what keeps an adapter from being taken as it is."""
-    return [item for item in against(config, base, tensors).findings if item.severity != "info"]
+    return [item for item in diagnose(config, base, tensors).findings if item.severity != "info"]
 
 
 def run_case(seed: int, types: Sequence[str]) -> tuple[str, Miss | None]:
@@ -342,7 +342,7 @@ def run_case(seed: int, types: Sequence[str]) -> tuple[str, Miss | None]:
         return what, None  # said of the config itself
     after = judge(config, case.base, tensors)
     if [(item.code, item.message) for item in after] == [(item.code, item.message) for item in before]:
-        read = fit(config, case.base, tensors)
+        read = closest(config, case.base, tensors)
         if read.dialect != case.dialect and not read.difference.distance:
             return what, None  # an adapter of other releases, whose modules the changed one has all
         difference = sorted(set(case.tensors.items()) ^ set(tensors.items()))[:2]

@@ -46,10 +46,11 @@ class ConfigProblem:
     """One thing wrong with a config field.
 
     ``kind`` is ``invalid`` where PEFT raises or computes nonsense, ``unknown`` where it drops the field with a warning,
-    ``not-lora`` where the adapter is of another method, ``no-effect`` where the adapter does nothing.
+    ``not-lora`` where the adapter is of another method, ``no-effect`` where the adapter does nothing, ``odd`` where
+    PEFT takes the value for another one and stricter loaders may not.
     """
 
-    kind: Literal["invalid", "unknown", "not-lora", "no-effect"]
+    kind: Literal["invalid", "unknown", "not-lora", "no-effect", "odd"]
     field: str
     message: str
     expected: Any = None
@@ -114,9 +115,7 @@ def parse_config(raw: Mapping[str, Any]) -> tuple[LoraConfig, tuple[ConfigProble
             shown = escape(name, 60)
             message = f"{shown!r} is not one of PEFT's fields: PEFT 0.14 and newer ignore it, older ones refuse it"
             reader.problem("unknown", name, message)
-    config = LoraConfig(**values)
-    _check_combinations(config, reader)
-    return config, tuple(reader.problems)
+    return LoraConfig(**values), tuple(reader.problems)
 
 
 _KEEP_DEFAULT: Any = object()
@@ -131,7 +130,7 @@ class _Reader:
 
     def problem(self, kind: Any, name: str, message: str, **details: Any) -> Any:
         if "actual" in details:
-            details["actual"] = _shown(details["actual"])
+            details["actual"] = shown(details["actual"])
         self.problems.append(ConfigProblem(kind, escape(name, 60), message, **details))
         return _KEEP_DEFAULT
 
@@ -162,23 +161,27 @@ class _Reader:
             hint = 'Add "peft_type": "LORA", or export the adapter in PEFT\'s format.'
             self.problem("invalid", "peft_type", message, expected="LORA", hint=hint)
         else:
-            message = f"peft_type is {_shown(kind)}; only LoRA adapters can be served"
+            message = f"peft_type is {shown(kind)}; only LoRA adapters can be served"
             self.problem("not-lora", "peft_type", message, expected="LORA", actual=kind)
 
 
-def _shown(value: Any) -> Any:
+def shown(value: Any) -> Any:
+    """Return a config value as a message or a report may hold it: numbers as they are, text escaped and clipped."""
     return value if isinstance(value, int | float | bool) or value is None else escape(repr(value), 80)
 
 
 def _as_json(value: Any) -> Any:
     """The value as the file has it: null and true, not None and True."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else _shown(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else shown(value)
 
 
 def _boolean(reader: _Reader, name: str, value: Any) -> Any:
-    if value is None:
-        return _KEEP_DEFAULT
-    return value if isinstance(value, bool) else reader.wrong_type(name, value, "true or false")
+    """PEFT asks only whether the value is true, as Python takes it: 1 and "no" are, 0 and [] are not."""
+    if not isinstance(value, bool) and value is not None:
+        taken = "true" if value else "false"
+        message = f"{name} is {_as_json(value)}, which PEFT takes for {taken}"
+        reader.problem("odd", name, message, expected=f"{taken}, written so", actual=value)
+    return bool(value)
 
 
 def _text(reader: _Reader, name: str, value: Any) -> Any:
@@ -326,37 +329,3 @@ _READERS: Mapping[str, Callable[[_Reader, str, Any], Any]] = MappingProxyType(
     }
 )
 assert set(_READERS) == {item.name for item in fields(LoraConfig)}
-
-
-def _check_combinations(config: LoraConfig, reader: _Reader) -> None:
-    """Combinations that PEFT refuses at load (peft/tuners/lora/config.py::__post_init__)."""
-
-    def invalid(name: str, message: str, hint: str | None = None) -> None:
-        reader.problem("invalid", name, message, hint=hint)
-
-    if isinstance(config.target_modules, str):
-        if config.layers_to_transform is not None:
-            invalid("layers_to_transform", "layers_to_transform cannot be used when target_modules is a string")
-        if config.layers_pattern:
-            invalid("layers_pattern", "layers_pattern cannot be used when target_modules is a string")
-    elif config.layers_pattern and config.layers_to_transform is None:
-        invalid("layers_pattern", "layers_pattern is set without layers_to_transform")
-    if config.target_modules == () and not config.target_parameters:
-        invalid("target_modules", "target_modules is empty and target_parameters names nothing: no module is adapted")
-    if config.lora_bias and config.use_dora:
-        invalid("lora_bias", "lora_bias and use_dora cannot be combined")
-    if isinstance(config.init_lora_weights, str):
-        method = config.init_lora_weights.lower()
-        if method == "corda":
-            invalid(
-                "init_lora_weights",
-                "init_lora_weights is 'corda', which PEFT cannot load without its preprocessing",
-                _PLAIN_INIT,
-            )
-        elif method == "loftq":
-            invalid(
-                "init_lora_weights", "init_lora_weights is 'loftq', which PEFT would compute again at load", _PLAIN_INIT
-            )
-
-
-_PLAIN_INIT = "Save with path_initial_model_for_weight_conversion, and set init_lora_weights to true."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,7 +18,7 @@ from lora_packer.base_model.families import ARCHITECTURES
 from lora_packer.base_model.module import Modules
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
-from lora_packer.hub import Hub, explain, parse_repo, stored_token
+from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -190,7 +191,7 @@ def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
     if path.is_file():
         return _read_config(path), str(path)
     name = str(source)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or name.endswith(".json"):
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
         raise InputError(
             f"there is no file {name!r}.", hint="Give a config.json, a folder with one, or a Hub id such as org/name."
         )
@@ -215,6 +216,10 @@ def _read_config(path: Path) -> Mapping[str, Any]:
     return value
 
 
+# The Hub's oldest models stand under no organisation: gpt2, bert-base-uncased.
+_WITHOUT_ORGANISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
 def _download(name: str) -> Path:
     """Fetch ``config.json`` from the Hub, its cache first. Raises InputError, InconclusiveError."""
     import httpx2
@@ -222,7 +227,7 @@ def _download(name: str) -> Path:
 
     hint = "Give the base model's config.json with --base-config PATH."
     try:
-        repo = parse_repo(name)
+        repo = HubRepo(name) if _WITHOUT_ORGANISATION.fullmatch(name) else parse_repo(name)
     except InputError:
         raise InputError(f"'{escape(name)}' is neither a file nor a Hub id.", hint=hint) from None
     cached = try_to_load_from_cache(repo.id, "config.json", revision=repo.revision)

@@ -65,7 +65,7 @@ def show_failed_check(output: Output) -> Iterator[None]:
         yield
     except (CheckFailedError, InconclusiveError) as error:
         if error.report is not None and output.is_text:
-            from lora_packer.cli.check import render
+            from lora_packer.report.text import render
 
             output.result(render(error.report, output), {})
         raise

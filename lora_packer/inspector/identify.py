@@ -13,7 +13,9 @@ from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
-from lora_packer.inspector.against import against
+from lora_packer.inspector.diagnosis import diagnose
+from lora_packer.inspector.reading import is_exact
+from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
 
 # What configs call the width of the stream that nearly every adapted layer reads from or writes to.
@@ -52,9 +54,12 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
         read = read_adapter(source)
     if read.defects:
         raise InputError(f"{read.defects[0].message}.", hint="`lora-packer check` says what is wrong with the adapter.")
-    if read.config is None or any(problem.kind in ("invalid", "not-lora") for problem in read.config_problems):
+    wrong = [problem.message for problem in read.config_problems if problem.kind in ("invalid", "not-lora")]
+    if read.config is not None:
+        wrong += [refusal.message for refusal in refused_config(read.config, read.raw_config)]
+    if read.config is None or wrong:
         raise InputError(
-            f"adapter_config.json has to be corrected first: {read.config_problems[0].message}.",
+            f"adapter_config.json has to be corrected first: {wrong[0]}.",
             hint="`lora-packer check` says what is wrong with the adapter.",
         )
     if not read.tensors:
@@ -68,15 +73,20 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
 
 def candidates(config: LoraConfig, tensors: Mapping[str, TensorInfo]) -> Iterator[Candidate]:
     """Yield every base model of the catalogue that a tensor could belong to. Raises PatternError."""
+    for names, base in _possible(tensors):
+        compared = _compared(config, base, tensors)
+        yield from (Candidate(name, base.model_type, *compared) for name in names)
+
+
+def _possible(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[list[str], BaseModel]]:
+    """The base models of the catalogue that have a width of the tensors', each with all its names."""
     sizes = {size for info in tensors.values() for size in info.shape}
-    known: dict[str, tuple[bool, int, str | None]] = {}
-    for name, base_config in catalogue().items():
-        if base_config.get("model_type") not in ARCHITECTURES or not sizes.intersection(_widths(base_config)):
-            continue
-        key = json.dumps(base_config, sort_keys=True)
-        if key not in known:
-            known[key] = _compared(config, base_config, tensors)
-        yield Candidate(name, str(base_config["model_type"]), *known[key])
+    alike: dict[str, list[str]] = {}
+    for name, config in catalogue().items():
+        if config.get("model_type") in ARCHITECTURES and sizes.intersection(_widths(config)):
+            alike.setdefault(json.dumps(config, sort_keys=True), []).append(name)
+    for names in alike.values():
+        yield names, BaseModel.load(catalogue()[names[0]])
 
 
 def _widths(config: Mapping[str, Any]) -> Iterator[int]:
@@ -87,16 +97,14 @@ def _widths(config: Mapping[str, Any]) -> Iterator[int]:
             yield value
 
 
-def _compared(
-    config: LoraConfig, base_config: Mapping[str, Any], tensors: Mapping[str, TensorInfo]
-) -> tuple[bool, int, str | None]:
+def _compared(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> tuple[bool, int, str | None]:
     """(fits, mismatches, the first of them)"""
-    compared = against(config, BaseModel.load(base_config), tensors)
-    if not compared.errors:
+    found = diagnose(config, base, tensors)
+    if not found.errors:
         return True, 0, None
-    return False, max(1, compared.fit.difference.distance), compared.errors[0].message
+    return False, max(1, found.case.difference.distance), found.errors[0].message
 
 
 def fitting(config: LoraConfig, tensors: Mapping[str, TensorInfo]) -> list[str]:
-    """Return the ids of the known base models that the tensors fit. Raises PatternError."""
-    return [item.id for item in candidates(config, tensors) if item.fits]
+    """Return the ids of the known base models that call for exactly these tensors. Raises PatternError."""
+    return [name for names, base in _possible(tensors) if is_exact(config, base, tensors) for name in names]

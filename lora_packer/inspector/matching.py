@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
 
 from lora_packer.adapter.keys import PREFIX, WRAPPER_SEGMENTS, canonical_name, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
+from lora_packer.inspector.case import Difference, Match, Tensor
 from lora_packer.peft.expected import Expectation, Want
 
 ADAPTER_NAME = "adapter name"
@@ -16,29 +16,6 @@ ADAPTER_NAME = "adapter name"
 _LEADING = frozenset({"base_model", "model", "language_model", "text_model", "transformer", "backbone"})
 _MISWRITTEN_PART = re.compile(r"\.lora_([ab])(?=\.|$)", re.IGNORECASE)
 _SAVED = "modules_to_save"
-
-
-@dataclass(slots=True)
-class Difference:
-    """The found tensors, sorted against the expected ones.
-
-    Attributes:
-        matched: expected name -> (name in the file, its info, what was wanted).
-        renamed: how a name has to be changed to be the expected one -> [(name in the file, expected name)].
-        missing: the required names without a tensor.
-        extra: names in the file that nothing expects.
-    """
-
-    matched: dict[str, tuple[str, TensorInfo, Want]] = field(default_factory=dict)
-    renamed: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    extra: list[str] = field(default_factory=list)
-
-    @property
-    def distance(self) -> int:
-        """How far the file is from what was expected; 0 where every tensor is."""
-        wrong = sum(info.shape != want.shape for _, info, want in self.matched.values())
-        return len(self.missing) + len(self.extra) + wrong + sum(map(len, self.renamed.values()))
 
 
 def agreement(expectation: Expectation, tensors: Mapping[str, TensorInfo]) -> tuple[int, int]:
@@ -53,40 +30,53 @@ def agreement(expectation: Expectation, tensors: Mapping[str, TensorInfo]) -> tu
     return names, shapes
 
 
-def compare(expectation: Expectation, tensors: Mapping[str, TensorInfo]) -> Difference:
+def agrees(expectation: Expectation, tensors: Mapping[str, TensorInfo]) -> bool:
+    """Whether every tensor has an expected name and its shape, and none is missing; stops at the first that is off."""
+    required, optional = expectation.required, expectation.optional
+    for name, info in tensors.items():
+        want = required.get(name) or optional.get(name)
+        if want is None or want.shape != info.shape:
+            return False
+    return required.keys() <= tensors.keys()
+
+
+def match(expectation: Expectation, tensors: Mapping[str, TensorInfo]) -> Difference:
     """Match every tensor of the file with an expected one."""
-    result = Difference()
     wanted = {**expectation.optional, **expectation.required}
+    matched: dict[str, Match] = {}
     unmatched = []
     for name, info in tensors.items():
         want = wanted.get(name)
         if want is None:
-            unmatched.append(name)
+            unmatched.append(Tensor(name, parse_key(name), info))
         else:
-            result.matched[name] = (name, info, want)
-    if unmatched:
-        _match_renamed(unmatched, wanted, tensors, result)
-    result.missing = [name for name in expectation.required if name not in result.matched]
-    return result
+            matched[name] = Match(name, info, want)
+    renamed: dict[str, list[tuple[str, str]]] = {}
+    extra = []
+    for tensor, meant in _meant(unmatched, wanted, matched):
+        if meant is None or meant in matched:
+            extra.append(tensor)
+            continue
+        matched[meant] = Match(tensor.name, tensor.info, wanted[meant])
+        change = _change(tensor, meant)
+        if change:
+            renamed.setdefault(change, []).append((tensor.name, meant))
+    missing = tuple(name for name in expectation.required if name not in matched)
+    return Difference(matched, renamed, missing, tuple(extra))
 
 
-def _match_renamed(
-    unmatched: list[str], wanted: Mapping[str, Want], tensors: Mapping[str, TensorInfo], result: Difference
-) -> None:
+def _meant(
+    tensors: Iterable[Tensor], wanted: Mapping[str, Want], matched: Mapping[str, Match]
+) -> Iterator[tuple[Tensor, str | None]]:
+    """Each tensor with the expected name that it should have had, or None; ``matched`` may grow meanwhile."""
     cores: dict[str, str | None] | None = None
-    for name in unmatched:
-        meant: str | None = canonical_name(name)
+    for tensor in tensors:
+        meant: str | None = canonical_name(tensor.name)
         if meant not in wanted:
             if cores is None:
-                cores = _by_core(name for name in wanted if name not in result.matched)
-            meant = next((found for core in _cores(name) if (found := cores.get(core)) is not None), None)
-        if meant is None or meant in result.matched:
-            result.extra.append(name)
-            continue
-        result.matched[meant] = (name, tensors[name], wanted[meant])
-        change = _change(name, meant)
-        if change:
-            result.renamed.setdefault(change, []).append((name, meant))
+                cores = _by_core(name for name in wanted if name not in matched)
+            meant = next((found for core in _cores(tensor.name) if (found := cores.get(core)) is not None), None)
+        yield tensor, meant
 
 
 def _by_core(wanted: Iterator[str]) -> dict[str, str | None]:
@@ -136,9 +126,10 @@ def _without_leading(segments: list[str]) -> str:
     return ".".join(segments[at:])
 
 
-def _change(name: str, meant: str) -> str:
+def _change(tensor: Tensor, meant: str) -> str:
     """Say what is off about a name; "" where PEFT takes it as it is."""
     changes = []
+    name = tensor.name
     segments = name.split(".")
     left_in = WRAPPER_SEGMENTS.difference(meant.split("."))
     wrapper = next((segment for segment in segments if segment in left_in), None)
@@ -159,7 +150,7 @@ def _change(name: str, meant: str) -> str:
     changes += _prefix_change(name, found, meant.split("."))
     if changes:
         return ", and ".join(changes)
-    return ADAPTER_NAME if parse_key(name).adapter_name else ""
+    return ADAPTER_NAME if tensor.key.adapter_name else ""
 
 
 def _prefix_change(name: str, found: list[str], meant: list[str]) -> list[str]:

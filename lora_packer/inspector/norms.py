@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import PAIRED, parse_key
 from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
+from lora_packer.inspector.case import halves, parsed
 from lora_packer.peft.expected import Expectation
 from lora_packer.peft.targets import PatternLookup
 
@@ -49,7 +49,10 @@ def module_stats(
     alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
     experts_of = expectation.experts if expectation is not None else {}
     result = []
-    for path, a, b in _pairs(header):
+    for path, pair in halves(item for item in parsed(header.tensors) if item.info.shape).items():
+        if len(pair) < 2:
+            continue
+        a, b = pair["A"].info, pair["B"].info
         name, experts = experts_of.get(path, (path, 1))
         columns = a.shape[0]
         rank = columns // experts if experts and columns % experts == 0 else columns
@@ -60,18 +63,6 @@ def module_stats(
         norm = None if norm is None or not math.isfinite(norm * scale) else abs(scale) * norm
         result.append(ModuleStats(name, rank, scale, norm))
     return tuple(result)
-
-
-def _pairs(header: SafetensorsHeader) -> Iterator[tuple[str, TensorInfo, TensorInfo]]:
-    """(module path, A, B) of every module that has both."""
-    halves: dict[str, dict[str, TensorInfo]] = {}
-    for name, info in header.tensors.items():
-        key = parse_key(name)
-        if key.part in PAIRED and info.shape:
-            halves.setdefault(key.path, {})["a" if "_A" in key.part else "b"] = info
-    for path, half in halves.items():
-        if len(half) == 2:
-            yield path, half["a"], half["b"]
 
 
 def _norm(file: BinaryIO, start: int, a: TensorInfo, b: TensorInfo, experts: int) -> float | None:

@@ -1,23 +1,26 @@
-"""Fit a base model to an adapter: vocabulary size and labels come from the file, and so does the dialect of names."""
+"""Which reading of a base model a file was made for: its head, names and layout, its vocabulary and labels."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import WEIGHTS_NAME, key_name, parse_key
+from lora_packer.adapter.keys import PAIRED, key_name, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Head, Modules
 from lora_packer.finding import Finding
-from lora_packer.inspector import rules
-from lora_packer.inspector.matching import ADAPTER_NAME, Difference, agreement, compare, core_of
-from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, Want, expect
+from lora_packer.inspector.case import Case, Match, Tensor
+from lora_packer.inspector.matching import ADAPTER_NAME, agreement, agrees, core_of, match
+from lora_packer.inspector.rules.vocabulary import resized_vocabulary, vocabularies_disagree
+from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, expect
 from lora_packer.peft.replicate import Ranges, replicated
 from lora_packer.peft.targets import ALL_LINEAR, output_head
+
+Tensors = Mapping[str, TensorInfo]
 
 # (part, axis) of tensors whose size is the vocabulary's, on an embedding and on the output head.
 _VOCABULARY_AXES = {
@@ -34,94 +37,124 @@ _VOCABULARY_AXES = {
 _TASK_HEADS: tuple[Head, ...] = ("sequence-classification", "token-classification", "question-answering")
 _CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "classification_head.out_proj")
 
-# Added tokens make a vocabulary larger, those of another language by three quarters (Chinese-LLaMA: 32,000 to 55,296).
-# Above twice it is another base model's.
-_LARGEST_GROWTH = 2
 
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The reading of the base model under which the file comes closest to what the config calls for.
-
-    Attributes:
-        base: the base model, with the vocabulary and labels of the file.
-        dialect: whose module names the file uses.
-        expectation, difference: expected tensors, and how the file differs.
-        findings: what had to be assumed for it.
-    """
+class _Reading(NamedTuple):
+    """One way to read the base model: see Case."""
 
     base: BaseModel
     dialect: str
     expectation: Expectation
-    difference: Difference
-    findings: tuple[Finding, ...]
-
-    @property
-    def modules(self) -> Modules:
-        """The base model's modules under the names that the file uses."""
-        return self.base.dialects[self.dialect]
-
-    @property
-    def input_embedding(self) -> str | None:
-        """The path of the input embedding among them."""
-        return input_embedding(self.base, self.modules)
+    assumed: tuple[Finding, ...]
 
 
-def fit(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> Fit:
-    """Return the closest reading. Raises PatternError where a pattern of the config is not evaluated."""
-    shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
+def closest(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Case:
+    """Return the adapter under the reading of the base model that comes closest to it.
+
+    Raises PatternError where a pattern of the config is not evaluated.
+    """
     # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
     # are compared. A head is another one than the first only where that knows more names: a lost output head must not
     # make the adapter a classifier's.
     most, head = -1, ""
     readings: list[_Reading] = []
-    for reading in _readings(config, base, shapes):
+    for reading in _readings(config, base, tensors):
         names, right = agreement(reading.expectation, tensors)
         if names < most or (names == most and reading.base.head != head):
             continue
         if right == len(tensors) and reading.expectation.required.keys() <= tensors.keys():
-            return _compared(reading, tensors)
+            return _case(config, reading, tensors)
         if names > most:
             most, head, readings = names, reading.base.head, []
         readings.append(reading)
-    return min((_compared(reading, tensors) for reading in readings), key=_badness)
+    return min((_case(config, reading, tensors) for reading in readings), key=_badness)
 
 
-class _Reading(NamedTuple):
-    """One way to read the base model: see Fit."""
+def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
+    """Whether under some reading every tensor has its name and shape, and none is missing. Raises PatternError.
 
-    base: BaseModel
-    dialect: str
-    expectation: Expectation
-    findings: tuple[Finding, ...]
+    Most models are told by one tensor: what they call for is worked out only where a pair of theirs has its sizes.
+    """
+    samples = _samples(tensors)
+    if not all(any(_has_like(modules, sample) for modules in base.dialects.values()) for sample in samples):
+        return False
+    readings = _readings(config, base, tensors, lambda modules: all(_has(modules, sample) for sample in samples))
+    return any(agrees(reading.expectation, tensors) for reading in readings)
 
 
-def _badness(found: Fit) -> tuple[bool, int, int, int, int, int]:
+def _samples(tensors: Tensors) -> list[Tensor]:
+    """The first and the last tensor of a layer's pair."""
+    found = []
+    for names in (tensors, reversed(tensors)):
+        for name in names:
+            tensor = Tensor(name, parse_key(name), tensors[name])
+            if tensor.key.part in PAIRED and layer_index(tensor.key.path) is not None:
+                found.append(tensor)
+                break
+    return found
+
+
+def _has_like(modules: Modules, tensor: Tensor) -> bool:
+    """Whether there is such a module, of such a size, whatever stands before its layers (fused parameters: any)."""
+    core = core_of(key_name(tensor.module, ""))
+    alike = [path for path in modules if path.endswith(core)]
+    if not alike:
+        return any(f"{core}." in path for path in modules)
+    sizes = frozenset(tensor.info.shape)
+    return any(sizes.intersection(modules[path].weight_shape) or modules[path].kind != "linear" for path in alike)
+
+
+def _has(modules: Modules, tensor: Tensor) -> bool:
+    """Whether there is exactly such a module, or one that holds it as a parameter."""
+    return tensor.module in modules or any(path.startswith(f"{tensor.module}.") for path in modules)
+
+
+def _badness(case: Case) -> tuple[bool, int, int, int, int, int]:
     """How bad a reading is: whether it expects nothing at all, then what has no counterpart, then names to change, then
     what has another name or shape, then shapes that another rank does not explain, then unknown modules.
     """
-    difference = found.difference
+    difference = case.difference
     misnamed = sum(len(names) for change, names in difference.renamed.items() if change != ADAPTER_NAME)
     lone = len(difference.missing) + len(difference.extra)
-    unknown = sum(parse_key(name).path not in found.modules for name in difference.extra)
-    other_sizes = sum(not _same_but_rank(info.shape, want) for _, info, want in difference.matched.values())
-    return not found.expectation.targeted, lone, misnamed, difference.distance - lone, other_sizes, unknown
+    unknown = sum(tensor.key.path not in case.modules for tensor in difference.extra)
+    other_sizes = sum(not _same_but_rank(match) for match in difference.matched.values())
+    return not case.expectation.targeted, lone, misnamed, difference.distance - lone, other_sizes, unknown
 
 
-def _same_but_rank(shape: tuple[int, ...], want: Want) -> bool:
+def _same_but_rank(match: Match) -> bool:
+    found, want = match.info.shape, match.want
     axis = RANK_AXIS.get(want.part, -1)
-    return len(shape) == len(want.shape) and all(
-        found == wanted for at, (found, wanted) in enumerate(zip(shape, want.shape, strict=True)) if at != axis
+    return len(found) == len(want.shape) and all(
+        size == wanted for at, (size, wanted) in enumerate(zip(found, want.shape, strict=True)) if at != axis
     )
 
 
-def _compared(reading: _Reading, tensors: Mapping[str, TensorInfo]) -> Fit:
-    difference = compare(reading.expectation, tensors)
-    return Fit(reading.base, reading.dialect, reading.expectation, difference, reading.findings)
+def _case(config: LoraConfig, reading: _Reading, tensors: Tensors) -> Case:
+    modules = reading.base.dialects[reading.dialect]
+    embedding, head = input_embedding(reading.base, modules), output_head(modules)
+    difference = match(reading.expectation, tensors)
+    return Case(
+        config,
+        reading.base,
+        reading.dialect,
+        modules,
+        embedding,
+        head,
+        tensors,
+        reading.expectation,
+        difference,
+        reading.assumed,
+    )
 
 
-def _readings(config: LoraConfig, base: BaseModel, shapes: _Shapes) -> Iterator[_Reading]:
+def _any(_modules: Modules) -> bool:
+    return True
+
+
+def _readings(
+    config: LoraConfig, base: BaseModel, tensors: Tensors, possible: Callable[[Modules], bool] = _any
+) -> Iterator[_Reading]:
     """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
+    shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
     for head in heads(config, base):
         headed = _with_labels(base.with_head(head), shapes)
         headed, findings = _with_vocabulary(headed, shapes)
@@ -129,6 +162,8 @@ def _readings(config: LoraConfig, base: BaseModel, shapes: _Shapes) -> Iterator[
         if config.layer_replication:
             headed = _replicated(headed, config.layer_replication)
         for dialect, modules in headed.dialects.items():
+            if not possible(modules):
+                continue
             embedding = input_embedding(headed, modules)
             for era in _eras(config, modules):
                 expectation = expect(config, modules, base.default_targets, era, embedding)
@@ -180,13 +215,13 @@ def heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
         case "FEATURE_EXTRACTION":
             return tuple(dict.fromkeys(("none", base.head)))
         case _:
-            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS)))
+            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS, "none")))
 
 
 _Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 
-def _embedding_like(tensors: Mapping[str, TensorInfo]) -> Iterator[tuple[str, TensorInfo]]:
+def _embedding_like(tensors: Tensors) -> Iterator[tuple[str, TensorInfo]]:
     """The tensors outside the numbered layers: the few that can decide a vocabulary or a number of labels."""
     return ((name, info) for name, info in tensors.items() if ".layers." not in name)
 
@@ -217,25 +252,9 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     if not sizes.keys() - {vocab} or 0 in sizes:
         return base, ()
     if len(sizes) > 1:
-        shown = sorted(sizes)
-        message = f"the file's embeddings have different vocabularies: {', '.join(map(str, shown[:4]))}"
-        size = next(size for size in sizes if size != vocab)
-        details = {"file": WEIGHTS_NAME, "tensor": sizes[size], "expected": vocab, "actual": size}
-        return base, (rules.RESIZED_VOCABULARY.finding(message, severity="error", **details),)
+        return base, (vocabularies_disagree(sizes, vocab),)
     (size, name), *_ = sizes.items()
-    details = {"file": WEIGHTS_NAME, "tensor": name, "expected": vocab, "actual": size}
-    if size < vocab:
-        message = f"the adapter was trained with a vocabulary of {size}, smaller than the base model's {vocab}"
-        finding = rules.RESIZED_VOCABULARY.finding(message, severity="error", **details)
-    elif size > vocab * _LARGEST_GROWTH:
-        message = (
-            f"the adapter was trained with a vocabulary of {size}; {vocab} of this base model cannot have grown to it"
-        )
-        finding = rules.RESIZED_VOCABULARY.finding(message, severity="error", **details)
-    else:
-        message = f"the adapter was trained on a base resized from {vocab} to {size} tokens"
-        finding = rules.RESIZED_VOCABULARY.finding(message, **details)
-    return _resized(base, size), (finding,)
+    return _resized(base, size), (resized_vocabulary(name, size, vocab),)
 
 
 def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
-from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, parse_key
 from lora_packer.adapter.safetensors_header import DTYPE_BITS, SafetensorsHeader, TensorInfo
-from lora_packer.finding import Finding
-from lora_packer.inspector import rules
-from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from lora_packer.packager.digest import Digests
-
 # Small enough to stay in a core's second-level cache between the read and the passes over it.
 _CHUNK = 512 << 10
-# How many chunks the checksums may be behind.
-_HASHED_BEHIND = 4
 
 # dtype -> (bytes per element, the exponent's bits). A value is not finite where its exponent is all ones: IEEE 754, and
 # bfloat16 as the upper half of a float32. E5M2 follows IEEE too; E4M3 has one NaN, 0x7F.
@@ -36,7 +27,7 @@ _FLOATS: Mapping[str, tuple[int, int]] = {
     "F8_E4M3": (1, 0x7F),
 }
 _WIDEST = 8
-_INTEGERS = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"})
+INTEGERS = frozenset({"BOOL", "U8", "I8", "I16", "U16", "I32", "U32", "I64", "U64"})
 
 
 @dataclass(slots=True)
@@ -71,11 +62,21 @@ class _Piece(NamedTuple):
     size: int
 
 
-def scan(file: BinaryIO, header: SafetensorsHeader, digests: Digests | None = None) -> dict[str, TensorValues]:
-    """Read the file once, from end to end; look at every floating-point tensor, and make checksums where asked to.
+class Reader(Protocol):
+    """What the values are read from: a file, or what does something else with the bytes besides."""
 
-    Memory: a few chunks, whatever the size. SHA-256 takes longer than all else, so it is made of one chunk in a thread
-    while the next ones are looked at; both let go of Python's lock.
+    def seek(self, offset: int, /) -> int:
+        """Go to an offset."""
+
+    def readinto(self, buffer: memoryview, /) -> int | None:
+        """Read into the buffer, and return how many bytes were read."""
+
+
+def scan(file: BinaryIO | Reader, header: SafetensorsHeader, buffers: int = 1) -> dict[str, TensorValues]:
+    """Read the file once, from end to end, and look at every floating-point tensor.
+
+    Memory: a few chunks, whatever the size. ``buffers`` is how many are read into by turns: what the reader does with
+    the bytes in a thread may then last until the last but one of the next was read.
 
     Raises OSError.
     """
@@ -83,24 +84,20 @@ def scan(file: BinaryIO, header: SafetensorsHeader, digests: Digests | None = No
 
     in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
     result = {name: TensorValues() for name, info in in_order if info.dtype in _FLOATS}
-    buffers = [np.empty(_CHUNK, dtype=np.uint8) for _ in range(_HASHED_BEHIND if digests else 1)]
+    turns = [np.empty(_CHUNK, dtype=np.uint8) for _ in range(buffers)]
     low_bits = False
     file.seek(0)
-    with digests.aside(len(buffers)) if digests else nullcontext() as take:
-        for number, pieces in enumerate(_chunks(header.data_start, in_order)):
-            buffer = buffers[number % len(buffers)]
-            view = memoryview(buffer.data)[: sum(piece.size for piece in pieces)]
-            _read_into(file, view)
-            if take is not None:
-                take(view)
-            offset = 0
-            for piece in pieces:
-                if piece.name is not None and piece.size:
-                    seen, data = result[piece.name], buffer[offset : offset + piece.size]
-                    seen.low_bits = low_bits  # one such value is enough for the whole file
-                    _look_at(data, header.tensors[piece.name].dtype, piece.position, seen)
-                    low_bits = seen.low_bits
-                offset += piece.size
+    for number, pieces in enumerate(_chunks(header.data_start, in_order)):
+        buffer = turns[number % buffers]
+        _read_into(file, memoryview(buffer.data)[: sum(piece.size for piece in pieces)])
+        offset = 0
+        for piece in pieces:
+            if piece.name is not None and piece.size:
+                seen, data = result[piece.name], buffer[offset : offset + piece.size]
+                seen.low_bits = low_bits  # one such value is enough for the whole file
+                _look_at(data, header.tensors[piece.name].dtype, piece.position, seen)
+                low_bits = seen.low_bits
+            offset += piece.size
     return result
 
 
@@ -154,145 +151,12 @@ def _note_nonzero(values: NDArray[Any], sign: int, position: int, seen: TensorVa
     seen.last = position + end
 
 
-def _read_into(file: BinaryIO, view: memoryview) -> None:
+def _read_into(file: BinaryIO | Reader, view: memoryview) -> None:
     while view:
-        count = file.readinto(view)  # type: ignore[attr-defined]
+        count = file.readinto(view)  # type: ignore[union-attr]
         if not count:
             raise OSError("the file ended early: it is being changed")
         view = view[count:]
 
 
-def judge(header: SafetensorsHeader, values: Mapping[str, TensorValues]) -> list[Finding]:
-    """Return what the values say: not finite, and updates that are zero."""
-    findings = []
-    broken = [name for name, seen in values.items() if seen.not_finite]
-    if broken:
-        count = values[broken[0]].not_finite
-        message = f"{_plural(len(broken), 'tensor')} with NaN or infinite values"
-        actual = f"{_plural(count, 'value')} NaN or infinite"
-        findings.append(
-            rules.NOT_FINITE.finding(
-                message,
-                file=WEIGHTS_NAME,
-                tensor=escape(broken[0]),
-                count=len(broken),
-                expected="finite values",
-                actual=actual,
-            )
-        )
-    shards = _shards(header, values)
-    if shards:
-        findings.append(shards)
-    findings += _zero_updates(header, values)
-    padded = [name for name, seen in values.items() if header.tensors[name].dtype == "F32" and seen.has_nonzero]
-    if padded and not any(seen.low_bits for seen in values.values()):
-        message = f"{_plural(len(padded), 'float32 tensor')} with bfloat16 values: {_smaller(header)} bytes would do"
-        findings.append(
-            rules.PADDED_FLOAT32.finding(
-                message, file=WEIGHTS_NAME, tensor=escape(padded[0]), count=len(padded), expected="BF16", actual="F32"
-            )
-        )
-    return findings
-
-
-def _smaller(header: SafetensorsHeader) -> str:
-    saved = sum(info.end - info.begin for info in header.tensors.values() if info.dtype == "F32") // 2
-    return f"{header.size - saved:,} of {header.size:,}"
-
-
-_MOST_SHARDS = 1024
-
-
-def _shards(header: SafetensorsHeader, values: Mapping[str, TensorValues]) -> Finding | None:
-    """One FSDP shard: every lora_B has values in the same one of n equal blocks of rows, as torch.chunk cuts them.
-
-    A checkpoint that was gathered wrongly looks like that (https://github.com/axolotl-ai-cloud/axolotl/issues/3772).
-    """
-    blocks: set[tuple[int, int]] | None = None
-    names = []
-    for name, seen in values.items():
-        shape = header.tensors[name].shape
-        if parse_key(name).part != "lora_B.weight" or len(shape) != 2 or not seen.has_nonzero:
-            continue
-        names.append(name)
-        rows, rank = shape
-        fitting = _blocks(rows, seen.first // rank, seen.last // rank)
-        blocks = fitting if blocks is None else blocks & fitting
-        if not blocks:
-            return None
-    if not blocks:
-        return None
-    count, index = min(blocks)
-    message = (
-        f"{_plural(len(names), 'lora_B tensor')} with values in 1/{count} of the rows only "
-        f"(block {index + 1} of {count}): one of {count} FSDP shards was saved"
-    )
-    return rules.SHARDED_VALUES.finding(
-        message,
-        file=WEIGHTS_NAME,
-        tensor=escape(names[0]),
-        count=len(names),
-        expected="values in every row",
-        actual=f"values in 1/{count} of the rows",
-    )
-
-
-def _blocks(rows: int, first: int, last: int) -> set[tuple[int, int]]:
-    """The (n, index) for which rows first to last are exactly block ``index`` of n."""
-    size = last - first + 1
-    found: set[tuple[int, int]] = set()
-    if size == rows:
-        return found
-    for count in range(max(2, rows // size), min(_MOST_SHARDS, -(-rows // size) + 1) + 1):
-        block = -(-rows // count)
-        index = first // block
-        if first == index * block and last == min(rows, first + block) - 1:
-            found.add((count, index))
-    return found
-
-
-def _zero_updates(header: SafetensorsHeader, values: Mapping[str, TensorValues]) -> list[Finding]:
-    """A module's update B·A is zero where one of the two is."""
-    pairs: dict[str, dict[str, str]] = {}
-    for name in values:
-        key = parse_key(name)
-        if key.part in PAIRED:
-            pairs.setdefault(key.path, {})[key.part[:-7] if key.part.endswith(".weight") else key.part] = name
-    dead = []
-    for parts in pairs.values():
-        zero = [name for name in parts.values() if not values[name].has_nonzero and 0 not in header.tensors[name].shape]
-        if zero:
-            dead.append(next((name for name in zero if "lora_B" in name), zero[0]))
-    if not dead:
-        return []
-    details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensor": escape(dead[0]), "count": len(dead)}
-    details |= {"expected": "a value other than 0", "actual": "all zeros"}
-    if len(dead) == len(pairs):
-        return [rules.ZERO_UPDATE.finding(f"the update of all {len(pairs)} modules is zero", **details)]
-    message = f"the update of {len(dead)} of {len(pairs)} modules is zero"
-    return [rules.DEAD_MODULES.finding(message, **details)]
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def integer_tensors(header: SafetensorsHeader) -> list[Finding]:
-    """LoRA tensors of an integer dtype: known from the header alone."""
-    names = [name for name, info in header.tensors.items() if info.dtype in _INTEGERS and parse_key(name).part]
-    if not names:
-        return []
-    first = header.tensors[names[0]]
-    return [
-        rules.INTEGER_DTYPE.finding(
-            f"{_plural(len(names), 'LoRA tensor')} with an integer dtype",
-            file=WEIGHTS_NAME,
-            tensor=escape(names[0]),
-            count=len(names),
-            expected="a floating-point dtype",
-            actual=first.dtype,
-        )
-    ]
-
-
-assert set(_FLOATS) | _INTEGERS <= set(DTYPE_BITS)
+assert set(_FLOATS) | INTEGERS <= set(DTYPE_BITS)

@@ -80,13 +80,22 @@ def test_config_fields(raw: dict[str, Any], field: str, value: Any) -> None:
         ("modules_to_save", "lm_head"), ("layers_to_transform", ["0"]), ("layers_to_transform", True),
         ("rank_pattern", []), ("rank_pattern", {"a": 0}), ("alpha_pattern", {"a": "8"}),
         ("layer_replication", [[2, 1]]), ("layer_replication", "x"), ("trainable_token_indices", [-1]),
-        ("trainable_token_indices", 3), ("bias", "some"), ("use_dora", 1), ("use_rslora", "yes"),
+        ("trainable_token_indices", 3), ("bias", "some"),
         ("init_lora_weights", 3), ("base_model_name_or_path", 3), ("use_bdlora", "x"),
     ],
 )  # fmt: skip
 def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
     _, problems = parse_config({"peft_type": "LORA", "target_modules": ["q_proj"], field: value})
     assert [(problem.kind, problem.field) for problem in problems] == [("invalid", field)]
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [(1, True), ("no", True), ([0], True), (0, False), ("", False), ({}, False)]
+)
+def test_a_switch_that_is_not_written_true_or_false_is_taken_as_python_takes_it(value: Any, taken: bool) -> None:
+    config, problems = parse_config({"peft_type": "LORA", "use_rslora": value})
+    assert config.use_rslora is taken
+    assert [(problem.kind, problem.field) for problem in problems] == [("odd", "use_rslora")]
 
 
 def test_scale() -> None:

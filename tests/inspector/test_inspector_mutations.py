@@ -17,7 +17,7 @@ from lora_packer.adapter import LoraConfig, TensorInfo, open_source, read_adapte
 from lora_packer.adapter.config import parse_config
 from lora_packer.adapter.keys import parse_key
 from lora_packer.base_model import ARCHITECTURES, BaseModel
-from lora_packer.inspector.against import against
+from lora_packer.inspector.diagnosis import diagnose
 
 Tensors = Mapping[str, TensorInfo]
 VARIANTS = ("qv", "alllinear", "dora", "rankpat", "embed", "tparams", "mts", "tokens", "lora_bias")
@@ -157,7 +157,7 @@ def test_every_mutation_is_one_named_error(mutation: str, adapters: list[Written
         if mutated == tensors or len(mutated) < len(tensors) / 4:
             continue
         tried += 1
-        errors = against(config, base, mutated).errors
+        errors = diagnose(config, base, mutated).errors
         if [1 for error in errors if re.fullmatch(code, error.code) and error.tensor] != [1]:
             wrong.append((name, [(error.code, error.count, error.message) for error in errors]))
     assert tried
@@ -241,7 +241,7 @@ def test_every_mutation_of_the_config_is_one_named_error(mutation: str, adapters
         config, problems = parse_config(changed)
         assert not problems
         tried += 1
-        errors = against(config, base, tensors).errors
+        errors = diagnose(config, base, tensors).errors
         told = [(error.code, error.count, error.message) for error in errors]
         if len(told) != 1 or told[0][0] != code or says not in told[0][2] + str(errors[0].field):
             wrong.append((name, told))

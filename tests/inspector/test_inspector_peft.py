@@ -6,58 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from builders import PREFIX
-
-from lora_packer.adapter import TensorInfo
-from lora_packer.adapter.config import parse_config
-from lora_packer.base_model import BaseModel
-from lora_packer.finding import Finding
-from lora_packer.inspector.against import against
-
-Shapes = Mapping[str, tuple[int, ...]]
-
-LLAMA = {
-    "model_type": "llama",
-    "hidden_size": 48,
-    "intermediate_size": 80,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "vocab_size": 112,
-}
-BLOOM = {"model_type": "bloom", "hidden_size": 64, "n_layer": 1, "n_head": 4, "vocab_size": 112}
-BIOGPT = {"model_type": "biogpt", "hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 4}
-BIOGPT |= {"intermediate_size": 96, "vocab_size": 112}
-GPTJ = {"model_type": "gptj", "n_embd": 64, "n_layer": 1, "n_head": 4, "rotary_dim": 8, "vocab_size": 112}
-JAMBA = {"model_type": "jamba", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "vocab_size": 112}
-JAMBA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "attn_layer_period": 2, "attn_layer_offset": 1}
-JAMBA |= {"expert_layer_period": 2, "expert_layer_offset": 5, "mamba_dt_rank": 8, "mamba_expand": 2, "mamba_d_conv": 4}
-QWEN3_MOE = {"model_type": "qwen3_moe", "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-QWEN3_MOE |= {
-    "num_key_value_heads": 2,
-    "head_dim": 16,
-    "num_experts": 3,
-    "moe_intermediate_size": 20,
-    "vocab_size": 112,
-}
-
-
-def told(base: Mapping[str, Any], config: Mapping[str, Any], shapes: Shapes) -> tuple[Finding, ...]:
-    parsed, problems = parse_config({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **config})
-    assert not problems
-    tensors = {PREFIX + name: TensorInfo("F32", shape, 0, 0) for name, shape in shapes.items()}
-    return against(parsed, BaseModel.load(base), tensors).findings
-
-
-def pair(path: str, inner: int, outer: int, rank: int = 4) -> Shapes:
-    return {f"{path}.lora_A.weight": (rank, inner), f"{path}.lora_B.weight": (outer, rank)}
-
-
-def q_proj(layers: int = 2, prefix: str = "model.") -> Shapes:
-    pairs = [pair(f"{prefix}layers.{layer}.self_attn.q_proj", 48, 64) for layer in range(layers)]
-    return {name: shape for item in pairs for name, shape in item.items()}
-
+from shapes import BIOGPT, BLOOM, GPTJ, JAMBA, LLAMA, QWEN3_MOE, Shapes, pair, q_proj, told
 
 QKV = pair("transformer.h.0.self_attention.query_key_value", 64, 192)
 EXPERT = "model.layers.1.mlp.experts.{}.up_proj"
@@ -152,6 +101,11 @@ ACCEPTED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes]] = {
         {**q_proj(), "score.weight": (7, 48)},
     ),
     "the bare model": (LLAMA, {**WIDE, "task_type": "FEATURE_EXTRACTION"}, q_proj(prefix="")),
+    "the bare model, and no task type": (
+        {**LLAMA, "architectures": ["LlamaForCausalLM"]},
+        {**WIDE, "task_type": None},
+        q_proj(prefix=""),
+    ),
     "the bare model, by its config": (
         {**LLAMA, "architectures": ["LlamaModel"]},
         {**WIDE, "task_type": None},
@@ -167,13 +121,6 @@ def test_no_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: Sh
 
 # what it is, base config, adapter config, tensors, then the only error's code and what it says
 REFUSED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes, str, str]] = {
-    "a prefix lost, and no task type": (
-        LLAMA,
-        {**WIDE, "task_type": None},
-        q_proj(prefix=""),
-        "LP311",
-        "one 'model.' is missing",
-    ),
     "replication past the end": (
         LLAMA,
         {**WIDE, "layer_replication": [[0, 3]]},
@@ -269,6 +216,16 @@ def test_one_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: S
     assert [error.code for error in errors] == [code], errors
     assert says in errors[0].message
     assert errors[0].tensor or errors[0].field
+
+
+def test_names_of_the_bare_model_are_a_warning_where_the_base_config_has_a_head() -> None:
+    """Without a task type, PEFT loads them with AutoModel, and drops them with AutoModelForCausalLM."""
+    (finding,) = told(LLAMA, {**WIDE, "task_type": None}, q_proj(prefix=""))
+    assert (finding.code, finding.severity, finding.count) == ("LP321", "warning", 4)
+    assert "bare model (AutoModel)" in finding.message
+    (finding,) = told(LLAMA, WIDE, q_proj(prefix=""))
+    assert (finding.code, finding.severity) == ("LP311", "error")
+    assert told({**LLAMA, "architectures": ["LlamaModel"]}, {**WIDE, "task_type": None}, q_proj(prefix="")) == ()
 
 
 @pytest.mark.parametrize(

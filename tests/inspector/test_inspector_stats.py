@@ -1,4 +1,4 @@
-"""How large each update is: the norms against the plain product, the picture, and what they cost nobody who did not ask."""
+"""How large each update is: the norms against the plain product, and what they cost nobody who did not ask."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from builders import PREFIX, TINY, TINY_BASE, Tensors, raw_safetensors, tiny_con
 import lora_packer
 from lora_packer.adapter import LoraConfig
 from lora_packer.adapter.safetensors_header import read_header
-from lora_packer.cli.common import Output
-from lora_packer.cli.heatmap import heatmap
 from lora_packer.inspector import norms
 from lora_packer.inspector.norms import ModuleStats, module_stats
 from lora_packer.peft.expected import Expectation
@@ -113,23 +111,3 @@ def test_the_picture_has_kinds_down_and_layers_across(cli: Cli, tmp_path: Path) 
     out = cli("check", write_adapter(tmp_path / "a", tensors), "--base-config", TINY_BASE, "--stats").out
     assert "layers 0 to 1\nself_attn.q_proj |@@|\nself_attn.v_proj |* |\n" in out
     assert "\x1b" not in out
-
-
-def picture(*items: tuple[str, float | None]) -> list[str]:
-    return heatmap([ModuleStats(module, 4, 1.0, norm) for module, norm in items], Output(no_color=True))
-
-
-def test_experts_of_a_layer_are_one_cell_and_many_layers_share_columns() -> None:
-    lines = picture(*[(f"model.layers.{n}.mlp.experts.{e}.up_proj", 1.0) for n in range(250) for e in range(3)])
-    assert "layers 0 to 249, 3 to a column" in lines[0]
-    assert lines[1].startswith("mlp.experts.up_proj |")
-    assert lines[1].count("@") == 84
-    assert len(lines) == 3
-
-
-def test_what_has_no_layer_and_what_was_not_computed() -> None:
-    lines = picture(("model.layers.0.q", 2.0), ("model.layers.1.q", None), ("lm_head", 1.0), ("x\x1b[31m", 0.0))
-    assert lines[1].split("|")[1] == "@!"
-    assert [line.split("|")[2] for line in lines[2:4]] == [" 1", " 0"]
-    assert not any("\x1b" in line for line in lines)
-    assert picture() == ["no complete pair of lora_A and lora_B: nothing to draw"]

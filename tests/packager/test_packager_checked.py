@@ -27,6 +27,7 @@ from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import PackError
 from lora_packer.inspector import check, values
 from lora_packer.packager import CheckedFile, layout, pack, plan_archive
+from lora_packer.packager.checked import HashingReader
 from lora_packer.packager.digest import Digests, digest
 from lora_packer.packager.source import Source
 from lora_packer.pipeline import silent
@@ -36,7 +37,7 @@ from lora_packer.pipeline.pack import plan_folder
 from lora_packer.publisher.payload import fingerprint
 
 # By name: the package has a function called check where it has a module of that name, too.
-check_module = importlib.import_module("lora_packer.inspector.check")
+stages = importlib.import_module("lora_packer.inspector.stages")
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -275,9 +276,9 @@ def test_however_the_file_is_cut_values_and_checksums_are_the_same(
     digests = Digests()
     with pytest.MonkeyPatch.context() as patch, path.open("rb") as file:
         patch.setattr(values, "_CHUNK", chunk)
-        patch.setattr(values, "_HASHED_BEHIND", behind)
         parsed = read_header(file, len(raw))
-        seen = values.scan(file, parsed, digests)
+        with digests.aside(behind) as take:
+            seen = values.scan(HashingReader(file, take), parsed, behind)
         alone = values.scan(file, parsed)
     assert {name: (item.not_finite, item.first, item.last) for name, item in seen.items()} == expected
     assert seen == alone
@@ -336,7 +337,7 @@ def test_a_file_that_changes_during_the_check_is_refused(tmp_path: Path, monkeyp
         touched(folder / WEIGHTS)
         return real(*arguments)
 
-    monkeypatch.setattr(check_module, "scan", change_and_scan)
+    monkeypatch.setattr(stages, "scan", change_and_scan)
     with pytest.raises(PackError, match="is not the file that was checked"):
         pack(folder, tmp_path / "a.zip", checked=checked(folder))
 

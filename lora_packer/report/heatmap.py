@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lora_packer.redact import escape
+from lora_packer.report.canvas import Canvas
 
 if TYPE_CHECKING:
-    from lora_packer.cli.common import Output
     from lora_packer.inspector.norms import ModuleStats
 
 # From nothing to the greatest norm; a "!" is not finite or could not be computed.
@@ -23,7 +23,7 @@ _MOST_COLUMNS = 100
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
-def heatmap(stats: Sequence[ModuleStats], output: Output) -> list[str]:
+def heatmap(stats: Sequence[ModuleStats], canvas: Canvas) -> list[str]:
     """Return the picture's lines; modules of one layer and kind (experts) are taken together."""
     cells: dict[str, dict[int, float]] = {}
     single: dict[str, float] = {}
@@ -51,12 +51,12 @@ def heatmap(stats: Sequence[ModuleStats], output: Output) -> list[str]:
     lines = [f"{'':<{label}}  {across}" + (f", {per_column} to a column" if per_column > 1 else "")]
     rows = list(cells.items())[:_MOST_ROWS]
     for kind, row in rows:
-        drawn = "".join(_cell([row[n] for n in column if n in row], top, output) for column in columns)
+        drawn = "".join(_cell([row[n] for n in column if n in row], top, canvas) for column in columns)
         lines.append(f"{_clipped(kind, label):<{label}} |{drawn}|")
     if len(cells) > len(rows):
         lines.append(f"{len(cells) - len(rows)} more kinds of modules are in the JSON")
     for name, squared in list(single.items())[:_MOST_ROWS]:
-        lines.append(f"{_clipped(name, label):<{label}} |{_cell([squared], top, output)}| {_number(squared)}")
+        lines.append(f"{_clipped(name, label):<{label}} |{_cell([squared], top, canvas)}| {_number(squared)}")
     lines.append(f"'{SHADES}' from 0 to {top:.4g}: Frobenius norm of scale x B x A; ! not finite or not computed")
     return lines
 
@@ -65,16 +65,16 @@ def _finite(values: Iterable[float]) -> list[float]:
     return [value for value in values if math.isfinite(value)]
 
 
-def _cell(squares: list[float], top: float, output: Output) -> str:
+def _cell(squares: list[float], top: float, canvas: Canvas) -> str:
     if not squares:
         return " "
     highest = max(squares) if len(_finite(squares)) == len(squares) else math.nan
     if not math.isfinite(highest):
-        return output.style("!", "bold", "red")
+        return canvas.style("!", "bold", "red")
     share = math.sqrt(highest) / top if top else 0.0
     # Only an update of exactly zero is blank.
     shade = 0 if highest == 0 else max(1, min(len(SHADES) - 1, round(share * (len(SHADES) - 1))))
-    return output.style(SHADES[shade], _COLOURS[shade])
+    return canvas.style(SHADES[shade], _COLOURS[shade])
 
 
 def _clipped(name: str, width: int) -> str:

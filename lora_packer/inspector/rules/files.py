@@ -1,0 +1,107 @@
+"""The two files themselves (LP1): there, readable, and read alike by the safetensors library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lora_packer.adapter import WEIGHTS_NAME, Adapter
+from lora_packer.finding import Finding
+from lora_packer.inspector.rules.rule import SAME_FIELD, Effect, Rule
+from lora_packer.redact import escape
+
+MISSING_FILE = Rule(
+    "LP101",
+    "missing-file",
+    "error",
+    "A required file is not at the root of the adapter.",
+    "Every loader looks for adapter_config.json and adapter_model.safetensors at the root, and services refuse "
+    "an upload without them.",
+    "Give the folder that PEFT's save_pretrained wrote.",
+)
+UNREADABLE_CONFIG = Rule(
+    "LP102",
+    "unreadable-config",
+    "error",
+    "adapter_config.json is not a JSON object.",
+    "No loader can read it.",
+    "Save the adapter again with save_pretrained.",
+)
+DOUBTFUL_JSON = Rule(
+    "LP103",
+    "doubtful-json",
+    "error",
+    "adapter_config.json holds a key twice, or a number that JSON does not have.",
+    "Readers disagree: Python takes the last of two equal keys and accepts NaN, others take the first or refuse.",
+    "Write each key once, with a finite number.",
+    explains=tuple(Effect(code, field=SAME_FIELD) for code in ("LP201", "LP202", "LP203", "LP204")),
+)
+BAD_SAFETENSORS = Rule(
+    "LP104",
+    "bad-safetensors",
+    "error",
+    "adapter_model.safetensors is damaged, cut off, or another format.",
+    "The file cannot be loaded, or different readers would see different tensors in it.",
+    "Save the adapter again, or copy the file again.",
+)
+READERS_DISAGREE = Rule(
+    "LP105",
+    "readers-disagree",
+    "error",
+    "The safetensors library reads the file otherwise than this package does.",
+    "A file that two readers see differently can serve other weights than those that were checked.",
+    "Save the adapter again with a current safetensors.",
+    needs="values",
+)
+NO_TENSORS = Rule(
+    "LP106",
+    "no-tensors",
+    "error",
+    "The weights file holds no tensors.",
+    "PEFT loads it with a warning and serves the base model. ZeRO-3 training that was saved without gathering "
+    "leaves such a file.",
+    "Gather the weights before saving, or save from the last checkpoint.",
+)
+
+_OF_DEFECT = {
+    "missing-file": MISSING_FILE,
+    "unreadable-config": UNREADABLE_CONFIG,
+    "doubtful-json": DOUBTFUL_JSON,
+    "bad-safetensors": BAD_SAFETENSORS,
+}
+
+
+def defects(adapter: Adapter) -> Iterator[Finding]:
+    """What is wrong with a file before its content means anything."""
+    for defect in adapter.defects:
+        details = {name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint")}
+        yield _OF_DEFECT[defect.kind].finding(defect.message, **details)
+
+
+def no_tensors(adapter: Adapter) -> Iterator[Finding]:
+    """A weights file that can be read and holds nothing."""
+    if adapter.header is not None and not adapter.tensors:
+        yield NO_TENSORS.finding(f"{WEIGHTS_NAME} holds no tensors", file=WEIGHTS_NAME, actual=0)
+
+
+def second_opinion(path: Path, adapter: Adapter) -> Iterator[Finding]:
+    """The safetensors library's reading of the header, where it is not ours."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as opened:
+            theirs = {}
+            for name in opened.keys():  # noqa: SIM118 - not a mapping
+                part = opened.get_slice(name)
+                theirs[name] = (part.get_dtype(), tuple(part.get_shape()))
+    except (SafetensorError, OSError) as error:
+        message = f"the safetensors library refuses {WEIGHTS_NAME}: {escape(str(error))}"
+        yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME)
+        return
+    ours = {name: (info.dtype, info.shape) for name, info in adapter.tensors.items()}
+    if ours == theirs:
+        return
+    name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
+    details = {"expected": escape(str(ours.get(name)), 80), "actual": escape(str(theirs.get(name)), 80)}
+    message = f"the safetensors library reads {WEIGHTS_NAME} otherwise than this package"
+    yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME, tensor=escape(name), **details)

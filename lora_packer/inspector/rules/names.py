@@ -1,0 +1,145 @@
+"""Tensors under names that PEFT does not read (LP311, LP312, LP319), or that only some classes do (LP321)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
+from lora_packer.adapter.safetensors_header import TensorInfo
+from lora_packer.base_model import TEXT_ONLY, BaseModel
+from lora_packer.finding import Finding
+from lora_packer.inspector.case import Case, Tensor
+from lora_packer.inspector.foreign import Framework
+from lora_packer.inspector.matching import ADAPTER_NAME
+from lora_packer.inspector.rules.rule import Rule
+from lora_packer.inspector.words import counted
+from lora_packer.peft.expected import Shape
+from lora_packer.redact import escape
+
+RENAMED = Rule(
+    "LP311",
+    "renamed-tensors",
+    "error",
+    "The tensors' names are not PEFT's: a prefix or a wrapper's segment is off.",
+    "PEFT drops every such tensor without an error and serves the base model.",
+    "Rename the tensors to base_model.model.<module path>.lora_A.weight.",
+    needs="base",
+    fixable=True,
+    retold="; {message}",
+)
+ADAPTER_NAME_LEFT = Rule(
+    "LP312",
+    "adapter-name-left",
+    "warning",
+    "The adapter's name (.default.) was left in the tensors' names.",
+    "PEFT before 0.21 drops such tensors without an error; newer releases load them.",
+    "Remove the segment from the names.",
+    fixable=True,
+    needs="base",
+)
+FOREIGN_NAMES = Rule(
+    "LP319",
+    "foreign-names",
+    "error",
+    "The tensors have the names of another framework.",
+    "PEFT drops every such tensor without an error and serves the base model.",
+    "Export the adapter in PEFT's format with that framework's own exporter.",
+)
+OLDER_NAMES = Rule(
+    "LP321",
+    "older-names",
+    "info",
+    "The tensors have the module names of an older transformers, or of the model's text-only class.",
+    "That class and that time's transformers load them as they are; others rename most of them, and drop some.",
+    "Serve it with an engine that knows these names, or save it again with the class that will be served.",
+    needs="base",
+)
+
+_CHANGES_TOLD = 2
+_NEAREST_OF = 2000
+
+
+def foreign(framework: Framework, tensors: Mapping[str, TensorInfo]) -> Finding:
+    """Return that the tensors have another framework's names."""
+    first = escape(next(iter(tensors)))
+    details = {"file": WEIGHTS_NAME, "tensor": first, "count": len(tensors), "actual": first}
+    message = f"the tensors have {framework.name}'s names, which PEFT drops"
+    expected = "base_model.model.<module path>.lora_A.weight"
+    return FOREIGN_NAMES.finding(message, expected=expected, hint=framework.way_out, **details)
+
+
+def older_names(case: Case, base: BaseModel) -> Iterator[Finding]:
+    """Names that are right for another class, or another release, than the base config is for."""
+    details = {"count": len(case.difference.matched)}
+    if not case.difference.matched:
+        return
+    first = next(iter(base.dialects))
+    if case.dialect != first:
+        renamed = f"the tensors have the names of {case.dialect}, which {first} has renamed"
+        text_only = "the tensors have the names of the text-only class of this base model"
+        yield OLDER_NAMES.finding(text_only if case.dialect == TEXT_ONLY else renamed, actual=case.dialect, **details)
+    elif case.base.head == "none" != base.head and case.config.task_type is None:
+        message = (
+            "the tensors have the names of the bare model (AutoModel), and the base config is that of a class with a "
+            f"head ({base.head}), in which they would be dropped"
+        )
+        hint = "Load it with AutoModel; for the class with the head, put 'model.' before the layers and set task_type."
+        yield OLDER_NAMES.finding(message, severity="warning", actual="the bare model", hint=hint, **details)
+
+
+def wrong_names(case: Case) -> Iterator[Finding]:
+    """Names to change; a wrapper or a lost prefix may show in several ways, and is one cause."""
+    renamed = case.difference.renamed
+    left = renamed.get(ADAPTER_NAME)
+    if left:
+        kept = parse_key(left[0][0]).adapter_name or ""
+        message = f"the adapter's name '{escape(kept, 40)}' was left in the names of {counted(len(left))}"
+        # Newer PEFT knows only the name under which it loads, and drops the others.
+        severity = None if kept == "default" else "error"
+        yield ADAPTER_NAME_LEFT.finding(message, severity=severity, **_names_of(left))
+    changes = [change for change in renamed if change != ADAPTER_NAME]
+    if changes:
+        names = [pair for change in changes for pair in renamed[change]]
+        told = "; ".join(escape(change, 300) for change in changes[:_CHANGES_TOLD])
+        yield RENAMED.finding(f"{counted(len(names))} would be dropped: {told}", **_names_of(names))
+
+
+def _names_of(names: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    found, expected = names[0]
+    shown = escape(found)
+    return {"file": WEIGHTS_NAME, "tensor": shown, "count": len(names), "expected": expected, "actual": shown}
+
+
+def same_tensors_elsewhere(found: Sequence[Tensor], missing: Sequence[str], case: Case) -> Finding | None:
+    """The missing tensors under other names: one unknown for one missing, or as many of the same shapes."""
+    if not found or len(found) != len(missing):
+        return None
+    wanted = Counter(case.want(name).shape for name in missing)
+    if len(found) > 1 and wanted != Counter(tensor.info.shape for tensor in found):
+        return None
+    first = found[0]
+    meant = _nearest(first.name, first.info.shape, missing, case)
+    message = f"{counted(len(found))} would be dropped: {_what_differs(first.name, meant)}"
+    hint = "Rename the tensors, or save the adapter with PEFT's save_pretrained."
+    details = _names_of([(first.name, meant)]) | {"count": len(found)}
+    return RENAMED.finding(message, hint=hint, fixable=False, **details)
+
+
+def _nearest(name: str, shape: Shape, missing: Sequence[str], case: Case) -> str:
+    """The missing name of this shape that shares the most segments with ``name``."""
+    segments = set(name.split("."))
+    candidates = [other for other in missing[:_NEAREST_OF] if case.want(other).shape == shape]
+    return max(candidates or missing[:1], key=lambda other: len(segments.intersection(other.split("."))))
+
+
+def _what_differs(name: str, meant: str) -> str:
+    found, wanted = name.split("."), meant.split(".")
+    while found and wanted and found[0] == wanted[0]:
+        del found[0], wanted[0]
+    while found and wanted and found[-1] == wanted[-1]:
+        del found[-1], wanted[-1]
+    if not found or not wanted:
+        return "their names are not those of the base model's modules"
+    return f"'{escape('.'.join(found), 80)}' stands where '{'.'.join(wanted)}' belongs"

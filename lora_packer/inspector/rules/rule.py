@@ -1,0 +1,75 @@
+"""What a rule is: one declaration, read by the checks, by ``lora-packer rule``, by the README's table and by the tests.
+
+A code never changes its meaning. Groups: 1 files, 2 config, 3 tensors against the base model, 4 values, 5 the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from lora_packer.finding import Finding, Severity
+
+Needs = Literal["files", "base", "values"]
+SAME_FIELD = "the same field"
+
+
+class Effect(NamedTuple):
+    """A finding that is no second cause beside another one.
+
+    Attributes:
+        code: its rule.
+        field: the field that it is about, ``SAME_FIELD`` for the other one's, or None for any.
+        severity: its severity, or None for any.
+    """
+
+    code: str
+    field: str | None = None
+    severity: Severity | None = None
+
+
+# Another base model shows in sizes, names, modules, layers and the vocabulary at once.
+OF_ANOTHER_BASE = (
+    *(Effect(code) for code in ("LP301", "LP307", "LP309", "LP311", "LP316", "LP317")),
+    Effect("LP318", severity="error"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One rule.
+
+    Attributes:
+        code: stable, ``LP`` and three digits.
+        name: short, for people.
+        severity: of its findings, where a target does not say otherwise.
+        summary: what it finds, one line.
+        why: what happens to an adapter like that.
+        fix: what to do.
+        needs: what has to be at hand to check it: the files, the base model's config, or the tensors' values.
+        fixable: whether a lossless repair exists.
+        explains: what an error of this rule also makes of a file, and what is then not told as a finding of its own.
+        retold: how a finding of this rule is told in the message of one that explains it; "" where it is not.
+    """
+
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    why: str
+    fix: str
+    needs: Needs = "files"
+    fixable: bool = False
+    explains: tuple[Effect, ...] = ()
+    retold: str = ""
+
+    @property
+    def is_about_the_config(self) -> bool:
+        """Whether its findings are about ``adapter_config.json``."""
+        return self.code.startswith("LP2")
+
+    def finding(self, message: str, **details: Any) -> Finding:
+        """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own."""
+        defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
+        given = {key: value for key, value in details.items() if value is not None}
+        return Finding(code=self.code, name=self.name, message=message, **{**defaults, **given})

@@ -1,0 +1,272 @@
+"""Tensors of a wrong shape, grouped by what made them so (LP301 to LP305)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME
+from lora_packer.finding import Finding
+from lora_packer.inspector.case import Case, Match, Tensor, halves
+from lora_packer.inspector.dimensions import dimension
+from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Effect, Rule
+from lora_packer.inspector.words import counted
+from lora_packer.peft.expected import RANK_AXIS, Shape, Want
+from lora_packer.peft.targets import PatternLookup
+from lora_packer.redact import escape
+
+WRONG_BASE = Rule(
+    "LP301",
+    "wrong-shape",
+    "error",
+    "Tensors have shapes that this base model does not call for.",
+    "PEFT raises a size mismatch; other engines pad or cut and answer with wrong output. It means another base model.",
+    "Give the config of the base model that the adapter was trained on.",
+    needs="base",
+    explains=OF_ANOTHER_BASE,
+    retold="; {message}",
+)
+RANK_MISMATCH = Rule(
+    "LP302",
+    "rank-mismatch",
+    "error",
+    "The rank in adapter_config.json is not that of the tensors.",
+    "PEFT raises a size mismatch at load.",
+    "Set r and rank_pattern to the ranks that the tensors have.",
+    needs="base",
+    explains=(Effect("LP208", field="r"), Effect("LP210"), Effect("LP310")),
+)
+TRANSPOSED = Rule(
+    "LP303",
+    "transposed",
+    "error",
+    "Tensors are stored transposed.",
+    "PEFT raises a size mismatch. Other frameworks save lora_A as (in, r) and lora_B as (r, out).",
+    "Transpose them back: lora_A is (r, in), lora_B is (out, r).",
+    needs="base",
+    fixable=True,
+)
+SWAPPED = Rule(
+    "LP304",
+    "swapped-pair",
+    "error",
+    "lora_A and lora_B stand under each other's name.",
+    "PEFT raises a size mismatch.",
+    "Exchange the two names.",
+    needs="base",
+    fixable=True,
+)
+EMPTY_TENSOR = Rule(
+    "LP305",
+    "empty-tensor",
+    "error",
+    "Tensors have no elements.",
+    "DeepSpeed ZeRO-3 leaves such placeholders when the weights are saved without gathering them; PEFT raises at load.",
+    "Gather the parameters (stage3_gather_16bit_weights_on_model_save) and save again.",
+    needs="base",
+)
+
+_SQUARE_IN_RANK = "lora_monteclora_sampler.gaussian_var_prior"
+_LOOKED_AT = 64
+
+_Wrong = Mapping[str, Match]
+
+
+class _Told(NamedTuple):
+    """What is said of one cause: the rule, a sentence, the field of the config and a hint where it has its own."""
+
+    rule: Rule
+    message: str
+    field: str | None = None
+    hint: str | None = None
+
+
+def wrong_shapes(case: Case) -> Iterator[Finding]:
+    """Yield one finding for each cause."""
+    wrong = {name: match for name, match in case.difference.matched.items() if not match.fits}
+    for cause, names in _causes(wrong, case).items():
+        first = wrong[names[0]]
+        told = _TELL[cause](names, wrong, case)
+        details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensor": escape(first.name), "count": len(names)}
+        details |= {"expected": list(first.want.shape), "actual": list(first.info.shape)}
+        yield told.rule.finding(told.message, field=told.field, hint=told.hint, **details)
+
+
+def _causes(wrong: _Wrong, case: Case) -> dict[str, list[str]]:
+    """Sort the expected names of what has a wrong shape by the cause."""
+    causes: dict[str, list[str]] = {}
+    for name, match in wrong.items():
+        causes.setdefault(_cause(name, match, wrong), []).append(name)
+    if "rank" in causes and _other_experts(causes["rank"], wrong, case):
+        causes = _as_one(causes, ("rank", "base"), "base", wrong)
+    # A square layer's pair looks the same transposed and swapped, and sizes coincide: a file has one or the other.
+    either = ("transposed", "swapped", "either")
+    cause = "swapped" if len(causes.get("swapped", ())) > len(causes.get("transposed", ())) else "transposed"
+    return _as_one(causes, either, cause, wrong) if causes.keys() & set(either) else causes
+
+
+def _as_one(causes: dict[str, list[str]], several: Sequence[str], one: str, wrong: _Wrong) -> dict[str, list[str]]:
+    """The same with several causes taken for one, its names in the file's order."""
+    together = {name for cause in several for name in causes.get(cause, ())}
+    return {
+        **{cause: names for cause, names in causes.items() if cause not in several},
+        one: [name for name in wrong if name in together],
+    }
+
+
+def _cause(name: str, match: Match, wrong: _Wrong) -> str:
+    found, want = match.info.shape, match.want
+    if 0 in found:
+        return "empty"
+    partner_part = PAIRED.get(want.part)
+    partner = wrong.get(name.removesuffix(want.part) + partner_part) if partner_part else None
+    if _has_third_axis(match) or (partner and _has_third_axis(partner)):
+        return "old"
+    swapped = partner is not None and found == partner.want.shape and partner.info.shape == want.shape
+    transposed = len(found) == 2 and found == want.shape[::-1]
+    if swapped or transposed:
+        return "either" if swapped and transposed else "swapped" if swapped else "transposed"
+    axis = RANK_AXIS.get(want.part)
+    if axis is not None and len(found) == len(want.shape) and _without(found, axis) == _without(want.shape, axis):
+        return "rank"
+    if want.part == _SQUARE_IN_RANK and len(found) == 2 and found[0] == found[1]:
+        return "rank"
+    return "base"
+
+
+def _other_experts(names: list[str], wrong: _Wrong, case: Case) -> bool:
+    """Whether it is another number of experts that these ranks show: fused experts have theirs times that number.
+
+    All of them are then off by the same factor, and the other modules have the rank that the config gives them.
+    """
+    matched = case.difference.matched
+    fused = {path: count for path, (_, count) in case.expectation.experts.items() if count > 1}
+    if not all(wrong[name].want.path in fused for name in names):
+        return False
+    every = {name for name, item in matched.items() if item.want.path in fused and item.want.part in PAIRED}
+    if not every <= set(names) or len(every) == len(matched):
+        return False
+    factors = set()
+    for name in names:
+        axis = RANK_AXIS[wrong[name].want.part]
+        factors.add(Fraction(wrong[name].info.shape[axis], wrong[name].want.shape[axis]))
+    experts = fused[wrong[names[0]].want.path] * next(iter(factors))
+    return len(factors) == 1 and experts.denominator == 1
+
+
+def _has_third_axis(match: Match) -> bool:
+    found, want = match.info.shape, match.want
+    return want.part == "lora_B.weight" and len(want.shape) == 2 and len(found) == 3 and found[2] == 1
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _empty(names: list[str], _wrong: _Wrong, _case: Case) -> _Told:
+    return _Told(EMPTY_TENSOR, f"{counted(len(names))} without elements: the weights were saved ungathered")
+
+
+def _swapped(names: list[str], _wrong: _Wrong, _case: Case) -> _Told:
+    return _Told(SWAPPED, f"lora_A and lora_B are swapped in {counted(len(names))}")
+
+
+def _transposed(names: list[str], _wrong: _Wrong, _case: Case) -> _Told:
+    return _Told(TRANSPOSED, f"{counted(len(names), 'is', 'are')} stored transposed")
+
+
+def _old(names: list[str], wrong: _Wrong, _case: Case) -> _Told:
+    third = wrong[next(name for name in names if len(wrong[name].info.shape) == 3)]
+    axes = f"{len(third.info.shape)} axes where {len(third.want.shape)} are expected"
+    message = f"{counted(len(names))} with a shape of {axes}: lora_B as PEFT before 0.3 wrote it (enable_lora)"
+    hint = "No newer PEFT loads such a file: merge it with the old release, or train again."
+    return _Told(WRONG_BASE, message, hint=hint)
+
+
+def _rank(names: list[str], wrong: _Wrong, case: Case) -> _Told:
+    matches = [wrong[name] for name in names]
+    ranks = Counter(match.info.shape[_rank_axis(match.want)] for match in matches)
+    wanted = Counter(match.want.shape[_rank_axis(match.want)] for match in matches)
+    message = f"the config gives {counted(len(names))} rank {_listed(wanted)}, and the file has rank {_listed(ranks)}"
+    field = "rank_pattern" if case.config.rank_pattern else "r"
+    if _other_pattern_fits(matches, case):
+        message += ", which another key of rank_pattern gives: PEFT sorts the keys when it saves, and the first wins"
+        hint = "Write rank_pattern with one key for each module, so that their order does not matter."
+        return _Told(RANK_MISMATCH, message, field, hint)
+    set_r = f"Set r to {next(iter(ranks))}." if field == "r" and len(ranks) == 1 else None
+    return _Told(RANK_MISMATCH, message, field, set_r)
+
+
+def _rank_axis(want: Want) -> int:
+    return RANK_AXIS.get(want.part, 0)
+
+
+def _other_pattern_fits(matches: Sequence[Match], case: Case) -> bool:
+    """Whether each of these modules has the rank of a pattern that matches it and does not win."""
+    if len(case.config.rank_pattern) < 2:
+        return False
+    lookup = PatternLookup(case.config.rank_pattern, case.config.r)
+    return all(
+        match.info.shape[_rank_axis(match.want)] in lookup.all_of(match.want.path) for match in matches[:_LOOKED_AT]
+    )
+
+
+def _listed(counts: Counter[int]) -> str:
+    values = sorted(counts)
+    return ", ".join(map(str, values[:4])) + (", ..." if len(values) > 4 else "")
+
+
+def _base(names: list[str], wrong: _Wrong, case: Case) -> _Told:
+    """Say which of the base's dimensions are off: (what, expected, found), the commonest first."""
+    changes: Counter[tuple[str, int, int]] = Counter()
+    for match in (wrong[name] for name in names):
+        want = match.want
+        if len(match.info.shape) == len(want.shape):
+            for axis, (expected, found) in enumerate(zip(want.shape, match.info.shape, strict=True)):
+                if expected != found and axis == RANK_AXIS.get(want.part):
+                    changes[("experts x rank", expected, found)] += 1
+                elif expected != found:
+                    changes[(dimension(want, axis, case), expected, found)] += 1
+    if not changes:
+        first = wrong[names[0]]
+        axes = f"{len(first.info.shape)} axes where {len(first.want.shape)} are expected"
+        return _Told(WRONG_BASE, f"{counted(len(names))} with a shape of {axes}")
+    parts = [f"{what} {found} instead of {expected}" for (what, expected, found), _ in changes.most_common(4)]
+    does_not_fit = counted(len(names), "does not fit", "do not fit")
+    return _Told(WRONG_BASE, f"{does_not_fit} {case.base_name}: " + ", ".join(parts))
+
+
+_TELL: Mapping[str, Callable[[list[str], _Wrong, Case], _Told]] = {
+    "empty": _empty,
+    "swapped": _swapped,
+    "transposed": _transposed,
+    "old": _old,
+    "rank": _rank,
+    "base": _base,
+}
+
+
+def without_a_base(tensors: Sequence[Tensor]) -> Iterator[Finding]:
+    """What shapes alone say: tensors without elements, and ranks that disagree within a pair."""
+    empty = [tensor for tensor in tensors if tensor.key.part and 0 in tensor.info.shape]
+    if empty:
+        first = empty[0]
+        message = f"{counted(len(empty))} without elements: the weights were saved ungathered"
+        details = {"tensor": escape(first.name), "count": len(empty), "actual": list(first.info.shape)}
+        yield EMPTY_TENSOR.finding(message, file=WEIGHTS_NAME, **details)
+    modules = halves(tensor for tensor in tensors if 0 not in tensor.info.shape).values()
+    pairs = [pair for pair in modules if len(pair) == 2]
+    off = [(pair, ranks) for pair in pairs if (ranks := _ranks(pair)) is not None and ranks[0] != ranks[1]]
+    if off:
+        pair, (rank_a, rank_b) = off[0]
+        message = f"lora_A and lora_B of {counted(len(off), noun='module')} have different ranks"
+        details = {"tensor": escape(next(iter(pair.values())).name), "count": len(off)}
+        yield RANK_MISMATCH.finding(message, file=WEIGHTS_NAME, expected=rank_a, actual=rank_b, **details)
+
+
+def _ranks(pair: Mapping[str, Tensor]) -> tuple[int, int] | None:
+    """The rank of A and that of B, or None where their shapes have none."""
+    shape_a, shape_b = pair["A"].info.shape, pair["B"].info.shape
+    return (shape_a[0], shape_b[1]) if shape_a and len(shape_b) > 1 else None

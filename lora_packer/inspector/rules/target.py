@@ -1,0 +1,59 @@
+"""What the place that will load the adapter makes of it (LP5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lora_packer.adapter.adapter import Adapter
+from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
+from lora_packer.finding import Finding
+from lora_packer.inspector.profiles import Profile
+from lora_packer.inspector.rules.rule import Rule
+from lora_packer.redact import escape
+
+OTHER_BASE_NAMED = Rule(
+    "LP501",
+    "other-base-named",
+    "warning",
+    "adapter_config.json names another base model than --base-model.",
+    "A different base gives different output even where every shape fits.",
+    "Make sure that the hosted base is the one the adapter was trained on.",
+)
+UNSTATED_FEATURE = Rule(
+    "LP502",
+    "unstated-feature",
+    "warning",
+    "The adapter uses a feature that the target says nothing about.",
+    "Serving engines refuse or ignore some features; the service documents none of them for uploaded adapters.",
+    "Test the deployed adapter against a local one, or train without the feature.",
+)
+
+
+def unstated_features(target: Profile, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
+    """The features that the config uses and the target says nothing about."""
+    used = [field for field in target.unstated if _uses(field, config, adapter.raw_config)]
+    if used:
+        named = ", ".join(f"{field} ({target.unstated[field]})" for field in used)
+        message = f"{target.summary} says nothing about {named}"
+        yield UNSTATED_FEATURE.finding(message, file=CONFIG_NAME, field=used[0], count=len(used))
+
+
+def _uses(field: str, config: LoraConfig, raw: Mapping[str, Any]) -> bool:
+    if field == "bias":
+        return config.bias != "none"
+    value = getattr(config, field) if hasattr(config, field) else raw.get(field)
+    return bool(value)
+
+
+def other_base_named(config: LoraConfig, hosted: str | None) -> Iterator[Finding]:
+    """The config names another base model than the one that is hosted; by the last part of the names, in any case."""
+    named = config.base_model_name_or_path
+    if hosted and named and _last_part(named) != _last_part(hosted):
+        message = f"adapter_config.json names the base model '{escape(named, 80)}', not '{escape(hosted, 80)}'"
+        details = {"field": "base_model_name_or_path", "expected": hosted, "actual": escape(named)}
+        yield OTHER_BASE_NAMED.finding(message, file=CONFIG_NAME, **details)
+
+
+def _last_part(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()

@@ -1,0 +1,269 @@
+"""The five stages of a check: each says what it found, and which rules it really ran."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import BinaryIO
+
+from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig
+from lora_packer.adapter.patterns import PatternError
+from lora_packer.base_model import CHECKPOINT, BaseModel
+from lora_packer.errors import InputError
+from lora_packer.finding import Finding, Unchecked
+from lora_packer.inspector.case import Case, Tensor, parsed
+from lora_packer.inspector.diagnosis import diagnose, refused_on
+from lora_packer.inspector.foreign import Framework, foreign_framework
+from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.profiles import Profile
+from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
+from lora_packer.inspector.rules import values as value_rules
+from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
+from lora_packer.inspector.rules.rule import Rule
+from lora_packer.inspector.values import Reader, scan
+from lora_packer.redact import escape
+
+Codes = frozenset[str]
+Reading = Callable[[BinaryIO], AbstractContextManager[tuple[BinaryIO | Reader, int]]]
+
+
+def plainly(file: BinaryIO) -> AbstractContextManager[tuple[BinaryIO | Reader, int]]:
+    """Read the values from the file itself."""
+    return nullcontext((file, 1))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked.
+
+    Attributes:
+        source, adapter: where the files are, and what they say.
+        target: the place that will load it.
+        hosted: the id under which the service hosts the base model.
+        base: the base model, or why there is none.
+        no_values: why the values are not to be read; "" where they are.
+        reading: makes of the weights file what its values are read from, and how many buffers to use by turns.
+    """
+
+    source: AdapterSource
+    adapter: Adapter
+    target: Profile
+    hosted: str | None
+    base: BaseModel | str
+    no_values: str = ""
+    reading: Reading = plainly
+
+    @cached_property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The file's tensors, their names taken apart."""
+        return parsed(self.adapter.tensors)
+
+    @cached_property
+    def framework(self) -> Framework | None:
+        """Whose names the tensors have, where they are not PEFT's."""
+        return foreign_framework(self.adapter.tensors)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a stage says.
+
+    Attributes:
+        findings: what it found.
+        ran: the rules that it ran.
+        why: why it did not run its others.
+        left_out: the rules that nobody asked for, or that this kind of source cannot have, and why: their absence does
+            not make the check inconclusive.
+        case: the adapter under the closest reading of the base model, where the stage made one.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    ran: Codes = frozenset()
+    why: str = ""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    case: Case | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One part of a check: the rules that it is there for, and what judges by them."""
+
+    runs: tuple[Rule, ...]
+    judge: Callable[[Subject], Judged]
+
+
+def unchecked(stages: Sequence[Stage], judged: Sequence[Judged]) -> Iterable[tuple[Unchecked, bool]]:
+    """Yield each rule that no stage ran, and whether that makes a check which has to run it inconclusive."""
+    ran = frozenset().union(*(item.ran for item in judged))
+    named = set(ran)
+    for stage, result in zip(stages, judged, strict=True):
+        for rule in sorted(stage.runs, key=lambda rule: rule.code):
+            if rule.code not in named:
+                named.add(rule.code)
+                yield Unchecked(rule.code, result.left_out.get(rule.code, result.why)), rule.code not in result.left_out
+
+
+# --- the stages ------------------------------------------------------------------------------------------------------
+
+
+def _judge_files(subject: Subject) -> Judged:
+    kinds = {(defect.kind, defect.file) for defect in subject.adapter.defects}
+    ran = {files.MISSING_FILE.code}
+    if ("missing-file", CONFIG_NAME) not in kinds:
+        ran.add(files.UNREADABLE_CONFIG.code)
+        if ("unreadable-config", CONFIG_NAME) not in kinds:
+            ran.add(files.DOUBTFUL_JSON.code)
+    if ("missing-file", WEIGHTS_NAME) not in kinds:
+        ran.add(files.BAD_SAFETENSORS.code)
+    return Judged(tuple(files.defects(subject.adapter)), frozenset(ran), _without_a_file(subject))
+
+
+def _judge_config(subject: Subject) -> Judged:
+    settings = subject.adapter.config
+    if settings is None:
+        return Judged(why=_without_a_file(subject))
+    findings = (
+        *config.fields(subject.adapter),
+        *target.unstated_features(subject.target, subject.adapter, settings),
+        *target.other_base_named(settings, subject.hosted),
+    )
+    return Judged(findings, _codes(_CONFIG))
+
+
+def _judge_tensors_alone(subject: Subject) -> Judged:
+    adapter = subject.adapter
+    if adapter.header is None:
+        return Judged(why=_without_a_file(subject))
+    ran = _codes(_TENSORS)
+    findings = [*files.no_tensors(adapter), *value_rules.integer_dtypes(subject.tensors)]
+    if subject.framework is not None:
+        findings.append(names.foreign(subject.framework, adapter.tensors))
+    elif isinstance(subject.base, str) and adapter.config is not None and adapter.tensors:
+        ran |= {HALF_PAIR.code}
+        findings += lost_halves(subject.tensors)
+        if adapter.config.use_bdlora is None:
+            findings += shapes.without_a_base(subject.tensors)
+    return Judged(tuple(findings), ran)
+
+
+def _judge_against_base(subject: Subject) -> Judged:
+    adapter, base = subject.adapter, subject.base
+    if isinstance(base, str):
+        return Judged(why=base)
+    if adapter.config is None or adapter.header is None:
+        return Judged(why=_without_a_file(subject))
+    if subject.framework is not None:
+        return Judged(why=f"the tensors have {subject.framework.name}'s names")
+    if not adapter.tensors:
+        return Judged(why=f"{WEIGHTS_NAME} holds no tensors")
+    if not config.is_usable(adapter):
+        return Judged(why=f"what {CONFIG_NAME} calls for is not known before it is corrected")
+    try:
+        return _against(adapter.config, base, adapter)
+    except PatternError as error:
+        if error.kind == "invalid":
+            return Judged((config_on_base.bad_pattern(error),), why=f"a pattern in {CONFIG_NAME} cannot be used")
+        return Judged(why=f"a pattern in {CONFIG_NAME} was not evaluated: {escape(str(error))}")
+
+
+def _judge_values(subject: Subject) -> Judged:
+    header, every = subject.adapter.header, _codes(_VALUES)
+    if subject.no_values:
+        return Judged(left_out=dict.fromkeys(every, subject.no_values))
+    if header is None:
+        return Judged(why=f"{WEIGHTS_NAME} could not be read")
+    try:
+        with subject.source.open(WEIGHTS_NAME) as file, subject.reading(file) as (reader, buffers):
+            values = scan(reader, header, buffers)
+    except OSError as error:
+        raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
+    findings = tuple(value_rules.judge(subject.tensors, values, header.size))
+    path = subject.source.path(WEIGHTS_NAME)
+    if path is None:
+        second = files.READERS_DISAGREE.code
+        reason = "the safetensors library reads no file inside an archive"
+        return Judged(findings, every - {second}, left_out={second: reason})
+    return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
+
+
+def _without_a_file(subject: Subject) -> str:
+    """Why nothing can be said of what a file holds."""
+    for defect in subject.adapter.defects:
+        if defect.kind == "missing-file":
+            return f"{defect.file} is missing"
+        if defect.kind in ("unreadable-config", "bad-safetensors"):
+            return f"{defect.file} could not be read"
+    return ""
+
+
+# --- against the base ------------------------------------------------------------------------------------------------
+
+# What a wrong base config looks like.
+_ANOTHER_BASE = (shapes.WRONG_BASE, extra.LAYER_OUT_OF_RANGE, extra.UNKNOWN_TENSOR)
+
+# What shapes and halves of pairs show, whatever the modules are called.
+_BY_SHAPE = (
+    shapes.WRONG_BASE,
+    shapes.RANK_MISMATCH,
+    shapes.TRANSPOSED,
+    shapes.SWAPPED,
+    shapes.EMPTY_TENSOR,
+    HALF_PAIR,
+    vocabulary.RESIZED_VOCABULARY,
+)
+
+
+def _against(settings: LoraConfig, base: BaseModel, adapter: Adapter) -> Judged:
+    found = diagnose(settings, base, adapter.tensors)
+    refused = tuple(refused_on(found, base))
+    if found.case.dialect == CHECKPOINT:
+        # A checkpoint's names need not be the running model's: by them nothing is refused.
+        by_name = [item for item in found.errors if item.code not in _codes(_BY_SHAPE)]
+        if by_name:
+            kept = tuple(item for item in found.findings if item not in by_name)
+            why = f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
+            return Judged((*_with_hints(kept, settings, adapter), *refused), why=why, case=found.case)
+    ran = _codes(_BASE if found.only is None else found.only)
+    return Judged((*_with_hints(found.findings, settings, adapter), *refused), ran, found.why, case=found.case)
+
+
+def _with_hints(findings: Sequence[Finding], settings: LoraConfig, adapter: Adapter) -> tuple[Finding, ...]:
+    """Say which known base models the tensors fit, where they are another one's."""
+    codes = _codes(_ANOTHER_BASE)
+    if not any(item.code in codes and item.severity == "error" for item in findings):
+        return tuple(findings)
+    try:
+        known = fitting(settings, adapter.tensors)
+    except PatternError:  # it may need more states on another model's names; the finding stands without the hint
+        known = []
+    if not known:
+        return tuple(findings)
+    more = f" (and {len(known) - 1} more, see `lora-packer identify`)" if len(known) > 1 else ""
+    hint = f"These tensors fit {known[0]}{more}: give --base-config {known[0]} if it was trained on that."
+    return tuple(
+        replace(item, hint=hint) if item.code in codes and item.severity == "error" else item for item in findings
+    )
+
+
+# --- which rules each runs -------------------------------------------------------------------------------------------
+
+
+def _codes(rules: Iterable[Rule]) -> Codes:
+    return frozenset(rule.code for rule in rules)
+
+
+_FILES = (files.MISSING_FILE, files.UNREADABLE_CONFIG, files.DOUBTFUL_JSON, files.BAD_SAFETENSORS)
+_TENSORS = (files.NO_TENSORS, value_rules.INTEGER_DTYPE, names.FOREIGN_NAMES)
+_BASE = (*(rule for rule in RULES.values() if rule.needs == "base"), HALF_PAIR)
+_VALUES = tuple(rule for rule in RULES.values() if rule.needs == "values")
+_CONFIG = tuple(rule for rule in RULES.values() if rule not in (*_FILES, *_TENSORS, *_BASE, *_VALUES))
+
+STAGES = (
+    Stage(_FILES, _judge_files),
+    Stage(_CONFIG, _judge_config),
+    Stage(_TENSORS, _judge_tensors_alone),
+    Stage(_BASE, _judge_against_base),
+    Stage(_VALUES, _judge_values),
+)

@@ -1,0 +1,29 @@
+"""What is told of one thing that PEFT refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One reason for which PEFT raises when it loads an adapter.
+
+    Attributes:
+        field: the field of ``adapter_config.json`` that brings it about.
+        message: the reason, as one sentence; text from the file is escaped in it.
+        expected: what PEFT takes (JSON-serialisable), or None.
+        actual: what the file has (JSON-serialisable), or None.
+        hint: what to do, one sentence, or None.
+        source: PEFT 0.21.2's file and line, such as ``tuners/lora/layer.py:240``.
+        kind: ``field`` where a value is refused, ``target`` where LoRA is refused on a module.
+    """
+
+    field: str
+    message: str
+    expected: Any
+    actual: Any
+    hint: str | None
+    source: str
+    kind: Literal["field", "target"] = "field"

@@ -1,0 +1,94 @@
+"""A check's report as text for a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lora_packer.report.canvas import Canvas
+from lora_packer.report.heatmap import heatmap
+
+if TYPE_CHECKING:
+    from lora_packer.finding import Finding
+    from lora_packer.inspector import Report
+
+_COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
+
+
+def render(report: Report, canvas: Canvas) -> str:
+    """Return the report as text: what was checked, each finding with what to do, what was not checked, the verdict."""
+    lines: list[str] = []
+    if not canvas.quiet:
+        lines += [*_heading(report), ""]
+    if report.stats is not None:
+        lines += [*heatmap(report.stats, canvas), ""]
+    for finding in report.findings:
+        lines += _finding_lines(finding, canvas)
+    for codes, reason in _unchecked(report):
+        lines.append(f"{canvas.style('not checked', 'cyan')} {codes}: {reason}")
+    if (report.findings or report.unchecked) and not canvas.quiet:
+        lines.append("")
+    lines.append(_verdict(report, canvas))
+    return "\n".join(lines)
+
+
+def _heading(report: Report) -> list[str]:
+    adapter, base = report.adapter, report.base_model
+    ranks = f", rank {_span(adapter.ranks)}" if adapter.ranks else ""
+    dtypes = f", {'/'.join(adapter.dtypes)}" if adapter.dtypes else ""
+    size = f"{adapter.tensors} tensors, {adapter.parameters:,} parameters{dtypes}{ranks}, {adapter.bytes:,} bytes"
+    lines = [f"adapter     {adapter.source}", f"            {size}"]
+    known = f"{base.model_type} ({base.config_source or 'given config'})" if base.model_type else "unknown"
+    lines.append(f"base model  {base.id + ', ' if base.id else ''}{known}")
+    lines.append(f"target      {report.target}")
+    return lines
+
+
+def _span(ranks: tuple[int, ...]) -> str:
+    return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+
+
+def _finding_lines(finding: Finding, canvas: Canvas) -> list[str]:
+    label = canvas.style(finding.severity, "bold", _COLORS[finding.severity])
+    lines = [f"{label} {finding.code} {finding.name}: {finding.message}"]
+    if finding.tensor is not None:
+        more = f" (and {finding.count - 1} more)" if finding.count > 1 else ""
+        lines.append(f"    tensor    {finding.tensor}{more}")
+    elif finding.field is not None:
+        lines.append(f"    field     {finding.field}")
+    if finding.expected is not None:
+        lines.append(f"    expected  {_value(finding.expected)}")
+    if finding.actual is not None:
+        lines.append(f"    actual    {_value(finding.actual)}")
+    if finding.hint is not None:
+        lines.append(f"    next      {finding.hint}")
+    return lines
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return (
+            " x ".join(map(str, value)) if all(isinstance(item, int) for item in value) else ", ".join(map(str, value))
+        )
+    return str(value)
+
+
+def _unchecked(report: Report) -> list[tuple[str, str]]:
+    """Group what was not checked by its reason: [(codes, reason)]."""
+    reasons: dict[str, list[str]] = {}
+    for item in report.unchecked:
+        reasons.setdefault(item.reason, []).append(item.code)
+    return [(", ".join(codes) if len(codes) < 8 else f"{codes[0]} to {codes[-1]}", r) for r, codes in reasons.items()]
+
+
+def _verdict(report: Report, canvas: Canvas) -> str:
+    counts = report.summary
+    counted = f"{_count(counts['errors'], 'error')}, {_count(counts['warnings'], 'warning')}"
+    if report.status == "ok":
+        return f"{canvas.style('ok', 'bold', 'green')}: {counted}"
+    if report.status == "failed":
+        return f"{canvas.style('failed', 'bold', 'red')}: {counted}"
+    return f"{canvas.style('inconclusive', 'bold', 'yellow')}: a required check could not run; {counted}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
