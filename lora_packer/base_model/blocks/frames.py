@@ -1,0 +1,240 @@
+"""The frames that layers stand in: embedding, numbered layers, norms and a head; and how a type is declared.
+
+Defaults are those of transformers' config classes at v5.23.0
+(https://github.com/huggingface/transformers/tree/v5.23.0/src/transformers/models/<type>/configuration_<type>.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.layers import Norm, embedding, linear, norm, scale_norm
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def framed(
+    decoder: Callable[[Settings], Named],
+    *,
+    prefix: str = "model.",
+    answering_prefix: str | None = None,
+    heads: Build | None = None,
+) -> Build:
+    """Put the decoder's prefix and a head around it, as transformers' generic classes do.
+
+    ``answering_prefix`` is the decoder's prefix in the question answering class, which some types name differently
+    (transformers/modeling_layers.py, and ``base_model_prefix`` in the modelling files). ``heads`` yields the modules
+    beside the decoder where they are not those of :func:`head_modules`.
+    """
+
+    def build(s: Settings, head: Head) -> Named:
+        before = "" if head == "none" else prefix
+        if head == "question-answering" and answering_prefix is not None:
+            before = answering_prefix
+        for path, module in decoder(s):
+            yield before + path, module
+        yield from (heads or head_modules)(s, head)
+
+    return build
+
+
+def head_modules(
+    s: Settings,
+    head: Head,
+    *,
+    output: str = "lm_head",
+    output_bias: bool = False,
+    tokens: str = "score",
+    width: str = "hidden_size",
+) -> Named:
+    """The modules that a head adds beside the decoder.
+
+    ``output`` names the language model's head and ``tokens`` the token classifier; ``width`` names the field with the
+    size of what the decoder hands over.
+    """
+    match head:
+        case "causal-lm" | "seq2seq":
+            yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
+        case "sequence-classification":
+            yield linear("score", s.labels(), s.size(width))
+        case "token-classification":
+            yield linear(tokens, s.labels(), s.size(width), bias=True)
+        case "question-answering":
+            yield linear("qa_outputs", 2, s.size(width), bias=True)
+        case "none":
+            return
+
+
+# The question answering classes of some types call their decoder so.
+TRANSFORMER = "transformer."
+# What PEFT targets by default in most of the types that it has defaults for.
+QUERY_VALUE = ("q_proj", "v_proj")
+
+
+def decoder(s: Settings, layer: Callable[[str], Named], norms: Mapping[str, int] = MappingProxyType({})) -> Named:
+    """The embedding, the numbered layers, each with its two norms and those in ``norms``, and the last norm."""
+    hidden = s.size("hidden_size")
+    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden, **norms}
+    yield "embed_tokens", Module("embedding", (s.size("vocab_size"), hidden))
+    for index in range(s.size("num_hidden_layers")):
+        yield from layer(f"layers.{index}")
+        for name, size in norms.items():
+            yield norm(f"layers.{index}.{name}", size)
+    yield norm("norm", hidden)
+
+
+def sizes(
+    vocab: int, hidden: int, intermediate: int, layers: int, heads: int, kv: int | None, **more: Any
+) -> dict[str, Any]:
+    """Return the defaults that every decoder has, and more."""
+    return {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        **more,
+    }
+
+
+def declared(
+    defaults: Mapping[str, Any],
+    decoder: Callable[[Settings], Named],
+    *,
+    targets: tuple[str, ...] = (),
+    prefix: str = "model.",
+    answering_prefix: str | None = None,
+    heads: Build | None = None,
+    aliases: Mapping[str, str] = MappingProxyType({}),
+    input_embedding: str = "embed_tokens",
+) -> Architecture:
+    """Return the architecture of one decoder with one dialect.
+
+    ``targets`` is empty for types that PEFT has no default targets for, and ``aliases`` is transformers'
+    ``attribute_map``; see :func:`lora_packer.base_model.architecture.framed` for the others.
+    """
+    build = framed(decoder, prefix=prefix, answering_prefix=answering_prefix, heads=heads)
+
+    def with_aliases(s: Settings, head: Head) -> Named:
+        return build(s.aliased(aliases), head)
+
+    dialects = {TRANSFORMERS_5: with_aliases if aliases else build}
+    return Architecture(defaults, dialects, targets, input_embedding=input_embedding)
+
+
+LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+def stacked(
+    s: Settings,
+    layer: Callable[[str, int], Named],
+    *,
+    norms: Sequence[str] = LAYER_NORMS,
+    embedding: str = "embed_tokens",
+    last_norm: str = "norm",
+    layers: int | None = None,
+) -> Named:
+    """The embedding, layers that differ by their number, each with ``norms`` of the hidden size, and the last norm."""
+    hidden = s.size("hidden_size")
+    yield embedding, Module("embedding", (s.size("vocab_size"), hidden))
+    for index in range(layers or s.size("num_hidden_layers")):
+        yield from layer(f"layers.{index}", index)
+        for name in norms:
+            yield norm(f"layers.{index}.{name}", hidden)
+    yield norm(last_norm, hidden)
+
+
+def layer_kinds(listed: Sequence[str] | None, derived: Callable[[int], str]) -> Callable[[int], str]:
+    """Return what kind a layer is: as the config lists it, else, and beyond the list's end, as ``derived`` says.
+
+    Older names of kinds are read as today's (``_LEGACY_LAYER_TYPE_REMAP`` in transformers/configuration_utils.py).
+    """
+    older = {"mamba": "linear_attention", "attention": "full_attention"}
+    kinds = [older.get(kind, kind) for kind in listed or ()]
+    return lambda index: kinds[index] if index < len(kinds) else derived(index)
+
+
+def fields_by_layer(s: Settings) -> Mapping[int, Mapping[str, Any]] | None:
+    """Return the fields of single layers that ``per_layer_config`` sets, or None where there is none.
+
+    Its keys are the numbers of layers, which transformers saves padded with zeros (configuration_utils.py).
+    """
+    saved = s.value("per_layer_config")
+    if not isinstance(saved, Mapping):
+        return None
+    found = {str(key): fields for key, fields in saved.items() if isinstance(fields, Mapping)}
+    return {int(key): fields for key, fields in found.items() if key.isascii() and key.isdigit() and len(key) < 10}
+
+
+def dense(
+    s: Settings,
+    *,
+    bias: bool = False,
+    output_bias: bool = False,
+    mlp_bias: bool = False,
+    norms: Mapping[str, int] = MappingProxyType({}),
+) -> Named:
+    """A decoder of grouped-query attention and a gated MLP."""
+
+    def layer(prefix: str) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=output_bias)
+        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
+
+    return decoder(s, layer, norms)
+
+
+AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+
+def normed_decoder(
+    s: Settings,
+    layer: Callable[[str], Named],
+    norms: tuple[str, ...] = LAYER_NORMS,
+    *,
+    kind: Norm = scale_norm,
+    last: str = "norm",
+) -> Named:
+    """The embedding, the numbered layers, each with its norms, and the last norm."""
+    hidden = s.size("hidden_size")
+    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
+    for index in range(s.size("num_hidden_layers")):
+        yield from layer(f"layers.{index}")
+        for name in norms:
+            yield from kind(f"layers.{index}.{name}", hidden)
+    yield from kind(last, hidden)
+
+
+def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = scale_norm) -> Named:
+    """The attention and the gated MLP of llama, with other norms."""
+
+    def layer(prefix: str) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return normed_decoder(s, layer, norms, kind=kind)
+
+
+def ungated_decoder(s: Settings, kind: Norm = scale_norm) -> Named:
+    """A decoder of attention and a feed-forward block without a gate."""
+
+    def layer(prefix: str) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from ungated_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
+
+    return normed_decoder(s, layer, kind=kind)
+
+
+classified_by_classifier = partial(head_modules, tokens="classifier")
+
+
+def numbered(s: Settings, prefix: str, layer: Callable[[str], Named]) -> Named:
+    """The layers, each below its number."""
+    for index in range(s.size("num_hidden_layers")):
+        yield from layer(f"{prefix}.{index}")

@@ -1,0 +1,89 @@
+"""Falcon, and Falcon-H1 with attention and Mamba side by side in each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import (
+    TRANSFORMER,
+    classified_by_classifier,
+    declared,
+    framed,
+    numbered,
+    sizes,
+    stacked,
+)
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.recurrent import MIXER, PRE_FEED_FORWARD, mixer
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _falcon_h1(s: Settings) -> Named:
+    """Falcon-H1's decoder: a mixer and an attention side by side in each layer."""
+    bias, inner = s.flag("attention_bias"), s.optional_size("mamba_d_ssm")
+
+    def layer(prefix: str, _index: int) -> Named:
+        out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
+        yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
+        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        intermediate = s.size("intermediate_size")
+        yield from gated_mlp(f"{prefix}.feed_forward", s.size("hidden_size"), intermediate, bias=s.flag("mlp_bias"))
+
+    return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
+
+
+def _falcon(s: Settings) -> Named:
+    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("bias")
+    head_dim, inner = hidden // heads, s.optional_size("ffn_hidden_size") or 4 * hidden
+    if s.flag("new_decoder_architecture"):
+        fused = (2 * (s.optional_size("num_kv_heads") or heads) + heads) * head_dim
+    else:
+        fused = hidden + 2 * head_dim if s.flag("multi_query") else 3 * hidden
+    norms = _falcon_norms(s)
+
+    def layer(prefix: str) -> Named:
+        yield linear(f"{prefix}.self_attention.query_key_value", fused, hidden, bias=bias)
+        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=bias)
+        yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, hidden, bias=bias)
+        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, inner, bias=bias)
+        for name in norms:
+            yield from layer_norm(f"{prefix}.{name}", hidden)
+
+    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
+    yield from numbered(s, "h", layer)
+    yield from layer_norm("ln_f", hidden)
+
+
+def _falcon_norms(s: Settings) -> tuple[str, ...]:
+    if not s.flag("parallel_attn"):
+        return "post_attention_layernorm", "input_layernorm"
+    count = s.value("num_ln_in_parallel_attn")
+    two = s.flag("new_decoder_architecture") if count is None else count == 2
+    return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "falcon_h1": Architecture(
+        sizes(128000, 4096, 14336, 32, 32, 8, mamba_d_ssm=1024, **MIXER), {TRANSFORMERS_5: framed(_falcon_h1)}, ()
+    ),
+    "falcon": declared(
+        {
+            "vocab_size": 65024,
+            "hidden_size": 4544,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 71,
+            "multi_query": True,
+            "parallel_attn": True,
+        },
+        _falcon,
+        targets=("query_key_value",),
+        prefix=TRANSFORMER,
+        heads=classified_by_classifier,
+        aliases={"n_embed": "hidden_size"},
+        input_embedding="word_embeddings",
+    ),
+}
