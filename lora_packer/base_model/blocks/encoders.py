@@ -42,7 +42,7 @@ def layers(
     """BERT's layers, with the names of their norms; ``bias`` is that of query, key and value."""
     hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name in ("attention", "crossattention") if s.flag("add_cross_attention") else ("attention",):
             for projection in ("query", "key", "value"):
                 yield linear(f"{path}.{name}.self.{projection}", hidden, hidden, bias=bias)

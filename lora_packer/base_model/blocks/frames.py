@@ -14,7 +14,7 @@ from typing import Any
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
-from lora_packer.base_model.blocks.layers import Norm, embedding, linear, norm, scale_norm
+from lora_packer.base_model.blocks.layers import Norm, linear, norm, scale_norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -77,18 +77,6 @@ TRANSFORMER = "transformer."
 QUERY_VALUE = ("q_proj", "v_proj")
 
 
-def decoder(s: Settings, layer: Callable[[str], Named], norms: Mapping[str, int] = MappingProxyType({})) -> Named:
-    """The embedding, the numbered layers, each with its two norms and those in ``norms``, and the last norm."""
-    hidden = s.size("hidden_size")
-    norms = {"input_layernorm": hidden, "post_attention_layernorm": hidden, **norms}
-    yield "embed_tokens", Module("embedding", (s.size("vocab_size"), hidden))
-    for index in range(s.size("num_hidden_layers")):
-        yield from layer(f"layers.{index}")
-        for name, size in norms.items():
-            yield norm(f"layers.{index}.{name}", size)
-    yield norm("norm", hidden)
-
-
 def sizes(
     vocab: int, hidden: int, intermediate: int, layers: int, heads: int, kv: int | None, **more: Any
 ) -> dict[str, Any]:
@@ -137,18 +125,35 @@ def stacked(
     layer: Callable[[str, int], Named],
     *,
     norms: Sequence[str] = LAYER_NORMS,
+    sized_norms: Mapping[str, int] = MappingProxyType({}),
+    kind: Norm = scale_norm,
     embedding: str = "embed_tokens",
     last_norm: str = "norm",
     layers: int | None = None,
 ) -> Named:
-    """The embedding, layers that differ by their number, each with ``norms`` of the hidden size, and the last norm."""
+    """The embedding, the numbered layers with their norms, and the last norm.
+
+    ``layer`` yields one layer, from its path and its number. ``norms`` are of the hidden size and of this ``kind``, as
+    the last one is; ``sized_norms`` have a size of their own.
+    """
     hidden = s.size("hidden_size")
-    yield embedding, Module("embedding", (s.size("vocab_size"), hidden))
-    for index in range(layers or s.size("num_hidden_layers")):
-        yield from layer(f"layers.{index}", index)
+
+    def normed(path: str, index: int) -> Named:
+        yield from layer(path, index)
         for name in norms:
-            yield norm(f"layers.{index}.{name}", hidden)
-    yield norm(last_norm, hidden)
+            yield from kind(f"{path}.{name}", hidden)
+        for name, size in sized_norms.items():
+            yield norm(f"{path}.{name}", size)
+
+    yield embedding, Module("embedding", (s.size("vocab_size"), hidden))
+    yield from numbered(s, "layers", normed, layers=layers)
+    yield from kind(last_norm, hidden)
+
+
+def numbered(s: Settings, prefix: str, layer: Callable[[str, int], Named], *, layers: int | None = None) -> Named:
+    """The layers, each below its number: all that the config has, or so many."""
+    for index in range(layers or s.size("num_hidden_layers")):
+        yield from layer(f"{prefix}.{index}", index)
 
 
 def layer_kinds(listed: Sequence[str] | None, derived: Callable[[int], str]) -> Callable[[int], str]:
@@ -183,58 +188,34 @@ def dense(
 ) -> Named:
     """A decoder of grouped-query attention and a gated MLP."""
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=output_bias)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
 
-    return decoder(s, layer, norms)
+    return stacked(s, layer, sized_norms=norms)
 
 
 AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
-def normed_decoder(
-    s: Settings,
-    layer: Callable[[str], Named],
-    norms: tuple[str, ...] = LAYER_NORMS,
-    *,
-    kind: Norm = scale_norm,
-    last: str = "norm",
-) -> Named:
-    """The embedding, the numbered layers, each with its norms, and the last norm."""
-    hidden = s.size("hidden_size")
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
-    for index in range(s.size("num_hidden_layers")):
-        yield from layer(f"layers.{index}")
-        for name in norms:
-            yield from kind(f"layers.{index}.{name}", hidden)
-    yield from kind(last, hidden)
-
-
 def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = scale_norm) -> Named:
     """The attention and the gated MLP of llama, with other norms."""
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer, norms, kind=kind)
+    return stacked(s, layer, norms=norms, kind=kind)
 
 
 def ungated_decoder(s: Settings, kind: Norm = scale_norm) -> Named:
     """A decoder of attention and a feed-forward block without a gate."""
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
 
-    return normed_decoder(s, layer, kind=kind)
+    return stacked(s, layer, kind=kind)
 
 
 classified_by_classifier = partial(head_modules, tokens="classifier")
-
-
-def numbered(s: Settings, prefix: str, layer: Callable[[str], Named]) -> Named:
-    """The layers, each below its number."""
-    for index in range(s.size("num_hidden_layers")):
-        yield from layer(f"{prefix}.{index}")

@@ -65,6 +65,15 @@ def attends(s: Settings, rope: int | None = None) -> Callable[[str, int], Named]
     return lambda prefix, _index: latent_attention(s, prefix, rope=rope)
 
 
+def indexer(s: Settings, prefix: str, *, inputs: int | None = None) -> Named:
+    """What chooses the tokens to attend to; its queries come from the narrow middle, or from ``inputs`` features."""
+    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
+    yield linear(f"{prefix}.wq_b", heads * size, inputs or s.size("q_lora_rank"))
+    yield linear(f"{prefix}.wk", size, hidden)
+    yield from layer_norm(f"{prefix}.k_norm", size)
+    yield linear(f"{prefix}.weights_proj", heads, hidden)
+
+
 def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:
     """Return whether a layer has an indexer of its own ("full") or takes over an earlier one ("shared")."""
     frequency = s.count("index_topk_freq") or 1
@@ -80,18 +89,14 @@ def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:
     return layer_kinds(listed, derived)
 
 
-def indexed_decoder(s: Settings, indexer: Callable[[int], str]) -> Named:
-    """Layers of latent attention with an indexer, but where ``indexer`` says that one is shared."""
-    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
+def indexed_decoder(s: Settings, kind: Callable[[int], str]) -> Named:
+    """Layers of latent attention with an indexer, but where ``kind`` says that it is an earlier layer's ("shared")."""
     count = s.optional_size("num_experts") or number_of_experts(s, "n_routed_experts", "num_local_experts")
 
     def attention(prefix: str, index: int) -> Named:
         yield from latent_attention(s, prefix)
-        if indexer(index) != "shared":
-            yield linear(f"{prefix}.indexer.wq_b", heads * size, s.size("q_lora_rank"))
-            yield linear(f"{prefix}.indexer.wk", size, hidden)
-            yield from layer_norm(f"{prefix}.indexer.k_norm", size)
-            yield linear(f"{prefix}.indexer.weights_proj", heads, hidden)
+        if kind(index) != "shared":
+            yield from indexer(s, f"{prefix}.indexer")
 
     return layered(s, attention, first_dense(s), count)
 
@@ -107,12 +112,3 @@ def latent_decoder(s: Settings) -> Named:
         yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
 
     return stacked(s, layer)
-
-
-def indexer(s: Settings, prefix: str) -> Named:
-    """What chooses the tokens to attend to."""
-    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
-    yield linear(f"{prefix}.wq_b", heads * size, s.size("q_lora_rank"))
-    yield linear(f"{prefix}.wk", size, hidden)
-    yield from layer_norm(f"{prefix}.k_norm", size)
-    yield linear(f"{prefix}.weights_proj", heads, hidden)

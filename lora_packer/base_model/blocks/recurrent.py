@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -25,6 +27,48 @@ def delta_net(s: Settings, prefix: str, *, fused: bool) -> Named:
         yield linear(f"{prefix}.in_proj_a", value_heads, hidden)
     yield norm(f"{prefix}.norm", s.size("linear_value_head_dim"))
     yield linear(f"{prefix}.out_proj", hidden, values)
+
+
+def kimi_delta_attention(
+    prefix: str,
+    hidden: int,
+    heads: int,
+    head_dim: int,
+    kernel: int,
+    *,
+    forgets: Mapping[str, tuple[int, ...]],
+    narrow: bool = True,
+) -> Named:
+    """Kimi delta attention: a delta rule whose forget gate differs by channel.
+
+    ``forgets`` has the shapes of the forget gate's own parameters; ``narrow`` says whether both gates go through a
+    middle of one head's size.
+    """
+    width = heads * head_dim
+    for name in ("q_proj", "k_proj", "v_proj"):
+        yield linear(f"{prefix}.{name}", width, hidden)
+    yield depthwise(f"{prefix}.conv1d", 3 * width, kernel)
+    for gate in ("forget_gate.f", "g"):
+        if narrow:
+            yield linear(f"{prefix}.{gate}_a_proj", head_dim, hidden)
+            yield linear(f"{prefix}.{gate}_b_proj", width, head_dim)
+        else:
+            yield linear(f"{prefix}.{gate}_proj", width, hidden)
+    for name, shape in forgets.items():
+        yield f"{prefix}.forget_gate.{name}", Module("parameter", shape)
+    yield linear(f"{prefix}.b_proj", heads, hidden)
+    yield norm(f"{prefix}.o_norm", head_dim)
+    yield linear(f"{prefix}.o_proj", hidden, width)
+
+
+def kimi_delta_sizes(s: Settings) -> tuple[int, int, int]:
+    """Return the heads, the size of a head and of the convolution; older configs nest them."""
+    older = s.nested("linear_attn_config")
+    return (
+        older.optional_size("num_heads") or s.size("linear_num_heads"),
+        older.optional_size("head_dim") or s.size("linear_head_dim"),
+        older.optional_size("short_conv_kernel_size") or s.size("linear_conv_kernel_dim"),
+    )
 
 
 PRE_FEED_FORWARD = ("input_layernorm", "pre_ff_layernorm")

@@ -9,8 +9,9 @@ from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense,
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import linear
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -20,7 +21,7 @@ def bailing_hybrid(s: Settings) -> Named:
     linear_sizes = s.aliased({"linear_head_dim": "head_dim", "linear_num_heads": "num_attention_heads"})
     heads, head_dim = linear_sizes.size("linear_num_heads"), linear_sizes.size("linear_head_dim")
     kernel = s.optional_size("linear_conv_kernel_dim") or s.size("short_conv_kernel_size")
-    width = heads * head_dim
+    forgets = {"A_log": (heads,), "dt_bias": (heads * head_dim,)}
     group = s.size("layer_group_size")
     attends = layer_kinds(
         s.names("layer_types"), lambda index: "linear_attention" if (index + 1) % group else "full_attention"
@@ -34,14 +35,7 @@ def bailing_hybrid(s: Settings) -> Named:
             yield from latent_attention(s, path)
             yield linear(f"{path}.g_proj", s.size("num_attention_heads"), hidden)
         else:
-            for name in ("q_proj", "k_proj", "v_proj", "forget_gate.f_proj", "g_proj"):
-                yield linear(f"{path}.{name}", width, hidden)
-            yield depthwise(f"{path}.conv1d", 3 * width, kernel)
-            yield f"{path}.forget_gate.A_log", Module("parameter", (heads,))
-            yield f"{path}.forget_gate.dt_bias", Module("parameter", (width,))
-            yield linear(f"{path}.b_proj", heads, hidden)
-            yield norm(f"{path}.o_norm", head_dim)
-            yield linear(f"{path}.o_proj", hidden, width)
+            yield from kimi_delta_attention(path, hidden, heads, head_dim, kernel, forgets=forgets, narrow=False)
         if feeds(index) == "sparse":
             yield from deepseek_mixture(feed, f"{prefix}.mlp", count, shared="num_shared_experts")
         else:

@@ -133,7 +133,7 @@ def _big_bird_answers(s: Settings) -> Named:
 def _distilbert(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("hidden_dim")
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
             yield biased_linear(f"{path}.attention.{name}", hidden, hidden)
         yield from layer_norm(f"{path}.sa_layer_norm", hidden)
@@ -203,7 +203,7 @@ def _eurobert_classifier(s: Settings) -> Named:
 def _nomic(s: Settings) -> Named:
     hidden, (heads, _, head_dim) = s.size("hidden_size"), head_sizes(s)
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name in ("q_proj", "k_proj", "v_proj"):
             yield linear(f"{path}.self_attn.{name}", heads * head_dim, hidden)
         yield linear(f"{path}.self_attn.o_proj", hidden, heads * head_dim)

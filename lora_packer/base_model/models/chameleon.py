@@ -9,7 +9,7 @@ from lora_packer.base_model.architecture import Architecture
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, decoder, sizes
+from lora_packer.base_model.blocks.frames import declared, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.towers import patch_conv, patches, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -98,7 +98,7 @@ def _chameleon(s: Settings) -> Named:
     hidden, heads, kv_heads = s.size("hidden_size"), s.size("num_attention_heads"), s.size("num_key_value_heads")
     head_dim, bias = hidden // heads, s.flag("attention_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_attn"
         yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
         for name, count in (("q_norm", heads), ("k_norm", kv_heads)):
@@ -109,7 +109,7 @@ def _chameleon(s: Settings) -> Named:
     codes, _ = _CHAMELEON_CODES.of(s)
     vanilla, resolutions = codes.value("attn_type") == "vanilla", codes.indices("attn_resolutions")
     resolution = codes.size("resolution")
-    yield from decoder(s, layer)
+    yield from stacked(s, layer)
     yield from below(
         "vqmodel.encoder",
         _encoder(codes, lambda level: vanilla and resolution >> level in resolutions, middle=vanilla),

@@ -9,7 +9,7 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Part, Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import declared, llama_like, normed_decoder, sizes, stacked
+from lora_packer.base_model.blocks.frames import declared, llama_like, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual
@@ -21,14 +21,14 @@ from lora_packer.base_model.settings import Settings
 def _cohere(s: Settings) -> Named:
     heads, kv_heads, head_dim = head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         if s.flag("use_qk_norm"):
             yield f"{prefix}.self_attn.q_norm.weight", Module("parameter", (heads, head_dim))
             yield f"{prefix}.self_attn.k_norm.weight", Module("parameter", (kv_heads, head_dim))
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer, ("input_layernorm",))
+    return stacked(s, layer, norms=("input_layernorm",))
 
 
 def _cohere2(s: Settings) -> Named:

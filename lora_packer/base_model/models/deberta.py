@@ -65,7 +65,7 @@ def _deberta_of(s: Settings, *, second: bool) -> Named:
     width = s.optional_size("embedding_size") or hidden
     attention = _deberta_v2_attention if second else _deberta_attention
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         yield from attention(s, f"{path}.attention.self")
         yield biased_linear(f"{path}.attention.output.dense", hidden, hidden)
         yield from layer_norm(f"{path}.attention.output.LayerNorm", hidden)

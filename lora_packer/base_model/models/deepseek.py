@@ -18,6 +18,7 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
 from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -77,15 +78,10 @@ def _deepseek_v4(s: Settings) -> Named:
         yield from gated_mlp(
             f"{prefix}.mlp.shared_experts", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias")
         )
-        for block in ("attn_hc", "ffn_hc"):
-            yield f"{prefix}.{block}.fn", Module("parameter", ((2 + mult) * mult, mult * hidden))
-            yield f"{prefix}.{block}.base", Module("parameter", ((2 + mult) * mult,))
-            yield f"{prefix}.{block}.scale", Module("parameter", (3,))
+        yield from hyper_connections(prefix, hidden, mult)
 
     yield from stacked(s, layer)
-    yield "hc_head.hc_fn", Module("parameter", (mult, mult * hidden))
-    yield "hc_head.hc_base", Module("parameter", (mult,))
-    yield "hc_head.hc_scale", Module("parameter", (1,))
+    yield from merged_streams(hidden, mult)
 
 
 def _deepseek_v4_compressor(prefix: str, hidden: int, width: int, size: int, rate: int) -> Named:

@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.composite import (
 )
 from lora_packer.base_model.blocks.experts import deepseek_mixture
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, linear
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
 from lora_packer.base_model.blocks.sam import SAM_VISION, sam_neck, sam_visual
@@ -158,11 +158,11 @@ _CLIP_ENCODER = fixed(
 
 
 def _qwen2_encoder(s: Settings) -> Named:
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=True)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 _DEEPSEEK_BESIDE = seeing(vision_config("siglip_vision_model"), _deepseek, "vision_model")

@@ -10,7 +10,7 @@ from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Ar
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, sizes
+from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.models.chameleon import plane, residual
 from lora_packer.base_model.module import Module, Named
@@ -20,11 +20,11 @@ from lora_packer.base_model.settings import Settings
 def _text(s: Settings) -> Named:
     bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _volume(path: str, outputs: int, inputs: int, kernel: tuple[int, int, int]) -> tuple[str, Module]:

@@ -11,16 +11,7 @@ from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import (
-    declared,
-    decoder,
-    dense,
-    framed,
-    head_modules,
-    layer_kinds,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import declared, dense, framed, head_modules, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
@@ -74,11 +65,11 @@ def _ernie_head(s: Settings, head: Head) -> Named:
 def _paddle_text(s: Settings) -> Named:
     bias = s.flag("use_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _paddle_visual(s: Settings) -> Named:

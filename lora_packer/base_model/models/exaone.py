@@ -9,15 +9,7 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import (
-    AFTER_BOTH,
-    TRANSFORMER,
-    declared,
-    framed,
-    normed_decoder,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, declared, framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual, visual
 from lora_packer.base_model.module import Named
@@ -27,13 +19,13 @@ from lora_packer.base_model.settings import Settings
 def _exaone4(s: Settings) -> Named:
     _, _, head_dim = head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
         yield norm(f"{prefix}.self_attn.q_norm", head_dim)
         yield norm(f"{prefix}.self_attn.k_norm", head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer, AFTER_BOTH)
+    return stacked(s, layer, norms=AFTER_BOTH)
 
 
 def _exaone_moe(s: Settings) -> Named:

@@ -45,7 +45,7 @@ def _falcon(s: Settings) -> Named:
         fused = hidden + 2 * head_dim if s.flag("multi_query") else 3 * hidden
     norms = _falcon_norms(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield linear(f"{prefix}.self_attention.query_key_value", fused, hidden, bias=bias)
         yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=bias)
         yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, hidden, bias=bias)

@@ -15,26 +15,18 @@ from lora_packer.base_model.blocks.experts import (
     parameter_routed_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import (
-    LAYER_NORMS,
-    declared,
-    framed,
-    layer_kinds,
-    normed_decoder,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, declared, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _glm(s: Settings, *more_norms: str) -> Named:
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
         yield from fused_gated_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer, (*LAYER_NORMS, *more_norms))
+    return stacked(s, layer, norms=(*LAYER_NORMS, *more_norms))
 
 
 def _glm4(s: Settings) -> Named:

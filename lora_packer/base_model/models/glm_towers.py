@@ -10,11 +10,13 @@ from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.hearing import heard, hearing_sizes, whisper_convs
-from lora_packer.base_model.blocks.latent import indexer_kinds, latent_attention
+from lora_packer.base_model.blocks.latent import indexer, indexer_kinds, latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
+from lora_packer.base_model.blocks.residual import hyper_connections
 from lora_packer.base_model.blocks.towers import patches
 from lora_packer.base_model.models.glm import GLM4_MOE
 from lora_packer.base_model.module import Module, Named
@@ -45,12 +47,12 @@ def _glm4v_text(s: Settings) -> Named:
     hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
     kv_heads = s.optional_size("num_key_value_heads") or heads
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
         yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
         yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
 
-    return decoder(s, layer, {"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
 
 
 def _glm4v_moe_text(dialect: str) -> Tower:
@@ -115,12 +117,12 @@ def glm_ocr_visual(s: Settings) -> Named:
 def _glm_ocr_text(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", hidden, *head_sizes(s))
         yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
         yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
 
-    return decoder(s, layer, {"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
 
 
 def _glm5_next_text(s: Settings) -> Named:
@@ -130,15 +132,13 @@ def _glm5_next_text(s: Settings) -> Named:
         s.names("layer_types"), lambda index: "indexed_attention" if index % 4 == 3 else "linear_attention"
     )
     sparse = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= 3 else "dense")
-    shares, streams, hidden = (
-        indexer_kinds(s, offset=s.count("index_skip_topk_offset")),
-        s.size("hc_mult"),
-        s.size("hidden_size"),
-    )
+    shares = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
+    streams, hidden, delta = s.size("hc_mult"), s.size("hidden_size"), kimi_delta_sizes(s)
+    forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (delta[0],)}
 
     def layer(prefix: str, index: int) -> Named:
         if kind(index) == "linear_attention":
-            yield from _glm5_delta_attention(s, f"{prefix}.self_attn")
+            yield from kimi_delta_attention(f"{prefix}.self_attn", hidden, *delta, forgets=forgets)
         else:
             yield from latent_attention(s, f"{prefix}.self_attn", rope=0)
             if shares(index) != "shared":
@@ -147,46 +147,17 @@ def _glm5_next_text(s: Settings) -> Named:
             yield from deepseek_mixture(s, f"{prefix}.mlp", s.size("n_routed_experts"))
         else:
             yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
-        for name in ("attn_hc", "ffn_hc"):
-            weights = (2 + streams) * streams
-            yield f"{prefix}.{name}.fn", Module("parameter", (weights, streams * hidden))
-            yield f"{prefix}.{name}.base", Module("parameter", (weights,))
-            yield f"{prefix}.{name}.scale", Module("parameter", (3,))
+        yield from hyper_connections(prefix, hidden, streams)
 
     return stacked(s, layer)
 
 
-def _glm5_delta_attention(s: Settings, path: str) -> Named:
-    """Kimi's delta attention: a delta rule whose gate differs by channel."""
-    legacy = s.nested("linear_attn_config")
-    hidden = s.size("hidden_size")
-    head_dim = legacy.optional_size("head_dim") or s.size("linear_head_dim")
-    heads = legacy.optional_size("num_heads") or s.size("linear_num_heads")
-    kernel = legacy.optional_size("short_conv_kernel_size") or s.size("linear_conv_kernel_dim")
-    width = heads * head_dim
-    for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{path}.{name}", width, hidden)
-    yield conv(f"{path}.conv1d", (3 * width, 1, kernel), bias=False)
-    yield f"{path}.forget_gate.dt_bias", Module("parameter", (width,))
-    yield f"{path}.forget_gate.A_log", Module("parameter", (heads,))
-    yield linear(f"{path}.forget_gate.f_a_proj", head_dim, hidden)
-    yield linear(f"{path}.forget_gate.f_b_proj", width, head_dim)
-    yield linear(f"{path}.b_proj", heads, hidden)
-    yield linear(f"{path}.g_a_proj", head_dim, hidden)
-    yield linear(f"{path}.g_b_proj", width, head_dim)
-    yield norm(f"{path}.o_norm", head_dim)
-    yield linear(f"{path}.o_proj", hidden, width)
-
-
 def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     """The indexer of DeepSeek's sparse attention, over keys that are pooled."""
-    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
-    yield linear(f"{path}.wq_b", heads * size, s.size("q_lora_rank"))
-    yield linear(f"{path}.wk", size, hidden)
-    yield from layer_norm(f"{path}.k_norm", size)
-    yield linear(f"{path}.weights_proj", heads, hidden)
+    yield from indexer(s, path)
+    size = s.size("index_head_dim")
     yield f"{path}.index_kpool_compress_ape", Module("parameter", (s.size("index_kpool"), size))
-    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, hidden))
+    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.size("hidden_size")))
 
 
 _GLM4V_VISION: dict[str, Any] = {

@@ -48,7 +48,7 @@ def _gpt_neox_japanese(s: Settings) -> Named:
     hidden, last = s.size("hidden_size"), s.size("num_hidden_layers") - 1
     inner = int(hidden * s.ratio("intermediate_multiple_size"))
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name in LAYER_NORMS:
             yield from layer_norm(f"{prefix}.{name}", hidden)
         yield linear(f"{prefix}.attention.query_key_value", 3 * hidden, hidden)
@@ -86,7 +86,7 @@ def _fused_gpt(s: Settings, projection: _Projection, key_values: int) -> Named:
     """GPT-2 and GPTBigCode: query, key and value in one projection; keys and values take ``key_values`` rows each."""
     hidden, inner = s.size("hidden_size"), _inner(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", hidden)
         yield projection(f"{prefix}.attn.c_attn", hidden + 2 * key_values, hidden)
         yield projection(f"{prefix}.attn.c_proj", hidden, hidden)
@@ -117,7 +117,7 @@ def _gpt_bigcode(s: Settings) -> Named:
 def _openai_gpt(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield conv1d(f"{prefix}.attn.c_attn", 3 * hidden, hidden)
         yield conv1d(f"{prefix}.attn.c_proj", hidden, hidden)
         yield from layer_norm(f"{prefix}.ln_1", hidden)
@@ -134,7 +134,7 @@ def _gptj(s: Settings, attention: Mapping[str, int]) -> Named:
     """GPT-J and CodeGen; ``attention`` has the projections of the input, and how many times its width they put out."""
     hidden, inner = s.size("hidden_size"), _inner(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", hidden)
         for name, times in attention.items():
             yield linear(f"{prefix}.attn.{name}", times * hidden, hidden)
@@ -157,7 +157,7 @@ def _gptj_heads(s: Settings, head: Head) -> Named:
 def _gpt_neo(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), _inner(s, "intermediate_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", hidden)
         for name in ("k_proj", "v_proj", "q_proj"):
             yield linear(f"{prefix}.attn.attention.{name}", hidden, hidden)
@@ -175,7 +175,7 @@ def _gpt_neo(s: Settings) -> Named:
 def _gpt_neox(s: Settings) -> Named:
     hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.input_layernorm", hidden)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
         yield linear(f"{prefix}.attention.query_key_value", 3 * hidden, hidden, bias=bias)
@@ -191,7 +191,7 @@ def _gpt_neox(s: Settings) -> Named:
 def _bloom(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.input_layernorm", hidden)
         yield linear(f"{prefix}.self_attention.query_key_value", 3 * hidden, hidden, bias=True)
         yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=True)
@@ -208,7 +208,7 @@ def _bloom(s: Settings) -> Named:
 def _mpt(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield norm(f"{prefix}.norm_1", hidden)
         yield linear(f"{prefix}.attn.Wqkv", 3 * hidden, hidden)
         yield linear(f"{prefix}.attn.out_proj", hidden, hidden)
@@ -224,7 +224,7 @@ def _mpt(s: Settings) -> Named:
 def _ctrl(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("dff")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name in ("Wq", "Wk", "Wv", "dense"):
             yield linear(f"{prefix}.multi_head_attention.{name}", hidden, hidden, bias=True)
         yield linear(f"{prefix}.ffn.0", inner, hidden, bias=True)

@@ -8,7 +8,7 @@ from lora_packer.base_model.architecture import Architecture
 from lora_packer.base_model.blocks.attention import grouped_attention, normed_attention, plain_attention, sinks
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, normed_decoder, sizes, stacked
+from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.blocks.recurrent import MIXER, mixer
 from lora_packer.base_model.models.llama import llama
@@ -19,12 +19,12 @@ from lora_packer.base_model.settings import Settings
 def _granite_swa(s: Settings) -> Named:
     hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield f"{prefix}.self_attn.sinks", Module("parameter", (s.size("num_attention_heads"),))
         yield from gated_mlp(f"{prefix}.mlp", hidden, intermediate, bias=s.flag("mlp_bias"))
 
-    return normed_decoder(s, layer)
+    return stacked(s, layer)
 
 
 def granite_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:

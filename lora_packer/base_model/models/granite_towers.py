@@ -8,7 +8,7 @@ from lora_packer.base_model.architecture import Architecture
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, sizes
+from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.hearing import before_5
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
@@ -64,11 +64,11 @@ def granite_text(s: Settings) -> Named:
     """The language model of Granite's vision models."""
     bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _docling_visual(s: Settings) -> Named:

@@ -19,10 +19,11 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, decoder, dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import declared, dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -89,26 +90,21 @@ def _hy_v4(s: Settings) -> Named:
         if indexed(index) != "shared":
             yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", sparse=feeds(index) == "sparse")
-        for block in ("attn_hc", "ffn_hc"):
-            yield f"{prefix}.{block}.fn", Module("parameter", (2 * streams, streams * hidden))
-            yield f"{prefix}.{block}.base", Module("parameter", (2 * streams,))
-            yield f"{prefix}.{block}.scale", Module("parameter", (2,))
+        yield from hyper_connections(prefix, hidden, streams, mixes=False)
 
     yield from stacked(s, layer)
-    yield "hc_head.hc_fn", Module("parameter", (streams, streams * hidden))
-    yield "hc_head.hc_base", Module("parameter", (streams,))
-    yield "hc_head.hc_scale", Module("parameter", (1,))
+    yield from merged_streams(hidden, streams)
 
 
 def _hunyuan_text(s: Settings) -> Named:
     bias, (_, _, head_dim) = s.flag("attention_bias"), head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _hunyuan_visual(s: Settings) -> Named:

@@ -11,8 +11,9 @@ from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense,
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import declared, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
-from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
 from lora_packer.base_model.module import Module, Named
@@ -23,13 +24,14 @@ def _kimi_linear(s: Settings) -> Named:
     """Kimi Linear's decoder: Kimi delta attention, and latent attention on some layers."""
     count = number_of_experts(s, "num_local_experts", "num_experts")
     s = s.aliased({"num_shared_experts": "n_shared_experts"})
-    attends, feeds = _kimi_kinds(s), first_dense(s)
+    attends, feeds, delta = _kimi_kinds(s), first_dense(s), kimi_delta_sizes(s)
+    forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (1, 1, delta[0], 1)}
 
     def layer(prefix: str, index: int) -> Named:
         if attends(index) == "full_attention":
             yield from latent_attention(s, f"{prefix}.self_attn")
         else:
-            yield from _kimi_delta_attention(s, f"{prefix}.self_attn")
+            yield from kimi_delta_attention(f"{prefix}.self_attn", s.size("hidden_size"), *delta, forgets=forgets)
         if feeds(index) == "sparse":
             yield from deepseek_mixture(s, f"{prefix}.mlp", count, shared="num_shared_experts")
         else:
@@ -49,25 +51,6 @@ def _kimi_kinds(s: Settings) -> Callable[[int], str]:
     return layer_kinds(
         s.names("layer_types"), lambda index: "full_attention" if index and index % 4 == 0 else "linear_attention"
     )
-
-
-def _kimi_delta_attention(s: Settings, prefix: str) -> Named:
-    hidden, older = s.size("hidden_size"), s.nested("linear_attn_config")
-    heads = older.optional_size("num_heads") or s.size("linear_num_heads")
-    head_dim = older.optional_size("head_dim") or s.size("linear_head_dim")
-    kernel = older.optional_size("short_conv_kernel_size") or s.size("linear_conv_kernel_dim")
-    width = heads * head_dim
-    for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{prefix}.{name}", width, hidden)
-    yield depthwise(f"{prefix}.conv1d", 3 * width, kernel)
-    for gate in ("forget_gate.f", "g"):
-        yield linear(f"{prefix}.{gate}_a_proj", head_dim, hidden)
-        yield linear(f"{prefix}.{gate}_b_proj", width, head_dim)
-    yield f"{prefix}.forget_gate.dt_bias", Module("parameter", (width,))
-    yield f"{prefix}.forget_gate.A_log", Module("parameter", (1, 1, heads, 1))
-    yield linear(f"{prefix}.b_proj", heads, hidden)
-    yield norm(f"{prefix}.o_norm", head_dim)
-    yield linear(f"{prefix}.o_proj", hidden, width)
 
 
 def _kimi_visual(s: Settings) -> Named:

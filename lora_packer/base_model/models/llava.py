@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, framed, head_modules, sizes
+from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual
@@ -166,11 +166,11 @@ def _idefics(s: Settings) -> Named:
     vision, visual = _IDEFICS_VISION_PART.of(s)
     seen = vision.size("embed_dim")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", hidden, heads, heads, head_dim)
         yield from gated_mlp(f"{prefix}.mlp", hidden, inner)
 
-    yield from decoder(s, layer)
+    yield from stacked(s, layer)
     if more:
         yield embedding("embed_tokens.additional_embedding", more, hidden)
     yield from below("vision_model", visual(vision))

@@ -20,7 +20,7 @@ def _cpmant(s: Settings) -> Named:
     hidden, inner, heads = s.size("hidden_size"), s.size("dim_ff"), s.size("num_attention_heads")
     width, segments = heads * s.size("dim_head"), s.size("segment_types")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_att.self_attention"
         yield norm(f"{prefix}.self_att.layernorm_before_attention", hidden)
         for name in ("project_q", "project_k", "project_v"):

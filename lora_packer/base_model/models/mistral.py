@@ -31,7 +31,6 @@ from lora_packer.base_model.blocks.frames import (
     QUERY_VALUE,
     TRANSFORMER,
     declared,
-    decoder,
     dense,
     framed,
     layer_kinds,
@@ -39,7 +38,7 @@ from lora_packer.base_model.blocks.frames import (
     stacked,
 )
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, hearing_sizes, whisper_convs
-from lora_packer.base_model.blocks.latent import indexer_kinds
+from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
@@ -112,13 +111,13 @@ _DELAY_WIDTH = 32
 def _realtime_text(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
         yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
         yield linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, hidden)
         yield linear(f"{path}.ada_rms_norm.linear2", hidden, _DELAY_WIDTH)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _realtime_part(model_type: str) -> Tower | None:
@@ -128,7 +127,7 @@ def _realtime_part(model_type: str) -> Tower | None:
 def _large_text(s: Settings) -> Named:
     """Latent attention whose layers may use an earlier one's latents, some without rotary positions."""
     hidden = s.size("hidden_size")
-    indexer = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
+    indexes = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
     dense, sources = s.count("first_k_dense_replace"), s.numbers("kv_source_layers")
     kind = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= dense else "dense")
     experts = s.size("num_experts" if s.value("num_experts") is not None else "n_routed_experts")
@@ -138,7 +137,7 @@ def _large_text(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         owns = sources is None or index >= len(sources) or sources[index] == index
         yield from _large_attention(s, f"{prefix}.self_attn", rotates=_rotates(s, index), owns=owns)
-        if indexer(index) != "shared":
+        if indexes(index) != "shared":
             yield from _large_indexer(s, f"{prefix}.self_attn.indexer")
         if kind(index) == "sparse":
             yield from deepseek_mixture(s, f"{prefix}.mlp", experts)
@@ -169,13 +168,10 @@ def _large_attention(s: Settings, path: str, *, rotates: bool, owns: bool) -> Na
 
 
 def _large_indexer(s: Settings, path: str) -> Named:
-    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
-    yield linear(f"{path}.wq_b", heads * size, hidden)
-    yield linear(f"{path}.wk", size, hidden)
-    yield from layer_norm(f"{path}.k_norm", size)
-    yield linear(f"{path}.weights_proj", heads, hidden)
+    hidden = s.size("hidden_size")
+    yield from indexer(s, path, inputs=hidden)
     yield from layer_norm(f"{path}.q_input_norm", hidden)
-    yield from _softmax_scaling(f"{path}.softmax_scaling", heads)
+    yield from _softmax_scaling(f"{path}.softmax_scaling", s.size("index_n_heads"))
 
 
 def _softmax_scaling(path: str, heads: int) -> Named:

@@ -24,7 +24,7 @@ def _modernbert(s: Settings, *, fused: bool) -> Named:
     bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
     projections = {"Wqkv": 3 * hidden} if fused else dict.fromkeys(("q_proj", "k_proj", "v_proj"), hidden)
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name, size in projections.items():
             yield linear(f"{path}.attn.{name}", size, hidden, bias=bias)
         yield linear(f"{path}.attn.Wo", hidden, hidden, bias=bias)

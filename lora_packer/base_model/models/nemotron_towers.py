@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, sizes
+from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes
@@ -31,12 +31,12 @@ from lora_packer.base_model.settings import Settings
 def _edge_text(s: Settings) -> Named:
     bias, mlp_bias, inner = s.flag("attention_bias"), s.flag("mlp_bias"), s.size("intermediate_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield linear(f"{prefix}.mlp.fc1", inner, s.size("hidden_size"), bias=mlp_bias)
         yield linear(f"{prefix}.mlp.fc2", s.size("hidden_size"), inner, bias=mlp_bias)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _edge_visual(s: Settings) -> Named:

@@ -10,17 +10,7 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import (
-    AFTER_BOTH,
-    declared,
-    decoder,
-    framed,
-    layer_kinds,
-    llama_like,
-    normed_decoder,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, declared, framed, layer_kinds, llama_like, sizes, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
 from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -35,13 +25,13 @@ def _olmo(s: Settings) -> Named:
 def _olmo2(s: Settings) -> Named:
     heads, kv_heads, head_dim = head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
         yield norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer, AFTER_BOTH)
+    return stacked(s, layer, norms=AFTER_BOTH)
 
 
 def _olmoe(s: Settings, *, experts: Experts = fused_experts) -> Named:
@@ -113,14 +103,14 @@ def _molmo_text(s: Settings) -> Named:
     heads, kv_heads, head_dim = head_sizes(s)
     per_head = s.value("qk_norm_type") == "qwen3"
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
         query, key = (head_dim, head_dim) if per_head else (heads * head_dim, kv_heads * head_dim)
         yield from qk_norms(f"{prefix}.self_attn", query, key)
         yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
 
     rows = s.size("vocab_size") + s.count("additional_vocab_size")
-    for path, module in decoder(s, layer):
+    for path, module in stacked(s, layer):
         # The head does not predict the additional tokens.
         yield embedding(path, rows, s.size("hidden_size")) if path == "embed_tokens" else (path, module)
 

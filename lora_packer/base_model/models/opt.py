@@ -41,7 +41,7 @@ def _opt(s: Settings) -> Named:
         yield linear("decoder.project_in", hidden, width)
     if affine and s.flag("do_layer_norm_before") and not s.flag("_remove_final_layer_norm"):
         yield from layer_norm("decoder.final_layer_norm", hidden)
-    yield from numbered(s, "decoder.layers", lambda path: _layer(s, path, inner, bias=bias, affine=affine))
+    yield from numbered(s, "decoder.layers", lambda path, _index: _layer(s, path, inner, bias=bias, affine=affine))
 
 
 def _opt_heads(s: Settings, head: Head) -> Named:
@@ -52,7 +52,7 @@ def _opt_heads(s: Settings, head: Head) -> Named:
 def _xglm(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("ffn_dim")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from _layer(s, prefix, inner)
         if s.flag("add_cross_attention"):
             yield from _attention(s, f"{prefix}.encoder_attn")
@@ -66,7 +66,7 @@ def _biogpt(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
     yield embedding("embed_tokens", s.size("vocab_size"), hidden)
     yield embedding("embed_positions", s.size("max_position_embeddings") + 2, hidden)
-    yield from numbered(s, "layers", lambda path: _layer(s, path, inner))
+    yield from numbered(s, "layers", lambda path, _index: _layer(s, path, inner))
     yield from layer_norm("layer_norm", hidden)
 
 

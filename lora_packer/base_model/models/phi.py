@@ -11,7 +11,7 @@ from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, head_modules, normed_decoder, sizes, stacked
+from lora_packer.base_model.blocks.frames import declared, framed, head_modules, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -21,25 +21,25 @@ from lora_packer.base_model.settings import Settings
 def _phi3(s: Settings) -> Named:
     hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, hidden)
         yield linear(f"{prefix}.self_attn.o_proj", hidden, heads * head_dim)
         yield from fused_gated_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _phi(s: Settings) -> Named:
     hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
             yield linear(f"{prefix}.self_attn.{name}", size * head_dim, hidden, bias=True)
         yield linear(f"{prefix}.self_attn.dense", hidden, heads * head_dim, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("fc1", "fc2"), bias=True)
 
-    return normed_decoder(s, layer, ("input_layernorm",), kind=layer_norm, last="final_layernorm")
+    return stacked(s, layer, norms=("input_layernorm",), kind=layer_norm, last_norm="final_layernorm")
 
 
 def _phimoe(s: Settings) -> Named:

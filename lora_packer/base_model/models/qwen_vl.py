@@ -9,9 +9,9 @@ from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANS
 from lora_packer.base_model.blocks.attention import attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
-from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import decoder, layer_kinds, sizes, stacked
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.feed_forward import dense_mlp
+from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.qwen_visual import (
     QWEN2_5_VISION,
     QWEN2_VISION,
@@ -25,6 +25,7 @@ from lora_packer.base_model.blocks.qwen_visual import (
     qwen3_visual_without_deepstack,
     visual,
 )
+from lora_packer.base_model.models.qwen import QWEN3_5_MOE_TEXT, QWEN3_5_TEXT, qwen3_5, qwen3_5_moe
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -51,11 +52,11 @@ def _qwen2_text(s: Settings) -> Named:
     hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
     kv_heads = s.optional_size("num_key_value_heads") or heads
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
         yield from dense_mlp(s, f"{prefix}.mlp", 0)
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def qwen3_text(feed_forward: FeedForward) -> Callable[[Settings], Named]:
@@ -95,60 +96,6 @@ def _sparse_mlp_before_5(s: Settings, path: str, index: int) -> Named:
     yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
 
 
-def _gated_attention(s: Settings, path: str) -> Named:
-    """Attention whose q_proj yields an output gate as well."""
-    bias, hidden, heads = s.flag("attention_bias"), s.size("hidden_size"), s.size("num_attention_heads")
-    head_dim, kv_heads = s.size("head_dim"), s.size("num_key_value_heads")
-    yield linear(f"{path}.q_proj", 2 * heads * head_dim, hidden, bias=bias)
-    yield linear(f"{path}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{path}.v_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{path}.o_proj", hidden, heads * head_dim, bias=bias)
-    yield norm(f"{path}.q_norm", head_dim)
-    yield norm(f"{path}.k_norm", head_dim)
-
-
-def _delta_net(s: Settings, path: str) -> Named:
-    """Linear attention by a gated delta rule."""
-    hidden, heads, head_dim = s.size("hidden_size"), s.size("linear_num_value_heads"), s.size("linear_value_head_dim")
-    values = heads * head_dim
-    mixed = 2 * s.size("linear_num_key_heads") * s.size("linear_key_head_dim") + values
-    yield f"{path}.dt_bias", Module("parameter", (heads,))
-    yield f"{path}.A_log", Module("parameter", (heads,))
-    yield conv(f"{path}.conv1d", (mixed, 1, s.size("linear_conv_kernel_dim")), bias=False)
-    yield norm(f"{path}.norm", head_dim)
-    yield linear(f"{path}.in_proj_qkv", mixed, hidden)
-    yield linear(f"{path}.in_proj_z", values, hidden)
-    yield linear(f"{path}.in_proj_b", heads, hidden)
-    yield linear(f"{path}.in_proj_a", heads, hidden)
-    yield linear(f"{path}.out_proj", hidden, values)
-
-
-def _qwen3_5_text(feed_forward: FeedForward) -> Callable[[Settings], Named]:
-    def modules(s: Settings) -> Named:
-        interval = s.size("full_attention_interval")
-        kind = layer_kinds(
-            s.names("layer_types"), lambda index: "linear_attention" if (index + 1) % interval else "full_attention"
-        )
-
-        def layer(prefix: str, index: int) -> Named:
-            if kind(index) == "linear_attention":
-                yield from _delta_net(s, f"{prefix}.linear_attn")
-            else:
-                yield from _gated_attention(s, f"{prefix}.self_attn")
-            yield from feed_forward(s, f"{prefix}.mlp", index)
-
-        return stacked(s, layer)
-
-    return modules
-
-
-def _shared_and_fused(s: Settings, path: str, _index: int) -> Named:
-    hidden = s.size("hidden_size")
-    yield from fused_experts(path, *_experts(s))
-    yield from gated_mlp(f"{path}.shared_expert", hidden, s.size("shared_expert_intermediate_size"))
-    yield linear(f"{path}.shared_expert_gate", 1, hidden)
-
-
 def before_4_52(build: Build) -> Build:
     """The names of Qwen2-VL and Qwen2.5-VL before transformers 4.52; the bare class was the language model's then."""
     return renamed(build, ("model.language_model.", "model."), ("model.visual.", "visual."), ("language_model.", ""))
@@ -176,18 +123,6 @@ def _qwen3_5(text: Tower) -> Architecture:
 _QWEN2_VL = {**QWEN2_VISION, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4}
 _QWEN2_TEXT = sizes(152064, 8192, 29568, 80, 64, 8)
 _QWEN3_MOE = sizes(151936, 2048, 5632, 24, 16, 16, decoder_sparse_step=1, moe_intermediate_size=1408, num_experts=60)
-_LINEAR: dict[str, Any] = {
-    "head_dim": 256,
-    "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 128,
-    "linear_value_head_dim": 128,
-    "linear_num_key_heads": 16,
-    "linear_num_value_heads": 32,
-    "full_attention_interval": 4,
-}
-_QWEN3_5 = Tower(sizes(248320, 4096, 12288, 32, 16, 4, **_LINEAR), _qwen3_5_text(dense_mlp))
-_QWEN3_5_EXPERTS = {"moe_intermediate_size": 512, "shared_expert_intermediate_size": 512, "num_experts": 256}
-_QWEN3_5_MOE = Tower(sizes(248320, 2048, 0, 40, 16, 2, **_LINEAR, **_QWEN3_5_EXPERTS), _qwen3_5_text(_shared_and_fused))
 QWEN3_VL = qwen3_vl(Tower(sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128), qwen3_text(dense_mlp)))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -197,6 +132,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen3_vl_moe": qwen3_vl(
         Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp)), Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp_before_5))
     ),
-    "qwen3_5": _qwen3_5(_QWEN3_5),
-    "qwen3_5_moe": _qwen3_5(_QWEN3_5_MOE),
+    "qwen3_5": _qwen3_5(Tower(QWEN3_5_TEXT, qwen3_5)),
+    "qwen3_5_moe": _qwen3_5(Tower(QWEN3_5_MOE_TEXT, qwen3_5_moe)),
 }

@@ -19,7 +19,7 @@ def _rwkv(s: Settings) -> Named:
         s.optional_size("intermediate_size") or 4 * hidden,
     )
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name in ("ln1", "ln2"):
             yield from layer_norm(f"{prefix}.{name}", hidden)
         path = f"{prefix}.attention"

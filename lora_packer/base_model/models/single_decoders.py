@@ -21,9 +21,7 @@ from lora_packer.base_model.blocks.frames import (
     QUERY_VALUE,
     TRANSFORMER,
     declared,
-    decoder,
     dense,
-    normed_decoder,
     sizes,
     stacked,
     ungated_decoder,
@@ -53,35 +51,35 @@ def _seed_oss(s: Settings) -> Named:
 def _helium(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         # The output projection is square, whatever the size of a head.
         for path, module in attention(f"{prefix}.self_attn", hidden, *head_sizes(s), bias=s.flag("attention_bias")):
             yield linear(path, hidden, hidden) if path.endswith(".o_proj") else (path, module)
         yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
 
-    return decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _persimmon(s: Settings) -> Named:
     hidden = s.size("hidden_size")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield linear(f"{prefix}.self_attn.query_key_value", 3 * hidden, hidden, bias=True)
         yield linear(f"{prefix}.self_attn.dense", hidden, hidden, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("dense_h_to_4h", "dense_4h_to_h"), bias=True)
 
-    return normed_decoder(s, layer, kind=layer_norm, last="final_layernorm")
+    return stacked(s, layer, kind=layer_norm, last_norm="final_layernorm")
 
 
 def _starcoder2(s: Settings) -> Named:
     bias = s.flag("use_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         yield from ungated_mlp(s, f"{prefix}.mlp", ("c_fc", "c_proj"), bias=bias)
 
-    return normed_decoder(s, layer, kind=layer_norm)
+    return stacked(s, layer, kind=layer_norm)
 
 
 def _stablelm(s: Settings) -> Named:
@@ -89,7 +87,7 @@ def _stablelm(s: Settings) -> Named:
     kv_heads = s.optional_size("num_key_value_heads") or heads
     head_dim, bias = hidden // heads, s.flag("use_qkv_bias")
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
             yield linear(f"{prefix}.self_attn.{name}", size * head_dim, hidden, bias=bias)
         yield linear(f"{prefix}.self_attn.o_proj", hidden, hidden)
@@ -100,21 +98,21 @@ def _stablelm(s: Settings) -> Named:
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     norms = ("input_layernorm",) if s.flag("use_parallel_residual") else LAYER_NORMS
-    return normed_decoder(s, layer, norms, kind=layer_norm)
+    return stacked(s, layer, norms=norms, kind=layer_norm)
 
 
 def _nanochat(s: Settings) -> Named:
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("fc1", "fc2"))
 
-    return normed_decoder(s, layer, kind=no_norm)
+    return stacked(s, layer, kind=no_norm)
 
 
 def _apertus(s: Settings) -> Named:
     _, _, head_dim = head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield norm(f"{prefix}.self_attn.q_norm", head_dim)
         yield norm(f"{prefix}.self_attn.k_norm", head_dim)
@@ -123,29 +121,29 @@ def _apertus(s: Settings) -> Named:
             for name in ("alpha_p", "alpha_n"):
                 yield f"{prefix}.mlp.act_fn.{name}", Module("parameter", (1,))
 
-    return normed_decoder(s, layer, ("attention_layernorm", "feedforward_layernorm"))
+    return stacked(s, layer, norms=("attention_layernorm", "feedforward_layernorm"))
 
 
 def _diffllama(s: Settings) -> Named:
     _, _, head_dim = head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
             yield f"{prefix}.self_attn.{name}", Module("parameter", (head_dim,))
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    return normed_decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _bitnet(s: Settings) -> Named:
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield norm(f"{prefix}.self_attn.attn_sub_norm", s.size("hidden_size"))
         yield from plain_mlp(s, f"{prefix}.mlp")
         yield norm(f"{prefix}.mlp.ffn_sub_norm", s.size("intermediate_size"))
 
-    return normed_decoder(s, layer)
+    return stacked(s, layer)
 
 
 def _doge(s: Settings) -> Named:

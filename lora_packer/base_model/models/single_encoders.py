@@ -27,7 +27,7 @@ from lora_packer.base_model.settings import Settings
 def _mpnet(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name in ("q", "k", "v", "o"):
             yield biased_linear(f"{path}.attention.attn.{name}", hidden, hidden)
         yield from layer_norm(f"{path}.attention.LayerNorm", hidden)
@@ -45,7 +45,7 @@ def _xlnet(s: Settings) -> Named:
     hidden, inner, heads = s.size("hidden_size"), s.size("d_inner"), s.size("num_attention_heads")
     head_dim = s.optional_size("d_head") or hidden // heads
 
-    def layer(path: str) -> Named:
+    def layer(path: str, _index: int) -> Named:
         for name in ("q", "k", "v", "o", "r"):
             yield f"{path}.rel_attn.{name}", Module("parameter", (hidden, heads, head_dim))
         for name in ("r_r_bias", "r_s_bias", "r_w_bias"):

@@ -20,7 +20,7 @@ def _moshi(s: Settings) -> Named:
     """Moshi's language model, whose projections are linears inside modules of their own."""
     hidden, inner, (heads, kv_heads, head_dim) = s.size("hidden_size"), s.size("ffn_dim"), head_sizes(s)
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
             yield linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, hidden)
         yield linear(f"{prefix}.self_attn.o_proj.linear", hidden, heads * head_dim)

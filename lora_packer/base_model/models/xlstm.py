@@ -27,7 +27,7 @@ def _xlstm(s: Settings) -> Named:
     def scale(path: str, size: int) -> Named:
         return layer_norm(path, size) if bias else iter([norm(path, size)])
 
-    def layer(prefix: str) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
         path, feed = f"{prefix}.mlstm_layer", f"{prefix}.ffn"
         if mode == "single":
             for name, size in (("q", keys), ("k", keys), ("v", values), ("ogate_preact", values)):
