@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from lora_packer.base_model.module import Named
@@ -46,11 +47,31 @@ class Architecture:
 
     defaults: Mapping[str, Any]
     dialects: Mapping[str, Build]
-    default_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    default_targets: tuple[str, ...] = ()
     text_config: str | None = None
     flat_text: bool = False
     input_embedding: str = "embed_tokens"
     encoder_decoder: bool = False
+
+
+def declared(
+    defaults: Mapping[str, Any],
+    build: Build,
+    others: Mapping[str, Build] = MappingProxyType({}),
+    *,
+    targets: tuple[str, ...] = (),
+    text_config: str | None = None,
+    flat_text: bool = False,
+    input_embedding: str = "embed_tokens",
+    encoder_decoder: bool = False,
+) -> Architecture:
+    """Return the definition of a model type; see :class:`Architecture`.
+
+    ``build`` yields the modules under the names of transformers 5, ``others`` under those of other dialects. PEFT has
+    default ``targets`` for few types; for the others it asks for ``target_modules``.
+    """
+    dialects = {TRANSFORMERS_5: build, **others}
+    return Architecture(defaults, dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
 
 
 def only_for(build: Build, *classes: str) -> Build:

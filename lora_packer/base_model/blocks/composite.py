@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.frames import head_modules
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.module import Named
@@ -167,29 +167,15 @@ def composite(
     others: Mapping[str, Build] = MappingProxyType({}),
     *,
     flat_text: bool = False,
-    default_targets: tuple[str, ...] = (),
+    targets: tuple[str, ...] = (),
 ) -> Architecture:
-    """Return the definition of a model whose language model stands in ``text_config``.
-
-    PEFT has default targets for few of these types; for the others it asks for ``target_modules``.
-    """
-    dialects = {TRANSFORMERS_5: build, **others}
-    return Architecture(defaults, dialects, default_targets, text_config="text_config", flat_text=flat_text)
+    """Return the definition of a model type whose language model stands in ``text_config``; see :func:`declared`."""
+    return declared(defaults, build, others, targets=targets, text_config="text_config", flat_text=flat_text)
 
 
 def text_part(model_type: str, **absent: Any) -> Part:
     """A language model in ``text_config``; ``absent`` is its config where there is none."""
     return Part("text_config", model_type, absent=absent)
-
-
-def text_with(model_type: str, absent: Mapping[str, Any] | None = None) -> Part:
-    """A language model in ``text_config``; ``absent`` is its config where there is none."""
-    return Part("text_config", model_type, absent=absent or {})
-
-
-def with_tower(text: Part, beside: Beside, defaults: Mapping[str, Any] | None = None) -> Architecture:
-    """Return the definition of a language model with towers beside it, under one set of names."""
-    return composite(defaults or {}, with_towers(text, beside))
 
 
 def whole_language_model(model_type: str) -> Tower | None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build
 from lora_packer.base_model.blocks.layers import biased_linear, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -44,11 +42,3 @@ def side_layers(s: Settings, side: str, *, bias: bool = True, key_bias: bool | N
         path = f"{side}.layers.{index}"
         attentions = {name: side_attention(f"{path}.{name}", width, bias=bias, key_bias=key_bias) for name in names}
         yield from side_layer(path, width, inner, attentions)
-
-
-def both_sides(
-    defaults: Mapping[str, Any], build: Build, targets: tuple[str, ...] = (), *, input_embedding: str = "shared"
-) -> Architecture:
-    """Return the definition of a type whose checkpoints have an encoder and a decoder."""
-    dialects = {TRANSFORMERS_5: build}
-    return Architecture(defaults, dialects, targets, input_embedding=input_embedding, encoder_decoder=True)

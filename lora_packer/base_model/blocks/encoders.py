@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.frames import numbered
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
@@ -142,16 +142,6 @@ def encoder_sizes(
         "type_vocab_size": 2,
         **more,
     }
-
-
-def defined(defaults: Mapping[str, Any], build: Build, targets: tuple[str, ...] = ()) -> Architecture:
-    """Return the definition of an encoder."""
-    return Architecture(defaults, {TRANSFORMERS_5: build}, targets, input_embedding="word_embeddings")
-
-
-def aliased(build: Build, names: Mapping[str, str]) -> Build:
-    """The same modules for configs with other names of fields."""
-    return lambda s, head: build(s.aliased(names), head)
 
 
 def summary_classifier(s: Settings) -> Named:

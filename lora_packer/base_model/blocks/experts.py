@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Build
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
 from lora_packer.base_model.blocks.layers import linear
@@ -104,12 +104,9 @@ def qwen_is_sparse(s: Settings, experts: int) -> Callable[[int], bool]:
 
 def both_names(
     decoder: MoeDecoder, before_5: Experts, frame: Callable[[Callable[[Settings], Named]], Build]
-) -> Mapping[str, Build]:
-    """Return the dialects of a decoder that differs between transformers 5 and 4 in its experts alone."""
-    return {
-        TRANSFORMERS_5: frame(decoder),
-        TRANSFORMERS_4: frame(partial(decoder, experts=before_5)),
-    }
+) -> tuple[Build, Mapping[str, Build]]:
+    """Return a decoder that differs between transformers 5 and 4 in its experts alone, and its older dialect."""
+    return frame(decoder), {TRANSFORMERS_4: frame(partial(decoder, experts=before_5))}
 
 
 def local_experts(s: Settings) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
 from lora_packer.base_model.blocks.layers import Norm, linear, norm, scale_norm
@@ -42,6 +42,11 @@ def framed(
         yield from (heads or head_modules)(s, head)
 
     return build
+
+
+def aliased(build: Build, names: Mapping[str, str]) -> Build:
+    """The same modules for configs with other names of fields: alias -> name, transformers' ``attribute_map``."""
+    return lambda s, head: build(s.aliased(names), head)
 
 
 def head_modules(
@@ -90,31 +95,6 @@ def sizes(
         "num_key_value_heads": kv,
         **more,
     }
-
-
-def declared(
-    defaults: Mapping[str, Any],
-    decoder: Callable[[Settings], Named],
-    *,
-    targets: tuple[str, ...] = (),
-    prefix: str = "model.",
-    answering_prefix: str | None = None,
-    heads: Build | None = None,
-    aliases: Mapping[str, str] = MappingProxyType({}),
-    input_embedding: str = "embed_tokens",
-) -> Architecture:
-    """Return the architecture of one decoder with one dialect.
-
-    ``targets`` is empty for types that PEFT has no default targets for, and ``aliases`` is transformers'
-    ``attribute_map``; see :func:`lora_packer.base_model.architecture.framed` for the others.
-    """
-    build = framed(decoder, prefix=prefix, answering_prefix=answering_prefix, heads=heads)
-
-    def with_aliases(s: Settings, head: Head) -> Named:
-        return build(s.aliased(aliases), head)
-
-    dialects = {TRANSFORMERS_5: with_aliases if aliases else build}
-    return Architecture(defaults, dialects, targets, input_embedding=input_embedding)
 
 
 LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")

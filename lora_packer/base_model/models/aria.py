@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.attention import normed_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names
@@ -76,10 +76,9 @@ def _aria_architecture() -> Architecture:
     return composite({}, with_towers(text, beside), dialects)
 
 
-ARIA_TEXT = Architecture(
+ARIA_TEXT = declared(
     sizes(32000, 4096, 4096, 32, 32, None, moe_num_experts=8, moe_num_shared_experts=2),
-    both_names(_aria, _aria_experts_before_5, framed),
-    (),
+    *both_names(_aria, _aria_experts_before_5, framed),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.experts import mixture_or_dense, sparse_layers
-from lora_packer.base_model.blocks.frames import declared, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.module import Named
@@ -79,7 +79,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             first_k_dense_replace=1,
             moe_layer_freq=1,
         ),
-        _axk1,
+        framed(_axk1),
     ),
     "axk2": declared(
         sizes(
@@ -103,6 +103,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             first_k_dense_replace=1,
             moe_layer_freq=1,
         ),
-        _axk2,
+        framed(_axk2),
     ),
 }

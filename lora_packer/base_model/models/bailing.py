@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
@@ -45,7 +45,7 @@ def bailing_hybrid(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "bailing_hybrid": Architecture(
+    "bailing_hybrid": declared(
         sizes(
             157184,
             2560,
@@ -65,7 +65,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             layer_group_size=6,
             first_k_dense_replace=2,
         ),
-        {TRANSFORMERS_5: framed(bailing_hybrid)},
-        (),
+        framed(bailing_hybrid),
     ),
 }

@@ -6,14 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
-from lora_packer.base_model.blocks.encoder_decoder import (
-    BART_NAMES,
-    both_sides,
-    side_attention,
-    side_layer,
-    side_layers,
-)
+from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
@@ -202,23 +196,53 @@ def _sizes(
 
 
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
-MBART = both_sides(_sizes(50265, 1024, (12, 12), 4096), _styled(Style(last_norm=True)))
+MBART = declared(
+    _sizes(50265, 1024, (12, 12), 4096), _styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "bart": both_sides(_sizes(50265, 1024, (12, 12), 4096, num_labels=3), _styled(Style()), QUERY_VALUE),
+    "bart": declared(
+        _sizes(50265, 1024, (12, 12), 4096, num_labels=3),
+        _styled(Style()),
+        targets=QUERY_VALUE,
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
     "mbart": MBART,
-    "plbart": both_sides(_sizes(50005, 768, (6, 6), 3072), _styled(Style())),
-    "mvp": both_sides(_sizes(50267, 1024, (12, 12), 4096, prompt_length=100, prompt_mid_dim=800), _mvp),
-    "marian": both_sides(_sizes(58101, 1024, (12, 12), 4096), _build(_marian_side)),
-    "m2m_100": both_sides(
+    "plbart": declared(
+        _sizes(50005, 768, (6, 6), 3072), _styled(Style()), input_embedding="shared", encoder_decoder=True
+    ),
+    "mvp": declared(
+        _sizes(50267, 1024, (12, 12), 4096, prompt_length=100, prompt_mid_dim=800),
+        _mvp,
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "marian": declared(
+        _sizes(58101, 1024, (12, 12), 4096), _build(_marian_side), input_embedding="shared", encoder_decoder=True
+    ),
+    "m2m_100": declared(
         _sizes(128112, 1024, (12, 12), 4096),
         _styled(Style(None, embedding_norm=False, last_norm=True), causal=False),
+        input_embedding="shared",
+        encoder_decoder=True,
     ),
-    "pegasus": both_sides(_sizes(50265, 1024, (12, 12), 4096), _styled(_PEGASUS)),
-    "bigbird_pegasus": both_sides(_sizes(96103, 1024, (16, 16), 4096, 4096, use_bias=False), _build(_bigbird_side)),
-    "blenderbot": both_sides(_sizes(8008, 2560, (2, 24), 10240, 128), _styled(_PEGASUS)),
-    "blenderbot-small": both_sides(_sizes(50265, 512, (8, 8), 2048, 512), _styled(Style(0))),
-    "trocr": Architecture(
+    "pegasus": declared(
+        _sizes(50265, 1024, (12, 12), 4096), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
+    ),
+    "bigbird_pegasus": declared(
+        _sizes(96103, 1024, (16, 16), 4096, 4096, use_bias=False),
+        _build(_bigbird_side),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "blenderbot": declared(
+        _sizes(8008, 2560, (2, 24), 10240, 128), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
+    ),
+    "blenderbot-small": declared(
+        _sizes(50265, 512, (8, 8), 2048, 512), _styled(Style(0)), input_embedding="shared", encoder_decoder=True
+    ),
+    "trocr": declared(
         {
             "vocab_size": 50265,
             "d_model": 1024,
@@ -228,10 +252,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "use_learned_position_embeddings": True,
             "layernorm_embedding": True,
         },
-        {TRANSFORMERS_5: _trocr},
-        (),
+        _trocr,
     ),
-    "prophetnet": both_sides(
+    "prophetnet": declared(
         {
             "vocab_size": 30522,
             "hidden_size": 1024,
@@ -247,5 +270,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         _prophetnet,
         input_embedding="word_embeddings",
+        encoder_decoder=True,
     ),
 }

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
-    aliased,
     bert_body,
     bert_predictions,
-    defined,
     embeddings,
     encoder,
     encoder_sizes,
@@ -21,7 +19,7 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import numbered, sizes, stacked
+from lora_packer.base_model.blocks.frames import aliased, numbered, sizes, stacked
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -224,14 +222,21 @@ _bert_like = partial(encoder, predictions=bert_predictions, classifier=one_layer
 _DISTILBERT_NAMES = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "bert": defined(encoder_sizes(30522), _bert_like(bert_body, "bert."), ENCODER_TARGETS),
-    "ernie": defined(encoder_sizes(30522, task_type_vocab_size=3), _bert_like(_ernie, "ernie.")),
-    "megatron-bert": defined(encoder_sizes(29056, 1024, 24, 16, 4096), _bert_like(_megatron, "bert.")),
-    "rembert": defined(
+    "bert": declared(
+        encoder_sizes(30522), _bert_like(bert_body, "bert."), targets=ENCODER_TARGETS, input_embedding="word_embeddings"
+    ),
+    "ernie": declared(
+        encoder_sizes(30522, task_type_vocab_size=3), _bert_like(_ernie, "ernie."), input_embedding="word_embeddings"
+    ),
+    "megatron-bert": declared(
+        encoder_sizes(29056, 1024, 24, 16, 4096), _bert_like(_megatron, "bert."), input_embedding="word_embeddings"
+    ),
+    "rembert": declared(
         encoder_sizes(250300, 1152, 32, 18, 4608, input_embedding_size=256, output_embedding_size=1664),
         _bert_like(_rembert, "rembert.", predictions=_rembert_predictions),
+        input_embedding="word_embeddings",
     ),
-    "roc_bert": defined(
+    "roc_bert": declared(
         encoder_sizes(
             30522,
             enable_pronunciation=True,
@@ -243,11 +248,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             concat_input=True,
         ),
         _bert_like(_roc_bert, "roc_bert."),
+        input_embedding="word_embeddings",
     ),
-    "bert-generation": defined(
-        encoder_sizes(50358, 1024, 24, 16, 4096), encoder(_bert_generation, "bert.", _generation_predictions, pooled=())
+    "bert-generation": declared(
+        encoder_sizes(50358, 1024, 24, 16, 4096),
+        encoder(_bert_generation, "bert.", _generation_predictions, pooled=()),
+        input_embedding="word_embeddings",
     ),
-    "big_bird": defined(
+    "big_bird": declared(
         encoder_sizes(50358, max_position_embeddings=4096, use_bias=True),
         encoder(
             _big_bird,
@@ -257,17 +265,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             pooled=("none", "causal-lm", "sequence-classification", "token-classification"),
             pooler="pooler",
         ),
+        input_embedding="word_embeddings",
     ),
-    "electra": defined(
+    "electra": declared(
         encoder_sizes(30522, 256, 12, 4, 1024, embedding_size=128),
         encoder(_electra, "electra.", _electra_predictions, pooled=()),
-        ENCODER_TARGETS,
+        targets=ENCODER_TARGETS,
+        input_embedding="word_embeddings",
     ),
-    "roformer": defined(
+    "roformer": declared(
         encoder_sizes(50000, max_position_embeddings=1536),
         encoder(_roformer, "roformer.", _roformer_predictions, answering=_two_answers, pooled=()),
+        input_embedding="word_embeddings",
     ),
-    "distilbert": defined(
+    "distilbert": declared(
         {
             "vocab_size": 30522,
             "max_position_embeddings": 512,
@@ -280,8 +291,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             unpooled_encoder(_distilbert, "distilbert.", _distilbert_predictions, _distilbert_classifier),
             _DISTILBERT_NAMES,
         ),
+        input_embedding="word_embeddings",
     ),
-    "albert": defined(
+    "albert": declared(
         encoder_sizes(30000, 4096, 12, 64, 16384, embedding_size=128, num_hidden_groups=1, inner_group_num=1),
         encoder(
             _albert,
@@ -291,14 +303,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             pooled=("none", "sequence-classification"),
             pooler="pooler",
         ),
+        input_embedding="word_embeddings",
     ),
-    "eurobert": Architecture(
+    "eurobert": declared(
         sizes(128256, 768, 3072, 12, 12, None),
-        {TRANSFORMERS_5: unpooled_encoder(_eurobert, "model.", _eurobert_predictions, _eurobert_classifier)},
-        (),
+        unpooled_encoder(_eurobert, "model.", _eurobert_predictions, _eurobert_classifier),
     ),
-    "nomic_bert": defined(
+    "nomic_bert": declared(
         encoder_sizes(30528, head_dim=64, max_position_embeddings=2048),
         encoder(_nomic, "nomic_bert.", _nomic_predictions, one_layer, pooled=("sequence-classification",)),
+        input_embedding="word_embeddings",
     ),
 }

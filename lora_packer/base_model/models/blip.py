@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, whole_language_model
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    whole_language_model,
+)
 from lora_packer.base_model.blocks.frames import framed, head_modules, sizes
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, bert_mlp, qformer_layers
@@ -164,7 +171,7 @@ def _instruct_qformer(s: Settings) -> Named:
     yield from qformer_layers(s, reads_text=True)
 
 
-def _blip2(qformer: Tower, *, bare: Part, default_targets: tuple[str, ...] = ()) -> Architecture:
+def _blip2(qformer: Tower, *, bare: Part, targets: tuple[str, ...] = ()) -> Architecture:
     """``bare`` is the language model in the class without a head."""
     part = fixed("qformer_config", qformer)
 
@@ -182,7 +189,7 @@ def _blip2(qformer: Tower, *, bare: Part, default_targets: tuple[str, ...] = ())
         yield linear("language_projection", outputs, width, bias=True)
         yield from below("language_model", language(text))
 
-    return composite({"num_query_tokens": 32}, build, default_targets=default_targets)
+    return composite({"num_query_tokens": 32}, build, targets=targets)
 
 
 _KOSMOS2: dict[str, Any] = {"vocab_size": 65037, "embed_dim": 2048, "layers": 24, "ffn_dim": 8192}
@@ -211,7 +218,7 @@ _BLIP_VISION: dict[str, Any] = {
 }
 _VISION = fixed("vision_config", Tower(_BLIP_VISION, blip_visual))
 _LANGUAGE = Part("text_config", "opt", whole_language_model)
-_BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, default_targets=("q", "v", "q_proj", "v_proj"))
+_BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
 _INSTRUCT = _blip2(Tower(QFORMER, _instruct_qformer), bare=Part("text_config", "opt"))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -220,9 +227,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "kosmos-2.5": _kosmos(Tower(_KOSMOS25, _kosmos25_text), Tower(_KOSMOS25_VISION, _kosmos25_visual), 2048),
     "blip": replace(composite({"projection_dim": 512}, _blip), input_embedding="word_embeddings"),
-    "git": Architecture(
-        _GIT, {TRANSFORMERS_5: framed(_git, prefix="git.", heads=_git_heads)}, (), input_embedding="word_embeddings"
-    ),
+    "git": declared(_GIT, framed(_git, prefix="git.", heads=_git_heads), input_embedding="word_embeddings"),
     "blip-2": _BLIP2,
     "instructblip": _INSTRUCT,
     "instructblipvideo": _INSTRUCT,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention, qk_norms
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, declared
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -93,7 +93,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "decoder_config": _blt_part(1024, 9, 16, 2816, cross_attn_all_layers=True, **_BYTES),
             "global_config": _blt_part(2048, 25, 16, 5632),
         },
-        _blt,
-        heads=_blt_head,
+        framed(_blt, heads=_blt_head),
     ),
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.towers import patch_conv, patches, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -187,6 +187,6 @@ _JANUS_CODES = fixed("vq_config", Tower(_JANUS_VQ, lambda _: iter(())))
 _JANUS_VISION_PART = fixed("vision_config", Tower(_JANUS_VISION, _janus_visual))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "chameleon": declared(sizes(65536, 4096, 11008, 32, 32, 32), _chameleon),
+    "chameleon": declared(sizes(65536, 4096, 11008, 32, 32, 32), framed(_chameleon)),
     "janus": composite({}, with_towers(Part("text_config", "llama"), _janus_beside)),
 }

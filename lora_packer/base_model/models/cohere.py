@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, plain_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import declared, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, llama_like, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual
@@ -78,10 +78,12 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "cohere": declared(sizes(256000, 8192, 22528, 40, 64, None), _cohere),
-    "cohere2": declared(sizes(256000, 8192, 22528, 40, 64, None), _cohere2),
-    "cohere_compass_text": declared(sizes(256000, 8192, 22528, 40, 64, None), _cohere_compass),
-    "cohere2_moe": declared(sizes(256000, 8192, 22528, 40, 64, None, head_dim=128, num_experts=8), _cohere2_moe),
+    "cohere": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere)),
+    "cohere2": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere2)),
+    "cohere_compass_text": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere_compass)),
+    "cohere2_moe": declared(
+        sizes(256000, 8192, 22528, 40, 64, None, head_dim=128, num_experts=8), framed(_cohere2_moe)
+    ),
     "aya_vision": llava_like(
         text_part("cohere2"),
         vision_config("siglip_vision_model", tower_sizes(1152, 4304, 26, 14, 14, 384, vision_use_head=False)),

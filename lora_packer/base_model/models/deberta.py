@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.encoders import (
     bert_predictions,
-    defined,
     embeddings,
     encoder_sizes,
     one_layer,
@@ -123,14 +122,16 @@ def _deberta_classifier(s: Settings) -> Named:
 _DEBERTA = {"type_vocab_size": 0, "position_biased_input": True, "legacy": True}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "deberta": defined(
+    "deberta": declared(
         encoder_sizes(50265, **_DEBERTA),
         unpooled_encoder(_deberta, "deberta.", _deberta_predictions, _deberta_classifier),
-        ("in_proj",),
+        targets=("in_proj",),
+        input_embedding="word_embeddings",
     ),
-    "deberta-v2": defined(
+    "deberta-v2": declared(
         encoder_sizes(128100, 1536, 24, 24, 6144, **_DEBERTA),
         unpooled_encoder(_deberta_v2, "deberta.", _deberta_predictions, _deberta_classifier),
-        ("query_proj", "value_proj"),
+        targets=("query_proj", "value_proj"),
+        input_embedding="word_embeddings",
     ),
 }

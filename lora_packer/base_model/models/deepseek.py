@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -100,7 +100,7 @@ def _deepseek_v4_compression(s: Settings) -> Callable[[int], str]:
     return layer_kinds(listed, lambda index: kinds[4] if index > 2 and index % 2 else kinds[128])
 
 
-DEEPSEEK_V3 = Architecture(
+DEEPSEEK_V3 = declared(
     sizes(
         129280,
         7168,
@@ -118,13 +118,12 @@ DEEPSEEK_V3 = Architecture(
         qk_nope_head_dim=128,
         first_k_dense_replace=3,
     ),
-    both_names(deepseek_v3, parameter_routed_experts, framed),
-    (),
+    *both_names(deepseek_v3, parameter_routed_experts, framed),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": DEEPSEEK_V3,
-    "deepseek_v2": Architecture(
+    "deepseek_v2": declared(
         sizes(
             102400,
             4096,
@@ -142,15 +141,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             qk_nope_head_dim=128,
             first_k_dense_replace=0,
         ),
-        {TRANSFORMERS_5: framed(_deepseek_v2), TRANSFORMERS_4: framed(_deepseek_v2_before_5)},
-        (),
+        framed(_deepseek_v2),
+        {TRANSFORMERS_4: framed(_deepseek_v2_before_5)},
     ),
-    "deepseek_v32": Architecture(
+    "deepseek_v32": declared(
         {**DEEPSEEK_V3.defaults, "index_head_dim": 128, "index_n_heads": 64},
-        {TRANSFORMERS_5: framed(_deepseek_v32)},
-        (),
+        framed(_deepseek_v32),
     ),
-    "deepseek_v4": Architecture(
+    "deepseek_v4": declared(
         {
             "vocab_size": 129280,
             "hidden_size": 4096,
@@ -167,7 +165,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "hc_mult": 4,
             "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128},
         },
-        {TRANSFORMERS_5: framed(_deepseek_v4)},
-        (),
+        framed(_deepseek_v4),
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, Architecture
+from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, declared
 from lora_packer.base_model.blocks.attention import qk_norms
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -17,7 +17,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_layers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, fields_by_layer, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
@@ -217,10 +217,9 @@ _AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "dots1": Architecture(
+    "dots1": declared(
         sizes(152064, 4608, 10944, 62, 32, 32, moe_intermediate_size=1408),
-        both_names(_dots1, parameter_routed_experts, framed),
-        (),
+        *both_names(_dots1, parameter_routed_experts, framed),
     ),
     "dots3_note_text": declared(
         sizes(
@@ -244,7 +243,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             first_k_dense_replace=1,
             moe_layer_freq=1,
         ),
-        _dots3_note,
+        framed(_dots3_note),
     ),
     "dots3_note": composite({}, with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),
 }

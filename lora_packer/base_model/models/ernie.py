@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, dense, framed, head_modules, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, framed, head_modules, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
@@ -163,8 +163,8 @@ _ERNIE_VISION: dict[str, Any] = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "ernie4_5": declared(sizes(103424, 1024, 3072, 18, 16, 2, head_dim=128), _ernie),
-    "ernie4_5_moe": Architecture(
+    "ernie4_5": declared(sizes(103424, 1024, 3072, 18, 16, 2, head_dim=128), framed(_ernie)),
+    "ernie4_5_moe": declared(
         sizes(
             103424,
             2560,
@@ -179,8 +179,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             moe_layer_end_index=-1,
             moe_layer_interval=1,
         ),
-        {TRANSFORMERS_5: _ernie_frame(_ernie4_5_moe), TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)},
-        (),
+        _ernie_frame(_ernie4_5_moe),
+        {TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)},
     ),
     "paddleocr_vl": composite(
         {},

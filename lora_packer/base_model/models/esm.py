@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
-from lora_packer.base_model.blocks.encoders import (
-    defined,
-    embeddings,
-    encoder,
-    encoder_sizes,
-    layers,
-    roberta_predictions,
-)
+from lora_packer.base_model.blocks.encoders import embeddings, encoder, encoder_sizes, layers, roberta_predictions
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
@@ -125,9 +118,10 @@ _EVOLLA = sizes(
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "esm": defined(
+    "esm": declared(
         encoder_sizes(0, max_position_embeddings=1026, position_embedding_type="absolute"),
         encoder(_esm, "esm.", partial(roberta_predictions, bias=False)),
+        input_embedding="word_embeddings",
     ),
-    "evolla": Architecture(_EVOLLA, {TRANSFORMERS_5: framed(_evolla)}, ()),
+    "evolla": declared(_EVOLLA, framed(_evolla)),
 }

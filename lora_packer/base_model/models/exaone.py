@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, declared, framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual, visual
 from lora_packer.base_model.module import Named
@@ -56,8 +56,8 @@ _EXAONE_VISION = {**QWEN2_5_VISION, "num_heads": 16, "num_key_value_heads": 8, "
 _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "exaone4": declared(sizes(102400, 4096, 16384, 32, 32, 32), _exaone4, answering_prefix=TRANSFORMER),
-    "exaone_moe": Architecture(
+    "exaone4": declared(sizes(102400, 4096, 16384, 32, 32, 32), framed(_exaone4, answering_prefix=TRANSFORMER)),
+    "exaone_moe": declared(
         sizes(
             102400,
             4096,
@@ -70,8 +70,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             num_shared_experts=1,
             first_k_dense_replace=1,
         ),
-        {TRANSFORMERS_5: framed(_exaone_moe)},
-        (),
+        framed(_exaone_moe),
     ),
     "exaone4_5": composite({}, with_towers(_EXAONE_TEXT, visual(Tower(_EXAONE_VISION, _exaone_visual)))),
 }

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
     TRANSFORMER,
+    aliased,
     classified_by_classifier,
-    declared,
     framed,
     numbered,
     sizes,
@@ -67,9 +67,7 @@ def _falcon_norms(s: Settings) -> tuple[str, ...]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "falcon_h1": Architecture(
-        sizes(128000, 4096, 14336, 32, 32, 8, mamba_d_ssm=1024, **MIXER), {TRANSFORMERS_5: framed(_falcon_h1)}, ()
-    ),
+    "falcon_h1": declared(sizes(128000, 4096, 14336, 32, 32, 8, mamba_d_ssm=1024, **MIXER), framed(_falcon_h1)),
     "falcon": declared(
         {
             "vocab_size": 65024,
@@ -79,11 +77,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "multi_query": True,
             "parallel_attn": True,
         },
-        _falcon,
+        aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),
         targets=("query_key_value",),
-        prefix=TRANSFORMER,
-        heads=classified_by_classifier,
-        aliases={"n_embed": "hidden_size"},
         input_embedding="word_embeddings",
     ),
 }

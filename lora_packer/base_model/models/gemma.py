@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
     QUERY_VALUE,
-    declared,
     dense,
     fields_by_layer,
     framed,
@@ -241,23 +240,22 @@ _GEMMA4 = sizes(
     vocab_size_per_layer_input=262144,
     hidden_size_per_layer_input=256,
 )
-GEMMA4_TEXT = Architecture(_GEMMA4, {TRANSFORMERS_5: framed(_gemma4_text)}, default_targets=())
+GEMMA4_TEXT = declared(_GEMMA4, framed(_gemma4_text))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "gemma": declared(sizes(256000, 3072, 24576, 28, 16, 16, head_dim=256), _gemma, targets=QUERY_VALUE),
-    "gemma2": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), _gemma2, targets=QUERY_VALUE),
-    "gemma3_text": declared(sizes(262208, 2304, 9216, 26, 8, 4, head_dim=256), _gemma3_text, targets=QUERY_VALUE),
-    "vaultgemma": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), _vaultgemma),
-    "recurrent_gemma": Architecture(
+    "gemma": declared(sizes(256000, 3072, 24576, 28, 16, 16, head_dim=256), framed(_gemma), targets=QUERY_VALUE),
+    "gemma2": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), framed(_gemma2), targets=QUERY_VALUE),
+    "gemma3_text": declared(
+        sizes(262208, 2304, 9216, 26, 8, 4, head_dim=256), framed(_gemma3_text), targets=QUERY_VALUE
+    ),
+    "vaultgemma": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), framed(_vaultgemma)),
+    "recurrent_gemma": declared(
         sizes(256000, 2560, 7680, 26, 10, None, conv1d_width=4, block_types=("recurrent", "recurrent", "attention")),
-        {TRANSFORMERS_5: framed(_recurrent_gemma)},
-        (),
+        framed(_recurrent_gemma),
     ),
-    "gemma3n_text": Architecture(
-        _GEMMA_3N, {TRANSFORMERS_5: framed(gemma3n), TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}, ()
-    ),
-    "gemma4_unified_text": Architecture(
-        sizes(262144, 2304, 9216, 30, 8, 4, head_dim=256, global_head_dim=512), {TRANSFORMERS_5: _gemma4_unified}, ()
+    "gemma3n_text": declared(_GEMMA_3N, framed(gemma3n), {TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}),
+    "gemma4_unified_text": declared(
+        sizes(262144, 2304, 9216, 30, 8, 4, head_dim=256, global_head_dim=512), _gemma4_unified
     ),
     "gemma4_text": GEMMA4_TEXT,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.composite import (
     Part,
     Tower,
@@ -258,10 +258,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "paligemma": PALIGEMMA,
     "shieldgemma2": composite(
         {},
-        _GEMMA3.dialects["transformers-5"],
+        _GEMMA3.dialects[TRANSFORMERS_5],
         {
-            **{name: build for name, build in _GEMMA3.dialects.items() if name != "transformers-5"},
-            "image-classification": _shieldgemma2_classifier(_GEMMA3.dialects["transformers-5"]),
+            **{name: build for name, build in _GEMMA3.dialects.items() if name != TRANSFORMERS_5},
+            "image-classification": _shieldgemma2_classifier(_GEMMA3.dialects[TRANSFORMERS_5]),
         },
     ),
     # PEFT's default is a pattern for these names below the language model; elsewhere they are no linears.
@@ -269,11 +269,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {},
         with_towers(_GEMMA4_TEXT_PART, _gemma4_beside),
         {TEXT_ONLY: text_only(_GEMMA4_TEXT_PART)},
-        default_targets=("q_proj", "v_proj"),
+        targets=("q_proj", "v_proj"),
     ),
     "gemma4_unified": composite(
         {}, with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
     ),
     "diffusion_gemma": composite({}, _diffusion),
-    "pi0": Architecture(_PI0_SIZES, {TRANSFORMERS_5: _pi0}, ()),
+    "pi0": declared(_PI0_SIZES, _pi0),
 }

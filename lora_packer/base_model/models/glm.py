@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -15,7 +15,7 @@ from lora_packer.base_model.blocks.experts import (
     parameter_routed_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, declared, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -64,7 +64,7 @@ def _glm_moe_dsa(s: Settings) -> Named:
     return indexed_decoder(s, indexer_kinds(s, offset=s.count("index_skip_topk_offset")))
 
 
-GLM4_MOE = Architecture(
+GLM4_MOE = declared(
     sizes(
         151552,
         4096,
@@ -77,15 +77,14 @@ GLM4_MOE = Architecture(
         n_shared_experts=1,
         first_k_dense_replace=1,
     ),
-    both_names(glm4_moe, parameter_routed_experts, framed),
-    (),
+    *both_names(glm4_moe, parameter_routed_experts, framed),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "glm": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), _glm),
-    "glm4": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), _glm4),
+    "glm": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), framed(_glm)),
+    "glm4": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), framed(_glm4)),
     "glm4_moe": GLM4_MOE,
-    "glm_moe_dsa": Architecture(
+    "glm_moe_dsa": declared(
         sizes(
             154880,
             6144,
@@ -106,10 +105,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             index_n_heads=32,
             index_skip_topk_offset=2,
         ),
-        {TRANSFORMERS_5: framed(_glm_moe_dsa)},
-        (),
+        framed(_glm_moe_dsa),
     ),
-    "glm4_moe_lite": Architecture(
+    "glm4_moe_lite": declared(
         sizes(
             154880,
             2048,
@@ -126,7 +124,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             v_head_dim=256,
             qk_nope_head_dim=192,
         ),
-        {TRANSFORMERS_5: framed(_glm4_moe_lite)},
-        (),
+        framed(_glm4_moe_lite),
     ),
 }

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
     LAYER_NORMS,
     QUERY_VALUE,
     TRANSFORMER,
+    aliased,
     classified_by_classifier,
-    declared,
     framed,
     head_modules,
     numbered,
@@ -244,18 +244,25 @@ def _ctrl_heads(s: Settings, head: Head) -> Named:
         yield from head_modules(s, head, output_bias=True)
 
 
-_gpt = partial(declared, prefix=TRANSFORMER, aliases=_GPT_NAMES, input_embedding="wte")
-GPT2 = _gpt(_gpt_sizes(50257, 1024, 768, 12, 12), _gpt2, targets=("c_attn",), heads=classified_by_classifier)
+def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Build:
+    return aliased(framed(decoder, prefix=TRANSFORMER, heads=heads), _GPT_NAMES)
+
+
+GPT2 = declared(
+    _gpt_sizes(50257, 1024, 768, 12, 12),
+    _gpt(_gpt2, classified_by_classifier),
+    targets=("c_attn",),
+    input_embedding="wte",
+)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "gpt_oss": Architecture(
+    "gpt_oss": declared(
         sizes(201088, 2880, 2880, 36, 64, 8, head_dim=64, num_local_experts=128, attention_bias=True),
-        {TRANSFORMERS_5: framed(_gpt_oss)},
-        (),
+        framed(_gpt_oss),
     ),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
     "gpt-sw3": GPT2,
-    "gpt_neox_japanese": Architecture(
+    "gpt_neox_japanese": declared(
         {
             "vocab_size": 32000,
             "hidden_size": 2560,
@@ -263,46 +270,36 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "num_attention_heads": 32,
             "intermediate_multiple_size": 4,
         },
-        {
-            TRANSFORMERS_5: framed(
-                _gpt_neox_japanese, prefix="gpt_neox_japanese.", heads=partial(head_modules, output="embed_out")
-            )
-        },
-        (),
+        framed(_gpt_neox_japanese, prefix="gpt_neox_japanese.", heads=partial(head_modules, output="embed_out")),
         input_embedding="embed_in",
     ),
     "gpt2": GPT2,
-    "gpt_bigcode": _gpt(
+    "gpt_bigcode": declared(
         _gpt_sizes(50257, 1024, 768, 12, 12) | {"multi_query": True},
-        _gpt_bigcode,
+        _gpt(_gpt_bigcode, classified_by_classifier),
         targets=("c_attn",),
-        heads=classified_by_classifier,
+        input_embedding="wte",
     ),
-    "gptj": _gpt(
+    "gptj": declared(
         _gpt_sizes(50400, 2048, 4096, 28, 16),
-        partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}),
+        _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),
         targets=QUERY_VALUE,
-        heads=_gptj_heads,
+        input_embedding="wte",
     ),
-    "codegen": _gpt(
+    "codegen": declared(
         _gpt_sizes(50400, 2048, 4096, 28, 16),
-        partial(_gptj, attention={"qkv_proj": 3}),
+        _gpt(partial(_gptj, attention={"qkv_proj": 3}), partial(head_modules, output_bias=True)),
         targets=("qkv_proj",),
-        heads=partial(head_modules, output_bias=True),
+        input_embedding="wte",
     ),
     "openai-gpt": declared(
         _gpt_sizes(40478, 512, 768, 12, 12),
-        _openai_gpt,
-        prefix=TRANSFORMER,
-        aliases=_GPT_NAMES,
+        _gpt(_openai_gpt),
         input_embedding="tokens_embed",
     ),
     "ctrl": declared(
         _gpt_sizes(246534, 256, 1280, 48, 16) | {"dff": 8192},
-        _ctrl,
-        prefix=TRANSFORMER,
-        heads=_ctrl_heads,
-        aliases=_GPT_NAMES,
+        _gpt(_ctrl, _ctrl_heads),
         input_embedding="w",
     ),
     "gpt_neo": declared(
@@ -313,14 +310,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "num_layers": 24,
             "num_heads": 16,
         },
-        _gpt_neo,
+        aliased(
+            framed(_gpt_neo, prefix=TRANSFORMER, heads=classified_by_classifier),
+            {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
+        ),
         targets=QUERY_VALUE,
-        prefix=TRANSFORMER,
-        heads=classified_by_classifier,
-        aliases={"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
         input_embedding="wte",
     ),
-    "gpt_neox": Architecture(
+    "gpt_neox": declared(
         {
             "vocab_size": 50432,
             "hidden_size": 6144,
@@ -329,31 +326,31 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "num_attention_heads": 64,
             "attention_bias": True,
         },
+        framed(_gpt_neox, prefix="gpt_neox.", heads=classified_by_classifier),
         {
-            TRANSFORMERS_5: framed(_gpt_neox, prefix="gpt_neox.", heads=classified_by_classifier),
             TRANSFORMERS_4: framed(
                 _gpt_neox, prefix="gpt_neox.", heads=partial(classified_by_classifier, output="embed_out")
             ),
         },
-        default_targets=("query_key_value",),
+        targets=("query_key_value",),
         input_embedding="embed_in",
     ),
     "bloom": declared(
         {"vocab_size": 250880, "hidden_size": 64, "n_layer": 2, "n_head": 8},
-        _bloom,
+        aliased(
+            framed(_bloom, prefix=TRANSFORMER, heads=classified_by_classifier),
+            {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
+        ),
         targets=("query_key_value",),
-        prefix=TRANSFORMER,
-        heads=classified_by_classifier,
-        aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
         input_embedding="word_embeddings",
     ),
     "mpt": declared(
         {"vocab_size": 50368, "d_model": 2048, "n_layers": 24, "n_heads": 16},
-        _mpt,
+        aliased(
+            framed(_mpt, prefix=TRANSFORMER, heads=classified_by_classifier),
+            {"num_attention_heads": "n_heads", "hidden_size": "d_model", "num_hidden_layers": "n_layers"},
+        ),
         targets=("Wqkv",),
-        prefix=TRANSFORMER,
-        heads=classified_by_classifier,
-        aliases={"num_attention_heads": "n_heads", "hidden_size": "d_model", "num_hidden_layers": "n_layers"},
         input_embedding="wte",
     ),
 }

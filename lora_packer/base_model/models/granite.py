@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, normed_attention, plain_attention, sinks
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.blocks.recurrent import MIXER, mixer
 from lora_packer.base_model.models.llama import llama
@@ -101,22 +101,19 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "granite": declared(sizes(32000, 4096, 11008, 32, 32, None), llama),
-    "granite_swa": declared(sizes(100352, 2560, 8192, 24, 20, 4), _granite_swa),
-    "granitemoe": Architecture(
+    "granite": declared(sizes(32000, 4096, 11008, 32, 32, None), framed(llama)),
+    "granite_swa": declared(sizes(100352, 2560, 8192, 24, 20, 4), framed(_granite_swa)),
+    "granitemoe": declared(
         sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8),
-        both_names(_granitemoe, granite_experts_before_5, framed),
-        (),
+        *both_names(_granitemoe, granite_experts_before_5, framed),
     ),
-    "granitemoeshared": Architecture(
+    "granitemoeshared": declared(
         sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8, shared_intermediate_size=0),
-        both_names(_granitemoeshared, granite_experts_before_5, framed),
-        (),
+        *both_names(_granitemoeshared, granite_experts_before_5, framed),
     ),
-    "granitemoe_swa": declared(sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8), _granitemoe_swa),
-    "granitemoehybrid": Architecture(
+    "granitemoe_swa": declared(sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8), framed(_granitemoe_swa)),
+    "granitemoehybrid": declared(
         sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8, shared_intermediate_size=1024, **MIXER),
-        both_names(_granitemoehybrid, granite_experts_before_5, framed),
-        (),
+        *both_names(_granitemoehybrid, granite_experts_before_5, framed),
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, normed_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
@@ -140,11 +140,10 @@ _HUNYUAN_TEXT = sizes(290943, 4096, 11008, 32, 32, None)
 _HUNYUAN_VISION = tower_sizes(1152, 4304, 27, 16, 16, 0, max_image_size=2048, spatial_merge_size=2)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "hunyuan_v1_dense": declared(sizes(290943, 4096, 11008, 32, 32, None), _hunyuan),
-    "hunyuan_v1_moe": Architecture(
+    "hunyuan_v1_dense": declared(sizes(290943, 4096, 11008, 32, 32, None), framed(_hunyuan)),
+    "hunyuan_v1_moe": declared(
         sizes(290943, 4096, 11008, 32, 32, None, num_experts=1),
-        both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed),
-        (),
+        *both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed),
     ),
     "hy_v3": declared(
         sizes(
@@ -159,7 +158,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             num_shared_experts=1,
             moe_intermediate_size=1536,
         ),
-        _hy_v3,
+        framed(_hy_v3),
     ),
     "hy_v4": declared(
         sizes(
@@ -181,7 +180,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             index_n_heads=16,
             hc_mult=4,
         ),
-        _hy_v4,
+        framed(_hy_v4),
     ),
     "hunyuan_vl": composite(
         {},

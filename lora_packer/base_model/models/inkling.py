@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention, qk_norms
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -136,8 +136,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             n_routed_experts=256,
             n_shared_experts=2,
         ),
-        _inkling,
-        aliases=_INKLING_NAMES,
+        aliased(framed(_inkling), _INKLING_NAMES),
     ),
     "inkling2_text": declared(
         {
@@ -157,7 +156,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "moe_intermediate_size": 2304,
             "n_routed_experts": 384,
         },
-        _inkling2,
-        aliases=_INKLING_NAMES,
+        aliased(framed(_inkling2), _INKLING_NAMES),
     ),
 }

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architecture, only_for
+from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
@@ -110,7 +110,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             linear_conv_kernel_dim=4,
             first_k_dense_replace=1,
         ),
-        _kimi_linear,
+        framed(_kimi_linear),
     ),
     "kimi_k25": composite({"projection_hidden_size": 1152}, with_towers(_KIMI_TEXT, _KIMI_BESIDE)),
 }

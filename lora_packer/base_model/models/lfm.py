@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
-from lora_packer.base_model.blocks.composite import Part, Tower, fixed, text_with, with_tower
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, seeing
 from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
@@ -145,7 +145,7 @@ _LFM3_VISION = tower_sizes(
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "lfm2": Architecture(
+    "lfm2": declared(
         sizes(
             65536,
             2560,
@@ -158,10 +158,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             block_ffn_dim_multiplier=1.0,
             block_auto_adjust_ff_dim=True,
         ),
-        {TRANSFORMERS_5: framed(_lfm2)},
-        (),
+        framed(_lfm2),
     ),
-    "lfm2_moe": Architecture(
+    "lfm2_moe": declared(
         sizes(
             65536,
             2048,
@@ -174,19 +173,19 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             num_experts=32,
             num_dense_layers=2,
         ),
-        {TRANSFORMERS_5: framed(_lfm2_moe)},
-        (),
+        framed(_lfm2_moe),
     ),
     "lfm3": declared(
         sizes(
             128000, 2048, 7680, 24, 16, 4, head_dim=128, conv_L_cache=7, use_sandwich_norm=True, use_attention_gate=True
         ),
-        _lfm3,
+        framed(_lfm3),
     ),
-    "lfm3_vl": with_tower(
-        text_with("lfm3"),
-        seeing(fixed("vision_config", Tower(_LFM3_VISION, _lfm3_visual)), _lfm3_projector),
+    "lfm3_vl": composite(
         {"projector_hidden_size": 4096, "projector_bias": True},
+        with_towers(
+            text_part("lfm3"), seeing(fixed("vision_config", Tower(_LFM3_VISION, _lfm3_visual)), _lfm3_projector)
+        ),
     ),
     "lfm2_vl": llava_like(
         Part("text_config", "lfm2"),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Head,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, declared, dense, framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patches, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -163,9 +169,9 @@ _MLLAMA_BEFORE_4_52 = renamed(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": declared(
-        sizes(32000, 4096, 11008, 32, 32, None), llama, targets=QUERY_VALUE, answering_prefix=TRANSFORMER
+        sizes(32000, 4096, 11008, 32, 32, None), framed(llama, answering_prefix=TRANSFORMER), targets=QUERY_VALUE
     ),
-    "llama4": composite({}, _llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, default_targets=("q_proj", "v_proj")),
-    "llama4_text": Architecture(_LLAMA4_DEFAULTS, {TRANSFORMERS_5: framed(_llama4_text)}, default_targets=()),
+    "llama4": composite({}, _llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=("q_proj", "v_proj")),
+    "llama4_text": declared(_LLAMA4_DEFAULTS, framed(_llama4_text)),
     "mllama": composite({}, _MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: _MLLAMA_BEFORE_4_52}),
 }

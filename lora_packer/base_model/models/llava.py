@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import (
-    Part,
-    Tower,
-    below,
-    composite,
-    fixed,
-    text_part,
-    text_with,
-    with_tower,
-    with_towers,
-)
+from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
@@ -291,24 +281,28 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "idefics3": _idefics3("llama"),
     "smolvlm": _idefics3("llama"),
     "llava_next_video": LLAVA_NEXT,
-    "qianfan_ocr": with_tower(
-        text_with("qwen3"),
-        seeing(fixed("vision_config", Tower(_QIANFAN, _qianfan_visual)), internvl_projector),
+    "qianfan_ocr": composite(
         {"downsample_ratio": 0.5},
-    ),
-    "video_llama_3": with_tower(
-        text_with("qwen2"),
-        seeing(
-            fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 0), _video_llama_visual)),
-            _readout,
-            "vision_model",
+        with_towers(
+            text_part("qwen3"), seeing(fixed("vision_config", Tower(_QIANFAN, _qianfan_visual)), internvl_projector)
         ),
     ),
-    "hyperclovax_vision_v2": with_tower(
-        text_with("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model")
+    "video_llama_3": composite(
+        {},
+        with_towers(
+            text_part("qwen2"),
+            seeing(
+                fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 0), _video_llama_visual)),
+                _readout,
+                "vision_model",
+            ),
+        ),
     ),
-    "video_llava": with_tower(
-        text_with("llama"), _video_llava, {"vision_feature_layer": -2, "multimodal_projector_bias": True}
+    "hyperclovax_vision_v2": composite(
+        {}, with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
+    ),
+    "video_llava": composite(
+        {"vision_feature_layer": -2, "multimodal_projector_bias": True}, with_towers(text_part("llama"), _video_llava)
     ),
     "fuyu": composite(
         {"patch_size": 30, "num_channels": 3},
@@ -319,5 +313,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ovis2": composite({"hidden_size": 1536, "vocab_size": 151643, "tie_word_embeddings": True}, _ovis2),
     "idefics2": composite({}, with_towers(Part("text_config", "mistral"), _IDEFICS2_BESIDE, language="text_model")),
     "pp_chart2table": GOT_OCR2,
-    "idefics": Architecture(_IDEFICS, {TRANSFORMERS_5: framed(_idefics, heads=_idefics_heads)}, ()),
+    "idefics": declared(_IDEFICS, framed(_idefics, heads=_idefics_heads)),
 }

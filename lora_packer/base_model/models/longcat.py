@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.experts import Experts, number_of_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
@@ -50,7 +50,7 @@ def _longcat_experts(s: Settings) -> Experts:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "longcat_flash": Architecture(
+    "longcat_flash": declared(
         {
             "vocab_size": 131072,
             "hidden_size": 6144,
@@ -66,10 +66,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "qk_rope_head_dim": 64,
             "v_head_dim": 128,
         },
+        framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
         {
-            TRANSFORMERS_5: framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
             TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers"))),
         },
-        (),
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -90,7 +90,7 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
-_MAMBA = Architecture(
+_MAMBA = declared(
     {
         "vocab_size": 50280,
         "hidden_size": 768,
@@ -101,15 +101,14 @@ _MAMBA = Architecture(
         "use_conv_bias": True,
         "time_step_rank": "auto",
     },
-    {TRANSFORMERS_5: framed(_mamba, prefix="backbone.")},
-    (),
+    framed(_mamba, prefix="backbone."),
     input_embedding="embeddings",
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mamba": _MAMBA,
     "falcon_mamba": _MAMBA,
-    "mamba2": Architecture(
+    "mamba2": declared(
         {
             "vocab_size": 32768,
             "hidden_size": 4096,
@@ -121,12 +120,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "conv_kernel": 4,
             "use_conv_bias": True,
         },
-        {TRANSFORMERS_5: framed(_mamba2, prefix="backbone.")},
-        (),
+        framed(_mamba2, prefix="backbone."),
         input_embedding="embeddings",
     ),
-    "bamba": Architecture(sizes(128000, 4096, 14336, 32, 32, 8, **MIXER), {TRANSFORMERS_5: framed(_bamba)}, ()),
-    "jamba": Architecture(
+    "bamba": declared(sizes(128000, 4096, 14336, 32, 32, 8, **MIXER), framed(_bamba)),
+    "jamba": declared(
         sizes(
             65536,
             4096,
@@ -145,7 +143,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             mamba_dt_rank="auto",
             mamba_conv_bias=True,
         ),
-        both_names(_jamba, _jamba_experts_before_5, framed),
-        (),
+        *both_names(_jamba, _jamba_experts_before_5, framed),
     ),
 }

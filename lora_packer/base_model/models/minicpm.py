@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head
-from lora_packer.base_model.blocks.composite import Tower, fixed, text_with, with_tower
-from lora_packer.base_model.blocks.frames import declared, framed, head_modules, numbered, sizes
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.frames import framed, head_modules, numbered, sizes
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
@@ -72,10 +72,12 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 _MINICPM_VISION = tower_sizes(768, 3072, 12, 12, 16, 224, window_kernel_size=[2, 2])
-_MINICPM = with_tower(
-    text_with("qwen3_5_text"),
-    seeing(fixed("vision_config", Tower(_MINICPM_VISION, _minicpm_visual)), _minicpm_merger),
+_MINICPM = composite(
     {"merger_times": 1},
+    with_towers(
+        text_part("qwen3_5_text"),
+        seeing(fixed("vision_config", Tower(_MINICPM_VISION, _minicpm_visual)), _minicpm_merger),
+    ),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -83,9 +85,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         sizes(
             73448, 2560, 6400, 62, 40, 40, kv_lora_rank=256, q_lora_rank=768, qk_nope_head_dim=64, qk_rope_head_dim=32
         ),
-        latent_decoder,
+        framed(latent_decoder),
     ),
-    "cpmant": Architecture(
+    "cpmant": declared(
         {
             "vocab_size": 30720,
             "hidden_size": 4096,
@@ -98,11 +100,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "prompt_length": 32,
             "segment_types": 32,
         },
+        framed(_cpmant, prefix="cpmant."),
         {
-            TRANSFORMERS_5: framed(_cpmant, prefix="cpmant."),
             TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5),
         },
-        (),
         input_embedding="input_embedding",
     ),
     "minicpm_ocr": _MINICPM,

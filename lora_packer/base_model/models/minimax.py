@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -15,7 +15,7 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     numbered_experts,
 )
-from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import patch_embedding
@@ -113,10 +113,9 @@ _MINIMAX_TEXT = Part("text_config", "minimax_m3_vl_text")
 _MINIMAX_VISION = tower_sizes(1280, 5120, 32, 16, 14, 2016, temporal_patch_size=2, spatial_merge_size=2)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "minimax_m2": Architecture(
+    "minimax_m2": declared(
         sizes(200064, 3072, 1536, 62, 48, 8, head_dim=128, num_local_experts=256),
-        {TRANSFORMERS_5: framed(_minimax_m2)},
-        (),
+        framed(_minimax_m2),
     ),
     "minimax_m3_vl_text": declared(
         sizes(
@@ -133,15 +132,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             index_n_heads=4,
             index_head_dim=128,
         ),
-        _minimax_m3,
+        framed(_minimax_m3),
     ),
-    "minimax": Architecture(
+    "minimax": declared(
         sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
+        framed(_minimax),
         {
-            TRANSFORMERS_5: framed(_minimax),
             TRANSFORMERS_4: framed(partial(_minimax, experts=numbered_experts, block="block_sparse_moe")),
         },
-        (),
     ),
     "minimax_m3_vl": composite(
         {"projector_hidden_size": 6144},

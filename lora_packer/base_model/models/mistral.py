@@ -6,19 +6,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
-from lora_packer.base_model.blocks.composite import (
-    Part,
-    Tower,
-    composite,
-    fixed,
-    text_part,
-    text_tower,
-    text_with,
-    with_tower,
-    with_towers,
-)
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
     deepseek_mixture,
@@ -27,16 +17,7 @@ from lora_packer.base_model.blocks.experts import (
     numbered_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import (
-    QUERY_VALUE,
-    TRANSFORMER,
-    declared,
-    dense,
-    framed,
-    layer_kinds,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, hearing_sizes, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
@@ -227,15 +208,16 @@ _LARGE = sizes(
 _LARGE_VISION = vision_config("pixtral", tower_sizes(2048, 6144, 30, 16, 14, 1540))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mistral": declared(sizes(32000, 4096, 14336, 32, 32, 8), _mistral, targets=QUERY_VALUE),
-    "ministral": declared(sizes(32000, 4096, 14336, 32, 32, 8), _mistral, answering_prefix=TRANSFORMER),
-    "ministral3": declared(sizes(131072, 4096, 14336, 34, 32, 8, head_dim=128), _mistral),
-    "mixtral": Architecture(
+    "mistral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral), targets=QUERY_VALUE),
+    "ministral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral, answering_prefix=TRANSFORMER)),
+    "ministral3": declared(sizes(131072, 4096, 14336, 34, 32, 8, head_dim=128), framed(_mistral)),
+    "mixtral": declared(
         sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
+        framed(_mixtral),
         {
-            TRANSFORMERS_5: framed(_mixtral),
             TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe")),
         },
+        targets=QUERY_VALUE,
     ),
     "mistral3": llava_like(
         text_part("mistral", **_MISTRAL3_TEXT),
@@ -244,10 +226,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {"vision_feature_layer": -1, "multimodal_projector_bias": False, "spatial_merge_size": 2},
         wrapped=False,
     ),
-    "lighton_ocr": with_tower(
-        text_with("qwen3", _LIGHTON_TEXT),
-        seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder"),
+    "lighton_ocr": composite(
         {"spatial_merge_size": 2},
+        with_towers(text_part("qwen3", **_LIGHTON_TEXT), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder")),
     ),
     "voxtral": heard(
         Part("text_config", "llama", filled=sizes(131072, 3072, 8192, 30, 32, 8, head_dim=128)),
@@ -269,7 +250,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _voxtral_realtime,
         {"downsample_factor": 4},
     ),
-    "mistral4": declared(_MISTRAL4, deepseek_v3),
+    "mistral4": declared(_MISTRAL4, framed(deepseek_v3)),
     "mistral_large4": composite(
         {"vision_feature_layer": -1, "spatial_merge_size": 2},
         with_towers(fixed("text_config", Tower(_LARGE, _large_text)), seeing(_LARGE_VISION, mistral3_projector)),

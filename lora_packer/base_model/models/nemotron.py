@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.experts import number_of_experts
-from lora_packer.base_model.blocks.frames import (
-    TRANSFORMER,
-    declared,
-    framed,
-    layer_kinds,
-    sizes,
-    stacked,
-    ungated_decoder,
-)
+from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, sizes, stacked, ungated_decoder
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Module, Named
@@ -104,10 +96,9 @@ _NEMOTRON_LAYERS = {
 ARCHITECTURES: Mapping[str, Architecture] = {
     "nemotron": declared(
         sizes(256000, 6144, 24576, 32, 48, None),
-        partial(ungated_decoder, kind=layer_norm),
-        answering_prefix=TRANSFORMER,
+        framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER),
     ),
-    "nemotron_h": Architecture(
+    "nemotron_h": declared(
         {
             "vocab_size": 131072,
             "hidden_size": 4096,
@@ -126,8 +117,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "moe_shared_expert_intermediate_size": 7688,
             "hybrid_override_pattern": "ME*-",
         },
-        {TRANSFORMERS_5: framed(nemotron_h)},
-        ("q_proj", "k_proj", "v_proj", "o_proj"),
+        framed(nemotron_h),
+        targets=("q_proj", "k_proj", "v_proj", "o_proj"),
         input_embedding="embeddings",
     ),
 }

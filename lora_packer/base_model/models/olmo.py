@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, declared, framed, layer_kinds, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, sizes, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
 from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -191,17 +191,15 @@ _MOLMO_VISION_PART = fixed("vision_config", Tower(_MOLMO_VISION, _molmo_visual))
 _MOLMO_ADAPTER_PART = fixed("adapter_config", Tower(_MOLMO_ADAPTER, lambda _: iter(())))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "olmo": declared(sizes(50304, 4096, 11008, 32, 32, None), _olmo),
-    "olmo2": declared(sizes(50304, 4096, 11008, 32, 32, None), _olmo2),
-    "olmo3": declared(sizes(50304, 4096, 11008, 32, 32, None), _olmo2),
-    "olmoe": Architecture(
-        sizes(50304, 2048, 2048, 16, 16, None, num_experts=64), both_names(_olmoe, linear_experts, framed), ()
+    "olmo": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo)),
+    "olmo2": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
+    "olmo3": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
+    "olmoe": declared(
+        sizes(50304, 2048, 2048, 16, 16, None, num_experts=64), *both_names(_olmoe, linear_experts, framed)
     ),
-    "flex_olmo": Architecture(
-        sizes(100352, 4096, 11008, 32, 32, None, num_experts=7), both_names(_flex_olmo, linear_experts, framed), ()
+    "flex_olmo": declared(
+        sizes(100352, 4096, 11008, 32, 32, None, num_experts=7), *both_names(_flex_olmo, linear_experts, framed)
     ),
-    "olmo_hybrid": Architecture(
-        sizes(100352, 3840, 11008, 32, 30, None, linear_conv_kernel_dim=4), {TRANSFORMERS_5: framed(_olmo_hybrid)}, ()
-    ),
+    "olmo_hybrid": declared(sizes(100352, 3840, 11008, 32, 30, None, linear_conv_kernel_dim=4), framed(_olmo_hybrid)),
     "molmo2": composite({}, with_towers(fixed("text_config", Tower(_MOLMO_TEXT, _molmo_text)), _molmo_beside)),
 }

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, Head
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, declared, head_modules, numbered
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, aliased, framed, head_modules, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -83,14 +83,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "enable_bias": True,
             "layer_norm_elementwise_affine": True,
         },
-        _opt,
+        framed(_opt, heads=_opt_heads),
         targets=QUERY_VALUE,
-        heads=_opt_heads,
     ),
     "xglm": declared(
         {"vocab_size": 256008, "d_model": 1024, "ffn_dim": 4096, "num_layers": 24, "attention_heads": 16},
-        _xglm,
-        aliases={"num_attention_heads": "attention_heads", "hidden_size": "d_model", "num_hidden_layers": "num_layers"},
+        aliased(
+            framed(_xglm),
+            {"num_attention_heads": "attention_heads", "hidden_size": "d_model", "num_hidden_layers": "num_layers"},
+        ),
     ),
     "biogpt": declared(
         {
@@ -101,8 +102,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "intermediate_size": 4096,
             "max_position_embeddings": 1024,
         },
-        _biogpt,
-        prefix="biogpt.",
-        heads=partial(head_modules, output="output_projection", tokens="classifier"),
+        framed(_biogpt, prefix="biogpt.", heads=partial(head_modules, output="output_projection", tokens="classifier")),
     ),
 }

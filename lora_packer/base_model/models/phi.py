@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, layer_norms_of_heads
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, head_modules, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -128,7 +128,7 @@ def _phi4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     yield from layer_norm(f"{path}.layer_norm", hidden)
 
 
-PHI3 = declared(sizes(32064, 3072, 8192, 32, 32, None), _phi3)
+PHI3 = declared(sizes(32064, 3072, 8192, 32, 32, None), framed(_phi3))
 _phimoe_frame = partial(framed, heads=_phimoe_head)
 _PHI4_VISION = tower_sizes(1152, 4304, 27, 16, 14, 448, vision_use_head=True)
 _PHI4_AUDIO: dict[str, Any] = {
@@ -153,16 +153,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "phi3": PHI3,
     "phi": declared(
         sizes(51200, 2048, 8192, 24, 32, None),
-        _phi,
+        framed(_phi, heads=partial(head_modules, output_bias=True)),
         targets=("q_proj", "v_proj", "fc1", "fc2"),
-        heads=partial(head_modules, output_bias=True),
     ),
-    "phimoe": Architecture(
+    "phimoe": declared(
         sizes(32064, 4096, 6400, 32, 32, 8, num_local_experts=16),
-        {TRANSFORMERS_5: _phimoe_frame(_phimoe), TRANSFORMERS_4: _phimoe_frame(_phimoe_before_5)},
-        (),
+        _phimoe_frame(_phimoe),
+        {TRANSFORMERS_4: _phimoe_frame(_phimoe_before_5)},
     ),
-    "phi4_multimodal": Architecture(
-        sizes(200064, 3072, 8192, 32, 32, 8), {TRANSFORMERS_5: framed(_phi4)}, default_targets=()
-    ),
+    "phi4_multimodal": declared(sizes(200064, 3072, 8192, 32, 32, 8), framed(_phi4)),
 }

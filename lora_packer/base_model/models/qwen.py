@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -18,16 +18,7 @@ from lora_packer.base_model.blocks.experts import (
     qwen_mixture,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import (
-    QUERY_VALUE,
-    TRANSFORMER,
-    declared,
-    dense,
-    framed,
-    layer_kinds,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -142,20 +133,18 @@ QWEN3_5_MOE_TEXT: dict[str, Any] = {
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2": declared(
-        sizes(151936, 4096, 22016, 32, 32, 32), _qwen2, targets=QUERY_VALUE, answering_prefix=TRANSFORMER
+        sizes(151936, 4096, 22016, 32, 32, 32), framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE
     ),
     "qwen3": declared(
         sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128),
-        _qwen3,
+        framed(_qwen3, answering_prefix=TRANSFORMER),
         targets=QUERY_VALUE,
-        answering_prefix=TRANSFORMER,
     ),
-    "qwen3_moe": Architecture(
+    "qwen3_moe": declared(
         sizes(151936, 2048, 6144, 24, 32, 4, num_experts=128, moe_intermediate_size=768, decoder_sparse_step=1),
-        both_names(qwen3_moe, linear_experts, _qwen3_moe_frame),
-        (),
+        *both_names(qwen3_moe, linear_experts, _qwen3_moe_frame),
     ),
-    "qwen2_moe": Architecture(
+    "qwen2_moe": declared(
         sizes(
             151936,
             2048,
@@ -169,10 +158,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             shared_expert_intermediate_size=5632,
             qkv_bias=True,
         ),
-        both_names(_qwen2_moe, linear_experts, framed),
-        (),
+        *both_names(_qwen2_moe, linear_experts, framed),
     ),
-    "qwen3_next": Architecture(
+    "qwen3_next": declared(
         sizes(
             151936,
             2048,
@@ -186,9 +174,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             shared_expert_intermediate_size=512,
             **_DELTA_NET,
         ),
-        both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER)),
-        (),
+        *both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER)),
     ),
-    "qwen3_5_text": Architecture(QWEN3_5_TEXT, {TRANSFORMERS_5: framed(qwen3_5)}, ()),
-    "qwen3_5_moe_text": Architecture(QWEN3_5_MOE_TEXT, {TRANSFORMERS_5: framed(qwen3_5_moe)}, ()),
+    "qwen3_5_text": declared(QWEN3_5_TEXT, framed(qwen3_5)),
+    "qwen3_5_moe_text": declared(QWEN3_5_MOE_TEXT, framed(qwen3_5_moe)),
 }

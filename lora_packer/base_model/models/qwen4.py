@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import gated_attention
 from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.experts import qwen_mixture
-from lora_packer.base_model.blocks.frames import declared
+from lora_packer.base_model.blocks.frames import framed
 from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual_without_deepstack
@@ -126,6 +126,6 @@ QWEN4_EXP_TEXT: dict[str, Any] = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "qwen4_exp_text": declared(QWEN4_EXP_TEXT, qwen4_exp),
+    "qwen4_exp_text": declared(QWEN4_EXP_TEXT, framed(qwen4_exp)),
     "qwen4_exp": seeing_inside("qwen4_exp_text", Tower(QWEN3_VISION, qwen3_visual_without_deepstack)),
 }

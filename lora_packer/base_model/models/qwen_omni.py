@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
@@ -179,29 +179,25 @@ _THINKER_3_BEFORE_5 = _before_5(
 )
 
 
-def _omni(dialects: Mapping[str, Build], voice: Mapping[str, Any]) -> Architecture:
+def _omni(build: Build, older: Build, voice: Mapping[str, Any]) -> Architecture:
     defaults = {"enable_audio_output": True, **voice}
-    return Architecture(defaults, dialects, (), input_embedding="language_model.embed_tokens")
+    return declared(defaults, build, {TRANSFORMERS_4: older}, input_embedding="language_model.embed_tokens")
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2_5_omni_thinker": composite({}, _THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
     "qwen3_omni_moe_thinker": composite({}, _THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
     "qwen2_5_omni": _omni(
-        {
-            TRANSFORMERS_5: _whole(_THINKER_2_5, _talker_2_5, _token2wav),
-            TRANSFORMERS_4: _whole(_before_5(_THINKER_2_5), _talker_2_5, _token2wav),
-        },
+        _whole(_THINKER_2_5, _talker_2_5, _token2wav),
+        _whole(_before_5(_THINKER_2_5), _talker_2_5, _token2wav),
         {
             "talker_config": _TALKER_2_5,
             "token2wav_config": {"dit_config": DIFFUSION, "bigvgan_config": BIGVGAN},
         },
     ),
     "qwen3_omni_moe": _omni(
-        {
-            TRANSFORMERS_5: _whole(_THINKER_3, partial(_talker_3, experts=fused_experts), _code2wav),
-            TRANSFORMERS_4: _whole(_THINKER_3_BEFORE_5, partial(_talker_3, experts=linear_experts), _code2wav),
-        },
+        _whole(_THINKER_3, partial(_talker_3, experts=fused_experts), _code2wav),
+        _whole(_THINKER_3_BEFORE_5, partial(_talker_3, experts=linear_experts), _code2wav),
         {"talker_config": _TALKER_3, "code2wav_config": CODE2WAV},
     ),
 }

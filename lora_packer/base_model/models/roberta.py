@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
-    aliased,
     bert_body,
-    defined,
     embeddings,
     encoder,
     encoder_sizes,
@@ -19,6 +17,7 @@ from lora_packer.base_model.blocks.encoders import (
     summary_classifier,
     unpooled_encoder,
 )
+from lora_packer.base_model.blocks.frames import aliased
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -90,19 +89,26 @@ _XLM_NAMES = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "roberta": defined(encoder_sizes(50265), _ROBERTA, ENCODER_TARGETS),
-    "xlm-roberta": defined(encoder_sizes(30522), _ROBERTA, ENCODER_TARGETS),
-    "camembert": defined(encoder_sizes(30522), _ROBERTA),
-    "data2vec-text": defined(encoder_sizes(30522), _roberta_like(bert_body, "data2vec_text.")),
-    "roberta-prelayernorm": defined(encoder_sizes(50265), _roberta_like(_prelayernorm, "roberta_prelayernorm.")),
-    "xlm-roberta-xl": defined(
+    "roberta": declared(encoder_sizes(50265), _ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "xlm-roberta": declared(encoder_sizes(30522), _ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "camembert": declared(encoder_sizes(30522), _ROBERTA, input_embedding="word_embeddings"),
+    "data2vec-text": declared(
+        encoder_sizes(30522), _roberta_like(bert_body, "data2vec_text."), input_embedding="word_embeddings"
+    ),
+    "roberta-prelayernorm": declared(
+        encoder_sizes(50265), _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"
+    ),
+    "xlm-roberta-xl": declared(
         encoder_sizes(250880, 2560, 36, 32, 10240, max_position_embeddings=514, type_vocab_size=1),
         _roberta_like(_xlm_roberta_xl, "roberta."),
+        input_embedding="word_embeddings",
     ),
-    "xmod": defined(
-        encoder_sizes(30522, adapter_reduction_factor=2, languages=["en_XX"]), _roberta_like(_xmod, "roberta.")
+    "xmod": declared(
+        encoder_sizes(30522, adapter_reduction_factor=2, languages=["en_XX"]),
+        _roberta_like(_xmod, "roberta."),
+        input_embedding="word_embeddings",
     ),
-    "xlm": Architecture(
+    "xlm": declared(
         {
             "vocab_size": 30145,
             "emb_dim": 2048,
@@ -114,13 +120,12 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "summary_use_proj": True,
             "summary_proj_to_labels": True,
         },
-        {
-            TRANSFORMERS_5: aliased(
-                unpooled_encoder(_xlm, "transformer.", _xlm_predictions, summary_classifier), _XLM_NAMES
-            )
-        },
-        (),
+        aliased(unpooled_encoder(_xlm, "transformer.", _xlm_predictions, summary_classifier), _XLM_NAMES),
         input_embedding="embeddings",
     ),
-    "longformer": defined(encoder_sizes(30522), encoder(_longformer, "longformer.", roberta_predictions)),
+    "longformer": declared(
+        encoder_sizes(30522),
+        encoder(_longformer, "longformer.", roberta_predictions),
+        input_embedding="word_embeddings",
+    ),
 }

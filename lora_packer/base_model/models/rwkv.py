@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
@@ -44,10 +44,10 @@ def _rwkv(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "rwkv": Architecture(
+    "rwkv": declared(
         {"vocab_size": 50277, "hidden_size": 4096, "num_hidden_layers": 32},
-        {TRANSFORMERS_5: framed(_rwkv, prefix="rwkv.", heads=partial(head_modules, output="head"))},
-        ("key", "value", "receptance", "output"),
+        framed(_rwkv, prefix="rwkv.", heads=partial(head_modules, output="head")),
+        targets=("key", "value", "receptance", "output"),
         input_embedding="embeddings",
     ),
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import (
     attention,
     grouped_attention,
@@ -20,8 +20,9 @@ from lora_packer.base_model.blocks.frames import (
     LAYER_NORMS,
     QUERY_VALUE,
     TRANSFORMER,
-    declared,
+    aliased,
     dense,
+    framed,
     sizes,
     stacked,
     ungated_decoder,
@@ -190,33 +191,31 @@ def _youtu(s: Settings) -> Named:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "internlm3": declared(
         sizes(128512, 4096, 10240, 48, 32, 2, head_dim=128),
-        llama,
-        aliases={"qkv_bias": "attention_bias", "bias": "mlp_bias"},
+        aliased(framed(llama), {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     ),
-    "iquestcoder": declared(sizes(76800, 5120, 27648, 80, 40, 8, head_dim=128), llama),
-    "smollm3": declared(sizes(128256, 2048, 11008, 36, 16, 4), llama, answering_prefix=TRANSFORMER),
-    "hyperclovax": declared(sizes(32000, 4096, 11008, 32, 32, None, use_post_norm=True), _hyperclovax),
-    "cwm": declared(sizes(128256, 6144, 21504, 64, 48, 8, head_dim=128), _cwm),
+    "iquestcoder": declared(sizes(76800, 5120, 27648, 80, 40, 8, head_dim=128), framed(llama)),
+    "smollm3": declared(sizes(128256, 2048, 11008, 36, 16, 4), framed(llama, answering_prefix=TRANSFORMER)),
+    "hyperclovax": declared(sizes(32000, 4096, 11008, 32, 32, None, use_post_norm=True), framed(_hyperclovax)),
+    "cwm": declared(sizes(128256, 6144, 21504, 64, 48, 8, head_dim=128), framed(_cwm)),
     "seed_oss": declared(
         sizes(155136, 4096, 27648, 64, 80, 8, head_dim=128, attention_bias=True),
-        _seed_oss,
-        answering_prefix=TRANSFORMER,
+        framed(_seed_oss, answering_prefix=TRANSFORMER),
     ),
-    "helium": declared(sizes(48000, 2560, 7040, 24, 20, 20, head_dim=128), _helium),
-    "persimmon": declared(sizes(262144, 4096, 16384, 36, 64, None, qk_layernorm=True), _persimmon),
-    "starcoder2": declared(sizes(49152, 3072, 12288, 30, 24, 2, use_bias=True), _starcoder2),
-    "stablelm": declared(sizes(50304, 2560, 6912, 32, 32, 32), _stablelm, targets=QUERY_VALUE),
-    "arcee": declared(sizes(32000, 2560, 18432, 32, 32, None), ungated_decoder, answering_prefix=TRANSFORMER),
+    "helium": declared(sizes(48000, 2560, 7040, 24, 20, 20, head_dim=128), framed(_helium)),
+    "persimmon": declared(sizes(262144, 4096, 16384, 36, 64, None, qk_layernorm=True), framed(_persimmon)),
+    "starcoder2": declared(sizes(49152, 3072, 12288, 30, 24, 2, use_bias=True), framed(_starcoder2)),
+    "stablelm": declared(sizes(50304, 2560, 6912, 32, 32, 32), framed(_stablelm), targets=QUERY_VALUE),
+    "arcee": declared(sizes(32000, 2560, 18432, 32, 32, None), framed(ungated_decoder, answering_prefix=TRANSFORMER)),
     "jais2": declared(
         sizes(150272, 3328, 26624, 32, 26, None, attention_bias=True, mlp_bias=True),
-        partial(ungated_decoder, kind=layer_norm),
+        framed(partial(ungated_decoder, kind=layer_norm)),
     ),
-    "nanochat": declared(sizes(50304, 768, 8192, 12, 6, None), _nanochat),
-    "apertus": declared(sizes(131072, 4096, 14336, 32, 32, None, hidden_act="xielu"), _apertus),
-    "diffllama": declared(sizes(32000, 2048, 8192, 16, 32, None), _diffllama, answering_prefix=TRANSFORMER),
-    "bitnet": declared(sizes(128256, 2560, 6912, 30, 20, 5), _bitnet),
-    "doge": declared(sizes(32768, 1024, 2048, 32, 8, None, num_experts=16384), _doge),
-    "hrm_text": declared(sizes(151808, 1536, 4096, 16, 12, None, head_dim=128), _hrm),
+    "nanochat": declared(sizes(50304, 768, 8192, 12, 6, None), framed(_nanochat)),
+    "apertus": declared(sizes(131072, 4096, 14336, 32, 32, None, hidden_act="xielu"), framed(_apertus)),
+    "diffllama": declared(sizes(32000, 2048, 8192, 16, 32, None), framed(_diffllama, answering_prefix=TRANSFORMER)),
+    "bitnet": declared(sizes(128256, 2560, 6912, 30, 20, 5), framed(_bitnet)),
+    "doge": declared(sizes(32768, 1024, 2048, 32, 8, None, num_experts=16384), framed(_doge)),
+    "hrm_text": declared(sizes(151808, 1536, 4096, 16, 12, None, head_dim=128), framed(_hrm)),
     "youtu": declared(
         sizes(
             128256,
@@ -231,6 +230,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             qk_rope_head_dim=64,
             v_head_dim=128,
         ),
-        _youtu,
+        framed(_youtu),
     ),
 }

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.encoders import (
-    aliased,
     bert_predictions,
-    defined,
     embeddings,
     encoder,
     encoder_sizes,
@@ -18,7 +16,7 @@ from lora_packer.base_model.blocks.encoders import (
     summary_classifier,
     unpooled_encoder,
 )
-from lora_packer.base_model.blocks.frames import layer_kinds, numbered
+from lora_packer.base_model.blocks.frames import aliased, layer_kinds, numbered
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -135,25 +133,23 @@ _XLNET_NAMES = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mpnet": defined(
-        encoder_sizes(30527, relative_attention_num_buckets=32), encoder(_mpnet, "mpnet.", roberta_predictions)
+    "mpnet": declared(
+        encoder_sizes(30527, relative_attention_num_buckets=32),
+        encoder(_mpnet, "mpnet.", roberta_predictions),
+        input_embedding="word_embeddings",
     ),
-    "xlnet": Architecture(
+    "xlnet": declared(
         {"vocab_size": 32000, "d_model": 1024, "n_layer": 24, "n_head": 16, "d_inner": 4096, "summary_use_proj": True},
-        {
-            TRANSFORMERS_5: aliased(
-                unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES
-            )
-        },
-        (),
+        aliased(unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES),
         input_embedding="word_embedding",
     ),
-    "layoutlm": defined(
+    "layoutlm": declared(
         encoder_sizes(30522, max_2d_position_embeddings=1024),
         encoder(_layoutlm, "layoutlm.", bert_predictions, one_layer, pooled=_EVERYWHERE),
-        ("query", "value"),
+        targets=("query", "value"),
+        input_embedding="word_embeddings",
     ),
-    "reformer": defined(
+    "reformer": declared(
         {
             "vocab_size": 320,
             "hidden_size": 256,
@@ -169,5 +165,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         unpooled_encoder(
             _reformer, "reformer.", _reformer_predictions, _reformer_classifier, answering=_reformer_answers
         ),
+        input_embedding="word_embeddings",
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import (
     attention,
     grouped_attention,
@@ -24,15 +24,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import (
-    LAYER_NORMS,
-    declared,
-    framed,
-    head_modules,
-    layer_kinds,
-    sizes,
-    stacked,
-)
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -222,7 +214,7 @@ def _beam(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "solar_open": Architecture(
+    "solar_open": declared(
         sizes(
             196608,
             4096,
@@ -235,10 +227,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             n_routed_experts=128,
             n_shared_experts=1,
         ),
-        {TRANSFORMERS_5: framed(_solar_open)},
-        (),
+        framed(_solar_open),
     ),
-    "afmoe": Architecture(
+    "afmoe": declared(
         sizes(
             200192,
             2048,
@@ -252,10 +243,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             num_shared_experts=2,
             num_dense_layers=1,
         ),
-        {TRANSFORMERS_5: framed(_afmoe)},
-        (),
+        framed(_afmoe),
     ),
-    "mimo_v2_flash": Architecture(
+    "mimo_v2_flash": declared(
         sizes(
             152576,
             4096,
@@ -268,15 +258,13 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             moe_intermediate_size=2048,
             n_routed_experts=256,
         ),
-        {TRANSFORMERS_5: framed(_mimo_v2_flash)},
-        (),
+        framed(_mimo_v2_flash),
     ),
-    "jetmoe": Architecture(
+    "jetmoe": declared(
         sizes(32000, 2048, 5632, 12, 32, 16, kv_channels=128, num_local_experts=8),
-        {TRANSFORMERS_5: framed(_jetmoe)},
-        (),
+        framed(_jetmoe),
     ),
-    "dbrx": Architecture(
+    "dbrx": declared(
         {
             "vocab_size": 32000,
             "d_model": 2048,
@@ -285,8 +273,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "attn_config": {"kv_n_heads": 1},
             "ffn_config": {"ffn_hidden_size": 3584, "moe_num_experts": 4},
         },
-        {TRANSFORMERS_5: framed(_dbrx, prefix="transformer.", heads=_dbrx_head)},
-        (),
+        framed(_dbrx, prefix="transformer.", heads=_dbrx_head),
         input_embedding="wte",
     ),
     "kolibri1": declared(
@@ -301,7 +288,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "num_experts": 384,
             "shared_expert_intermediate_size": 512,
         },
-        _kolibri1,
+        framed(_kolibri1),
     ),
     "laguna": declared(
         sizes(
@@ -317,10 +304,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             moe_intermediate_size=512,
             shared_expert_intermediate_size=512,
         ),
-        _laguna,
+        framed(_laguna),
     ),
     "mellum": declared(
-        sizes(98304, 2304, 7168, 28, 32, 4, head_dim=128, num_experts=64, moe_intermediate_size=896), _mellum
+        sizes(98304, 2304, 7168, 28, 32, 4, head_dim=128, num_experts=64, moe_intermediate_size=896), framed(_mellum)
     ),
     "flint": declared(
         sizes(
@@ -336,9 +323,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             shared_expert_intermediate_size=1024,
             decoder_sparse_step=1,
         ),
-        _flint,
+        framed(_flint),
     ),
     "beam": declared(
-        sizes(151936, 5120, 20480, 52, 48, 8, head_dim=128, num_experts=256, moe_intermediate_size=2560), _beam
+        sizes(151936, 5120, 20480, 52, 48, 8, head_dim=128, num_experts=256, moe_intermediate_size=2560), framed(_beam)
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, only_for
+from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
@@ -102,7 +102,7 @@ _VIBEVOICE_TOKENIZERS = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "moshi": Architecture(
+    "moshi": declared(
         {
             "vocab_size": 32000,
             "hidden_size": 4096,
@@ -111,8 +111,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "ffn_dim": 22528,
         },
         # MoshiForConditionalGeneration has this one inside, and more beside it.
-        {TRANSFORMERS_5: only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")},
-        (),
+        only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel"),
     ),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
-from lora_packer.base_model.blocks.encoder_decoder import both_sides
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
 from lora_packer.base_model.blocks.towers import pix2struct_visual
 from lora_packer.base_model.module import Named
@@ -191,9 +190,22 @@ _PIX_TEXT_PART = fixed("text_config", Tower(_PIX_TEXT, _pix2struct_text), attrib
 _PIX_VISION_PART = fixed("vision_config", Tower(_PIX_VISION, lambda _: iter(())))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "t5": both_sides(_t5_sizes(32128, 2048, 6, 8, "relu"), _t5(), ("q", "v")),
-    "mt5": both_sides(_t5_sizes(250112, 1024, 8, 6, "gated-gelu"), _t5(), ("q", "v")),
-    "umt5": both_sides(_t5_sizes(250112, 1024, 8, 6, "gated-gelu"), _t5(every_bias=True)),
+    "t5": declared(
+        _t5_sizes(32128, 2048, 6, 8, "relu"), _t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True
+    ),
+    "mt5": declared(
+        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
+        _t5(),
+        targets=("q", "v"),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "umt5": declared(
+        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
+        _t5(every_bias=True),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
     "pix2struct": composite({}, _pix2struct),
-    "udop": Architecture(_UDOP, {TRANSFORMERS_5: _udop}, (), input_embedding="shared"),
+    "udop": declared(_UDOP, _udop, input_embedding="shared"),
 }

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from lora_packer.base_model.architecture import Architecture, Build, Head
+from lora_packer.base_model.architecture import Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.attention import attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import below
-from lora_packer.base_model.blocks.encoder_decoder import both_sides
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
@@ -75,12 +74,15 @@ _GEMMA2 = sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256)
 _GEMMA3 = {**_GEMMA2, "vocab_size": 262208}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "t5gemma": both_sides(
-        {"encoder": _GEMMA2, "decoder": _GEMMA2}, _gemma_frame(_t5gemma_sides), input_embedding="embed_tokens"
+    "t5gemma": declared(
+        {"encoder": _GEMMA2, "decoder": _GEMMA2},
+        _gemma_frame(_t5gemma_sides),
+        encoder_decoder=True,
     ),
-    "t5gemma2": both_sides(
+    "t5gemma2": declared(
         {"encoder": {"text_config": _GEMMA3}, "decoder": _GEMMA3},
         _gemma_frame(_t5gemma2_sides),
         input_embedding="text_model.embed_tokens",
+        encoder_decoder=True,
     ),
 }

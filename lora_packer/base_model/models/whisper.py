@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture, Head
-from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, both_sides, side_layers
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.hearing import whisper_convs
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
@@ -34,7 +34,7 @@ def _whisper(raw: Settings, head: Head) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "whisper": both_sides(
+    "whisper": declared(
         {
             "vocab_size": 51865,
             "num_mel_bins": 80,
@@ -48,5 +48,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         _whisper,
         input_embedding="embed_tokens",
+        encoder_decoder=True,
     ),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.frames import framed, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
@@ -53,7 +53,7 @@ def _xlstm(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "xlstm": Architecture(
+    "xlstm": declared(
         {
             "vocab_size": 50304,
             "hidden_size": 4096,
@@ -65,8 +65,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "ffn_round_up_to_multiple_of": 64,
             "weight_mode": "single",
         },
-        {TRANSFORMERS_5: framed(_xlstm, prefix="backbone.")},
-        (),
+        framed(_xlstm, prefix="backbone."),
         input_embedding="embeddings",
     ),
 }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture
+from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import declared, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Module, Named
@@ -117,7 +117,7 @@ def _zamba_mixer(s: Settings, prefix: str) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "zamba2": Architecture(
+    "zamba2": declared(
         {
             "vocab_size": 32000,
             "hidden_size": 2560,
@@ -130,8 +130,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "num_mem_blocks": 1,
             "adapter_rank": 128,
         },
-        {TRANSFORMERS_5: framed(_zamba2)},
-        (),
+        framed(_zamba2),
     ),
     "zamba": declared(
         sizes(
@@ -150,6 +149,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             mamba_dt_rank="auto",
             mamba_conv_bias=True,
         ),
-        _zamba,
+        framed(_zamba),
     ),
 }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture, Head
+from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.experts import fused_weights
-from lora_packer.base_model.blocks.frames import declared, head_modules, stacked
+from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -66,7 +66,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "cca_time0": 2,
             "cca_time1": 2,
         },
-        _zaya,
-        heads=_zaya_head,
+        framed(_zaya, heads=_zaya_head),
     ),
 }
