@@ -41,19 +41,18 @@ def plain_attention(s: Settings, prefix: str) -> Named:
     return grouped_attention(s, prefix, bias=bias, output_bias=bias)
 
 
+def normed_attention(s: Settings, prefix: str) -> Named:
+    """The same with norms on the heads of queries and keys."""
+    head_dim = head_sizes(s)[2]
+    yield from plain_attention(s, prefix)
+    yield from qk_norms(prefix, head_dim, head_dim)
+
+
 def layer_norms_of_heads(s: Settings, prefix: str) -> Named:
     """The norms of queries and keys, where ``qk_layernorm`` says so."""
     if s.flag("qk_layernorm"):
         for name in ("q_layernorm", "k_layernorm"):
             yield from layer_norm(f"{prefix}.{name}", s.size("hidden_size") // s.size("num_attention_heads"))
-
-
-def normed_attention(s: Settings, prefix: str, *, normed: bool = True) -> Named:
-    """Grouped-query attention, whose queries and keys may have norms."""
-    bias, head_dim = s.flag("attention_bias"), head_sizes(s)[2]
-    yield from grouped_attention(s, prefix, bias=bias, output_bias=bias)
-    if normed:
-        yield from qk_norms(prefix, head_dim, head_dim)
 
 
 def sinks(s: Settings, prefix: str) -> tuple[str, Module]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.module import Module, Named
@@ -116,8 +116,7 @@ def local_experts(s: Settings) -> int:
 
 def first_dense(s: Settings) -> Callable[[int], str]:
     """Return which layers are "sparse": those in ``mlp_layer_types``, else all after ``first_k_dense_replace``."""
-    dense = s.count("first_k_dense_replace")
-    return layer_kinds(s.names("mlp_layer_types"), lambda index: "dense" if index < dense else "sparse")
+    return sparse_after(s, s.count("first_k_dense_replace"))
 
 
 def routed_experts(s: Settings, prefix: str, count: int) -> Named:
@@ -158,4 +157,4 @@ def mixture_or_dense(s: Settings, prefix: str, *, sparse: bool) -> Named:
     """Experts and a shared one, or a dense block."""
     if sparse:
         return deepseek_mixture(s, prefix, number_of_experts(s, "n_routed_experts", "num_local_experts"))
-    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"))
+    return plain_mlp(s, prefix)

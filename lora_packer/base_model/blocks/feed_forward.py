@@ -14,6 +14,12 @@ def gated_mlp(prefix: str, hidden: int, intermediate: int, *, bias: bool = False
     yield linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
 
 
+def two_linears_mlp(prefix: str, hidden: int, intermediate: int) -> Named:
+    """The feed-forward block without a gate, as most towers have it: fc1, fc2, with biases."""
+    yield linear(f"{prefix}.fc1", intermediate, hidden, bias=True)
+    yield linear(f"{prefix}.fc2", hidden, intermediate, bias=True)
+
+
 def ungated_mlp(
     s: Settings, prefix: str, names: tuple[str, str] = ("up_proj", "down_proj"), *, bias: bool = False
 ) -> Named:

@@ -175,6 +175,12 @@ def dense(
     return stacked(s, layer, sized_norms=norms)
 
 
+def plain_decoder(s: Settings) -> Named:
+    """The decoder that Llama made common, with biases where ``attention_bias`` and ``mlp_bias`` say so."""
+    bias = s.flag("attention_bias")
+    return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"))
+
+
 AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 

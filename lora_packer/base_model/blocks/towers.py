@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_packer.base_model.blocks.composite import Part, Tower
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -24,8 +24,7 @@ def clip_layers(s: Settings, prefix: str = "encoder.layers") -> Named:
         path = f"{prefix}.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", intermediate, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, intermediate, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, intermediate)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
 
@@ -124,8 +123,7 @@ def internvl(s: Settings) -> Named:
         if s.flag("use_qk_norm"):
             yield norm(f"{path}.attention.q_norm", hidden)
             yield norm(f"{path}.attention.k_norm", hidden)
-        yield linear(f"{path}.mlp.fc1", intermediate, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, intermediate, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, intermediate)
         yield from layer_kind(f"{path}.layernorm_before", hidden)
         yield from layer_kind(f"{path}.layernorm_after", hidden)
     if not s.flag("use_mean_pooling"):
@@ -212,7 +210,6 @@ def scaled_layers(s: Settings, inner: int) -> Named:
         yield f"{path}.lambda_2", Module("parameter", (hidden,))
         for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
             yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.layernorm_before", hidden)
         yield from layer_norm(f"{path}.layernorm_after", hidden)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
-from lora_packer.base_model.blocks.attention import normed_attention
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, with_towers
+from lora_packer.base_model.blocks.attention import plain_attention
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, sizes, stacked
@@ -34,7 +34,7 @@ def _aria(s: Settings, *, experts: Experts = _aria_experts) -> Named:
     hidden, inner, count = s.size("hidden_size"), s.size("intermediate_size"), s.size("moe_num_experts")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from normed_attention(s, f"{prefix}.self_attn", normed=False)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from experts(f"{prefix}.mlp", hidden, inner, count)
         shared, bias = inner * s.count("moe_num_shared_experts"), s.flag("mlp_bias")
         yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
@@ -70,7 +70,7 @@ def _aria_queries(s: Settings) -> int:
 def _aria_architecture() -> Architecture:
     tower = Tower(tower_sizes(1152, 3072, 12, 16, 32, 224), siglip_body)
     beside = seeing(Part("vision_config", "idefics3_vision", {"idefics3_vision": tower}.get), _aria_projector)
-    text, before_5 = Part("text_config", "aria_text"), ARIA_TEXT.dialects[TRANSFORMERS_4]
+    text, before_5 = text_part("aria_text"), ARIA_TEXT.dialects[TRANSFORMERS_4]
     older = fixed("text_config", Tower(ARIA_TEXT.defaults, lambda s: before_5(s, "none")))
     dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: with_towers(older, beside)}
     return composite({}, with_towers(text, beside), dialects)

@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import head_modules
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
@@ -43,8 +44,7 @@ def _florence_visual_block(s: Settings, path: str, name: str, width: int) -> Nam
     for number in (1, 2):
         yield conv(f"{path}.conv{number}", (width, 1, 3, 3), bias=True)
         yield from layer_norm(f"{path}.norm{number}", width)
-    yield linear(f"{path}.ffn.fc1", inner, width, bias=True)
-    yield linear(f"{path}.ffn.fc2", width, inner, bias=True)
+    yield from two_linears_mlp(f"{path}.ffn", width, inner)
 
 
 def _florence_projector(_s: Settings, vision: Settings, _text: Settings) -> Named:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import Architecture, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
+from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
     bert_body,
@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import aliased, numbered, sizes, stacked
+from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder, sizes
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -179,16 +179,6 @@ def _albert_predictions(s: Settings) -> Named:
     yield biased_linear("predictions.decoder", vocab, width)
 
 
-def _eurobert(s: Settings) -> Named:
-    bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
-
-    def layer(path: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{path}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
-
-    return stacked(s, layer)
-
-
 def _eurobert_predictions(s: Settings) -> Named:
     yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"), bias=s.flag("mlp_bias"))
 
@@ -307,7 +297,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "eurobert": declared(
         sizes(128256, 768, 3072, 12, 12, None),
-        unpooled_encoder(_eurobert, "model.", _eurobert_predictions, _eurobert_classifier),
+        unpooled_encoder(plain_decoder, "model.", _eurobert_predictions, _eurobert_classifier),
     ),
     "nomic_bert": declared(
         encoder_sizes(30528, head_dim=64, max_position_embeddings=2048),

@@ -13,8 +13,10 @@ from lora_packer.base_model.blocks.composite import (
     below,
     composite,
     fixed,
+    text_part,
     whole_language_model,
 )
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, sizes
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, bert_mlp, qformer_layers
@@ -40,8 +42,7 @@ def _kosmos_text(s: Settings, *, inner_norm: bool) -> Named:
         if s.flag("add_cross_attention"):
             yield from _kosmos_attention(f"{path}.encoder_attn", width)
             yield from layer_norm(f"{path}.encoder_attn_layer_norm", width)
-        yield linear(f"{path}.ffn.fc1", inner, width, bias=True)
-        yield linear(f"{path}.ffn.fc2", width, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.ffn", width, inner)
         yield from layer_norm(f"{path}.ffn.ffn_layernorm", inner)
         yield from layer_norm(f"{path}.final_layer_norm", width)
     yield from layer_norm("layer_norm", width)
@@ -156,8 +157,7 @@ def blip_visual(s: Settings) -> Named:
         path = f"encoder.layers.{index}"
         yield linear(f"{path}.self_attn.qkv", 3 * hidden, hidden, bias=s.flag("qkv_bias"))
         yield linear(f"{path}.self_attn.projection", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
     yield from layer_norm("post_layernorm", hidden)
@@ -219,7 +219,7 @@ _BLIP_VISION: dict[str, Any] = {
 _VISION = fixed("vision_config", Tower(_BLIP_VISION, blip_visual))
 _LANGUAGE = Part("text_config", "opt", whole_language_model)
 _BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
-_INSTRUCT = _blip2(Tower(QFORMER, _instruct_qformer), bare=Part("text_config", "opt"))
+_INSTRUCT = _blip2(Tower(QFORMER, _instruct_qformer), bare=text_part("opt"))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "kosmos-2": _kosmos(

@@ -7,8 +7,8 @@ from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.towers import patch_conv, patches, tower_sizes
@@ -130,8 +130,7 @@ def _janus_visual(s: Settings) -> Named:
         if s.flag("use_qk_norm"):
             yield from layer_norm(f"{path}.self_attn.q_norm", hidden)
             yield from layer_norm(f"{path}.self_attn.k_norm", hidden)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
     yield from layer_norm("post_layernorm", hidden)
@@ -188,5 +187,5 @@ _JANUS_VISION_PART = fixed("vision_config", Tower(_JANUS_VISION, _janus_visual))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "chameleon": declared(sizes(65536, 4096, 11008, 32, 32, 32), framed(_chameleon)),
-    "janus": composite({}, with_towers(Part("text_config", "llama"), _janus_beside)),
+    "janus": composite({}, with_towers(text_part("llama"), _janus_beside)),
 }

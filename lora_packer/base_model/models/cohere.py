@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, plain_attention
-from lora_packer.base_model.blocks.composite import Part, Tower, text_part
+from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
+from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, llama_like, sizes, stacked
@@ -36,10 +36,10 @@ def _cohere2(s: Settings) -> Named:
 
 
 def _cohere_compass(s: Settings) -> Named:
-    bias, hidden = s.flag("attention_bias"), s.size("hidden_size")
+    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
 
     return stacked(s, layer, norms=("input_layernorm",))
@@ -50,7 +50,7 @@ def _cohere2_moe(s: Settings) -> Named:
     kind = sparse_after(s, s.count("first_k_dense_replace"))
 
     def layer(prefix: str, index: int) -> Named:
-        yield from normed_attention(s, f"{prefix}.self_attn", normed=False)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         if kind(index) == "dense":
             yield from gated_mlp(f"{prefix}.mlp", hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
             return
@@ -91,7 +91,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {"downsample_factor": 2},
     ),
     "cohere2_vision": llava_like(
-        Part("text_config", "cohere2"),
+        text_part("cohere2"),
         vision_config("siglip_vision_model", tower_sizes(1152, 3072, 27, 12, 16, 512)),
         _cohere2_projector,
         {"downsample_factor": 2, "alignment_intermediate_size": 36864},

@@ -6,20 +6,20 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture
-from lora_packer.base_model.blocks.attention import attention, grouped_attention
+from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import (
-    Part,
     Tower,
     below,
     composite,
     fixed,
     renamed,
+    text_part,
     with_legacy,
     with_towers,
 )
 from lora_packer.base_model.blocks.experts import deepseek_mixture
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, linear
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
 from lora_packer.base_model.blocks.sam import SAM_VISION, sam_neck, sam_visual
@@ -158,15 +158,11 @@ _CLIP_ENCODER = fixed(
 
 
 def _qwen2_encoder(s: Settings) -> Named:
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=True)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
-
-    return stacked(s, layer)
+    return dense(s, bias=True)
 
 
 _DEEPSEEK_BESIDE = seeing(vision_config("siglip_vision_model"), _deepseek, "vision_model")
-_DEEPSEEK = with_towers(Part("text_config", "llama"), _DEEPSEEK_BESIDE)
+_DEEPSEEK = with_towers(text_part("llama"), _DEEPSEEK_BESIDE)
 _DEEPSEEK_BEFORE_5 = renamed(
     _DEEPSEEK,
     ("model.vision_model.", "model.vision_model.vision_model."),
@@ -174,7 +170,7 @@ _DEEPSEEK_BEFORE_5 = renamed(
 )
 _QWEN2_ENCODER = fixed("encoder_config", Tower(sizes(151936, 4096, 22016, 32, 32, 32), _qwen2_encoder))
 _UNLIMITED = with_towers(fixed("text_config", Tower(_UNLIMITED_TEXT, _mixture_text(_first_dense))), _unlimited_beside)
-_HYBRID = with_towers(Part("text_config", "llama"), _hybrid_beside)
+_HYBRID = with_towers(text_part("llama"), _hybrid_beside)
 _HYBRID_BEFORE_5 = renamed(
     _HYBRID,
     ("model.vision_model.", "model.vision_model.vision_model."),

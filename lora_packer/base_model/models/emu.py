@@ -7,24 +7,12 @@ from functools import partial
 from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architecture
-from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.frames import plain_decoder, sizes
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.models.chameleon import plane, residual
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
-
-
-def _text(s: Settings) -> Named:
-    bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
-
-    return stacked(s, layer)
 
 
 def _volume(path: str, outputs: int, inputs: int, kernel: tuple[int, int, int]) -> tuple[str, Module]:
@@ -132,7 +120,7 @@ _VQ: dict[str, Any] = {
     "hidden_size": 1024,
 }
 _CODES = fixed("vq_config", Tower(_VQ, _codes))
-_LANGUAGE = fixed("text_config", Tower(sizes(184622, 4096, 14336, 32, 32, 8), _text))
+_LANGUAGE = fixed("text_config", Tower(sizes(184622, 4096, 14336, 32, 32, 8), plain_decoder))
 _EMU3 = with_towers(_LANGUAGE, _beside, language="text_model")
 _EMU3_BEFORE_4_52 = renamed(
     _EMU3,

@@ -10,7 +10,7 @@ from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, He
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import dense, framed, head_modules, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
@@ -122,8 +122,7 @@ def _ernie_visual(s: Settings) -> Named:
         path = f"blocks.{index}"
         yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=True)
         yield linear(f"{path}.attn.proj", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.norm1", hidden)
         yield from layer_norm(f"{path}.norm2", hidden)
     yield from layer_norm("ln", hidden)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
     TRANSFORMER,
@@ -24,12 +24,12 @@ from lora_packer.base_model.settings import Settings
 
 def _falcon_h1(s: Settings) -> Named:
     """Falcon-H1's decoder: a mixer and an attention side by side in each layer."""
-    bias, inner = s.flag("attention_bias"), s.optional_size("mamba_d_ssm")
+    inner = s.optional_size("mamba_d_ssm")
 
     def layer(prefix: str, _index: int) -> Named:
         out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
         yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         intermediate = s.size("intermediate_size")
         yield from gated_mlp(f"{prefix}.feed_forward", s.size("hidden_size"), intermediate, bias=s.flag("mlp_bias"))
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
-from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes
+from lora_packer.base_model.blocks.attention import attention, head_sizes, plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
     QUERY_VALUE,
@@ -111,8 +111,8 @@ def gemma3n(s: Settings, *, shares: bool = True) -> Named:
 
 
 def _gemma3n_attention(s: Settings, prefix: str, *, shares: bool) -> Named:
-    bias, head_dim, taken_over = s.flag("attention_bias"), head_sizes(s)[2], ("k_proj", "v_proj")
-    for path, module in grouped_attention(s, prefix, bias=bias, output_bias=bias):
+    head_dim, taken_over = head_sizes(s)[2], ("k_proj", "v_proj")
+    for path, module in plain_attention(s, prefix):
         if not (shares and path.endswith(taken_over)):
             yield path, module
     yield norm(f"{prefix}.q_norm", head_dim)

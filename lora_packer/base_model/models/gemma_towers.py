@@ -201,7 +201,6 @@ PALIGEMMA = llava_like(
     _paligemma_projector,
     {"projection_dim": 2048},
 )
-_GEMMA3 = GEMMA3
 _GEMMA4_VISION: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
@@ -232,7 +231,7 @@ _UNIFIED_VISION: dict[str, Any] = {
 }
 _UNIFIED_VISION_PART = fixed("vision_config", Tower(_UNIFIED_VISION, lambda _: iter(())))
 _UNIFIED_AUDIO_PART = fixed("audio_config", Tower({"audio_embed_dim": 640}, lambda _: iter(())))
-_UNIFIED_TEXT = Part("text_config", "gemma4_unified_text")
+_UNIFIED_TEXT = text_part("gemma4_unified_text")
 _DIFFUSION = sizes(262144, 2304, 9216, 30, 8, 4, head_dim=256, global_head_dim=512)
 _DIFFUSION_TEXT = fixed("text_config", Tower(_DIFFUSION, _diffusion_text))
 _PI0_SIZES: dict[str, Any] = {"max_action_dim": 32, "max_state_dim": 32}
@@ -258,10 +257,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "paligemma": PALIGEMMA,
     "shieldgemma2": composite(
         {},
-        _GEMMA3.dialects[TRANSFORMERS_5],
+        GEMMA3.dialects[TRANSFORMERS_5],
         {
-            **{name: build for name, build in _GEMMA3.dialects.items() if name != TRANSFORMERS_5},
-            "image-classification": _shieldgemma2_classifier(_GEMMA3.dialects[TRANSFORMERS_5]),
+            **{name: build for name, build in GEMMA3.dialects.items() if name != TRANSFORMERS_5},
+            "image-classification": _shieldgemma2_classifier(GEMMA3.dialects[TRANSFORMERS_5]),
         },
     ),
     # PEFT's default is a pattern for these names below the language model; elsewhere they are no linears.

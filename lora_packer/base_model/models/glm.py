@@ -14,7 +14,7 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
 from lora_packer.base_model.module import Named
@@ -47,7 +47,7 @@ def glm4_moe(
         if index >= dense:
             yield from deepseek_mixture(s, f"{prefix}.mlp", count, experts)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 

@@ -9,7 +9,7 @@ from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, 
 from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.hearing import heard, hearing_sizes, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds, latent_attention
@@ -81,8 +81,7 @@ def _glmasr_encoder(s: Settings) -> Named:
         path = f"layers.{index}"
         for name, module in attention(f"{path}.self_attn", hidden, *head_sizes(s), bias=True, output_bias=True):
             yield name, module._replace(bias=not name.endswith(".k_proj"))
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.input_layernorm", hidden)
         yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
     yield from layer_norm("norm", hidden)

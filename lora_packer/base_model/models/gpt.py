@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
     LAYER_NORMS,
@@ -27,11 +27,10 @@ from lora_packer.base_model.settings import Settings
 
 def _gpt_oss(s: Settings) -> Named:
     hidden, intermediate, count = s.size("hidden_size"), s.size("intermediate_size"), local_experts(s)
-    bias = s.flag("attention_bias")
 
     def layer(prefix: str, _index: int) -> Named:
         yield f"{prefix}.self_attn.sinks", Module("parameter", (s.size("num_attention_heads"),))
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         router, experts = f"{prefix}.mlp.router", f"{prefix}.mlp.experts"
         yield f"{router}.weight", Module("parameter", (count, hidden))
         yield f"{router}.bias", Module("parameter", (count,))

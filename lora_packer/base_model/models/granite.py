@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, normed_attention, plain_attention, sinks
+from lora_packer.base_model.blocks.attention import plain_attention, sinks
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.blocks.recurrent import MIXER, mixer
-from lora_packer.base_model.models.llama import llama
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -55,10 +54,9 @@ def granite_shared(s: Settings, prefix: str) -> Named:
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
-    bias = s.flag("attention_bias")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from granite_feed_forward(s, prefix, experts)
         if shared:
             yield from granite_shared(s, prefix)
@@ -75,7 +73,7 @@ def _granitemoe_swa(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield sinks(s, f"{prefix}.self_attn")
-        yield from normed_attention(s, f"{prefix}.self_attn", normed=False)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         count, intermediate = s.size("num_local_experts"), s.size("intermediate_size")
         yield from granite_experts(f"{prefix}.block_sparse_moe", hidden, intermediate, count)
         if shared:
@@ -85,7 +83,6 @@ def _granitemoe_swa(s: Settings) -> Named:
 
 
 def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Named:
-    bias = s.flag("attention_bias")
     listed = s.aliased({"layers_block_type": "layer_types"}).names("layers_block_type")
     kind = layer_kinds(listed, lambda _index: "linear_attention")
 
@@ -93,7 +90,7 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
         if kind(index) == "linear_attention":
             yield from mixer(s, f"{prefix}.mamba")
         else:
-            yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+            yield from plain_attention(s, f"{prefix}.self_attn")
         yield from granite_feed_forward(s, prefix, experts)
         yield from granite_shared(s, prefix)
 
@@ -101,7 +98,7 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "granite": declared(sizes(32000, 4096, 11008, 32, 32, None), framed(llama)),
+    "granite": declared(sizes(32000, 4096, 11008, 32, 32, None), framed(plain_decoder)),
     "granite_swa": declared(sizes(100352, 2560, 8192, 24, 20, 4), framed(_granite_swa)),
     "granitemoe": declared(
         sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8),

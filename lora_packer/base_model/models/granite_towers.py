@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture
-from lora_packer.base_model.blocks.attention import grouped_attention
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.frames import plain_decoder, sizes
 from lora_packer.base_model.blocks.hearing import before_5
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
@@ -58,17 +56,6 @@ def _granite_speech_beside(s: Settings, text: Settings) -> Named:
     yield "projector.query", Module("parameter", (1, s.size("window_size") // s.size("downsample_rate"), width))
     yield from below("projector.qformer", qformer(reading))
     yield linear("projector.linear", text.size("hidden_size"), width, bias=True)
-
-
-def granite_text(s: Settings) -> Named:
-    """The language model of Granite's vision models."""
-    bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
-
-    return stacked(s, layer)
 
 
 def _docling_visual(s: Settings) -> Named:
@@ -165,7 +152,7 @@ _CONFORMER = fixed(
     },
 )
 _READER = fixed("projector_config", BLIP2_QFORMER)
-_GRANITE_BUILD = with_towers(Part("text_config", "granite"), _granite_speech_beside)
+_GRANITE_BUILD = with_towers(text_part("granite"), _granite_speech_beside)
 _GRANITE = composite({"downsample_rate": 5, "window_size": 15}, _GRANITE_BUILD, before_5(_GRANITE_BUILD))
 _GRANITE_VISION = vision_config("clip_vision_model")
 _GRANITE_QFORMER = fixed(
@@ -173,7 +160,7 @@ _GRANITE_QFORMER = fixed(
     Tower(QFORMER, blip2_qformer),
     absent={"num_hidden_layers": 1, "cross_attention_frequency": 1},
 )
-_GRANITE_TEXT = fixed("text_config", Tower(sizes(32000, 4096, 11008, 32, 32, None), granite_text))
+_GRANITE_TEXT = fixed("text_config", Tower(sizes(32000, 4096, 11008, 32, 32, None), plain_decoder))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "granite_speech": _GRANITE,
@@ -181,7 +168,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "granite_docling": composite(
         {},
         with_towers(
-            fixed("text_config", Tower(_DOCLING_TEXT, granite_text)),
+            fixed("text_config", Tower(_DOCLING_TEXT, plain_decoder)),
             seeing(fixed("vision_config", Tower(_DOCLING_VISION, _docling_visual)), _docling_router, "vision_model"),
             language="text_model",
         ),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, normed_attention, qk_norms
+from lora_packer.base_model.blocks.attention import (
+    attention,
+    head_sizes,
+    normed_attention,
+    plain_attention,
+    qk_norms,
+)
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -18,7 +24,7 @@ from lora_packer.base_model.blocks.experts import (
     separate_linears,
     sparse_after,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
@@ -46,12 +52,12 @@ def _hunyuan_experts_before_5(prefix: str, hidden: int, intermediate: int, count
 
 
 def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Named:
-    bias, head_dim = s.flag("attention_bias"), head_sizes(s)[2]
+    head_dim = head_sizes(s)[2]
     hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     count = number_of_experts(s, "num_experts", "num_local_experts")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
         yield from experts(f"{prefix}.mlp", hidden, intermediate, count)
         yield from gated_mlp(f"{prefix}.mlp.shared_mlp", hidden, intermediate)
@@ -97,12 +103,12 @@ def _hy_v4(s: Settings) -> Named:
 
 
 def _hunyuan_text(s: Settings) -> Named:
-    bias, (_, _, head_dim) = s.flag("attention_bias"), head_sizes(s)
+    head_dim = head_sizes(s)[2]
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -117,8 +123,7 @@ def _hunyuan_visual(s: Settings) -> Named:
     for index in range(s.size("num_hidden_layers")):
         path = f"layers.{index}"
         yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
 

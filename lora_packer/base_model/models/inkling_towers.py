@@ -9,7 +9,15 @@ from operator import mul
 from typing import Any, NamedTuple
 
 from lora_packer.base_model.architecture import TEXT_ONLY, Architecture
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Tower,
+    below,
+    composite,
+    fixed,
+    text_only,
+    text_part,
+    with_towers,
+)
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import scaled_layers, tower_sizes
 from lora_packer.base_model.module import Module, Named
@@ -149,9 +157,9 @@ _VISION2 = tower_sizes(
     text_hidden_size=4608,
 )
 _VISION2_PART = fixed("vision_config", Tower({**_VISION2, "intermediate_size": None}, _inkling2_visual))
-_TEXT2 = Part("text_config", "inkling2_text")
+_TEXT2 = text_part("inkling2_text")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "inkling_mm_model": composite({}, with_towers(Part("text_config", "inkling_text"), _inkling_beside)),
+    "inkling_mm_model": composite({}, with_towers(text_part("inkling_text"), _inkling_beside)),
     "inkling2": composite({}, with_towers(_TEXT2, _inkling2_beside), {TEXT_ONLY: text_only(_TEXT2)}),
 }

@@ -8,7 +8,7 @@ from dataclasses import replace
 from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
@@ -35,7 +35,7 @@ def _kimi_linear(s: Settings) -> Named:
         if feeds(index) == "sparse":
             yield from deepseek_mixture(s, f"{prefix}.mlp", count, shared="num_shared_experts")
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -62,8 +62,7 @@ def _kimi_visual(s: Settings) -> Named:
         path = f"layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "proj"):
             yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.norm1", hidden)
         yield from layer_norm(f"{path}.norm2", hidden)
     yield from layer_norm("final_layernorm", hidden)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
@@ -188,7 +188,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
     ),
     "lfm2_vl": llava_like(
-        Part("text_config", "lfm2"),
+        text_part("lfm2"),
         vision_config("siglip2_vision_model"),
         _lfm2_projector,
         {

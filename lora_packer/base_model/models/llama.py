@@ -11,28 +11,22 @@ from lora_packer.base_model.architecture import (
     Head,
     declared,
 )
-from lora_packer.base_model.blocks.attention import attention, grouped_attention
+from lora_packer.base_model.blocks.attention import attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, sizes, stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, framed, plain_decoder, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patches, tower_sizes
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
-def llama(s: Settings) -> Named:
-    """Llama's decoder, which many others have too."""
-    bias = s.flag("attention_bias")
-    return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"))
-
-
 def _llama4_text(s: Settings) -> Named:
-    bias, hidden, intermediate = s.flag("attention_bias"), s.size("hidden_size"), s.size("intermediate_size")
+    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     sparse = _moe_layers(s)
 
     def layer(prefix: str, index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         path = f"{prefix}.feed_forward"
         if index not in sparse:
             yield from gated_mlp(path, hidden, s.size("intermediate_size_mlp"))
@@ -70,8 +64,7 @@ def _llama4_visual(s: Settings) -> Named:
 def _visual_layer(path: str, hidden: int, inner: int, *, bias: bool) -> Named:
     for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
         yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=bias)
-    yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-    yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+    yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
     yield from layer_norm(f"{path}.input_layernorm", hidden)
     yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
 
@@ -169,7 +162,9 @@ _MLLAMA_BEFORE_4_52 = renamed(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": declared(
-        sizes(32000, 4096, 11008, 32, 32, None), framed(llama, answering_prefix=TRANSFORMER), targets=QUERY_VALUE
+        sizes(32000, 4096, 11008, 32, 32, None),
+        framed(plain_decoder, answering_prefix=TRANSFORMER),
+        targets=QUERY_VALUE,
     ),
     "llama4": composite({}, _llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=("q_proj", "v_proj")),
     "llama4_text": declared(_LLAMA4_DEFAULTS, framed(_llama4_text)),

@@ -238,7 +238,7 @@ _PERCEIVER: dict[str, Any] = {
 }
 _PERCEIVER_PART = fixed("perceiver_config", Tower(_PERCEIVER, lambda _: iter(())))
 _OVIS2_BESIDE = seeing(fixed("vision_config", Tower(_OVIS2_VISION, _ovis2_visual)), _ovis2_table)
-_OVIS2 = with_towers(Part("text_config", "qwen2"), _OVIS2_BESIDE)
+_OVIS2 = with_towers(text_part("qwen2"), _OVIS2_BESIDE)
 _IDEFICS2_VISION = Tower(tower_sizes(768, 3072, 12, 12, 32, 224), siglip_body)
 _IDEFICS2_BESIDE = seeing(fixed("vision_config", _IDEFICS2_VISION), _perceiver, "vision_model")
 GOT_OCR2 = llava_like(
@@ -311,7 +311,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "got_ocr2": GOT_OCR2,
     "ovis2": composite({"hidden_size": 1536, "vocab_size": 151643, "tie_word_embeddings": True}, _ovis2),
-    "idefics2": composite({}, with_towers(Part("text_config", "mistral"), _IDEFICS2_BESIDE, language="text_model")),
+    "idefics2": composite({}, with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
     "pp_chart2table": GOT_OCR2,
     "idefics": declared(_IDEFICS, framed(_idefics, heads=_idefics_heads)),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -45,11 +45,11 @@ def _mamba2(s: Settings) -> Named:
 
 
 def _bamba(s: Settings) -> Named:
-    bias, attends = s.flag("attention_bias"), s.indices("attn_layer_indices")
+    attends = s.indices("attn_layer_indices")
 
     def layer(prefix: str, index: int) -> Named:
         if index in attends:
-            yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+            yield from plain_attention(s, f"{prefix}.self_attn")
         else:
             yield from mixer(s, f"{prefix}.mamba")
         intermediate = s.size("intermediate_size")

@@ -7,7 +7,7 @@ from functools import partial
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, with_towers
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
     fused_experts,
@@ -109,7 +109,7 @@ def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
         yield linear(f"multi_modal_projector.{name}_2", hidden, width, bias=True)
 
 
-_MINIMAX_TEXT = Part("text_config", "minimax_m3_vl_text")
+_MINIMAX_TEXT = text_part("minimax_m3_vl_text")
 _MINIMAX_VISION = tower_sizes(1280, 5120, 32, 16, 14, 2016, temporal_patch_size=2, spatial_merge_size=2)
 
 ARCHITECTURES: Mapping[str, Architecture] = {

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lora_packer.base_model.architecture import Architecture
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
+from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Module, Named
@@ -19,15 +19,14 @@ _NORMS = ("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_laye
 
 def _attention(s: Settings, path: str) -> Named:
     heads, _, head_dim = head_sizes(s)
-    bias = s.flag("attention_bias")
-    yield from grouped_attention(s, path, bias=bias, output_bias=bias)
+    yield from plain_attention(s, path)
     yield linear(f"{path}.gate_proj", heads * head_dim, s.size("hidden_size"))
 
 
 def _glimmer_text(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from _attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=(*_NORMS, "post_attention_layernorm"))
 
@@ -70,8 +69,7 @@ def _visual(s: Settings) -> Named:
         path = f"layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "proj"):
             yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.norm1", hidden)
         yield from layer_norm(f"{path}.norm2", hidden)
     yield from layer_norm("ln_post", hidden)
@@ -88,8 +86,7 @@ def _audio(s: Settings) -> Named:
         for block in range(depth):
             yield conv(f"{path}.conv_blocks.{block}.conv", (width, 1, s.size("conv_kernel_size")), bias=True)
             yield norm(f"{path}.conv_blocks.{block}.norm", width)
-            yield linear(f"{path}.conv_blocks.{block}.mlp.fc1", inner, width, bias=True)
-            yield linear(f"{path}.conv_blocks.{block}.mlp.fc2", width, inner, bias=True)
+            yield from two_linears_mlp(f"{path}.conv_blocks.{block}.mlp", width, inner)
         below_it = width
     yield norm("norm", below_it)
     yield linear("proj", s.size("out_hidden_size"), below_it, bias=True)

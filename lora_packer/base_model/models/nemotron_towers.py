@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Head
-from lora_packer.base_model.blocks.attention import attention, grouped_attention
+from lora_packer.base_model.blocks.attention import attention, plain_attention
 from lora_packer.base_model.blocks.composite import (
     Part,
     Tower,
@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.composite import (
     with_legacy,
     with_towers,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
@@ -29,10 +29,10 @@ from lora_packer.base_model.settings import Settings
 
 
 def _edge_text(s: Settings) -> Named:
-    bias, mlp_bias, inner = s.flag("attention_bias"), s.flag("mlp_bias"), s.size("intermediate_size")
+    mlp_bias, inner = s.flag("mlp_bias"), s.size("intermediate_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield linear(f"{prefix}.mlp.fc1", inner, s.size("hidden_size"), bias=mlp_bias)
         yield linear(f"{prefix}.mlp.fc2", s.size("hidden_size"), inner, bias=mlp_bias)
 
@@ -70,8 +70,7 @@ def _radio(s: Settings) -> Named:
         if s.flag("use_swiglu_ffn"):
             yield from gated_mlp(f"{path}.mlp", hidden, (int(inner * 2 / 3) + 7) // 8 * 8, bias=True)
         else:
-            yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-            yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+            yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         for number in (1, 2):
             yield from layer_norm(f"{path}.norm{number}", hidden)
             yield f"{path}.layer_scale{number}.lambda1", Module("parameter", (hidden,))

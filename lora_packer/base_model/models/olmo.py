@@ -9,7 +9,7 @@ from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, sizes, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
 from lora_packer.base_model.blocks.towers import tower_sizes
@@ -47,11 +47,10 @@ def _flex_olmo(s: Settings, *, experts: Experts = fused_experts) -> Named:
 
 
 def _olmo_moe(s: Settings, experts: Experts, norms: tuple[int, int], layer_norms: tuple[str, str]) -> Named:
-    bias = s.flag("attention_bias")
     count = number_of_experts(s, "num_experts", "num_local_experts")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", *norms)
         yield from experts(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), count)
 
@@ -107,7 +106,7 @@ def _molmo_text(s: Settings) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
         query, key = (head_dim, head_dim) if per_head else (heads * head_dim, kv_heads * head_dim)
         yield from qk_norms(f"{prefix}.self_attn", query, key)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     rows = s.size("vocab_size") + s.count("additional_vocab_size")
     for path, module in stacked(s, layer):
@@ -131,8 +130,7 @@ def _molmo_visual(s: Settings) -> Named:
     for index in range(s.size("num_hidden_layers")):
         path = f"layers.{index}"
         yield from _molmo_attention(s, f"{path}.self_attn", hidden)
-        yield linear(f"{path}.mlp.fc1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.fc2", hidden, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
         yield from layer_norm(f"{path}.layer_norm1", hidden)
         yield from layer_norm(f"{path}.layer_norm2", hidden)
 

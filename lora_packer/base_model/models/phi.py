@@ -7,7 +7,12 @@ from functools import partial
 from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
-from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, layer_norms_of_heads
+from lora_packer.base_model.blocks.attention import (
+    attention,
+    head_sizes,
+    layer_norms_of_heads,
+    plain_attention,
+)
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
@@ -55,10 +60,10 @@ def _phimoe_before_5(s: Settings) -> Named:
 
 
 def _phimoe_of(s: Settings, experts: Experts, block: str) -> Named:
-    bias, hidden = s.flag("attention_bias"), s.size("hidden_size")
+    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from experts(f"{prefix}.{block}", hidden, s.size("intermediate_size"), s.size("num_local_experts"))
         yield from layer_norm(f"{prefix}.input_layernorm", hidden)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)

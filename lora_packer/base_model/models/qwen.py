@@ -7,7 +7,11 @@ from functools import partial
 from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.attention import (
+    gated_attention,
+    grouped_attention,
+    normed_attention,
+)
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -17,7 +21,7 @@ from lora_packer.base_model.blocks.experts import (
     qwen_is_sparse,
     qwen_mixture,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
@@ -37,12 +41,10 @@ def _qwen3(s: Settings) -> Named:
 def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
     """Qwen3-MoE's decoder."""
     count, hidden = number_of_experts(s, "num_experts", "num_local_experts"), s.size("hidden_size")
-    bias, sparse = s.flag("attention_bias"), qwen_is_sparse(s, count)
-    head_dim = head_sizes(s)[2]
+    sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+        yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
             yield from experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
         else:
@@ -59,7 +61,7 @@ def _qwen2_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
         if sparse(index):
             yield from qwen_mixture(s, f"{prefix}.mlp", experts)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"))
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -92,7 +94,7 @@ def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
     def feed_forward(prefix: str, index: int) -> Named:
         if sparse(index):
             return qwen_mixture(s, prefix, experts)
-        return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"))
+        return plain_mlp(s, prefix)
 
     return _qwen(s, feed_forward, fused=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, Build, Head
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.hearing import (
     WHISPER_NAMES,
@@ -74,7 +74,7 @@ _QWEN3_ASR = with_towers(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2_audio": heard(
-        Part("text_config", "qwen2"),
+        text_part("qwen2"),
         fixed(
             "audio_config",
             Tower(hearing_sizes(1280, 32, 20, 5120, own=True), whisper_encoder),

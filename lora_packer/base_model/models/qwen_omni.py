@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
@@ -83,11 +83,9 @@ def _talker_2_5(s: Settings) -> Named:
 
 
 def _talker_text(s: Settings, experts: Experts) -> Named:
-    bias, head_dim = s.flag("attention_bias"), head_sizes(s)[2]
 
     def layer(path: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
-        yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
+        yield from normed_attention(s, f"{path}.self_attn")
         yield from qwen_mixture(s, f"{path}.mlp", experts)
 
     return stacked(s, layer, embedding="codec_embedding")

@@ -9,7 +9,7 @@ from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANS
 from lora_packer.base_model.blocks.attention import attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
-from lora_packer.base_model.blocks.feed_forward import dense_mlp
+from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.qwen_visual import (
@@ -40,8 +40,7 @@ def _qwen2_visual(s: Settings) -> Named:
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", width)
-        yield linear(f"{path}.mlp.fc1", inner, width, bias=True)
-        yield linear(f"{path}.mlp.fc2", width, inner, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", width, inner)
         yield from layer_norm(f"{path}.norm1", width)
         yield from layer_norm(f"{path}.norm2", width)
     yield from layer_norm("merger.ln_q", width)

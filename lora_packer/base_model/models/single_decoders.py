@@ -23,13 +23,13 @@ from lora_packer.base_model.blocks.frames import (
     aliased,
     dense,
     framed,
+    plain_decoder,
     sizes,
     stacked,
     ungated_decoder,
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, no_norm, norm
-from lora_packer.base_model.models.llama import llama
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -191,10 +191,10 @@ def _youtu(s: Settings) -> Named:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "internlm3": declared(
         sizes(128512, 4096, 10240, 48, 32, 2, head_dim=128),
-        aliased(framed(llama), {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
+        aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
     ),
-    "iquestcoder": declared(sizes(76800, 5120, 27648, 80, 40, 8, head_dim=128), framed(llama)),
-    "smollm3": declared(sizes(128256, 2048, 11008, 36, 16, 4), framed(llama, answering_prefix=TRANSFORMER)),
+    "iquestcoder": declared(sizes(76800, 5120, 27648, 80, 40, 8, head_dim=128), framed(plain_decoder)),
+    "smollm3": declared(sizes(128256, 2048, 11008, 36, 16, 4), framed(plain_decoder, answering_prefix=TRANSFORMER)),
     "hyperclovax": declared(sizes(32000, 4096, 11008, 32, 32, None, use_post_norm=True), framed(_hyperclovax)),
     "cwm": declared(sizes(128256, 6144, 21504, 64, 48, 8, head_dim=128), framed(_cwm)),
     "seed_oss": declared(

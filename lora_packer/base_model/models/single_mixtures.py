@@ -10,6 +10,7 @@ from lora_packer.base_model.blocks.attention import (
     grouped_attention,
     head_sizes,
     normed_attention,
+    plain_attention,
     qk_norms,
     sinks,
 )
@@ -23,7 +24,7 @@ from lora_packer.base_model.blocks.experts import (
     routed_experts,
     sparse_after,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.module import Module, Named
@@ -41,11 +42,11 @@ def _solar_open(s: Settings) -> Named:
 
 
 def _afmoe(s: Settings) -> Named:
-    bias, (heads, _, head_dim), hidden = s.flag("attention_bias"), head_sizes(s), s.size("hidden_size")
+    (heads, _, head_dim), hidden = head_sizes(s), s.size("hidden_size")
     dense, count, intermediate = s.count("num_dense_layers"), s.size("num_experts"), s.size("moe_intermediate_size")
 
     def layer(prefix: str, index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
         yield linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, hidden)
         if index < dense:
@@ -134,7 +135,7 @@ def _shared_expert(s: Settings, path: str) -> Named:
 
 
 def _dense(s: Settings, prefix: str) -> Named:
-    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"))
+    return plain_mlp(s, prefix)
 
 
 def _kolibri1(s: Settings) -> Named:

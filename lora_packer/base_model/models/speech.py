@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import WHISPER_PART, heard
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
@@ -83,7 +83,7 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
         yield linear(f"{path}_linear_2", hidden, hidden, bias=True)
 
 
-_FLAMINGO = heard(Part("text_config", "qwen2"), WHISPER_PART, _audioflamingo3, {"projector_bias": True})
+_FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3, {"projector_bias": True})
 _VIBEVOICE_TOKENIZER = Tower(
     {
         "channels": 1,
@@ -115,5 +115,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     ),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,
-    "vibevoice_asr": composite({}, with_towers(Part("text_config", "qwen2"), _vibevoice_beside)),
+    "vibevoice_asr": composite({}, with_towers(text_part("qwen2"), _vibevoice_beside)),
 }
