@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.module import Module, Named
@@ -153,8 +153,22 @@ def sparse_layers(s: Settings) -> Callable[[int], str]:
     return layer_kinds(s.names("mlp_layer_types"), derived)
 
 
-def mixture_or_dense(s: Settings, prefix: str, *, sparse: bool) -> Named:
-    """Experts and a shared one, or a dense block."""
+def mixture_or_dense(
+    s: Settings,
+    prefix: str,
+    count: int,
+    experts: Experts = fused_experts,
+    *,
+    sparse: bool,
+    shared: str = "n_shared_experts",
+    bias: bool = False,
+) -> Named:
+    """Routed experts and a shared one in a ``sparse`` layer, else a dense block."""
     if sparse:
-        return deepseek_mixture(s, prefix, number_of_experts(s, "n_routed_experts", "num_local_experts"))
-    return plain_mlp(s, prefix)
+        return deepseek_mixture(s, prefix, count, experts, shared=shared, bias=bias)
+    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
+
+
+def deepseek_experts(s: Settings) -> int:
+    """Return the number of experts in ``n_routed_experts``."""
+    return number_of_experts(s, "n_routed_experts", "num_local_experts")

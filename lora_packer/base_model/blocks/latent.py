@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from lora_packer.base_model.blocks.experts import (
     Experts,
-    deepseek_mixture,
+    deepseek_experts,
     first_dense,
     fused_experts,
-    number_of_experts,
+    mixture_or_dense,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, stacked
@@ -52,10 +52,7 @@ def layered(
 
     def layer(prefix: str, index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", index)
-        if kind(index) == "sparse":
-            yield from deepseek_mixture(s, f"{prefix}.mlp", count, experts, bias=bias)
-        else:
-            yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, experts, sparse=kind(index) == "sparse", bias=bias)
 
     return stacked(s, layer)
 
@@ -91,7 +88,7 @@ def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:
 
 def indexed_decoder(s: Settings, kind: Callable[[int], str]) -> Named:
     """Layers of latent attention with an indexer, but where ``kind`` says that it is an earlier layer's ("shared")."""
-    count = s.optional_size("num_experts") or number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = s.optional_size("num_experts") or deepseek_experts(s)
 
     def attention(prefix: str, index: int) -> Named:
         yield from latent_attention(s, prefix)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.experts import mixture_or_dense, sparse_layers
+from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
 from lora_packer.base_model.blocks.frames import framed, sizes, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import linear, norm
@@ -15,12 +15,12 @@ from lora_packer.base_model.settings import Settings
 
 def _axk1(s: Settings) -> Named:
     """A.X K1's decoder: DeepSeek-V3's with a norm after the experts."""
-    kind = sparse_layers(s)
+    kind, count = sparse_layers(s), deepseek_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from latent_attention(s, f"{prefix}.self_attn")
         sparse = kind(index) == "sparse"
-        yield from mixture_or_dense(s, f"{prefix}.mlp", sparse=sparse)
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         if sparse:
             yield norm(f"{prefix}.mlp.post_mlp_layernorm", s.size("hidden_size"))
 
@@ -29,7 +29,7 @@ def _axk1(s: Settings) -> Named:
 
 def _axk2(s: Settings) -> Named:
     """A.X K2's decoder: an indexer, an output gate in the query's projection, and gated norms."""
-    kind, hidden = sparse_layers(s), s.size("hidden_size")
+    kind, count, hidden = sparse_layers(s), deepseek_experts(s), s.size("hidden_size")
     heads, rank, key_rank = s.size("num_attention_heads"), s.size("q_lora_rank"), s.size("kv_lora_rank")
     nope, rope, value = s.size("qk_nope_head_dim"), s.size("qk_rope_head_dim"), s.size("v_head_dim")
     bias = s.flag("attention_bias")
@@ -49,7 +49,7 @@ def _axk2(s: Settings) -> Named:
         yield linear(f"{path}.kv_b_proj", heads * (nope + value), key_rank)
         yield linear(f"{path}.o_proj", hidden, heads * value, bias=bias)
         yield from indexer(s, f"{path}.indexer")
-        yield from mixture_or_dense(s, f"{prefix}.mlp", sparse=sparse)
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         yield from gated_norm(f"{prefix}.input_layernorm")
         if sparse:
             yield from gated_norm(f"{prefix}.post_attention_layernorm")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import linear
@@ -36,10 +35,9 @@ def bailing_hybrid(s: Settings) -> Named:
             yield linear(f"{path}.g_proj", s.size("num_attention_heads"), hidden)
         else:
             yield from kimi_delta_attention(path, hidden, heads, head_dim, kernel, forgets=forgets, narrow=False)
-        if feeds(index) == "sparse":
-            yield from deepseek_mixture(feed, f"{prefix}.mlp", count, shared="num_shared_experts")
-        else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from mixture_or_dense(
+            feed, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
+        )
 
     return stacked(s, layer)
 

@@ -9,6 +9,7 @@ from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, de
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
+    deepseek_experts,
     dense_before,
     fused_experts,
     number_of_experts,
@@ -25,7 +26,7 @@ from lora_packer.base_model.settings import Settings
 
 def deepseek_v3(s: Settings, *, experts: Experts = fused_experts) -> Named:
     """DeepSeek-V3's decoder, which Kimi-K2 has too."""
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
     return layered(s, attends(s), dense_before(s), count, experts)
 
 
@@ -49,7 +50,7 @@ def _deepseek_v4(s: Settings) -> Named:
         s.size(name) for name in ("hidden_size", "num_attention_heads", "head_dim", "q_lora_rank")
     )
     groups, group_rank, mult = s.size("o_groups"), s.size("o_lora_rank"), s.size("hc_mult")
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
     kind, rates = _deepseek_v4_compression(s), s.nested("compress_rates")
 
     def attention(prefix: str, compression: str) -> Named:

@@ -17,8 +17,7 @@ from lora_packer.base_model.blocks.composite import (
     with_legacy,
     with_towers,
 )
-from lora_packer.base_model.blocks.experts import deepseek_mixture
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.experts import mixture_or_dense
 from lora_packer.base_model.blocks.frames import dense, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, linear
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
@@ -46,10 +45,7 @@ def _mixture_text(kind: Callable[[Settings], Callable[[int], str]]) -> Callable[
         def layer(prefix: str, index: int) -> Named:
             path = f"{prefix}.self_attn"
             yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
-            if kinds(index) == "sparse":
-                yield from deepseek_mixture(s, f"{prefix}.mlp", experts, bias=mlp_bias)
-            else:
-                yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=mlp_bias)
+            yield from mixture_or_dense(s, f"{prefix}.mlp", experts, sparse=kinds(index) == "sparse", bias=mlp_bias)
 
         return stacked(s, layer)
 

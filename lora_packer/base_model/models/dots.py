@@ -11,8 +11,8 @@ from lora_packer.base_model.blocks.composite import Part, Tower, below, composit
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
+    deepseek_experts,
     fused_experts,
-    number_of_experts,
     parameter_routed_experts,
     sparse_layers,
 )
@@ -46,7 +46,7 @@ def _dots3_note(s: Settings) -> Named:
     attends, indexes = _dots3_layers(s)
     shared = s.aliased({"moe_shared_expert_intermediate_size": "shared_experts_intermediate_size"})
     shared_inner = shared.size("moe_shared_expert_intermediate_size") * s.size("n_shared_experts")
-    count, inner = number_of_experts(s, "n_routed_experts", "num_local_experts"), s.size("moe_intermediate_size")
+    count, inner = deepseek_experts(s), s.size("moe_intermediate_size")
     saved, sliding = fields_by_layer(s), _sliding_fields(s)
 
     def fields(index: int) -> Mapping[str, Any]:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
-from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, sizes, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual, visual
@@ -29,15 +29,14 @@ def _exaone4(s: Settings) -> Named:
 
 
 def _exaone_moe(s: Settings) -> Named:
-    kind, head_dim, hidden = first_dense(s), head_sizes(s)[2], s.size("hidden_size")
+    kind, head_dim = first_dense(s), head_sizes(s)[2]
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
-        if kind(index) == "sparse":
-            yield from deepseek_mixture(s, f"{prefix}.mlp", s.size("num_experts"), shared="num_shared_experts")
-        else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from mixture_or_dense(
+            s, f"{prefix}.mlp", s.size("num_experts"), sparse=kind(index) == "sparse", shared="num_shared_experts"
+        )
 
     return stacked(s, layer)
 

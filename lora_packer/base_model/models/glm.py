@@ -9,12 +9,12 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
-    deepseek_mixture,
+    deepseek_experts,
     fused_experts,
-    number_of_experts,
+    mixture_or_dense,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
 from lora_packer.base_model.module import Named
@@ -38,23 +38,20 @@ def glm4_moe(
 ) -> Named:
     """GLM-4.5's decoder and its relatives: ``normed`` says whether queries and keys have norms."""
     bias, dense, head_dim = s.flag("attention_bias"), s.count("first_k_dense_replace"), head_sizes(s)[2]
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias and output_bias)
         if s.flag("use_qk_norm") if normed is None else normed:
             yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
-        if index >= dense:
-            yield from deepseek_mixture(s, f"{prefix}.mlp", count, experts)
-        else:
-            yield from plain_mlp(s, f"{prefix}.mlp")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, experts, sparse=index >= dense)
 
     return stacked(s, layer)
 
 
 def _glm4_moe_lite(s: Settings) -> Named:
     kind = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
     rope = s.aliased({"head_dim": "qk_rope_head_dim"}).size("head_dim")
     return layered(s, attends(s, rope), kind, count)
 

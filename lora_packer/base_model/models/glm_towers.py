@@ -8,7 +8,7 @@ from typing import Any
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
 from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
-from lora_packer.base_model.blocks.experts import deepseek_mixture
+from lora_packer.base_model.blocks.experts import mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.hearing import heard, hearing_sizes, whisper_convs
@@ -142,10 +142,7 @@ def _glm5_next_text(s: Settings) -> Named:
             yield from latent_attention(s, f"{prefix}.self_attn", rope=0)
             if shares(index) != "shared":
                 yield from _glm5_pooling_indexer(s, f"{prefix}.self_attn.indexer")
-        if sparse(index) == "sparse":
-            yield from deepseek_mixture(s, f"{prefix}.mlp", s.size("n_routed_experts"))
-        else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from mixture_or_dense(s, f"{prefix}.mlp", s.size("n_routed_experts"), sparse=sparse(index) == "sparse")
         yield from hyper_connections(prefix, hidden, streams)
 
     return stacked(s, layer)

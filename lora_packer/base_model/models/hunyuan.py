@@ -17,6 +17,7 @@ from lora_packer.base_model.blocks.experts import (
     Experts,
     aliased_experts,
     both_names,
+    deepseek_experts,
     fused_weights,
     mixture_or_dense,
     number_of_experts,
@@ -85,6 +86,7 @@ def _hy_v3(s: Settings) -> Named:
 def _hy_v4(s: Settings) -> Named:
     """Hunyuan 4's decoder: gated latent attention with sinks, and hyper-connections around each block."""
     hidden, heads, streams = s.size("hidden_size"), s.size("num_attention_heads"), s.size("hc_mult")
+    count = deepseek_experts(s)
     feeds = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
     indexed = layer_kinds(s.names("indexer_types"), lambda index: "full" if index == 0 or index % 4 == 1 else "shared")
 
@@ -95,7 +97,7 @@ def _hy_v4(s: Settings) -> Named:
         yield linear(f"{path}.gate_proj", heads * s.size("v_head_dim"), hidden)
         if indexed(index) != "shared":
             yield from indexer(s, f"{path}.indexer")
-        yield from mixture_or_dense(s, f"{prefix}.mlp", sparse=feeds(index) == "sparse")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse")
         yield from hyper_connections(prefix, hidden, streams, mixes=False)
 
     yield from stacked(s, layer)

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
-from lora_packer.base_model.blocks.experts import deepseek_mixture, first_dense, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
@@ -32,10 +32,9 @@ def _kimi_linear(s: Settings) -> Named:
             yield from latent_attention(s, f"{prefix}.self_attn")
         else:
             yield from kimi_delta_attention(f"{prefix}.self_attn", s.size("hidden_size"), *delta, forgets=forgets)
-        if feeds(index) == "sparse":
-            yield from deepseek_mixture(s, f"{prefix}.mlp", count, shared="num_shared_experts")
-        else:
-            yield from plain_mlp(s, f"{prefix}.mlp")
+        yield from mixture_or_dense(
+            s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
+        )
 
     return stacked(s, layer)
 

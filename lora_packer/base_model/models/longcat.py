@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
-from lora_packer.base_model.blocks.experts import Experts, number_of_experts, separate_linears
+from lora_packer.base_model.blocks.experts import Experts, deepseek_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
@@ -17,7 +17,7 @@ from lora_packer.base_model.settings import Settings
 def _longcat_flash(s: Settings, *, experts: Experts, layers: int) -> Named:
     """LongCat-Flash's decoder: each layer has two attentions, two dense blocks and experts beside them."""
     s = s.aliased({"intermediate_size": "ffn_hidden_size", "moe_intermediate_size": "expert_ffn_hidden_size"})
-    hidden, routed = s.size("hidden_size"), number_of_experts(s, "n_routed_experts", "num_local_experts")
+    hidden, routed = s.size("hidden_size"), deepseek_experts(s)
     every = routed + s.count("zero_expert_num")
 
     def layer(prefix: str, _index: int) -> Named:

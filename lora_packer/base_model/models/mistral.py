@@ -11,9 +11,9 @@ from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
-    deepseek_mixture,
     fused_experts,
     local_experts,
+    mixture_or_dense,
     numbered_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
@@ -107,7 +107,6 @@ def _realtime_part(model_type: str) -> Tower | None:
 
 def _large_text(s: Settings) -> Named:
     """Latent attention whose layers may use an earlier one's latents, some without rotary positions."""
-    hidden = s.size("hidden_size")
     indexes = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
     dense, sources = s.count("first_k_dense_replace"), s.numbers("kv_source_layers")
     kind = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= dense else "dense")
@@ -120,10 +119,7 @@ def _large_text(s: Settings) -> Named:
         yield from _large_attention(s, f"{prefix}.self_attn", rotates=_rotates(s, index), owns=owns)
         if indexes(index) != "shared":
             yield from _large_indexer(s, f"{prefix}.self_attn.indexer")
-        if kind(index) == "sparse":
-            yield from deepseek_mixture(s, f"{prefix}.mlp", experts)
-        else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from mixture_or_dense(s, f"{prefix}.mlp", experts, sparse=kind(index) == "sparse")
 
     return stacked(s, layer)
 

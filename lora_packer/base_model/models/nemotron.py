@@ -7,7 +7,7 @@ from functools import partial
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
-from lora_packer.base_model.blocks.experts import number_of_experts
+from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, sizes, stacked, ungated_decoder
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.recurrent import mamba_2
@@ -76,7 +76,7 @@ def _up_down(s: Settings, prefix: str, intermediate: int) -> Named:
 
 def _nemotron_experts(s: Settings, prefix: str) -> Named:
     hidden, latent, bias = s.size("hidden_size"), s.optional_size("moe_latent_size"), s.flag("mlp_bias")
-    count, intermediate = number_of_experts(s, "n_routed_experts", "num_local_experts"), s.size("moe_intermediate_size")
+    count, intermediate = deepseek_experts(s), s.size("moe_intermediate_size")
     yield f"{prefix}.gate.weight", Module("parameter", (count, hidden))
     yield f"{prefix}.experts.up_proj", Module("parameter", (count, intermediate, latent or hidden))
     yield f"{prefix}.experts.down_proj", Module("parameter", (count, latent or hidden, intermediate))

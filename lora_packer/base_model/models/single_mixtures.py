@@ -16,10 +16,10 @@ from lora_packer.base_model.blocks.attention import (
 )
 from lora_packer.base_model.blocks.experts import (
     aliased_experts,
+    deepseek_experts,
     deepseek_mixture,
     fused_experts,
     fused_weights,
-    number_of_experts,
     qwen_is_sparse,
     routed_experts,
     sparse_after,
@@ -32,7 +32,7 @@ from lora_packer.base_model.settings import Settings
 
 
 def _solar_open(s: Settings) -> Named:
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
@@ -68,7 +68,7 @@ def _mimo_v2_flash(s: Settings) -> Named:
         s.names("layer_types"), lambda index: "sliding_attention" if index and (index + 1) % 6 else "full_attention"
     )
     feeds = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
-    count = number_of_experts(s, "n_routed_experts", "num_local_experts")
+    count = deepseek_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "sliding_attention"
