@@ -18,6 +18,29 @@ from lora_packer.base_model.blocks.layers import Norm, linear, norm, scale_norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
+# The question answering classes of some types call their decoder so.
+TRANSFORMER = "transformer."
+# What PEFT targets by default in most of the types that it has defaults for.
+QUERY_VALUE = ("q_proj", "v_proj")
+# The norms of a layer: before its attention and its feed-forward block, or after both.
+LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
+AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
+
+
+def sizes(
+    vocab: int, hidden: int, intermediate: int, layers: int, heads: int, kv: int | None, **more: Any
+) -> dict[str, Any]:
+    """Return the defaults that every decoder has, and more."""
+    return {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "intermediate_size": intermediate,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv,
+        **more,
+    }
+
 
 def framed(
     decoder: Callable[[Settings], Named],
@@ -76,28 +99,8 @@ def head_modules(
             return
 
 
-# The question answering classes of some types call their decoder so.
-TRANSFORMER = "transformer."
-# What PEFT targets by default in most of the types that it has defaults for.
-QUERY_VALUE = ("q_proj", "v_proj")
-
-
-def sizes(
-    vocab: int, hidden: int, intermediate: int, layers: int, heads: int, kv: int | None, **more: Any
-) -> dict[str, Any]:
-    """Return the defaults that every decoder has, and more."""
-    return {
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        **more,
-    }
-
-
-LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
+# The token classifier of some types has the name of an encoder's.
+classified_by_classifier = partial(head_modules, tokens="classifier")
 
 
 def stacked(
@@ -181,9 +184,6 @@ def plain_decoder(s: Settings) -> Named:
     return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"))
 
 
-AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
-
-
 def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = scale_norm) -> Named:
     """The attention and the gated MLP of llama, with other norms."""
 
@@ -202,6 +202,3 @@ def ungated_decoder(s: Settings, kind: Norm = scale_norm) -> Named:
         yield from ungated_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, kind=kind)
-
-
-classified_by_classifier = partial(head_modules, tokens="classifier")

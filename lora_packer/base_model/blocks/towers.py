@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from lora_packer.base_model.blocks.composite import Part, Tower
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, scale_norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -112,7 +110,7 @@ def internvl(s: Settings) -> Named:
         yield "embeddings.position_embeddings", Module("parameter", (1, positions, hidden))
     patch = (hidden, s.size("num_channels"), down, right)
     yield conv("embeddings.patch_embeddings.projection", patch, bias=True)
-    layer_kind = layer_norm if s.value("norm_type") == "layer_norm" else _rms_norm
+    layer_kind = layer_norm if s.value("norm_type") == "layer_norm" else scale_norm
     for index in range(s.size("num_hidden_layers")):
         path = f"encoder.layer.{index}"
         yield f"{path}.lambda_1", Module("parameter", (hidden,))
@@ -130,10 +128,6 @@ def internvl(s: Settings) -> Named:
         yield from layer_norm("layernorm", hidden)
 
 
-def _rms_norm(path: str, size: int) -> Named:
-    yield norm(path, size)
-
-
 def tower_sizes(
     hidden: int, intermediate: int, layers: int, heads: int, patch: int, image: int | list[int], **more: Any
 ) -> dict[str, Any]:
@@ -148,38 +142,6 @@ def tower_sizes(
         "image_size": image,
         **more,
     }
-
-
-TOWERS: Mapping[str, Tower] = {
-    "clip_vision_model": Tower(tower_sizes(768, 3072, 12, 12, 32, 224), clip),
-    "siglip_vision_model": Tower(tower_sizes(768, 3072, 12, 12, 16, 224, vision_use_head=True), siglip),
-    "siglip2_vision_model": Tower(
-        tower_sizes(768, 3072, 12, 12, 16, 224, num_patches=256, vision_use_head=True), siglip2
-    ),
-    "pixtral": Tower(tower_sizes(1024, 4096, 24, 16, 16, 1024), pixtral),
-    "internvl_vision": Tower(
-        tower_sizes(
-            1024,
-            4096,
-            24,
-            16,
-            14,
-            448,
-            attention_bias=False,
-            use_qk_norm=False,
-            norm_type="layer_norm",
-            use_mask_token=False,
-            use_absolute_position_embeddings=True,
-            use_mean_pooling=True,
-        ),
-        internvl,
-    ),
-}
-
-
-def vision_config(model_type: str, absent: Mapping[str, Any] | None = None) -> Part:
-    """Return the nested config of a vision tower, of this type unless it says another."""
-    return Part("vision_config", model_type, TOWERS.get, absent=absent or {})
 
 
 def pix2struct_visual(s: Settings, head_dim: int, inner: int, positions: int) -> Named:

@@ -13,7 +13,8 @@ from lora_packer.base_model.blocks.frames import framed, llama_like, sizes, stac
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual
-from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 

@@ -22,7 +22,8 @@ from lora_packer.base_model.blocks.frames import dense, layer_kinds, sizes, stac
 from lora_packer.base_model.blocks.layers import conv, embedding, linear
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
 from lora_packer.base_model.blocks.sam import SAM_VISION, sam_neck, sam_visual
-from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import clip, tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -148,9 +149,7 @@ _SAM_DEFAULTS = {**SAM_VISION, "mlp_dim": None, "mlp_ratio": 4.0}
 _SAM = fixed("sam_config", Tower(_SAM_DEFAULTS, sam_visual))
 _HIGH_RES = fixed("high_res_vision_config", Tower(_SAM_DEFAULTS, sam_visual))
 _SIGLIP = vision_config("siglip_vision_model")
-_CLIP_ENCODER = fixed(
-    "encoder_config", Tower(tower_sizes(1024, 4096, 24, 16, 14, 224), TOWERS["clip_vision_model"].modules)
-)
+_CLIP_ENCODER = fixed("encoder_config", Tower(tower_sizes(1024, 4096, 24, 16, 14, 224), clip))
 
 
 def _qwen2_encoder(s: Settings) -> Named:

@@ -21,8 +21,9 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like
-from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.gemma import _GEMMA4, GEMMA4_TEXT, NORMS_AROUND_BOTH, _gemma4_text
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 

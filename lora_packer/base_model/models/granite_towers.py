@@ -11,7 +11,8 @@ from lora_packer.base_model.blocks.hearing import before_5
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, blip2_qformer
-from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError

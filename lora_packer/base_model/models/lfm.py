@@ -12,7 +12,8 @@ from lora_packer.base_model.blocks.feed_forward import numbered_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, seeing
-from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 

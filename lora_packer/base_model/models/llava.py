@@ -15,15 +15,15 @@ from lora_packer.base_model.blocks.projectors import feature_width, llava_like, 
 from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual
 from lora_packer.base_model.blocks.sam import SAM_VISION, sam_visual
 from lora_packer.base_model.blocks.towers import (
-    TOWERS,
     clip,
     clip_layers,
+    internvl,
     patch_conv,
     patches,
     siglip_body,
     tower_sizes,
-    vision_config,
 )
+from lora_packer.base_model.models.vision_towers import TOWERS, vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -59,7 +59,7 @@ def _idefics3(prefix_type: str) -> Architecture:
 
 def _qianfan_visual(s: Settings) -> Named:
     """InternVL's tower with its layers one level higher."""
-    for path, module in TOWERS["internvl_vision"].modules(s):
+    for path, module in internvl(s):
         yield path.replace("encoder.layer.", "layers."), module
 
 

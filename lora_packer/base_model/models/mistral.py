@@ -22,8 +22,9 @@ from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, h
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
-from lora_packer.base_model.blocks.towers import tower_sizes, vision_config
+from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.deepseek import deepseek_v3
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 

@@ -22,7 +22,7 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_ml
 from lora_packer.base_model.blocks.frames import sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip2, tower_sizes
 from lora_packer.base_model.models.qwen_vl import QWEN3_VL
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -41,7 +41,7 @@ def _edge_text(s: Settings) -> Named:
 
 def _edge_visual(s: Settings) -> Named:
     """SigLIP 2 without its pooling head."""
-    return TOWERS["siglip2_vision_model"].modules(s.with_fields(vision_use_head=False))
+    return siglip2(s.with_fields(vision_use_head=False))
 
 
 def _edge_projector(s: Settings, vision: Settings, text: Settings) -> Named:

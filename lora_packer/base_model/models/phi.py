@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.experts import Experts, fused_weights, number
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
-from lora_packer.base_model.blocks.towers import TOWERS, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip, tower_sizes
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -151,7 +151,7 @@ _PHI4_AUDIO: dict[str, Any] = {
     "nemo_conv_channels": 1024,
     "downsample_rate": 1,
 }
-_PHI4_VISION_PART = fixed("vision_config", Tower(_PHI4_VISION, TOWERS["siglip_vision_model"].modules))
+_PHI4_VISION_PART = fixed("vision_config", Tower(_PHI4_VISION, siglip))
 _PHI4_AUDIO_PART = fixed("audio_config", Tower(_PHI4_AUDIO, _phi4_audio))
 
 ARCHITECTURES: Mapping[str, Architecture] = {

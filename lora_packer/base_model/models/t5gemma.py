@@ -10,8 +10,8 @@ from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
-from lora_packer.base_model.blocks.towers import vision_config
 from lora_packer.base_model.models.gemma_towers import gemma3_projector
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
