@@ -3,9 +3,9 @@
 from lora_packer.base_model.architecture import CHECKPOINT, TEXT_ONLY, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.fallback import find_base
-from lora_packer.base_model.families import ARCHITECTURES
 from lora_packer.base_model.load import BaseModel
 from lora_packer.base_model.module import Module, Modules
+from lora_packer.base_model.registry import ARCHITECTURES
 
 __all__ = [
     "ARCHITECTURES",

@@ -1,12 +1,13 @@
-"""What a definition of a base model architecture is, and the frame around a decoder."""
+"""What a definition of a base model architecture is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
-from lora_packer.base_model.blocks import Named, linear
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
 from lora_packer.redact import escape
@@ -14,6 +15,8 @@ from lora_packer.redact import escape
 # The module names of transformers 5, and the older ones where they differ.
 TRANSFORMERS_5 = "transformers-5"
 TRANSFORMERS_4 = "transformers-4"
+# The names of transformers before 4.52, where the language model had its head inside.
+TRANSFORMERS_4_51 = "transformers-4.51"
 # The names of the class that leaves the other towers of a multimodal model out.
 TEXT_ONLY = "text-only"
 # The names of a base checkpoint's own files, where there is no definition.
@@ -44,63 +47,31 @@ class Architecture:
 
     defaults: Mapping[str, Any]
     dialects: Mapping[str, Build]
-    default_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    default_targets: tuple[str, ...] = ()
     text_config: str | None = None
     flat_text: bool = False
     input_embedding: str = "embed_tokens"
     encoder_decoder: bool = False
 
 
-def framed(
-    decoder: Callable[[Settings], Named],
+def declared(
+    defaults: Mapping[str, Any],
+    build: Build,
+    others: Mapping[str, Build] = MappingProxyType({}),
     *,
-    prefix: str = "model.",
-    answering_prefix: str | None = None,
-    heads: Build | None = None,
-) -> Build:
-    """Put the decoder's prefix and a head around it, as transformers' generic classes do.
+    targets: tuple[str, ...] = (),
+    text_config: str | None = None,
+    flat_text: bool = False,
+    input_embedding: str = "embed_tokens",
+    encoder_decoder: bool = False,
+) -> Architecture:
+    """Return the definition of a model type; see :class:`Architecture`.
 
-    ``answering_prefix`` is the decoder's prefix in the question answering class, which some types name differently
-    (transformers/modeling_layers.py, and ``base_model_prefix`` in the modelling files). ``heads`` yields the modules
-    beside the decoder where they are not those of :func:`head_modules`.
+    ``build`` yields the modules under the names of transformers 5, ``others`` under those of other dialects. PEFT has
+    default ``targets`` for few types; for the others it asks for ``target_modules``.
     """
-
-    def build(s: Settings, head: Head) -> Named:
-        before = "" if head == "none" else prefix
-        if head == "question-answering" and answering_prefix is not None:
-            before = answering_prefix
-        for path, module in decoder(s):
-            yield before + path, module
-        yield from (heads or head_modules)(s, head)
-
-    return build
-
-
-def head_modules(
-    s: Settings,
-    head: Head,
-    *,
-    output: str = "lm_head",
-    output_bias: bool = False,
-    tokens: str = "score",
-    width: str = "hidden_size",
-) -> Named:
-    """The modules that a head adds beside the decoder.
-
-    ``output`` names the language model's head and ``tokens`` the token classifier; ``width`` names the field with the
-    size of what the decoder hands over.
-    """
-    match head:
-        case "causal-lm" | "seq2seq":
-            yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
-        case "sequence-classification":
-            yield linear("score", s.labels(), s.size(width))
-        case "token-classification":
-            yield linear(tokens, s.labels(), s.size(width), bias=True)
-        case "question-answering":
-            yield linear("qa_outputs", 2, s.size(width), bias=True)
-        case "none":
-            return
+    dialects = {TRANSFORMERS_5: build, **others}
+    return Architecture(defaults, dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
 
 
 def only_for(build: Build, *classes: str) -> Build:

@@ -32,7 +32,7 @@ _MAX_INDEX_BYTES = 64_000_000
 _MAX_SHARDS = 2_000
 _READERS = 8  # of a remote checkpoint's shards, each a wait for two answers
 
-# What the input embedding is called in the families that transformers knows.
+# What the input embedding is called in the models that transformers knows.
 _EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "embeddings", "embedding")
 # Suffixes of tensors that only packed (quantised) checkpoints have: their shapes are not those of the module.
 _PACKED = (".qweight", ".weight_packed", ".weight_scale", ".weight_scale_inv", "_blocks", "_scales", ".absmax", ".SCB")

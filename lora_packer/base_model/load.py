@@ -12,10 +12,9 @@ from typing import Any
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
-from lora_packer.base_model.blocks import Named
 from lora_packer.base_model.catalogue import catalogue_config
-from lora_packer.base_model.families import ARCHITECTURES
-from lora_packer.base_model.module import Modules
+from lora_packer.base_model.module import Modules, Named
+from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
 from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token

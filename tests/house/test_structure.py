@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +87,26 @@ def test_heavy_packages_are_imported_where_they_are_used(path: Path) -> None:
 def test_files_can_be_read_in_one_sitting() -> None:
     long = {path.name: count for path in FILES if (count := len(path.read_text().splitlines())) > 470}
     assert long == {}
+
+
+BASE_MODEL = PACKAGE / "base_model"
+# Words that are a kind of layer as well as a model type.
+KINDS_OF_LAYER = {"mamba"}
+
+
+@pytest.mark.parametrize("path", sorted((BASE_MODEL / "blocks").glob("*.py")), ids=lambda path: path.name)
+def test_blocks_know_no_model_type(path: Path) -> None:
+    types = set(json.loads((BASE_MODEL / "models" / "index.json").read_text()))
+    tree = ast.parse(path.read_text())
+    found = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    assert found & types - KINDS_OF_LAYER == set()
+
+
+@pytest.mark.parametrize("path", sorted((BASE_MODEL / "blocks").glob("*.py")), ids=lambda path: path.name)
+def test_blocks_do_not_import_models(path: Path) -> None:
+    assert not {name for name in imports(ast.parse(path.read_text()), top_level=False) if "base_model.models" in name}
+
+
+def test_definitions_can_be_read_in_one_sitting() -> None:
+    long = {path.name for path in BASE_MODEL.rglob("*.py") if len(path.read_text().splitlines()) > 400}
+    assert long == set()

@@ -1,0 +1,154 @@
+"""The frame of encoders: embeddings with a norm, layers with attention both ways, and their heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from lora_packer.base_model.architecture import Build, Head
+from lora_packer.base_model.blocks.frames import numbered
+from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+Body = Callable[[Settings], Named]
+ENCODER_TARGETS = ("query", "value")
+
+
+def embeddings(
+    s: Settings,
+    width: int,
+    *,
+    tables: Sequence[str] = ("word", "position", "token_type"),
+    norm: str | None = "LayerNorm",
+) -> Named:
+    """The tables of BERT's embeddings, and their norm."""
+    fields = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
+    for name in tables:
+        yield embedding(f"embeddings.{name}_embeddings", s.size(fields[name]), width)
+    if norm is not None:
+        yield from layer_norm(f"embeddings.{norm}", width)
+
+
+def layers(
+    s: Settings,
+    *,
+    bias: bool = True,
+    attention_norm: str = "output.LayerNorm",
+    output_norm: str = "output.LayerNorm",
+    last_norm: str | None = None,
+) -> Named:
+    """BERT's layers, with the names of their norms; ``bias`` is that of query, key and value."""
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+
+    def layer(path: str, _index: int) -> Named:
+        for name in ("attention", "crossattention") if s.flag("add_cross_attention") else ("attention",):
+            for projection in ("query", "key", "value"):
+                yield linear(f"{path}.{name}.self.{projection}", hidden, hidden, bias=bias)
+            yield linear(f"{path}.{name}.output.dense", hidden, hidden, bias=True)
+            yield from layer_norm(f"{path}.{name}.{attention_norm}", hidden)
+        yield linear(f"{path}.intermediate.dense", inner, hidden, bias=True)
+        yield linear(f"{path}.output.dense", hidden, inner, bias=True)
+        yield from layer_norm(f"{path}.{output_norm}", hidden)
+
+    yield from numbered(s, "encoder.layer", layer)
+    if last_norm is not None:
+        yield from layer_norm(last_norm, hidden)
+
+
+def bert_body(s: Settings) -> Named:
+    """Embeddings of the hidden size, and the layers."""
+    yield from embeddings(s, s.size("hidden_size"))
+    yield from layers(s)
+
+
+def bert_predictions(s: Settings, *, width: str = "hidden_size", path: str = "cls.predictions") -> Named:
+    """BERT's language model head, whose input the named field may narrow."""
+    vocab, narrow = s.size("vocab_size"), s.size(width)
+    yield f"{path}.bias", Module("parameter", (vocab,))
+    yield linear(f"{path}.transform.dense", narrow, s.size("hidden_size"), bias=True)
+    yield from layer_norm(f"{path}.transform.LayerNorm", narrow)
+    yield linear(f"{path}.decoder", vocab, narrow, bias=True)
+
+
+def roberta_predictions(s: Settings, *, bias: bool = True) -> Named:
+    """RoBERTa's language model head; its last layer may leave the bias to the head."""
+    vocab, hidden = s.size("vocab_size"), s.size("hidden_size")
+    yield "lm_head.bias", Module("parameter", (vocab,))
+    yield linear("lm_head.dense", hidden, hidden, bias=True)
+    yield from layer_norm("lm_head.layer_norm", hidden)
+    yield linear("lm_head.decoder", vocab, hidden, bias=bias)
+
+
+def one_layer(s: Settings) -> Named:
+    """A classifier of one layer."""
+    yield linear("classifier", s.labels(), s.size("hidden_size"), bias=True)
+
+
+def two_layers(s: Settings, path: str = "classifier") -> Named:
+    """A classifier of two layers."""
+    hidden = s.size("hidden_size")
+    yield linear(f"{path}.dense", hidden, hidden, bias=True)
+    yield linear(f"{path}.out_proj", s.labels(), hidden, bias=True)
+
+
+def answers(s: Settings) -> Named:
+    """BERT's question answering head: as many outputs as there are labels."""
+    yield linear("qa_outputs", s.labels(), s.size("hidden_size"), bias=True)
+
+
+def encoder(
+    body: Body,
+    prefix: str,
+    predictions: Body,
+    classifier: Body = two_layers,
+    *,
+    answering: Body = answers,
+    pooled: Sequence[Head] = ("none",),
+    pooler: str = "pooler.dense",
+) -> Build:
+    """Put an encoder's prefix, pooler and heads around it; ``pooled`` are the heads whose classes have the pooler."""
+    heads: Mapping[Head, Body] = {
+        "causal-lm": predictions,
+        "sequence-classification": classifier,
+        "token-classification": one_layer,
+        "question-answering": answering,
+    }
+
+    def build(s: Settings, head: Head) -> Named:
+        before = "" if head == "none" else prefix
+        for path, module in body(s):
+            yield before + path, module
+        if head in pooled:
+            yield linear(before + pooler, s.size("hidden_size"), s.size("hidden_size"), bias=True)
+        if head in heads:
+            yield from heads[head](s)
+
+    return build
+
+
+def encoder_sizes(
+    vocab: int, hidden: int = 768, layers: int = 12, heads: int = 12, inner: int = 3072, **more: Any
+) -> dict[str, Any]:
+    """Return the defaults that every encoder has, and more."""
+    return {
+        "vocab_size": vocab,
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        **more,
+    }
+
+
+def summary_classifier(s: Settings) -> Named:
+    """The classifier on a summary of the sequence, where ``summary_use_proj`` says so."""
+    if s.flag("summary_use_proj"):
+        outputs = s.labels() if s.flag("summary_proj_to_labels") else s.size("hidden_size")
+        yield biased_linear("sequence_summary.summary", outputs, s.size("hidden_size"))
+
+
+unpooled_encoder = partial(encoder, pooled=())

@@ -1,0 +1,94 @@
+"""Encoders of sound: Whisper's and what stands around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
+from lora_packer.base_model.blocks.composite import Beside, Part, Tower, below, composite, fixed, renamed, with_towers
+from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+# Yields what joins the encoder to the language model, from the whole config, the encoder's and the language model's.
+Listening = Callable[[Settings, Settings, Settings], Named]
+# transformers' ``attribute_map`` of Whisper's relatives, and of those whose fields are named as Whisper's.
+WHISPER_NAMES = {
+    "num_hidden_layers": "encoder_layers",
+    "hidden_size": "d_model",
+    "num_attention_heads": "encoder_attention_heads",
+    "intermediate_size": "encoder_ffn_dim",
+}
+RENAMED_NAMES = {name: alias for alias, name in WHISPER_NAMES.items()}
+
+
+def whisper_convs(s: Settings, width: int, path: str = "") -> Named:
+    """The two convolutions over a spectrogram."""
+    yield conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
+    yield conv(f"{path}conv2", (width, width, 3), bias=True)
+
+
+def whisper_layers(s: Settings, *, key_bias: bool = False) -> Named:
+    """The layers of Whisper's encoder."""
+    width, inner = s.size("hidden_size"), s.size("intermediate_size")
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        attentions = {"self_attn": side_attention(f"{path}.self_attn", width, key_bias=key_bias)}
+        yield from side_layer(path, width, inner, attentions)
+
+
+def whisper_encoder(s: Settings) -> Named:
+    """Whisper's encoder."""
+    width = s.size("hidden_size")
+    yield from whisper_convs(s, width)
+    yield embedding("embed_positions", s.size("max_source_positions"), width)
+    yield from whisper_layers(s)
+    yield from layer_norm("layer_norm", width)
+
+
+def hearing(audio: Part, projector: Listening) -> Beside:
+    """An encoder of sound and a projector."""
+
+    def beside(s: Settings, text: Settings) -> Named:
+        settings, modules = audio.of(s)
+        yield from below("audio_tower", modules(settings))
+        yield from projector(s, settings, text)
+
+    return beside
+
+
+def before_5(build: Build) -> dict[str, Build]:
+    """The names where the language model had its head inside, and nothing stood below ``model``."""
+    older = renamed(
+        build,
+        ("model.language_model.", "language_model.model."),
+        ("lm_head", "language_model.lm_head"),
+        ("model.", ""),
+    )
+    return {TRANSFORMERS_4: older}
+
+
+def heard(text: Part, audio: Part, projector: Listening, defaults: Mapping[str, Any] | None = None) -> Architecture:
+    """Return the definition of a language model that hears."""
+    build = with_towers(text, hearing(audio, projector))
+    return composite(defaults or {}, build, before_5(build))
+
+
+def hearing_sizes(
+    width: int, layers: int, heads: int, inner: int, mels: int = 128, *, own: bool = False, **more: Any
+) -> dict[str, Any]:
+    """Return the defaults of an encoder of sound; ``own``: under Whisper's own names."""
+    found = {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": inner,
+    }
+    named = {WHISPER_NAMES[name] if own else name: value for name, value in found.items()}
+    return {**named, "num_mel_bins": mels, "max_source_positions": 1500, **more}
+
+
+WHISPER_TOWER = Tower(hearing_sizes(1280, 32, 20, 5120), whisper_encoder)
+WHISPER_PART = fixed("audio_config", WHISPER_TOWER, attribute_map=RENAMED_NAMES)

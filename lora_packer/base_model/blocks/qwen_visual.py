@@ -1,0 +1,113 @@
+"""The towers of Qwen's image-text models, which have the projector inside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lora_packer.base_model.blocks.composite import Beside, Tower, below, fixed
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def patch_embedding(s: Settings, path: str, width: int, *, bias: bool) -> tuple[str, Module]:
+    """Return the convolution over patches of some frames."""
+    frames, (height, across) = s.size("temporal_patch_size"), s.pair("patch_size")
+    return conv(path, (width, s.size("in_channels"), frames, height, across), bias=bias)
+
+
+def depth(s: Settings) -> int:
+    """Return the number of blocks."""
+    return s.aliased({"num_hidden_layers": "depth"}).size("depth")
+
+
+def merged_width(s: Settings, width: int) -> int:
+    """The width of the patches that one token stands for, side by side."""
+    return width * s.size("spatial_merge_size") ** 2
+
+
+def fused_attention(path: str, width: int) -> Named:
+    """Attention with queries, keys and values in one projection."""
+    yield linear(f"{path}.qkv", 3 * width, width, bias=True)
+    yield linear(f"{path}.proj", width, width, bias=True)
+
+
+def qwen2_5_visual(s: Settings) -> Named:
+    """The tower of Qwen2.5-VL."""
+    width = s.size("hidden_size")
+    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield from fused_attention(f"{path}.attn", width)
+        yield from gated_mlp(f"{path}.mlp", width, s.size("intermediate_size"), bias=True)
+        yield norm(f"{path}.norm1", width)
+        yield norm(f"{path}.norm2", width)
+    yield norm("merger.ln_q", width)
+    yield from merger_mlp(s, width, s.size("out_hidden_size"))
+
+
+def merger_mlp(s: Settings, width: int, outputs: int) -> Named:
+    """What projects merged patches to the language model."""
+    merged = merged_width(s, width)
+    yield linear("merger.mlp.0", merged, merged, bias=True)
+    yield linear("merger.mlp.2", outputs, merged, bias=True)
+
+
+def qwen3_visual(s: Settings) -> Named:
+    """The tower of Qwen3-VL; Qwen3.5 has no deepstack."""
+    width, inner = s.size("hidden_size"), s.size("intermediate_size")
+    merged, outputs = merged_width(s, width), s.size("out_hidden_size")
+    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    yield "pos_embed", Module("embedding", (s.size("num_position_embeddings"), width))
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield from fused_attention(f"{path}.attn", width)
+        yield linear(f"{path}.mlp.linear_fc1", inner, width, bias=True)
+        yield linear(f"{path}.mlp.linear_fc2", width, inner, bias=True)
+        yield from layer_norm(f"{path}.norm1", width)
+        yield from layer_norm(f"{path}.norm2", width)
+    mergers = {"merger": width}
+    mergers |= {f"deepstack_merger_list.{index}": merged for index in range(deepstack(s))}
+    for path, normed in mergers.items():
+        yield from layer_norm(f"{path}.norm", normed)
+        yield linear(f"{path}.linear_fc1", merged, merged, bias=True)
+        yield linear(f"{path}.linear_fc2", outputs, merged, bias=True)
+
+
+def deepstack(s: Settings) -> int:
+    """Return how many layers hand their features over besides the last."""
+    indexes = s.value("deepstack_visual_indexes")
+    return len(indexes) if isinstance(indexes, list | tuple) else 0
+
+
+def qwen3_visual_without_deepstack(s: Settings) -> Named:
+    """The tower of Qwen3.5."""
+    return qwen3_visual(Settings({**s.raw, "deepstack_visual_indexes": None}, QWEN3_VISION))
+
+
+def visual(tower: Tower) -> Beside:
+    """The tower, which has the projector inside."""
+
+    def beside(s: Settings, _text: Settings) -> Named:
+        settings, modules = fixed("vision_config", tower).of(s)
+        return below("visual", modules(settings))
+
+    return beside
+
+
+QWEN3_VISION: dict[str, Any] = {
+    "depth": 27,
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_heads": 16,
+    "in_channels": 3,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 3584,
+    "num_position_embeddings": 2304,
+    "deepstack_visual_indexes": [8, 16, 24],
+}
+QWEN2_VISION = {**QWEN3_VISION, "depth": 32, "patch_size": 14}
+QWEN2_5_VISION = {**QWEN2_VISION, "hidden_size": 3584, "intermediate_size": 3420}

@@ -1,0 +1,108 @@
+"""SK Telecom's A.X K1 and K2: latent attention over experts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
+from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.latent import indexer, latent_attention
+from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _axk1(s: Settings) -> Named:
+    """A.X K1's decoder: DeepSeek-V3's with a norm after the experts."""
+    kind, count = sparse_layers(s), deepseek_experts(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from latent_attention(s, f"{prefix}.self_attn")
+        sparse = kind(index) == "sparse"
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
+        if sparse:
+            yield norm(f"{prefix}.mlp.post_mlp_layernorm", s.size("hidden_size"))
+
+    return stacked(s, layer)
+
+
+def _axk2(s: Settings) -> Named:
+    """A.X K2's decoder: an indexer, an output gate in the query's projection, and gated norms."""
+    kind, count, hidden = sparse_layers(s), deepseek_experts(s), s.size("hidden_size")
+    heads, rank, key_rank = s.size("num_attention_heads"), s.size("q_lora_rank"), s.size("kv_lora_rank")
+    nope, rope, value = s.size("qk_nope_head_dim"), s.size("qk_rope_head_dim"), s.size("v_head_dim")
+    bias = s.flag("attention_bias")
+
+    def gated_norm(prefix: str) -> Named:
+        yield norm(f"{prefix}.norm", hidden)
+        yield linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), hidden)
+        yield linear(f"{prefix}.mlp.fc2", hidden, s.size("gated_norm_rank"))
+
+    def layer(prefix: str, index: int) -> Named:
+        path, sparse = f"{prefix}.self_attn", kind(index) == "sparse"
+        yield linear(f"{path}.q_a_proj", rank, hidden, bias=bias)
+        yield norm(f"{path}.q_a_layernorm", rank)
+        yield linear(f"{path}.q_gate_proj", heads * (nope + rope + value), 2 * rank)
+        yield linear(f"{path}.kv_a_proj_with_mqa", key_rank + rope, hidden, bias=bias)
+        yield norm(f"{path}.kv_a_layernorm", key_rank)
+        yield linear(f"{path}.kv_b_proj", heads * (nope + value), key_rank)
+        yield linear(f"{path}.o_proj", hidden, heads * value, bias=bias)
+        yield from indexer(s, f"{path}.indexer")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
+        yield from gated_norm(f"{prefix}.input_layernorm")
+        if sparse:
+            yield from gated_norm(f"{prefix}.post_attention_layernorm")
+        else:
+            yield norm(f"{prefix}.post_attention_layernorm", hidden)
+
+    return stacked(s, layer, norms=())
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "axk1": declared(
+        sizes(
+            163840,
+            7168,
+            18432,
+            61,
+            64,
+            64,
+            moe_intermediate_size=2048,
+            n_shared_experts=1,
+            n_routed_experts=192,
+            kv_lora_rank=512,
+            q_lora_rank=1536,
+            qk_rope_head_dim=64,
+            v_head_dim=128,
+            qk_nope_head_dim=128,
+            first_k_dense_replace=1,
+            moe_layer_freq=1,
+        ),
+        framed(_axk1),
+    ),
+    "axk2": declared(
+        sizes(
+            163840,
+            2048,
+            5120,
+            48,
+            32,
+            32,
+            moe_intermediate_size=512,
+            n_shared_experts=1,
+            n_routed_experts=128,
+            kv_lora_rank=128,
+            q_lora_rank=384,
+            qk_rope_head_dim=32,
+            v_head_dim=64,
+            qk_nope_head_dim=64,
+            index_head_dim=128,
+            index_n_heads=16,
+            gated_norm_rank=16,
+            first_k_dense_replace=1,
+            moe_layer_freq=1,
+        ),
+        framed(_axk2),
+    ),
+}

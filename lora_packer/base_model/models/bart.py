@@ -1,0 +1,275 @@
+"""Encoders and decoders in BART's line: BART, mBART, Marian, Pegasus, Blenderbot, M2M-100, ProphetNet, TrOCR."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
+from lora_packer.base_model.blocks.frames import QUERY_VALUE
+from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+# Yields the modules of one side, "encoder" or "decoder", below its name.
+Side = Callable[[Settings, str], Named]
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """How a type differs from BART.
+
+    Attributes:
+        offset: how many rows the table of positions has beyond the positions, or None where there is no table.
+        embedding_norm, last_norm: whether the embeddings and the last layer's output are normed.
+    """
+
+    offset: int | None = 2
+    embedding_norm: bool = True
+    last_norm: bool = False
+
+
+def _frame(s: Settings, side: str, style: Style, vocab: int) -> Named:
+    """What stands around the layers of one side."""
+    width = s.size("d_model")
+    yield embedding(f"{side}.embed_tokens", vocab, width)
+    if style.offset is not None:
+        yield embedding(f"{side}.embed_positions", s.size("max_position_embeddings") + style.offset, width)
+    if style.embedding_norm:
+        yield from layer_norm(f"{side}.layernorm_embedding", width)
+    if style.last_norm:
+        yield from layer_norm(f"{side}.layer_norm", width)
+
+
+def _side(s: Settings, side: str, style: Style) -> Named:
+    yield from _frame(s, side, style, s.size("vocab_size"))
+    yield from side_layers(s, side)
+
+
+def _decoder_vocab(s: Settings) -> int:
+    """The rows of the decoder's embedding: Marian's may be its own."""
+    return s.optional_size("decoder_vocab_size") or s.size("vocab_size")
+
+
+def _marian_side(s: Settings, side: str) -> Named:
+    vocab = _decoder_vocab(s) if side == "decoder" else s.size("vocab_size")
+    yield from _frame(s, side, Style(0, embedding_norm=False), vocab)
+    yield from side_layers(s, side)
+
+
+def _bigbird_side(s: Settings, side: str) -> Named:
+    """BigBird's attention in the encoder, BART's in the decoder."""
+    width, bias = s.size("d_model"), s.flag("use_bias")
+    yield from _frame(s, side, Style(0), s.size("vocab_size"))
+    if side == "decoder":
+        yield from side_layers(s, side, bias=bias)
+        return
+    for index in range(s.size("encoder_layers")):
+        path = f"encoder.layers.{index}"
+        names = ("self.query", "self.key", "self.value", "output")
+        projections = (linear(f"{path}.self_attn.{name}", width, width, bias=bias) for name in names)
+        yield from side_layer(path, width, s.size("encoder_ffn_dim"), {"self_attn": projections})
+
+
+def _shared(s: Settings) -> bool:
+    return s.value("share_encoder_decoder_embeddings") is not False
+
+
+def _heads(s: Settings, head: Head) -> Named:
+    width = s.size("d_model")
+    match head:
+        case "causal-lm" | "seq2seq":
+            yield linear("lm_head", _decoder_vocab(s), width)
+        case "sequence-classification":
+            yield biased_linear("classification_head.dense", width, width)
+            yield biased_linear("classification_head.out_proj", s.labels(), width)
+        case "question-answering":
+            yield biased_linear("qa_outputs", 2, width)
+        case _:
+            return
+
+
+def _build(side: Side, *, causal: bool = True) -> Build:
+    """Two sides; the causal language model, where there is such a class, has the decoder alone."""
+
+    def build(raw: Settings, head: Head) -> Named:
+        s = raw.aliased(BART_NAMES)
+        head = head if causal or head != "causal-lm" else "seq2seq"
+        before = "" if head == "none" else "model."
+        if head != "causal-lm" and _shared(s):
+            yield embedding(f"{before}shared", s.size("vocab_size"), s.size("d_model"))
+        for name in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
+            for path, module in side(s, name):
+                yield before + path, module
+        yield from _heads(s, head)
+
+    return build
+
+
+def _styled(style: Style, *, causal: bool = True) -> Build:
+    return _build(lambda s, side: _side(s, side, style), causal=causal)
+
+
+def _mvp(s: Settings, head: Head) -> Named:
+    """Prompts are made where the decoder reads an encoder; the encoder's own are never made (modeling_mvp.py)."""
+    yield from _styled(Style())(s, head)
+    if not s.flag("use_prompt") or head == "causal-lm":
+        return
+    s = s.aliased(BART_NAMES)
+    width, between, before = s.size("d_model"), s.size("prompt_mid_dim"), "" if head == "none" else "model."
+    for name in ("self_attn", "cross_attn"):
+        path = f"{before}decoder.{name}_prompt"
+        yield embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
+        yield biased_linear(f"{path}.prompt_trans.0", between, width)
+        yield biased_linear(f"{path}.prompt_trans.2", s.size("decoder_layers") * 2 * width, between)
+
+
+def _trocr(raw: Settings, head: Head) -> Named:
+    s = raw.aliased({**BART_NAMES, "num_hidden_layers": "decoder_layers"})
+    width, before = s.size("d_model"), "decoder." if head == "none" else "model.decoder."
+    yield embedding(f"{before}embed_tokens", s.size("vocab_size"), width)
+    if s.flag("use_learned_position_embeddings"):
+        yield embedding(f"{before}embed_positions", s.size("max_position_embeddings") + 2, width)
+    if s.flag("layernorm_embedding"):
+        yield from layer_norm(f"{before}layernorm_embedding", width)
+    for index in range(s.size("decoder_layers")):
+        path = f"{before}layers.{index}"
+        # The class makes itself a decoder, whatever the config says.
+        others = s.optional_size("cross_attention_hidden_size") or 0
+        attentions = {
+            "self_attn": side_attention(f"{path}.self_attn", width),
+            "encoder_attn": side_attention(f"{path}.encoder_attn", width, others=others),
+        }
+        yield from side_layer(path, width, s.size("decoder_ffn_dim"), attentions)
+    if head != "none":
+        yield linear("output_projection", s.size("vocab_size"), width)
+
+
+def _prophetnet_side(s: Settings, side: str) -> Named:
+    width, inner = s.size("hidden_size"), s.size(f"{side}_ffn_dim")
+    yield embedding(f"{side}.word_embeddings", s.size("vocab_size"), width)
+    yield embedding(f"{side}.position_embeddings", s.size("max_position_embeddings"), width)
+    yield from layer_norm(f"{side}.embeddings_layer_norm", width)
+    attentions = ["self_attn"]
+    if side == "decoder":
+        yield embedding("decoder.ngram_embeddings", s.size("ngram"), width)
+        attentions += ["cross_attn"] if s.flag("add_cross_attention") else []
+    for index in range(s.size(f"num_{side}_layers")):
+        path = f"{side}.layers.{index}"
+        for name in attentions:
+            for projection in ("key_proj", "value_proj", "query_proj", "out_proj"):
+                yield biased_linear(f"{path}.{name}.{projection}", width, width)
+            yield from layer_norm(f"{path}.{name}_layer_norm", width)
+        if side == "decoder":
+            buckets = s.size("num_buckets") * s.size("num_decoder_attention_heads")
+            yield biased_linear(f"{path}.self_attn.relative_pos_embeddings", buckets, width)
+        yield biased_linear(f"{path}.feed_forward.intermediate", inner, width)
+        yield biased_linear(f"{path}.feed_forward.output", width, inner)
+        yield from layer_norm(f"{path}.feed_forward_layer_norm", width)
+
+
+def _prophetnet(s: Settings, head: Head) -> Named:
+    before = "" if head == "none" else "prophetnet."
+    yield embedding(f"{before}word_embeddings", s.size("vocab_size"), s.size("hidden_size"))
+    for name in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
+        for path, module in _prophetnet_side(s, name):
+            yield before + path, module
+    if head != "none":
+        yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"))
+
+
+def _sizes(
+    vocab: int, width: int, layers: tuple[int, int], inner: int, positions: int = 1024, **more: Any
+) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab,
+        "d_model": width,
+        "encoder_layers": layers[0],
+        "decoder_layers": layers[1],
+        "encoder_ffn_dim": inner,
+        "decoder_ffn_dim": inner,
+        "max_position_embeddings": positions,
+        **more,
+    }
+
+
+_PEGASUS = Style(0, embedding_norm=False, last_norm=True)
+MBART = declared(
+    _sizes(50265, 1024, (12, 12), 4096), _styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "bart": declared(
+        _sizes(50265, 1024, (12, 12), 4096, num_labels=3),
+        _styled(Style()),
+        targets=QUERY_VALUE,
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "mbart": MBART,
+    "plbart": declared(
+        _sizes(50005, 768, (6, 6), 3072), _styled(Style()), input_embedding="shared", encoder_decoder=True
+    ),
+    "mvp": declared(
+        _sizes(50267, 1024, (12, 12), 4096, prompt_length=100, prompt_mid_dim=800),
+        _mvp,
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "marian": declared(
+        _sizes(58101, 1024, (12, 12), 4096), _build(_marian_side), input_embedding="shared", encoder_decoder=True
+    ),
+    "m2m_100": declared(
+        _sizes(128112, 1024, (12, 12), 4096),
+        _styled(Style(None, embedding_norm=False, last_norm=True), causal=False),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "pegasus": declared(
+        _sizes(50265, 1024, (12, 12), 4096), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
+    ),
+    "bigbird_pegasus": declared(
+        _sizes(96103, 1024, (16, 16), 4096, 4096, use_bias=False),
+        _build(_bigbird_side),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "blenderbot": declared(
+        _sizes(8008, 2560, (2, 24), 10240, 128), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
+    ),
+    "blenderbot-small": declared(
+        _sizes(50265, 512, (8, 8), 2048, 512), _styled(Style(0)), input_embedding="shared", encoder_decoder=True
+    ),
+    "trocr": declared(
+        {
+            "vocab_size": 50265,
+            "d_model": 1024,
+            "decoder_layers": 12,
+            "decoder_ffn_dim": 4096,
+            "max_position_embeddings": 512,
+            "use_learned_position_embeddings": True,
+            "layernorm_embedding": True,
+        },
+        _trocr,
+    ),
+    "prophetnet": declared(
+        {
+            "vocab_size": 30522,
+            "hidden_size": 1024,
+            "encoder_ffn_dim": 4096,
+            "decoder_ffn_dim": 4096,
+            "num_encoder_layers": 12,
+            "num_decoder_layers": 12,
+            "num_decoder_attention_heads": 16,
+            "max_position_embeddings": 512,
+            "add_cross_attention": True,
+            "ngram": 2,
+            "num_buckets": 32,
+        },
+        _prophetnet,
+        input_embedding="word_embeddings",
+        encoder_decoder=True,
+    ),
+}

@@ -1,0 +1,234 @@
+"""BLIP, InstructBLIP, GIT and KOSMOS: images read into a language model, most by a Q-Former."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    text_part,
+    whole_language_model,
+)
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
+from lora_packer.base_model.blocks.frames import framed, head_modules, sizes
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, bert_mlp, qformer_layers
+from lora_packer.base_model.blocks.towers import clip, patches, pix2struct_visual, tower_sizes
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _kosmos_attention(path: str, width: int, *, inner_norm: bool = False) -> Named:
+    for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
+        yield linear(f"{path}.{name}", width, width, bias=True)
+    if inner_norm:
+        yield from layer_norm(f"{path}.inner_attn_ln", width)
+
+
+def _kosmos_text(s: Settings, *, inner_norm: bool) -> Named:
+    width, inner = s.size("embed_dim"), s.size("ffn_dim")
+    yield embedding("embed_tokens", s.size("vocab_size"), width)
+    for index in range(s.size("layers")):
+        path = f"layers.{index}"
+        yield from _kosmos_attention(f"{path}.self_attn", width, inner_norm=inner_norm)
+        yield from layer_norm(f"{path}.self_attn_layer_norm", width)
+        if s.flag("add_cross_attention"):
+            yield from _kosmos_attention(f"{path}.encoder_attn", width)
+            yield from layer_norm(f"{path}.encoder_attn_layer_norm", width)
+        yield from two_linears_mlp(f"{path}.ffn", width, inner)
+        yield from layer_norm(f"{path}.ffn.ffn_layernorm", inner)
+        yield from layer_norm(f"{path}.final_layer_norm", width)
+    yield from layer_norm("layer_norm", width)
+
+
+def _kosmos2_text(s: Settings) -> Named:
+    return _kosmos_text(s, inner_norm=True)
+
+
+def _kosmos25_text(s: Settings) -> Named:
+    """No cross attention, and an embedding for what is text and what is an image."""
+    yield from _kosmos_text(s.with_fields(add_cross_attention=False), inner_norm=False)
+    yield embedding("segment_emb", 2, s.size("embed_dim"))
+
+
+def _kosmos25_visual(s: Settings) -> Named:
+    return pix2struct_visual(s, s.size("head_dim"), s.size("intermediate_size"), s.size("max_num_patches"))
+
+
+def _kosmos2_visual(s: Settings) -> Named:
+    return below("model", clip(s))
+
+
+def _kosmos(text: Tower, vision: Tower, queries: int) -> Architecture:
+    names = {"num_attention_heads": "attention_heads", "hidden_size": "embed_dim", "num_hidden_layers": "layers"}
+    text_part, vision_part = fixed("text_config", text, attribute_map=names), fixed("vision_config", vision)
+
+    def build(s: Settings, head: Head) -> Named:
+        (language, modules), (seen, visual) = text_part.of(s), vision_part.of(s)
+        width = language.size("embed_dim")
+        yield from below("text_model.model", modules(language))
+        yield from below("text_model", head_modules(language, head, width="embed_dim"))
+        yield from below("vision_model", visual(seen))
+        yield "image_to_text_projection.latent_query", Module("parameter", (s.size("latent_query_num"), width))
+        yield linear("image_to_text_projection.dense", width, seen.size("hidden_size"), bias=True)
+        yield from _kosmos_attention("image_to_text_projection.x_attn", width)
+
+    return composite({"latent_query_num": queries}, build)
+
+
+def _bert_embeddings(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+    yield embedding("embeddings.word_embeddings", s.size("vocab_size"), hidden)
+    yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), hidden)
+    yield from layer_norm("embeddings.LayerNorm", hidden)
+
+
+def _self_attention(path: str, hidden: int, read: int) -> Named:
+    """BERT's attention under its own names."""
+    yield linear(f"{path}.self.query", hidden, hidden, bias=True)
+    yield linear(f"{path}.self.key", hidden, read, bias=True)
+    yield linear(f"{path}.self.value", hidden, read, bias=True)
+    yield linear(f"{path}.output.dense", hidden, hidden, bias=True)
+    yield from layer_norm(f"{path}.output.LayerNorm", hidden)
+
+
+def _bert(s: Settings, *, read: int | None = None) -> Named:
+    """BERT's layers, which also attend to what is ``read`` where there is something."""
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield from _bert_embeddings(s)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"encoder.layer.{index}"
+        yield from _self_attention(f"{path}.attention", hidden, hidden)
+        if read is not None:
+            yield from _self_attention(f"{path}.crossattention", hidden, read)
+        yield from bert_mlp(path, hidden, inner)
+
+
+def _blip(s: Settings, head: Head) -> Named:
+    """The bare class is the one that compares images and texts."""
+    (text, _), (vision, visual) = _BLIP_TEXT_PART.of(s), _BLIP_VISION_PART.of(s)
+    hidden, seen = text.size("hidden_size"), vision.size("hidden_size")
+    read = seen if text.flag("is_decoder") else None
+    yield from below("vision_model", visual(vision.with_fields(qkv_bias=True)))
+    if head == "none":
+        yield from below("text_model", _bert(text, read=read))
+        yield linear("text_model.pooler.dense", hidden, hidden, bias=True)
+        yield linear("visual_projection", s.size("projection_dim"), seen)
+        yield linear("text_projection", s.size("projection_dim"), hidden)
+        yield "logit_scale", Module("parameter", ())
+        return
+    yield from below("text_decoder.bert", _bert(text, read=read))
+    path = "text_decoder.cls.predictions"
+    yield linear(f"{path}.transform.dense", hidden, hidden, bias=True)
+    yield from layer_norm(f"{path}.transform.LayerNorm", hidden)
+    yield linear(f"{path}.decoder", text.size("vocab_size"), hidden, bias=True)
+    yield f"{path}.bias", Module("parameter", (text.size("vocab_size"),))
+
+
+def _git(s: Settings) -> Named:
+    hidden, frames = s.size("hidden_size"), s.optional_size("num_image_with_embedding")
+    vision, visual = _GIT_VISION_PART.of(s)
+    yield from _bert(s)
+    yield from below("image_encoder.vision_model", visual(vision))
+    yield linear("visual_projection.visual_projection.0", hidden, vision.size("hidden_size"), bias=True)
+    yield from layer_norm("visual_projection.visual_projection.1", hidden)
+    for index in range(frames or 0):
+        yield f"img_temporal_embedding.{index}", Module("parameter", (1, 1, vision.size("hidden_size")))
+
+
+def _git_heads(s: Settings, head: Head) -> Named:
+    return head_modules(s, head, output="output", output_bias=True)
+
+
+def blip_visual(s: Settings) -> Named:
+    """The tower of BLIP and its successors."""
+    hidden, inner, patch = s.size("hidden_size"), s.size("intermediate_size"), s.size("patch_size")
+    yield "embeddings.class_embedding", Module("parameter", (1, 1, hidden))
+    yield "embeddings.position_embedding", Module("parameter", (1, patches(s) + 1, hidden))
+    yield conv("embeddings.patch_embedding", (hidden, 3, patch, patch), bias=True)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"encoder.layers.{index}"
+        yield linear(f"{path}.self_attn.qkv", 3 * hidden, hidden, bias=s.flag("qkv_bias"))
+        yield linear(f"{path}.self_attn.projection", hidden, hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.layer_norm1", hidden)
+        yield from layer_norm(f"{path}.layer_norm2", hidden)
+    yield from layer_norm("post_layernorm", hidden)
+
+
+def _instruct_qformer(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+    yield embedding("embeddings.word_embeddings", s.size("vocab_size"), hidden)
+    yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), hidden)
+    yield from layer_norm("embeddings.layernorm", hidden)
+    yield from qformer_layers(s, reads_text=True)
+
+
+def _blip2(qformer: Tower, *, bare: Part, targets: tuple[str, ...] = ()) -> Architecture:
+    """``bare`` is the language model in the class without a head."""
+    part = fixed("qformer_config", qformer)
+
+    def build(s: Settings, head: Head) -> Named:
+        vision, visual = _VISION.of(s)
+        reading, query = part.of(s)
+        text, language = (bare if head == "none" else _LANGUAGE).of(s)
+        reading = reading.with_fields(encoder_hidden_size=vision.size("hidden_size"))
+        width = reading.size("hidden_size")
+        yield "query_tokens", Module("parameter", (1, s.size("num_query_tokens"), width))
+        yield from below("vision_model", visual(vision))
+        yield from below("qformer", query(reading))
+        # T5 calls the size of its states d_model.
+        outputs = text.aliased({"hidden_size": "d_model"}).size("hidden_size")
+        yield linear("language_projection", outputs, width, bias=True)
+        yield from below("language_model", language(text))
+
+    return composite({"num_query_tokens": 32}, build, targets=targets)
+
+
+_KOSMOS2: dict[str, Any] = {"vocab_size": 65037, "embed_dim": 2048, "layers": 24, "ffn_dim": 8192}
+_KOSMOS25: dict[str, Any] = {"vocab_size": 108481, "embed_dim": 1536, "layers": 24, "ffn_dim": 6144}
+_KOSMOS25_VISION: dict[str, Any] = {
+    "hidden_size": 1536,
+    "patch_embed_hidden_size": 768,
+    "intermediate_size": 3968,
+    "head_dim": 64,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 24,
+    "max_num_patches": 4096,
+}
+_BLIP_TEXT = sizes(30524, 768, 3072, 12, 8, None, max_position_embeddings=512, is_decoder=True)
+_BLIP_TEXT_PART = fixed("text_config", Tower(_BLIP_TEXT, lambda _: iter(())))
+_BLIP_VISION_PART = fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 384), blip_visual))
+_GIT = sizes(30522, 768, 3072, 6, 12, None, max_position_embeddings=1024)
+_GIT_VISION_PART = fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 224), clip))
+_BLIP_VISION: dict[str, Any] = {
+    "hidden_size": 1408,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 39,
+    "image_size": 224,
+    "patch_size": 14,
+    "qkv_bias": True,
+}
+_VISION = fixed("vision_config", Tower(_BLIP_VISION, blip_visual))
+_LANGUAGE = Part("text_config", "opt", whole_language_model)
+_BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
+_INSTRUCT = _blip2(Tower(QFORMER, _instruct_qformer), bare=text_part("opt"))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "kosmos-2": _kosmos(
+        Tower(_KOSMOS2, _kosmos2_text), Tower(tower_sizes(1024, 4096, 24, 16, 14, 224), _kosmos2_visual), 64
+    ),
+    "kosmos-2.5": _kosmos(Tower(_KOSMOS25, _kosmos25_text), Tower(_KOSMOS25_VISION, _kosmos25_visual), 2048),
+    "blip": replace(composite({"projection_dim": 512}, _blip), input_embedding="word_embeddings"),
+    "git": declared(_GIT, framed(_git, prefix="git.", heads=_git_heads), input_embedding="word_embeddings"),
+    "blip-2": _BLIP2,
+    "instructblip": _INSTRUCT,
+    "instructblipvideo": _INSTRUCT,
+}

@@ -1,0 +1,101 @@
+"""Cohere's Command models and the Aya, with and without towers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
+from lora_packer.base_model.blocks.composite import Tower, text_part
+from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import framed, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
+from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _cohere(s: Settings) -> Named:
+    heads, kv_heads, head_dim = head_sizes(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        if s.flag("use_qk_norm"):
+            yield f"{prefix}.self_attn.q_norm.weight", Module("parameter", (heads, head_dim))
+            yield f"{prefix}.self_attn.k_norm.weight", Module("parameter", (kv_heads, head_dim))
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer, norms=("input_layernorm",))
+
+
+def _cohere2(s: Settings) -> Named:
+    return llama_like(s, ("input_layernorm",))
+
+
+def _cohere_compass(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+
+    return stacked(s, layer, norms=("input_layernorm",))
+
+
+def _cohere2_moe(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    kind = sparse_after(s, s.count("first_k_dense_replace"))
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        if kind(index) == "dense":
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
+            return
+        yield from fused_experts(f"{prefix}.mlp", hidden, inner, s.size("num_experts"))
+        shared = s.count("num_shared_experts")
+        if shared:
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, inner * shared)
+
+    return stacked(s, layer, norms=("input_layernorm",))
+
+
+def _aya(s: Settings, vision: Settings, text: Settings) -> Named:
+    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
+    width = s.optional_size("alignment_intermediate_size") or text.size("hidden_size")
+    yield from layer_norm("multi_modal_projector.layernorm", folded)
+    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+
+
+def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
+    width = s.size("alignment_intermediate_size")
+    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "cohere": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere)),
+    "cohere2": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere2)),
+    "cohere_compass_text": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere_compass)),
+    "cohere2_moe": declared(
+        sizes(256000, 8192, 22528, 40, 64, None, head_dim=128, num_experts=8), framed(_cohere2_moe)
+    ),
+    "aya_vision": llava_like(
+        text_part("cohere2"),
+        vision_config("siglip_vision_model", tower_sizes(1152, 4304, 26, 14, 14, 384, vision_use_head=False)),
+        _aya,
+        {"downsample_factor": 2},
+    ),
+    "cohere2_vision": llava_like(
+        text_part("cohere2"),
+        vision_config("siglip_vision_model", tower_sizes(1152, 3072, 27, 12, 16, 512)),
+        _cohere2_projector,
+        {"downsample_factor": 2, "alignment_intermediate_size": 36864},
+    ),
+    "cohere_compass": seeing_inside("cohere_compass_text", Tower(QWEN3_VISION, qwen3_visual)),
+}

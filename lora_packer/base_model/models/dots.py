@@ -1,0 +1,249 @@
+"""The dots models: experts, and a model of notes that sees and hears."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, declared
+from lora_packer.base_model.blocks.attention import qk_norms
+from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
+from lora_packer.base_model.blocks.experts import (
+    Experts,
+    both_names,
+    deepseek_experts,
+    fused_experts,
+    parameter_routed_experts,
+    sparse_layers,
+)
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.latent import indexer, latent_attention
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
+from lora_packer.base_model.models.glm import glm4_moe
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _dots1(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    return glm4_moe(s, experts=experts, normed=True, output_bias=True)
+
+
+_SLIDING = {
+    "num_attention_heads": 64,
+    "q_lora_rank": 1024,
+    "kv_lora_rank": 1024,
+    "head_dim": 256,
+    "qk_nope_head_dim": 192,
+    "v_head_dim": 128,
+}
+
+
+def _dots3_note(s: Settings) -> Named:
+    """dots.note's decoder: sliding layers have sizes of their own, the others an indexer."""
+    feeds, hidden = sparse_layers(s), s.size("hidden_size")
+    attends, indexes = _dots3_layers(s)
+    shared = s.aliased({"moe_shared_expert_intermediate_size": "shared_experts_intermediate_size"})
+    shared_inner = shared.size("moe_shared_expert_intermediate_size") * s.size("n_shared_experts")
+    count, inner = deepseek_experts(s), s.size("moe_intermediate_size")
+    saved, sliding = fields_by_layer(s), _sliding_fields(s)
+
+    def fields(index: int) -> Mapping[str, Any]:
+        if saved is not None:
+            return saved.get(index, {})
+        return sliding if attends(index) == "sliding_attention" else {}
+
+    def layer(prefix: str, index: int) -> Named:
+        path, kind, own = f"{prefix}.self_attn", attends(index), s.with_fields(**fields(index))
+        yield from latent_attention(own, path)
+        yield norm(f"{path}.k_rope_only_layernorm", own.size("qk_rope_head_dim"))
+        yield linear(f"{path}.g_proj", own.size("num_attention_heads"), hidden)
+        if kind in indexes:
+            yield from indexer(own, f"{path}.indexer")
+        if feeds(index) == "sparse":
+            yield from fused_experts(f"{prefix}.mlp", hidden, inner, count)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared_inner)
+        else:
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+
+    return stacked(s, layer)
+
+
+def _dots3_layers(s: Settings) -> tuple[Callable[[int], str], tuple[str, ...]]:
+    """Return the kind of each layer, and which kinds have an indexer.
+
+    With ``use_dsa`` "full" and "indexed" mean the same; a config saved with ``per_layer_config`` says what it means.
+    """
+    slides = s.value("use_sliding_window") is not False
+    uses = s.value("use_dsa") if "use_dsa" in s.raw or "per_layer_config" in s.raw else True
+    full = "full_attention" if uses is False else "indexed_attention"
+    attends = layer_kinds(
+        s.names("layer_types"),
+        lambda index: full if not slides or index < 2 or index % 4 == 1 else "sliding_attention",
+    )
+    if uses is None:
+        return attends, ("indexed_attention",)
+    return attends, ("indexed_attention", "full_attention") if uses else ()
+
+
+def _sliding_fields(s: Settings) -> Mapping[str, Any]:
+    """The fields that sliding layers have in place of the config's own."""
+    swa = Settings({name: s.raw[f"swa_{name}"] for name in _SLIDING if f"swa_{name}" in s.raw}, _SLIDING)
+    rope = s.optional_size("swa_qk_rope_head_dim") or swa.size("head_dim") - swa.size("qk_nope_head_dim")
+    return {**{name: swa.value(name) for name in _SLIDING}, "qk_rope_head_dim": rope}
+
+
+# What a layer is, by its number.
+Kind = Callable[[int], str]
+# How many experts the layers of the tower have by default; -1: a dense block.
+_PYRAMID = (*(-1 for _ in range(25)), *range(4, 65, 4), 64)
+
+
+def _dots3_visual(s: Settings) -> Named:
+    """Blocks of which the upper ones have experts, more the higher they are."""
+    s = s.aliased({"embed_dim": "hidden_size", "num_heads": "num_attention_heads", "use_bias": "attention_bias"})
+    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
+    head_dim, merge, folded = (
+        hidden // s.size("num_attention_heads"),
+        s.size("adapter_merge_size"),
+        s.size("adapter_in_dim"),
+    )
+    kind, experts = _dots3_experts(s)
+    yield patch_conv(s, "patch_embed.proj", bias=True)
+    yield norm("patch_embed.norm", hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"blocks.{index}"
+        yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=bias)
+        yield linear(f"{path}.attn.proj", hidden, hidden, bias=bias)
+        yield from qk_norms(f"{path}.attn", head_dim, head_dim)
+        if kind(index) == "sparse":
+            count = experts.get(index, s.size("num_local_experts"))
+            yield from fused_experts(f"{path}.mlp", hidden, s.size("moe_intermediate_size"), count)
+        else:
+            yield from gated_mlp(f"{path}.mlp", hidden, inner, bias=s.flag("mlp_bias"))
+        yield norm(f"{path}.norm1", hidden)
+        yield norm(f"{path}.norm2", hidden)
+    yield norm("norm", hidden)
+    merged = folded * merge**2
+    yield from layer_norm("merger.ln_q", folded)
+    yield linear("merger.mlp.0", merged, merged, bias=True)
+    yield linear("merger.mlp.2", s.size("adapter_out_dim"), merged, bias=True)
+
+
+def _dots3_experts(s: Settings) -> tuple[Kind, Mapping[int, int]]:
+    """What each layer is, and the numbers of experts of single layers."""
+    listed, pyramid = s.names("mlp_layer_types"), s.value("pyramid_num_routed")
+    default = _PYRAMID if listed is None else ()
+    counts = pyramid if isinstance(pyramid, list | tuple) else default
+    experts = {index: count for index, count in enumerate(counts) if type(count) is int and count > 0}
+    if counts:
+        listed = tuple("sparse" if index in experts else "dense" for index in range(len(counts)))
+    if "per_layer_config" in s.raw:
+        named = {index: Settings(fields, {}) for index, fields in (fields_by_layer(s) or {}).items()}
+        experts = {i: own.size("num_local_experts") for i, own in named.items() if own.value("num_local_experts")}
+    return layer_kinds(listed, lambda _: "dense"), experts
+
+
+def _audio(s: Settings) -> Named:
+    """Whisper with a gated feed-forward block; older configs have its fields in a config of their own."""
+    older = s.nested("whisper_config").raw
+    s = s.with_fields(**{name: older[legacy] for legacy, name in _WHISPER.items() if legacy in older})
+    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
+    width = hidden // s.size("num_attention_heads") * s.size("num_attention_heads")
+    channels = s.size("downsample_hidden_size")
+    for index, inputs in enumerate((1, channels, channels)):
+        yield conv(f"conv_stem.convs.{index}", (channels, inputs, 3, 3), bias=True)
+    folded = s.optional_size("conv_output_size") or channels * ((s.size("feature_size") + 7) // 8)
+    yield linear("conv_stem.conv_out", hidden, folded)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        yield linear(f"{path}.self_attn.q_proj", width, hidden, bias=bias)
+        yield linear(f"{path}.self_attn.k_proj", hidden, hidden)
+        yield linear(f"{path}.self_attn.v_proj", width, hidden, bias=bias)
+        yield linear(f"{path}.self_attn.o_proj", hidden, width, bias=bias)
+        yield linear(f"{path}.mlp.gate_up_proj", 2 * inner, hidden, bias=True)
+        yield linear(f"{path}.mlp.down_proj", hidden, inner, bias=True)
+        yield norm(f"{path}.input_layernorm", hidden)
+        yield norm(f"{path}.post_attention_layernorm", hidden)
+    yield norm("layer_norm", hidden)
+    s = s.aliased({"whisper_adapter_in_dim": "adapter_input_size", "adapter_output_size": "adapter_out_dim"})
+    outputs = s.aliased({"whisper_adapter_out_dim": "adapter_out_dim"}).size("adapter_out_dim")
+    yield from layer_norm("adapter.norm", s.size("adapter_input_size"))
+    yield linear("adapter.fc1", outputs, s.size("adapter_input_size"), bias=True)
+    yield linear("adapter.fc2", outputs, outputs, bias=True)
+
+
+def _dots3_beside(s: Settings, _text: Settings) -> Named:
+    for name, part in (("vision_tower", _VISION_PART), ("audio_tower", _AUDIO_PART)):
+        settings, modules = part.of(s)
+        yield from below(name, modules(settings))
+
+
+# What Whisper's config calls the fields.
+_WHISPER = {
+    "d_model": "hidden_size",
+    "encoder_attention_heads": "num_attention_heads",
+    "encoder_layers": "num_hidden_layers",
+    "encoder_ffn_dim": "intermediate_size",
+    "num_mel_bins": "feature_size",
+}
+_VISION = tower_sizes(
+    1536,
+    4224,
+    42,
+    24,
+    14,
+    0,
+    moe_intermediate_size=2112,
+    num_local_experts=64,
+    adapter_in_dim=1536,
+    adapter_out_dim=5120,
+    adapter_merge_size=2,
+)
+_AUDIO: dict[str, Any] = {
+    "hidden_size": 1280,
+    "intermediate_size": 5120,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 20,
+    "feature_size": 128,
+    "downsample_hidden_size": 480,
+    "attention_bias": True,
+    "adapter_input_size": 1280,
+    "adapter_out_dim": 5120,
+}
+_VISION_PART = fixed("vision_config", Tower(_VISION, _dots3_visual))
+_AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
+_TEXT = Part("text_config", "dots3_note_text", flat=True)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "dots1": declared(
+        sizes(152064, 4608, 10944, 62, 32, 32, moe_intermediate_size=1408),
+        *both_names(_dots1, parameter_routed_experts, framed),
+    ),
+    "dots3_note_text": declared(
+        sizes(
+            152064,
+            5120,
+            13824,
+            46,
+            128,
+            128,
+            moe_intermediate_size=1536,
+            shared_experts_intermediate_size=1536,
+            n_shared_experts=1,
+            n_routed_experts=256,
+            kv_lora_rank=512,
+            q_lora_rank=1024,
+            qk_rope_head_dim=64,
+            v_head_dim=128,
+            qk_nope_head_dim=128,
+            index_head_dim=128,
+            index_n_heads=64,
+            first_k_dense_replace=1,
+            moe_layer_freq=1,
+        ),
+        framed(_dots3_note),
+    ),
+    "dots3_note": composite({}, with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),
+}

@@ -1,0 +1,75 @@
+"""LG's EXAONE: the decoders, the experts, and the one that sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
+from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, sizes, stacked
+from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual, visual
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _exaone4(s: Settings) -> Named:
+    _, _, head_dim = head_sizes(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn")
+        yield norm(f"{prefix}.self_attn.q_norm", head_dim)
+        yield norm(f"{prefix}.self_attn.k_norm", head_dim)
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer, norms=AFTER_BOTH)
+
+
+def _exaone_moe(s: Settings) -> Named:
+    kind, head_dim = first_dense(s), head_sizes(s)[2]
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn")
+        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+        yield from mixture_or_dense(
+            s, f"{prefix}.mlp", s.size("num_experts"), sparse=kind(index) == "sparse", shared="num_shared_experts"
+        )
+
+    return stacked(s, layer)
+
+
+def _exaone_visual(s: Settings) -> Named:
+    """The tower of Qwen2.5-VL, with fewer heads of keys and values."""
+    named = s.aliased({"num_attention_heads": "num_heads"})
+    width, heads = s.size("hidden_size"), named.size("num_heads")
+    keys = s.size("num_key_value_heads") * (width // heads)
+    for path, module in qwen2_5_visual(s):
+        fused = path.endswith(".attn.qkv")
+        yield linear(path, width // heads * heads + 2 * keys, width, bias=True) if fused else (path, module)
+
+
+_EXAONE_VISION = {**QWEN2_5_VISION, "num_heads": 16, "num_key_value_heads": 8, "out_hidden_size": 3584}
+_EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "exaone4": declared(sizes(102400, 4096, 16384, 32, 32, 32), framed(_exaone4, answering_prefix=TRANSFORMER)),
+    "exaone_moe": declared(
+        sizes(
+            102400,
+            4096,
+            16384,
+            32,
+            32,
+            32,
+            moe_intermediate_size=1024,
+            num_experts=64,
+            num_shared_experts=1,
+            first_k_dense_replace=1,
+        ),
+        framed(_exaone_moe),
+    ),
+    "exaone4_5": composite({}, with_towers(_EXAONE_TEXT, visual(Tower(_EXAONE_VISION, _exaone_visual)))),
+}

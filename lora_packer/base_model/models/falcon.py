@@ -1,0 +1,84 @@
+"""Falcon, and Falcon-H1 with attention and Mamba side by side in each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import plain_attention
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import (
+    TRANSFORMER,
+    aliased,
+    classified_by_classifier,
+    framed,
+    numbered,
+    sizes,
+    stacked,
+)
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.recurrent import MIXER, PRE_FEED_FORWARD, mixer
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _falcon_h1(s: Settings) -> Named:
+    """Falcon-H1's decoder: a mixer and an attention side by side in each layer."""
+    inner = s.optional_size("mamba_d_ssm")
+
+    def layer(prefix: str, _index: int) -> Named:
+        out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
+        yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        intermediate = s.size("intermediate_size")
+        yield from gated_mlp(f"{prefix}.feed_forward", s.size("hidden_size"), intermediate, bias=s.flag("mlp_bias"))
+
+    return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
+
+
+def _falcon(s: Settings) -> Named:
+    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("bias")
+    head_dim, inner = hidden // heads, s.optional_size("ffn_hidden_size") or 4 * hidden
+    if s.flag("new_decoder_architecture"):
+        fused = (2 * (s.optional_size("num_kv_heads") or heads) + heads) * head_dim
+    else:
+        fused = hidden + 2 * head_dim if s.flag("multi_query") else 3 * hidden
+    norms = _falcon_norms(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield linear(f"{prefix}.self_attention.query_key_value", fused, hidden, bias=bias)
+        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=bias)
+        yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, hidden, bias=bias)
+        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, inner, bias=bias)
+        for name in norms:
+            yield from layer_norm(f"{prefix}.{name}", hidden)
+
+    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
+    yield from numbered(s, "h", layer)
+    yield from layer_norm("ln_f", hidden)
+
+
+def _falcon_norms(s: Settings) -> tuple[str, ...]:
+    if not s.flag("parallel_attn"):
+        return "post_attention_layernorm", "input_layernorm"
+    count = s.value("num_ln_in_parallel_attn")
+    two = s.flag("new_decoder_architecture") if count is None else count == 2
+    return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "falcon_h1": declared(sizes(128000, 4096, 14336, 32, 32, 8, mamba_d_ssm=1024, **MIXER), framed(_falcon_h1)),
+    "falcon": declared(
+        {
+            "vocab_size": 65024,
+            "hidden_size": 4544,
+            "num_hidden_layers": 32,
+            "num_attention_heads": 71,
+            "multi_query": True,
+            "parallel_attn": True,
+        },
+        aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),
+        targets=("query_key_value",),
+        input_embedding="word_embeddings",
+    ),
+}

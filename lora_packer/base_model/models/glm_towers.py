@@ -1,0 +1,222 @@
+"""GLM's models that see or hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
+from lora_packer.base_model.blocks.attention import attention, head_sizes
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
+from lora_packer.base_model.blocks.experts import mixture_or_dense
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.hearing import heard, hearing_sizes, whisper_convs
+from lora_packer.base_model.blocks.latent import indexer, indexer_kinds, latent_attention
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
+from lora_packer.base_model.blocks.residual import hyper_connections
+from lora_packer.base_model.blocks.towers import patches
+from lora_packer.base_model.models.glm import GLM4_MOE
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _glm4v_visual(s: Settings) -> Named:
+    width, outputs, inner = s.size("hidden_size"), s.size("out_hidden_size"), s.size("intermediate_size")
+    yield "embeddings.position_embedding", Module("embedding", (patches(s), width))
+    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=s.flag("attention_bias"))
+        yield linear(f"{path}.attn.proj", width, width)
+        yield from gated_mlp(f"{path}.mlp", width, outputs)
+        yield norm(f"{path}.norm1", width)
+        yield norm(f"{path}.norm2", width)
+    yield linear("merger.proj", outputs, outputs)
+    yield from layer_norm("merger.post_projection_norm", outputs)
+    yield from gated_mlp("merger", outputs, inner)
+    merge = s.size("spatial_merge_size")
+    yield conv("downsample", (outputs, width, merge, merge), bias=True)
+    yield norm("post_conv_layernorm", width)
+    yield norm("post_layernorm", width)
+
+
+def _glm4v_text(s: Settings) -> Named:
+    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
+    kv_heads = s.optional_size("num_key_value_heads") or heads
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
+        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+
+
+def _glm4v_moe_text(dialect: str) -> Tower:
+    """The decoder of GLM-4.5 with other defaults, and without norms on queries and keys."""
+    build = GLM4_MOE.dialects[dialect]
+    defaults = {**GLM4_MOE.defaults, "vocab_size": 151424, "attention_bias": True}
+    return Tower(defaults, lambda s: build(Settings({**s.raw, "use_qk_norm": False}, defaults), "none"))
+
+
+def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
+    beside = visual(Tower(_GLM4V_VISION, _glm4v_visual))
+    older = {} if before_5 is None else {TRANSFORMERS_4: with_towers(fixed("text_config", before_5), beside)}
+    return composite({}, with_towers(fixed("text_config", text), beside), older)
+
+
+def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
+    hidden = text.size("hidden_size")
+    yield linear("multi_modal_projector.linear_1", 2 * hidden, audio.size("intermediate_size"), bias=True)
+    yield linear("multi_modal_projector.linear_2", hidden, 2 * hidden, bias=True)
+
+
+def _glmasr_encoder(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield from whisper_convs(s, hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        for name, module in attention(f"{path}.self_attn", hidden, *head_sizes(s), bias=True, output_bias=True):
+            yield name, module._replace(bias=not name.endswith(".k_proj"))
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.input_layernorm", hidden)
+        yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
+    yield from layer_norm("norm", hidden)
+
+
+def glm_ocr_visual(s: Settings) -> Named:
+    """The tower of GLM-OCR: norms on queries and keys, and no positions."""
+    width, outputs, bias = s.size("hidden_size"), s.size("out_hidden_size"), s.flag("attention_bias")
+    inner, head_dim = (
+        s.size("intermediate_size"),
+        width // s.aliased({"num_attention_heads": "num_heads"}).size("num_heads"),
+    )
+    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=bias)
+        yield linear(f"{path}.attn.proj", width, width, bias=bias)
+        yield norm(f"{path}.attn.q_norm", head_dim)
+        yield norm(f"{path}.attn.k_norm", head_dim)
+        yield from gated_mlp(f"{path}.mlp", width, inner, bias=bias)
+        yield norm(f"{path}.norm1", width)
+        yield norm(f"{path}.norm2", width)
+    yield linear("merger.proj", outputs, outputs)
+    yield from layer_norm("merger.post_projection_norm", outputs)
+    projected = s.optional_size("projection_intermediate_size") or outputs * s.size("in_channels")
+    yield from gated_mlp("merger", outputs, projected)
+    merge = s.size("spatial_merge_size")
+    yield conv("downsample", (outputs, width, merge, merge), bias=True)
+    yield norm("post_layernorm", width)
+
+
+def _glm_ocr_text(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, *head_sizes(s))
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
+        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+
+
+def _glm5_next_text(s: Settings) -> Named:
+    """Layers of linear attention between layers of latent attention with an indexer, and hyper-connections."""
+    s = s.aliased({"num_local_experts": "n_routed_experts"})
+    kind = layer_kinds(
+        s.names("layer_types"), lambda index: "indexed_attention" if index % 4 == 3 else "linear_attention"
+    )
+    sparse = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= 3 else "dense")
+    shares = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
+    streams, hidden, delta = s.size("hc_mult"), s.size("hidden_size"), kimi_delta_sizes(s)
+    forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (delta[0],)}
+
+    def layer(prefix: str, index: int) -> Named:
+        if kind(index) == "linear_attention":
+            yield from kimi_delta_attention(f"{prefix}.self_attn", hidden, *delta, forgets=forgets)
+        else:
+            yield from latent_attention(s, f"{prefix}.self_attn", rope=0)
+            if shares(index) != "shared":
+                yield from _glm5_pooling_indexer(s, f"{prefix}.self_attn.indexer")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", s.size("n_routed_experts"), sparse=sparse(index) == "sparse")
+        yield from hyper_connections(prefix, hidden, streams)
+
+    return stacked(s, layer)
+
+
+def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
+    """The indexer of DeepSeek's sparse attention, over keys that are pooled."""
+    yield from indexer(s, path)
+    size = s.size("index_head_dim")
+    yield f"{path}.index_kpool_compress_ape", Module("parameter", (s.size("index_kpool"), size))
+    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.size("hidden_size")))
+
+
+_GLM4V_VISION: dict[str, Any] = {
+    "depth": 24,
+    "hidden_size": 1536,
+    "in_channels": 3,
+    "image_size": 336,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 4096,
+    "intermediate_size": 13696,
+}
+GLM4V = _glm4v(Tower(sizes(151552, 4096, 13696, 40, 32, 2), _glm4v_text))
+GLM_OCR_VISION: dict[str, Any] = {
+    "depth": 24,
+    "hidden_size": 1024,
+    "attention_bias": True,
+    "num_heads": 16,
+    "in_channels": 3,
+    "patch_size": 14,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "out_hidden_size": 1536,
+    "intermediate_size": 4096,
+}
+_GLM5_NEXT = sizes(
+    154880,
+    4096,
+    12288,
+    45,
+    64,
+    64,
+    moe_intermediate_size=2048,
+    n_shared_experts=1,
+    n_routed_experts=288,
+    kv_lora_rank=512,
+    q_lora_rank=1536,
+    v_head_dim=256,
+    qk_nope_head_dim=256,
+    index_head_dim=128,
+    index_n_heads=32,
+    index_kpool=16,
+    index_skip_topk_offset=2,
+    linear_head_dim=128,
+    linear_num_heads=64,
+    linear_conv_kernel_dim=4,
+    hc_mult=4,
+)
+_GLM5_VISION = {**GLM_OCR_VISION, "projection_intermediate_size": 10240}
+_GLM5_TEXT = fixed("text_config", Tower(_GLM5_NEXT, _glm5_next_text), flat=True)
+_GLM_OCR_TEXT = fixed("text_config", Tower(sizes(59392, 1024, 4096, 16, 16, 8), _glm_ocr_text))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "glm4v": GLM4V,
+    "glm4v_moe": _glm4v(_glm4v_moe_text(TRANSFORMERS_5), _glm4v_moe_text(TRANSFORMERS_4)),
+    "glmasr": heard(
+        Part("text_config", "llama", filled=sizes(59264, 2048, 6144, 28, 16, 4)),
+        fixed("audio_config", Tower(hearing_sizes(1280, 32, 20, 5120), _glmasr_encoder)),
+        _glmasr,
+    ),
+    "glm_ocr": composite({}, with_towers(_GLM_OCR_TEXT, visual(Tower(GLM_OCR_VISION, glm_ocr_visual)))),
+    "glm5_next": composite({}, with_towers(_GLM5_TEXT, visual(Tower(_GLM5_VISION, glm_ocr_visual))), flat_text=True),
+    "glm46v": GLM4V,
+    "glmga": GLM4V,
+}

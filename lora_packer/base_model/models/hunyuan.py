@@ -1,0 +1,205 @@
+"""Tencent's Hunyuan: decoders, experts, and the model that sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import (
+    attention,
+    head_sizes,
+    normed_attention,
+    plain_attention,
+    qk_norms,
+)
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
+from lora_packer.base_model.blocks.experts import (
+    Experts,
+    aliased_experts,
+    both_names,
+    deepseek_experts,
+    fused_weights,
+    mixture_or_dense,
+    number_of_experts,
+    routed_experts,
+    separate_linears,
+    sparse_after,
+)
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.latent import indexer, latent_attention
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
+from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _hunyuan(s: Settings) -> Named:
+    bias, (_, _, head_dim) = s.flag("attention_bias"), head_sizes(s)
+    norms = {"self_attn.query_layernorm": head_dim, "self_attn.key_layernorm": head_dim}
+    return dense(s, bias=bias, output_bias=bias, norms=norms)
+
+
+def _hunyuan_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
+    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
+
+
+def _hunyuan_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
+    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count)
+
+
+def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Named:
+    head_dim = head_sizes(s)[2]
+    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
+    count = number_of_experts(s, "num_experts", "num_local_experts")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
+        yield from experts(f"{prefix}.mlp", hidden, intermediate, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", hidden, intermediate)
+
+    return stacked(s, layer)
+
+
+def _hy_v3(s: Settings) -> Named:
+    """Hunyuan 3's decoder."""
+    kind, bias, hidden = sparse_after(s, 1), s.flag("mlp_bias"), s.size("hidden_size")
+    shared = s.size("moe_intermediate_size") * s.count("num_shared_experts") or s.size("intermediate_size")
+    count = aliased_experts(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from normed_attention(s, f"{prefix}.self_attn")
+        if kind(index) == "sparse":
+            yield from routed_experts(s, f"{prefix}.mlp", count)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
+        else:
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+
+    return stacked(s, layer)
+
+
+def _hy_v4(s: Settings) -> Named:
+    """Hunyuan 4's decoder: gated latent attention with sinks, and hyper-connections around each block."""
+    hidden, heads, streams = s.size("hidden_size"), s.size("num_attention_heads"), s.size("hc_mult")
+    count = deepseek_experts(s)
+    feeds = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
+    indexed = layer_kinds(s.names("indexer_types"), lambda index: "full" if index == 0 or index % 4 == 1 else "shared")
+
+    def layer(prefix: str, index: int) -> Named:
+        path = f"{prefix}.self_attn"
+        yield f"{path}.sinks", Module("parameter", (heads,))
+        yield from latent_attention(s, path)
+        yield linear(f"{path}.gate_proj", heads * s.size("v_head_dim"), hidden)
+        if indexed(index) != "shared":
+            yield from indexer(s, f"{path}.indexer")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse")
+        yield from hyper_connections(prefix, hidden, streams, mixes=False)
+
+    yield from stacked(s, layer)
+    yield from merged_streams(hidden, streams)
+
+
+def _hunyuan_text(s: Settings) -> Named:
+    head_dim = head_sizes(s)[2]
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer)
+
+
+def _hunyuan_visual(s: Settings) -> Named:
+    s = s.aliased({"attention_heads": "num_attention_heads"})
+    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
+    head_dim = s.optional_size("head_dim") or hidden // heads
+    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    positions = (s.size("max_image_size") // s.size("patch_size")) ** 2 + 1
+    yield embedding("embeddings.position_embedding", positions, hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.layer_norm1", hidden)
+        yield from layer_norm(f"{path}.layer_norm2", hidden)
+
+
+def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
+    hidden, outputs, merge = vision.size("hidden_size"), text.size("hidden_size"), vision.size("spatial_merge_size")
+    path = "vision_tower.patch_merger"
+    yield conv(f"{path}.proj_conv", (2 * hidden, hidden, merge, merge), bias=True)
+    yield conv(f"{path}.proj_out", (4 * hidden, 2 * hidden, 1, 1), bias=True)
+    yield linear(f"{path}.mlp", outputs, 4 * hidden, bias=True)
+    yield f"{path}.image_newline", Module("parameter", (4 * hidden,))
+    for name in ("image_begin", "image_end", "image_sep"):
+        yield f"{path}.{name}", Module("parameter", (outputs,))
+    yield norm(f"{path}.before_rms", hidden)
+    yield norm(f"{path}.after_rms", outputs)
+
+
+_HUNYUAN_TEXT = sizes(290943, 4096, 11008, 32, 32, None)
+_HUNYUAN_VISION = tower_sizes(1152, 4304, 27, 16, 16, 0, max_image_size=2048, spatial_merge_size=2)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "hunyuan_v1_dense": declared(sizes(290943, 4096, 11008, 32, 32, None), framed(_hunyuan)),
+    "hunyuan_v1_moe": declared(
+        sizes(290943, 4096, 11008, 32, 32, None, num_experts=1),
+        *both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed),
+    ),
+    "hy_v3": declared(
+        sizes(
+            120832,
+            4096,
+            13312,
+            80,
+            64,
+            8,
+            head_dim=128,
+            num_experts=192,
+            num_shared_experts=1,
+            moe_intermediate_size=1536,
+        ),
+        framed(_hy_v3),
+    ),
+    "hy_v4": declared(
+        sizes(
+            120832,
+            2816,
+            6912,
+            34,
+            32,
+            32,
+            moe_intermediate_size=768,
+            n_shared_experts=1,
+            n_routed_experts=256,
+            kv_lora_rank=512,
+            q_lora_rank=1536,
+            qk_rope_head_dim=64,
+            v_head_dim=256,
+            qk_nope_head_dim=192,
+            index_head_dim=128,
+            index_n_heads=16,
+            hc_mult=4,
+        ),
+        framed(_hy_v4),
+    ),
+    "hunyuan_vl": composite(
+        {},
+        with_towers(
+            fixed(
+                "text_config",
+                Tower(_HUNYUAN_TEXT, _hunyuan_text),
+                flat=True,
+                attribute_map={"attention_head_dim": "head_dim", "org_vocab_size": "vocab_size"},
+            ),
+            seeing(fixed("vision_config", Tower(_HUNYUAN_VISION, _hunyuan_visual)), _hunyuan_merger),
+        ),
+        flat_text=True,
+    ),
+}

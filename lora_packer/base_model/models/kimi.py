@@ -1,0 +1,114 @@
+"""Moonshot's Kimi: linear attention, K2 in DeepSeek's frame, and K2.5 with its tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from lora_packer.base_model.architecture import Architecture, declared, only_for
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
+from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.latent import latent_attention
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _kimi_linear(s: Settings) -> Named:
+    """Kimi Linear's decoder: Kimi delta attention, and latent attention on some layers."""
+    count = number_of_experts(s, "num_local_experts", "num_experts")
+    s = s.aliased({"num_shared_experts": "n_shared_experts"})
+    attends, feeds, delta = _kimi_kinds(s), first_dense(s), kimi_delta_sizes(s)
+    forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (1, 1, delta[0], 1)}
+
+    def layer(prefix: str, index: int) -> Named:
+        if attends(index) == "full_attention":
+            yield from latent_attention(s, f"{prefix}.self_attn")
+        else:
+            yield from kimi_delta_attention(f"{prefix}.self_attn", s.size("hidden_size"), *delta, forgets=forgets)
+        yield from mixture_or_dense(
+            s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
+        )
+
+    return stacked(s, layer)
+
+
+def _kimi_kinds(s: Settings) -> Callable[[int], str]:
+    """Return how a layer attends; older configs count the layers of full attention from one."""
+    older = s.nested("linear_attn_config")
+    if "full_attn_layers" in older.raw and "kda_layers" in older.raw:
+        full = older.indices("full_attn_layers") - older.indices("kda_layers")
+        return layer_kinds(
+            s.names("layer_types"), lambda index: "full_attention" if index + 1 in full else "linear_attention"
+        )
+    return layer_kinds(
+        s.names("layer_types"), lambda index: "full_attention" if index and index % 4 == 0 else "linear_attention"
+    )
+
+
+def _kimi_visual(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield conv("patch_embed.proj", (hidden, 3, *s.pair("patch_size")), bias=True)
+    grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), hidden)
+    yield "patch_embed.pos_emb.position_embeddings", Module("parameter", grid)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        for name in ("q_proj", "k_proj", "v_proj", "proj"):
+            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.norm1", hidden)
+        yield from layer_norm(f"{path}.norm2", hidden)
+    yield from layer_norm("final_layernorm", hidden)
+
+
+def _kimi_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    height, width = vision.pair("merge_kernel_size")
+    merged = vision.size("hidden_size") * height * width
+    yield from layer_norm("mm_projector.pre_norm", s.size("projection_hidden_size"))
+    yield linear("mm_projector.in_proj", merged, merged, bias=True)
+    yield linear("mm_projector.out_proj", text.size("hidden_size"), merged, bias=True)
+
+
+_DEEPSEEK_V3_CLASSES = tuple(
+    f"DeepseekV3{name}" for name in ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification")
+)
+_KIMI_VISION = tower_sizes(1152, 4304, 27, 16, 14, 896, pos_emb_height=64, pos_emb_width=64, merge_kernel_size=[2, 2])
+_KIMI_TEXT = Part("text_config", "deepseek_v3", aliases={"kimi_k2": "deepseek_v3"})
+_KIMI_BESIDE = seeing(fixed("vision_config", Tower(_KIMI_VISION, _kimi_visual)), _kimi_projector)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture; one that names another class is another's.
+    "kimi_k2": replace(
+        DEEPSEEK_V3,
+        dialects={name: only_for(build, *_DEEPSEEK_V3_CLASSES) for name, build in DEEPSEEK_V3.dialects.items()},
+    ),
+    "kimi_linear": declared(
+        sizes(
+            163840,
+            2304,
+            9216,
+            27,
+            32,
+            32,
+            moe_intermediate_size=1024,
+            n_shared_experts=1,
+            num_local_experts=256,
+            kv_lora_rank=512,
+            qk_rope_head_dim=64,
+            v_head_dim=128,
+            qk_nope_head_dim=128,
+            linear_head_dim=128,
+            linear_num_heads=32,
+            linear_conv_kernel_dim=4,
+            first_k_dense_replace=1,
+        ),
+        framed(_kimi_linear),
+    ),
+    "kimi_k25": composite({"projection_hidden_size": 1152}, with_towers(_KIMI_TEXT, _KIMI_BESIDE)),
+}

@@ -1,0 +1,202 @@
+"""Liquid's LFM: short convolutions among attention, with and without a tower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.experts import fused_experts
+from lora_packer.base_model.blocks.feed_forward import numbered_mlp
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
+from lora_packer.base_model.blocks.projectors import llava_like, seeing
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.vision_towers import vision_config
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _lfm2(s: Settings) -> Named:
+    width = s.value("block_ff_dim")
+    width = s.size("intermediate_size") if width is None else s.size("block_ff_dim")
+    if s.flag("block_auto_adjust_ff_dim"):
+        width = 2 * width // 3
+        if s.value("block_ffn_dim_multiplier") is not None:
+            width = int(s.ratio("block_ffn_dim_multiplier") * width)
+        multiple = s.size("block_multiple_of")
+        width = multiple * -(-width // multiple)
+    full = s.indices("full_attn_idxs") if s.value("full_attn_idxs") is not None else None
+
+    def derived(index: int) -> str:
+        return "full_attention" if full is None or index in full else "conv"
+
+    return _short_convolutions(s, derived, lambda prefix, _index: numbered_mlp(s, prefix, width))
+
+
+def _lfm2_moe(s: Settings) -> Named:
+    def feed_forward(prefix: str, index: int) -> Named:
+        if index < s.count("num_dense_layers"):
+            return numbered_mlp(s, prefix, s.size("intermediate_size"))
+        return fused_experts(prefix, s.size("hidden_size"), s.size("moe_intermediate_size"), s.size("num_experts"))
+
+    return _short_convolutions(s, lambda _index: "conv", feed_forward)
+
+
+def _short_convolutions(s: Settings, derived: Callable[[int], str], feed_forward: Callable[[str, int], Named]) -> Named:
+    """LFM2's decoder: gated short convolutions and grouped-query attention."""
+    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("conv_bias")
+    kind = layer_kinds(s.names("layer_types"), derived)
+
+    def layer(prefix: str, index: int) -> Named:
+        if kind(index) == "full_attention":
+            path = f"{prefix}.self_attn"
+            yield linear(f"{path}.q_proj", heads * head_dim, hidden)
+            yield linear(f"{path}.k_proj", kv_heads * head_dim, hidden)
+            yield linear(f"{path}.v_proj", kv_heads * head_dim, hidden)
+            yield linear(f"{path}.out_proj", hidden, heads * head_dim)
+            yield from qk_norms(path, head_dim, head_dim, ("q_layernorm", "k_layernorm"))
+        else:
+            yield depthwise(f"{prefix}.conv.conv", hidden, s.size("conv_L_cache"), bias=bias)
+            yield linear(f"{prefix}.conv.in_proj", 3 * hidden, hidden, bias=bias)
+            yield linear(f"{prefix}.conv.out_proj", hidden, hidden, bias=bias)
+        yield from feed_forward(f"{prefix}.feed_forward", index)
+
+    return stacked(s, layer, norms=("operator_norm", "ffn_norm"), last_norm="embedding_norm")
+
+
+def _lfm3(s: Settings) -> Named:
+    """LFM3's decoder: gated short convolutions, and attention with a gate for each head."""
+    hidden, head_dim, bias = s.size("hidden_size"), head_sizes(s)[2], s.flag("attention_bias")
+    kinds = {0: "sliding_attention", 2: "full_attention"}
+    attends = layer_kinds(s.names("layer_types"), lambda index: kinds.get(index % 4, "conv") if index else "conv")
+
+    def layer(prefix: str, index: int) -> Named:
+        if attends(index) == "conv":
+            biased = s.flag("conv_bias")
+            yield depthwise(f"{prefix}.conv.conv", hidden, s.size("conv_L_cache"), bias=biased)
+            yield linear(f"{prefix}.conv.in_proj", 3 * hidden, hidden, bias=biased)
+            yield linear(f"{prefix}.conv.out_proj", hidden, hidden, bias=biased)
+        else:
+            yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+            yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+            if s.flag("use_attention_gate"):
+                yield linear(f"{prefix}.self_attn.g_proj", s.size("num_attention_heads"), hidden)
+        yield from numbered_mlp(s, f"{prefix}.feed_forward", s.size("intermediate_size"))
+
+    after = ("post_operator_norm", "post_ffn_norm") if s.flag("use_sandwich_norm") else ()
+    return stacked(s, layer, norms=("operator_norm", "ffn_norm", *after), last_norm="embedding_norm")
+
+
+def _lfm3_visual(s: Settings) -> Named:
+    """Layers of attention between layers of a short convolution over the plane."""
+    hidden, heads, kv_heads = s.size("hidden_size"), s.size("num_attention_heads"), s.size("num_key_value_heads")
+    head_dim, inner, side = hidden // heads, s.size("intermediate_size"), s.size("conv_kernel_size")
+    kind = layer_kinds(s.names("layer_types"), lambda index: "conv" if index < 2 or index % 2 else "full_attention")
+    pixels = s.size("in_channels") * s.size("temporal_patch_size") * s.size("patch_size") ** 2
+    yield linear("patch_embed", hidden, pixels)
+    yield norm("embedding_norm", hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        if kind(index) == "conv":
+            yield linear(f"{path}.conv.in_proj", 3 * hidden, hidden)
+            yield conv(f"{path}.conv.spatial_conv", (hidden, 1, side, side), bias=False)
+            yield linear(f"{path}.conv.out_proj", hidden, hidden)
+        else:
+            for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
+                yield linear(f"{path}.self_attn.{name}", count * head_dim, hidden)
+            yield linear(f"{path}.self_attn.out_proj", hidden, heads * head_dim)
+            yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
+        yield linear(f"{path}.feed_forward.w1", inner, hidden)
+        yield linear(f"{path}.feed_forward.w3", inner, hidden)
+        yield linear(f"{path}.feed_forward.w2", hidden, inner)
+        yield norm(f"{path}.operator_norm", hidden)
+        yield norm(f"{path}.ffn_norm", hidden)
+
+
+def _lfm3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    hidden, inner, bias = vision.size("hidden_size"), s.size("projector_hidden_size"), s.flag("projector_bias")
+    folded = hidden * vision.size("spatial_merge_size") ** 2
+    yield from layer_norm("multi_modal_projector.layer_norm", hidden)
+    yield linear("multi_modal_projector.linear_1", inner, folded, bias=bias)
+    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), inner, bias=bias)
+
+
+def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    folded, inner = vision.size("hidden_size") * s.size("downsample_factor") ** 2, s.size("projector_hidden_size")
+    if s.flag("projector_use_layernorm"):
+        yield from layer_norm("multi_modal_projector.layer_norm", folded)
+    yield linear("multi_modal_projector.linear_1", inner, folded, bias=s.flag("projector_bias"))
+    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), inner, bias=s.flag("projector_bias"))
+
+
+_LFM3_VISION = tower_sizes(
+    1024,
+    2560,
+    14,
+    16,
+    16,
+    0,
+    in_channels=3,
+    num_key_value_heads=8,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    conv_kernel_size=3,
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "lfm2": declared(
+        sizes(
+            65536,
+            2560,
+            12288,
+            32,
+            32,
+            8,
+            conv_L_cache=3,
+            block_multiple_of=256,
+            block_ffn_dim_multiplier=1.0,
+            block_auto_adjust_ff_dim=True,
+        ),
+        framed(_lfm2),
+    ),
+    "lfm2_moe": declared(
+        sizes(
+            65536,
+            2048,
+            7168,
+            32,
+            32,
+            8,
+            conv_L_cache=3,
+            moe_intermediate_size=1792,
+            num_experts=32,
+            num_dense_layers=2,
+        ),
+        framed(_lfm2_moe),
+    ),
+    "lfm3": declared(
+        sizes(
+            128000, 2048, 7680, 24, 16, 4, head_dim=128, conv_L_cache=7, use_sandwich_norm=True, use_attention_gate=True
+        ),
+        framed(_lfm3),
+    ),
+    "lfm3_vl": composite(
+        {"projector_hidden_size": 4096, "projector_bias": True},
+        with_towers(
+            text_part("lfm3"), seeing(fixed("vision_config", Tower(_LFM3_VISION, _lfm3_visual)), _lfm3_projector)
+        ),
+    ),
+    "lfm2_vl": llava_like(
+        text_part("lfm2"),
+        vision_config("siglip2_vision_model"),
+        _lfm2_projector,
+        {
+            "downsample_factor": 2,
+            "projector_hidden_size": 2560,
+            "projector_bias": True,
+            "projector_use_layernorm": True,
+        },
+    ),
+}

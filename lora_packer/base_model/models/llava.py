@@ -1,0 +1,317 @@
+"""LLaVA and its kind: a tower, a projector and any language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.attention import attention
+from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
+from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual
+from lora_packer.base_model.blocks.sam import SAM_VISION, sam_visual
+from lora_packer.base_model.blocks.towers import (
+    clip,
+    clip_layers,
+    internvl,
+    patch_conv,
+    patches,
+    siglip_body,
+    tower_sizes,
+)
+from lora_packer.base_model.models.vision_towers import TOWERS, vision_config
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _llava_next(s: Settings, vision: Settings, text: Settings) -> Named:
+    yield "image_newline", Module("parameter", (text.size("hidden_size"),))
+    yield from llava_projector(s, vision, text)
+
+
+def _vipllava(s: Settings, vision: Settings, text: Settings) -> Named:
+    features = feature_width(s.aliased({"vision_feature_layers": "vision_feature_layer"}), vision)
+    yield from layer_norm("multi_modal_projector.projector_layernorm", features)
+    yield from two_linears("multi_modal_projector", features, text.size("hidden_size"))
+
+
+def internvl_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """InternVL's projector, which folds neighbouring patches into one."""
+    folded = vision.size("hidden_size") * int(1 / s.ratio("downsample_ratio")) ** 2
+    yield from layer_norm("multi_modal_projector.layer_norm", folded)
+    yield from two_linears("multi_modal_projector", folded, text.size("hidden_size"))
+
+
+def _idefics3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    folded = vision.size("hidden_size") * s.size("scale_factor") ** 2
+    yield linear("connector.modality_projection.proj", text.size("hidden_size"), folded)
+
+
+def _idefics3(prefix_type: str) -> Architecture:
+    tower = Tower(tower_sizes(1152, 3072, 12, 16, 32, 224), siglip_body)
+    beside = seeing(fixed("vision_config", tower), _idefics3_projector, "vision_model")
+    return composite({"scale_factor": 2}, with_towers(text_part(prefix_type), beside, language="text_model"))
+
+
+def _qianfan_visual(s: Settings) -> Named:
+    """InternVL's tower with its layers one level higher."""
+    for path, module in internvl(s):
+        yield path.replace("encoder.layer.", "layers."), module
+
+
+def _video_llama_visual(s: Settings) -> Named:
+    """SigLIP without positions."""
+    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from clip_layers(s)
+    yield from layer_norm("post_layernorm", s.size("hidden_size"))
+
+
+def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
+    hidden = text.size("hidden_size")
+    yield linear("projector.readout.0", hidden, vision.size("hidden_size"), bias=True)
+    yield linear("projector.readout.2", hidden, hidden, bias=True)
+
+
+def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
+    yield linear("projector", text.size("hidden_size"), vision.size("out_hidden_size"), bias=True)
+
+
+def _video_llava(s: Settings, text: Settings) -> Named:
+    """A tower for images and one for videos, of one config."""
+    vision, visual = _VIDEO_LLAVA_VISION.of(s)
+    for name in ("image_tower", "video_tower"):
+        yield from below(name, visual(vision))
+    yield from llava_projector(s, vision, text)
+
+
+def _fuyu(s: Settings, text: Settings) -> Named:
+    """No tower: patches are projected as they are."""
+    pixels = s.size("patch_size") ** 2 * s.size("num_channels")
+    yield linear("vision_embed_tokens", text.size("hidden_size"), pixels, bias=True)
+
+
+def _got_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
+    channels, hidden = vision.size("output_channels"), text.size("hidden_size")
+    yield conv("multi_modal_projector.conv_upsampler1", (2 * channels, channels, 3, 3), bias=False)
+    yield conv("multi_modal_projector.conv_upsampler2", (hidden, 2 * channels, 3, 3), bias=False)
+    yield linear("multi_modal_projector.multimodal_projector", hidden, hidden, bias=True)
+
+
+def _ovis2_visual(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield patch_conv(s, "transformer.embeddings.patch_embedding", bias=True)
+    yield "transformer.embeddings.position_embedding", Module("embedding", (patches(s), hidden))
+    yield norm("transformer.embeddings.rms_norm", hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"transformer.encoder.layers.{index}"
+        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
+            yield linear(f"{path}.attention.{name}", hidden, hidden, bias=s.flag("qkv_bias"))
+        yield from gated_mlp(f"{path}.ffn", hidden, inner, bias=s.flag("mlp_bias"))
+        yield norm(f"{path}.rms_norm1", hidden)
+        yield norm(f"{path}.rms_norm2", hidden)
+    yield norm("transformer.rms_norm", hidden)
+    visible = s.size("vocab_size") - s.size("num_visual_indicator_tokens")
+    yield linear("head_linear", visible, hidden * s.size("hidden_stride") ** 2)
+    yield from layer_norm("head_norm", visible)
+
+
+def _ovis2(s: Settings, head: Head) -> Named:
+    """The head has the sizes at the root of the config, unless it is tied to the language model's embedding."""
+    tied = s.flag("tie_word_embeddings")
+    for path, module in _OVIS2(s, head):
+        own = path == "lm_head" and not tied
+        yield linear(path, s.size("vocab_size"), s.size("hidden_size")) if own else (path, module)
+
+
+def _ovis2_table(s: Settings, vision: Settings, _text: Settings) -> Named:
+    yield "visual_embeddings_table", Module("embedding", (vision.size("vocab_size"), s.size("hidden_size")))
+
+
+def _perceiver(s: Settings, vision: Settings, text: Settings) -> Named:
+    """Idefics2's connector: the image's tokens, read by a few latent ones."""
+    hidden, inner, path = text.size("hidden_size"), text.size("intermediate_size"), "connector.modality_projection"
+    yield linear(f"{path}.gate_proj", inner, vision.size("hidden_size"))
+    yield linear(f"{path}.up_proj", inner, vision.size("hidden_size"))
+    yield linear(f"{path}.down_proj", hidden, inner)
+    part, _ = _PERCEIVER_PART.of(s)
+    heads, kv_heads = part.size("resampler_n_heads"), part.size("num_key_value_heads")
+    yield "connector.perceiver_resampler.latents", Module("parameter", (part.size("resampler_n_latents"), hidden))
+    for index in range(part.size("resampler_depth")):
+        path = f"connector.perceiver_resampler.layers.{index}"
+        yield from attention(f"{path}.self_attn", hidden, heads, kv_heads, part.size("resampler_head_dim"))
+        yield from gated_mlp(f"{path}.mlp", hidden, 4 * hidden)
+        for name in ("input_latents_norm", "input_context_norm", "post_attention_layernorm"):
+            yield norm(f"{path}.{name}", hidden)
+    yield norm("connector.perceiver_resampler.norm", hidden)
+
+
+def _idefics(s: Settings) -> Named:
+    """A Llama, and between its layers those that attend to the image."""
+    hidden, heads, inner = s.size("hidden_size"), s.size("num_attention_heads"), s.size("intermediate_size")
+    head_dim, more = hidden // heads, s.count("additional_vocab_size")
+    vision, visual = _IDEFICS_VISION_PART.of(s)
+    seen = vision.size("embed_dim")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, heads, heads, head_dim)
+        yield from gated_mlp(f"{prefix}.mlp", hidden, inner)
+
+    yield from stacked(s, layer)
+    if more:
+        yield embedding("embed_tokens.additional_embedding", more, hidden)
+    yield from below("vision_model", visual(vision))
+    if s.flag("use_resampler"):
+        yield from below("perceiver_resampler", _idefics_resampler(s, seen))
+    for index in range(s.size("num_hidden_layers") // s.size("cross_layer_interval")):
+        path = f"gated_cross_attn_layers.{index}"
+        yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, hidden)
+        yield linear(f"{path}.cross_attn.k_proj", heads * head_dim, seen)
+        yield linear(f"{path}.cross_attn.v_proj", heads * head_dim, seen)
+        yield linear(f"{path}.cross_attn.o_proj", hidden, heads * head_dim)
+        if s.flag("qk_layer_norms"):
+            yield norm(f"{path}.cross_attn.q_layer_norm", head_dim)
+            yield norm(f"{path}.cross_attn.k_layer_norm", head_dim)
+        yield from gated_mlp(f"{path}.mlp", hidden, inner)
+        yield norm(f"{path}.input_layernorm", hidden)
+        yield norm(f"{path}.post_attention_layernorm", hidden)
+        gate = (1, 1, hidden) if s.value("alpha_type") == "vector" else (1,)
+        yield f"{path}.alpha_cross_attn", Module("parameter", gate)
+        yield f"{path}.alpha_dense", Module("parameter", gate)
+
+
+def _idefics_resampler(s: Settings, width: int) -> Named:
+    reader, _ = _IDEFICS_READER.of(s)
+    heads, head_dim = reader.size("resampler_n_heads"), reader.size("resampler_head_dim")
+    yield "latents", Module("parameter", (reader.size("resampler_n_latents"), width))
+    for index in range(reader.size("resampler_depth")):
+        path = f"blocks.{index}"
+        yield from layer_norm(f"{path}.0.context_layer_norm", width)
+        yield from layer_norm(f"{path}.0.latents_layer_norm", width)
+        if reader.flag("qk_layer_norms_perceiver"):
+            yield from layer_norm(f"{path}.0.q_layer_norm", head_dim)
+            yield from layer_norm(f"{path}.0.k_layer_norm", head_dim)
+        for name in ("q_proj", "k_proj", "v_proj"):
+            yield linear(f"{path}.0.{name}", heads * head_dim, width)
+        yield linear(f"{path}.0.output_proj", width, heads * head_dim)
+        yield from layer_norm(f"{path}.1.ln", width)
+        yield linear(f"{path}.1.fc", 4 * width, width)
+        yield linear(f"{path}.1.c_proj", width, 4 * width)
+    yield from layer_norm("layer_norm", width)
+
+
+def _idefics_heads(s: Settings, head: Head) -> Named:
+    yield from head_modules(s, head)
+    if head == "causal-lm" and s.count("additional_vocab_size"):
+        yield linear("lm_head.additional_fc", s.size("additional_vocab_size"), s.size("hidden_size"))
+
+
+def _idefics_visual(s: Settings) -> Named:
+    return clip(s.aliased({"hidden_size": "embed_dim"}))
+
+
+_CLIP = vision_config("clip_vision_model", tower_sizes(1024, 4096, 24, 16, 14, 336))
+_LLAVA = {"vision_feature_layer": -2, "multimodal_projector_bias": True}
+LLAVA_NEXT = llava_like(text_part("llama"), _CLIP, _llava_next, _LLAVA)
+_QIANFAN = {**TOWERS["internvl_vision"].defaults, "attention_bias": True}
+_QWEN2_5 = Tower(QWEN2_5_VISION, qwen2_5_visual)
+_HYPERCLOVAX_VISION = Part(
+    "vision_config",
+    "qwen2_5_vl_vision",
+    {"qwen2_5_vl_vision": _QWEN2_5}.get,
+    aliases={"qwen2_5_vl": "qwen2_5_vl_vision"},
+)
+_VIDEO_LLAVA_VISION = vision_config("clip_vision_model", tower_sizes(1024, 4096, 24, 16, 14, 224))
+_GOT_TEXT = sizes(151860, 1024, 2816, 24, 16, 16)
+_OVIS2_VISION = tower_sizes(
+    1024, 2816, 24, 8, 14, 224, vocab_size=16384, hidden_stride=1, num_visual_indicator_tokens=5
+)
+_PERCEIVER: dict[str, Any] = {
+    "resampler_n_latents": 64,
+    "resampler_depth": 3,
+    "resampler_n_heads": 16,
+    "resampler_head_dim": 96,
+    "num_key_value_heads": 4,
+}
+_PERCEIVER_PART = fixed("perceiver_config", Tower(_PERCEIVER, lambda _: iter(())))
+_OVIS2_BESIDE = seeing(fixed("vision_config", Tower(_OVIS2_VISION, _ovis2_visual)), _ovis2_table)
+_OVIS2 = with_towers(text_part("qwen2"), _OVIS2_BESIDE)
+_IDEFICS2_VISION = Tower(tower_sizes(768, 3072, 12, 12, 32, 224), siglip_body)
+_IDEFICS2_BESIDE = seeing(fixed("vision_config", _IDEFICS2_VISION), _perceiver, "vision_model")
+GOT_OCR2 = llava_like(
+    Part("text_config", "qwen2", absent=_GOT_TEXT),
+    fixed("vision_config", Tower(SAM_VISION, sam_visual)),
+    _got_projector,
+    {},
+    wrapped=False,
+)
+_IDEFICS = sizes(32000, 4096, 11008, 32, 32, None, cross_layer_interval=1, alpha_type="float", additional_vocab_size=0)
+_IDEFICS_VISION: dict[str, Any] = {**tower_sizes(768, 5120, 32, 16, 14, 224), "embed_dim": 768}
+_RESAMPLER: dict[str, Any] = {
+    "resampler_n_latents": 64,
+    "resampler_depth": 6,
+    "resampler_n_heads": 16,
+    "resampler_head_dim": 96,
+}
+_IDEFICS_VISION_PART = fixed(
+    "vision_config", Tower(_IDEFICS_VISION, _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
+)
+_IDEFICS_READER = fixed("perceiver_config", Tower(_RESAMPLER, lambda _: iter(())))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "llava": llava_like(text_part("llama"), _CLIP, llava_projector, _LLAVA),
+    "llava_next": LLAVA_NEXT,
+    "llava_onevision": llava_like(
+        text_part("qwen2"),
+        vision_config("siglip_vision_model", tower_sizes(1152, 4304, 26, 16, 14, 384, vision_use_head=False)),
+        _llava_next,
+        {"vision_feature_layer": -1, "multimodal_projector_bias": True},
+    ),
+    "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava, {"vision_feature_layer": [-2, -5, -8, -11, 6]}),
+    "internvl": llava_like(
+        text_part("qwen2"),
+        vision_config("internvl_vision"),
+        internvl_projector,
+        {"downsample_ratio": 0.5},
+        wrapped=False,
+    ),
+    "idefics3": _idefics3("llama"),
+    "smolvlm": _idefics3("llama"),
+    "llava_next_video": LLAVA_NEXT,
+    "qianfan_ocr": composite(
+        {"downsample_ratio": 0.5},
+        with_towers(
+            text_part("qwen3"), seeing(fixed("vision_config", Tower(_QIANFAN, _qianfan_visual)), internvl_projector)
+        ),
+    ),
+    "video_llama_3": composite(
+        {},
+        with_towers(
+            text_part("qwen2"),
+            seeing(
+                fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 0), _video_llama_visual)),
+                _readout,
+                "vision_model",
+            ),
+        ),
+    ),
+    "hyperclovax_vision_v2": composite(
+        {}, with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
+    ),
+    "video_llava": composite(
+        {"vision_feature_layer": -2, "multimodal_projector_bias": True}, with_towers(text_part("llama"), _video_llava)
+    ),
+    "fuyu": composite(
+        {"patch_size": 30, "num_channels": 3},
+        with_towers(Part("text_config", "persimmon", flat=True), _fuyu),
+        flat_text=True,
+    ),
+    "got_ocr2": GOT_OCR2,
+    "ovis2": composite({"hidden_size": 1536, "vocab_size": 151643, "tie_word_embeddings": True}, _ovis2),
+    "idefics2": composite({}, with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
+    "pp_chart2table": GOT_OCR2,
+    "idefics": declared(_IDEFICS, framed(_idefics, heads=_idefics_heads)),
+}

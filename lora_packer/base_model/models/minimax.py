@@ -1,0 +1,152 @@
+"""MiniMax's decoders of experts, and the model that sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_only, text_part, with_towers
+from lora_packer.base_model.blocks.experts import (
+    Experts,
+    fused_experts,
+    local_experts,
+    number_of_experts,
+    numbered_experts,
+)
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
+from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.qwen_visual import patch_embedding
+from lora_packer.base_model.blocks.towers import clip_layers, tower_sizes
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _minimax_m2(s: Settings) -> Named:
+    count = local_experts(s)
+    heads, kv_heads, head_dim = head_sizes(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn")
+        yield from qk_norms(f"{prefix}.self_attn", heads * head_dim, kv_heads * head_dim)
+        yield from fused_experts(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), count)
+
+    return stacked(s, layer)
+
+
+def _minimax_m3(s: Settings) -> Named:
+    """MiniMax-M3's decoder: some layers choose what they attend to; feed-forward blocks are fused."""
+    hidden, head_dim, older = s.size("hidden_size"), head_sizes(s)[2], s.nested("sparse_attention_config")
+    sparse_attention, sparse_experts = older.numbers("sparse_attention_freq"), s.numbers("moe_layer_freq")
+    attends = layer_kinds(s.names("layer_types"), _chosen(sparse_attention, ("full_attention", "minimax_m3_sparse"), 0))
+    feeds = layer_kinds(s.names("mlp_layer_types"), _chosen(sparse_experts, ("dense", "sparse"), 1))
+    heads = older.optional_size("sparse_num_index_heads") or s.size("index_n_heads")
+    size = older.optional_size("sparse_index_dim") or s.size("index_head_dim")
+
+    def fused(prefix: str, inner: int) -> Named:
+        yield linear(f"{prefix}.gate_up_proj", 2 * inner, hidden)
+        yield linear(f"{prefix}.down_proj", hidden, inner)
+
+    def layer(prefix: str, index: int) -> Named:
+        path = f"{prefix}.self_attn"
+        yield from grouped_attention(s, path)
+        yield from qk_norms(path, head_dim, head_dim)
+        if attends(index) == "minimax_m3_sparse":
+            yield linear(f"{path}.indexer.q_proj", heads * size, hidden)
+            yield linear(f"{path}.indexer.k_proj", size, hidden)
+            yield from qk_norms(f"{path}.indexer", size, size)
+        if feeds(index) == "sparse":
+            count = number_of_experts(s, "num_local_experts", "num_experts")
+            yield from fused_experts(f"{prefix}.mlp", hidden, s.size("intermediate_size"), count)
+            yield from fused(f"{prefix}.mlp.shared_experts", s.count("shared_intermediate_size"))
+        else:
+            yield from fused(f"{prefix}.mlp", s.size("dense_intermediate_size"))
+
+    return stacked(s, layer)
+
+
+def _chosen(flags: tuple[int, ...] | None, kinds: tuple[str, str], default: int) -> Callable[[int], str]:
+    """Return what kind a layer is by older configs, which have a zero or a one for each."""
+    return lambda index: kinds[bool(flags[index]) if flags and index < len(flags) else default]
+
+
+def _minimax(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp") -> Named:
+    """MiniMax-01's decoder: lightning attention on every other layer."""
+    hidden, (heads, _, head_dim) = s.size("hidden_size"), head_sizes(s)
+    count = number_of_experts(s, "num_local_experts", "num_experts")
+    kind = layer_kinds(s.names("layer_types"), lambda index: "linear_attention" if index % 2 else "full_attention")
+
+    def layer(prefix: str, index: int) -> Named:
+        path, width = f"{prefix}.self_attn", heads * head_dim
+        if kind(index) == "linear_attention":
+            yield norm(f"{path}.norm", width)
+            yield linear(f"{path}.qkv_proj", 3 * width, hidden)
+            yield linear(f"{path}.out_proj", hidden, width)
+            yield linear(f"{path}.output_gate", width, hidden)
+        else:
+            yield from grouped_attention(s, path)
+        yield from experts(f"{prefix}.{block}", hidden, s.size("intermediate_size"), count)
+
+    return stacked(s, layer)
+
+
+def _minimax_visual(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+    channels = s.with_fields(in_channels=s.size("num_channels"))
+    yield patch_embedding(channels, "embeddings.proj", hidden, bias=False)
+    yield from layer_norm("pre_layrnorm", hidden)
+    yield from clip_layers(s, "layers")
+
+
+def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """Two linears for each patch, and two for the patches that are merged."""
+    hidden, width = text.size("hidden_size"), s.size("projector_hidden_size")
+    merged = hidden * vision.size("spatial_merge_size") ** 2
+    for name, inputs in (("linear", vision.size("hidden_size")), ("merge_linear", merged)):
+        yield linear(f"multi_modal_projector.{name}_1", width, inputs, bias=True)
+        yield linear(f"multi_modal_projector.{name}_2", hidden, width, bias=True)
+
+
+_MINIMAX_TEXT = text_part("minimax_m3_vl_text")
+_MINIMAX_VISION = tower_sizes(1280, 5120, 32, 16, 14, 2016, temporal_patch_size=2, spatial_merge_size=2)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "minimax_m2": declared(
+        sizes(200064, 3072, 1536, 62, 48, 8, head_dim=128, num_local_experts=256),
+        framed(_minimax_m2),
+    ),
+    "minimax_m3_vl_text": declared(
+        sizes(
+            200064,
+            6144,
+            3072,
+            60,
+            64,
+            4,
+            head_dim=128,
+            num_local_experts=128,
+            dense_intermediate_size=12288,
+            shared_intermediate_size=3072,
+            index_n_heads=4,
+            index_head_dim=128,
+        ),
+        framed(_minimax_m3),
+    ),
+    "minimax": declared(
+        sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
+        framed(_minimax),
+        {
+            TRANSFORMERS_4: framed(partial(_minimax, experts=numbered_experts, block="block_sparse_moe")),
+        },
+    ),
+    "minimax_m3_vl": composite(
+        {"projector_hidden_size": 6144},
+        with_towers(
+            _MINIMAX_TEXT,
+            seeing(fixed("vision_config", Tower(_MINIMAX_VISION, _minimax_visual)), _minimax_projector),
+        ),
+        {TEXT_ONLY: text_only(_MINIMAX_TEXT)},
+    ),
+}

@@ -1,0 +1,255 @@
+"""Mistral's decoders, experts, and the models that see or hear."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.blocks.attention import attention, grouped_attention
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
+from lora_packer.base_model.blocks.experts import (
+    Experts,
+    fused_experts,
+    local_experts,
+    mixture_or_dense,
+    numbered_experts,
+)
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, hearing_sizes, whisper_convs
+from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
+from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
+from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.models.deepseek import deepseek_v3
+from lora_packer.base_model.models.vision_towers import vision_config
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _mistral(s: Settings) -> Named:
+    return dense(s)
+
+
+def _mixtral(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp") -> Named:
+    count = local_experts(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn")
+        yield from experts(f"{prefix}.{block}", s.size("hidden_size"), s.size("intermediate_size"), count)
+
+    return stacked(s, layer)
+
+
+def mistral3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    """Mistral 3's projector, which merges neighbouring patches first."""
+    hidden = vision.size("hidden_size")
+    merged = hidden * s.size("spatial_merge_size") ** 2
+    yield norm("multi_modal_projector.norm", hidden)
+    yield linear("multi_modal_projector.patch_merger.merging_layer", hidden, merged)
+    yield from llava_projector(s, vision, text)
+
+
+def _lighton_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    hidden = vision.size("hidden_size")
+    yield norm("vision_projection.norm", hidden)
+    yield linear("vision_projection.patch_merger.merging_layer", hidden, hidden * s.size("spatial_merge_size") ** 2)
+    yield from two_linears("vision_projection", hidden, text.size("hidden_size"), bias=False)
+
+
+def _voxtral(_s: Settings, audio: Settings, text: Settings) -> Named:
+    """Some frames side by side are as wide as the encoder's feed-forward blocks."""
+    yield from two_linears(
+        "multi_modal_projector", audio.size("intermediate_size"), text.size("hidden_size"), bias=False
+    )
+
+
+def _voxtral_realtime(s: Settings, audio: Settings, text: Settings) -> Named:
+    folded = audio.size("hidden_size") * s.size("downsample_factor")
+    yield from two_linears("multi_modal_projector", folded, text.size("hidden_size"), bias=False)
+
+
+def _realtime_encoder(s: Settings) -> Named:
+    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
+    head_dim = s.optional_size("head_dim") or hidden // heads
+    yield from whisper_convs(s, hidden, "embedder.")
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        for name, module in attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True):
+            yield name, module._replace(bias=not name.endswith(".k_proj"))
+        for name, module in gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size")):
+            yield name, module._replace(bias=name.endswith(".down_proj"))
+        yield norm(f"{path}.self_attn_layer_norm", hidden)
+        yield norm(f"{path}.final_layer_norm", hidden)
+    yield norm("norm", hidden)
+
+
+# The width between the two linears that scale the norms of Voxtral Realtime's text by the delay.
+_DELAY_WIDTH = 32
+
+
+def _realtime_text(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+
+    def layer(path: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{path}.self_attn")
+        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+        yield linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, hidden)
+        yield linear(f"{path}.ada_rms_norm.linear2", hidden, _DELAY_WIDTH)
+
+    return stacked(s, layer)
+
+
+def _realtime_part(model_type: str) -> Tower | None:
+    return _REALTIME_TEXT if model_type == "voxtral_realtime_text" else text_tower(model_type)
+
+
+def _large_text(s: Settings) -> Named:
+    """Latent attention whose layers may use an earlier one's latents, some without rotary positions."""
+    indexes = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
+    dense, sources = s.count("first_k_dense_replace"), s.numbers("kv_source_layers")
+    kind = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= dense else "dense")
+    experts = s.size("num_experts" if s.value("num_experts") is not None else "n_routed_experts")
+    if "num_local_experts" in s.raw:
+        experts = s.size("num_local_experts")
+
+    def layer(prefix: str, index: int) -> Named:
+        owns = sources is None or index >= len(sources) or sources[index] == index
+        yield from _large_attention(s, f"{prefix}.self_attn", rotates=_rotates(s, index), owns=owns)
+        if indexes(index) != "shared":
+            yield from _large_indexer(s, f"{prefix}.self_attn.indexer")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", experts, sparse=kind(index) == "sparse")
+
+    return stacked(s, layer)
+
+
+def _rotates(s: Settings, index: int) -> bool:
+    listed = s.numbers("no_rope_layers")
+    if listed is not None and index < len(listed):
+        return bool(listed[index])
+    return (index + 1) % s.size("no_rope_layer_interval") != 0
+
+
+def _large_attention(s: Settings, path: str, *, rotates: bool, owns: bool) -> Named:
+    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
+    rank, rope, nope = s.size("kv_lora_rank"), s.size("qk_rope_head_dim"), s.size("qk_nope_head_dim")
+    value = s.size("v_head_dim")
+    yield linear(f"{path}.q_proj", heads * (nope + rope), hidden)
+    if owns:
+        yield linear(f"{path}.kv_a_proj_with_mqa", rank + (rope if rotates else 0), hidden, bias=bias)
+        yield norm(f"{path}.kv_a_layernorm", rank)
+    yield linear(f"{path}.kv_b_proj", heads * (nope + (0 if rotates else rope) + value), rank)
+    yield linear(f"{path}.o_proj", hidden, heads * value, bias=bias)
+    yield from _softmax_scaling(f"{path}.softmax_scaling", heads)
+
+
+def _large_indexer(s: Settings, path: str) -> Named:
+    hidden = s.size("hidden_size")
+    yield from indexer(s, path, inputs=hidden)
+    yield from layer_norm(f"{path}.q_input_norm", hidden)
+    yield from _softmax_scaling(f"{path}.softmax_scaling", s.size("index_n_heads"))
+
+
+def _softmax_scaling(path: str, heads: int) -> Named:
+    yield f"{path}.scale", Module("parameter", (heads,))
+    yield f"{path}.bias", Module("parameter", (heads,))
+
+
+_MISTRAL3_VISION = vision_config("pixtral", tower_sizes(1024, 4096, 24, 16, 14, 1540))
+_MISTRAL3_TEXT = {
+    "head_dim": 128,
+    "hidden_size": 5120,
+    "intermediate_size": 32768,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 8,
+    "vocab_size": 131072,
+}
+_LIGHTON_TEXT = sizes(151936, 1024, 3072, 28, 16, 8, head_dim=128)
+_LIGHTON_VISION = vision_config("pixtral", tower_sizes(1024, 4096, 24, 16, 14, 1540))
+_REALTIME_TEXT = Tower(sizes(32000, 4096, 14336, 32, 32, 8), _realtime_text)
+_LATENT: dict[str, Any] = {"qk_rope_head_dim": 64, "qk_nope_head_dim": 64, "v_head_dim": 128, "n_shared_experts": 1}
+_MISTRAL4 = sizes(
+    131072,
+    4096,
+    12288,
+    36,
+    32,
+    32,
+    moe_intermediate_size=2048,
+    n_routed_experts=128,
+    kv_lora_rank=256,
+    q_lora_rank=1024,
+    first_k_dense_replace=0,
+    **_LATENT,
+)
+_LARGE = sizes(
+    204800,
+    6144,
+    24576,
+    72,
+    64,
+    64,
+    moe_intermediate_size=6144,
+    n_routed_experts=128,
+    kv_lora_rank=512,
+    index_head_dim=128,
+    index_n_heads=32,
+    first_k_dense_replace=1,
+    index_skip_topk_offset=2,
+    no_rope_layer_interval=4,
+    **_LATENT,
+)
+_LARGE_VISION = vision_config("pixtral", tower_sizes(2048, 6144, 30, 16, 14, 1540))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "mistral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral), targets=QUERY_VALUE),
+    "ministral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral, answering_prefix=TRANSFORMER)),
+    "ministral3": declared(sizes(131072, 4096, 14336, 34, 32, 8, head_dim=128), framed(_mistral)),
+    "mixtral": declared(
+        sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
+        framed(_mixtral),
+        {
+            TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe")),
+        },
+        targets=QUERY_VALUE,
+    ),
+    "mistral3": llava_like(
+        text_part("mistral", **_MISTRAL3_TEXT),
+        _MISTRAL3_VISION,
+        mistral3_projector,
+        {"vision_feature_layer": -1, "multimodal_projector_bias": False, "spatial_merge_size": 2},
+        wrapped=False,
+    ),
+    "lighton_ocr": composite(
+        {"spatial_merge_size": 2},
+        with_towers(text_part("qwen3", **_LIGHTON_TEXT), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder")),
+    ),
+    "voxtral": heard(
+        Part("text_config", "llama", filled=sizes(131072, 3072, 8192, 30, 32, 8, head_dim=128)),
+        WHISPER_PART,
+        _voxtral,
+    ),
+    "voxtral_realtime": heard(
+        Part(
+            "text_config",
+            "voxtral_realtime_text",
+            _realtime_part,
+            filled=sizes(131072, 3072, 9216, 26, 32, 8, head_dim=128),
+        ),
+        fixed(
+            "audio_config",
+            Tower(hearing_sizes(1280, 32, 32, 5120, head_dim=64), _realtime_encoder),
+            attribute_map={**RENAMED_NAMES, "num_key_value_heads": "num_attention_heads"},
+        ),
+        _voxtral_realtime,
+        {"downsample_factor": 4},
+    ),
+    "mistral4": declared(_MISTRAL4, framed(deepseek_v3)),
+    "mistral_large4": composite(
+        {"vision_feature_layer": -1, "spatial_merge_size": 2},
+        with_towers(fixed("text_config", Tower(_LARGE, _large_text)), seeing(_LARGE_VISION, mistral3_projector)),
+    ),
+}

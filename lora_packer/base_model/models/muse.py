@@ -1,0 +1,150 @@
+"""Muse Glimmer and Muse Spark: the decoders, and the tower and the ears beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+_NORMS = ("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
+
+
+def _attention(s: Settings, path: str) -> Named:
+    heads, _, head_dim = head_sizes(s)
+    yield from plain_attention(s, path)
+    yield linear(f"{path}.gate_proj", heads * head_dim, s.size("hidden_size"))
+
+
+def _glimmer_text(s: Settings) -> Named:
+    def layer(prefix: str, _index: int) -> Named:
+        yield from _attention(s, f"{prefix}.self_attn")
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer, norms=(*_NORMS, "post_attention_layernorm"))
+
+
+def _spark_text(s: Settings) -> Named:
+    hidden, kind = s.size("hidden_size"), layer_kinds(s.names("mlp_layer_types"), lambda _: "sparse")
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from _attention(s, f"{prefix}.self_attn")
+        for name in ("post_attention_residual_gate", "post_feedforward_residual_gate"):
+            yield f"{prefix}.{name}.gate", Module("parameter", (hidden,))
+        if kind(index) == "sparse":
+            yield from _narrow_experts(s, f"{prefix}.mlp")
+        else:
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+
+    return stacked(s, layer, norms=_NORMS)
+
+
+def _narrow_experts(s: Settings, path: str) -> Named:
+    """Experts that work at a width of their own."""
+    hidden, width, inner = s.size("hidden_size"), s.size("moe_hidden_size"), s.size("moe_intermediate_size")
+    experts = s.size("num_local_experts")
+    yield f"{path}.gate.weight", Module("parameter", (experts, hidden))
+    yield linear(f"{path}.pre_expert_proj", width, hidden)
+    yield norm(f"{path}.pre_expert_norm", width)
+    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, width))
+    yield f"{path}.experts.down_proj", Module("parameter", (experts, width, inner))
+    yield norm(f"{path}.experts.post_expert_norm", width)
+    yield linear(f"{path}.post_expert_proj", hidden, width)
+
+
+def _visual(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield linear("patch_embedder.patch_embedding", hidden, s.size("patch_temporal") * 3 * s.size("patch_size") ** 2)
+    positions = s.size("pos_emb_height") * s.size("pos_emb_width")
+    yield embedding("patch_embedder.position_embedding_table", positions, hidden)
+    yield from layer_norm("ln_pre", hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        for name in ("q_proj", "k_proj", "v_proj", "proj"):
+            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.norm1", hidden)
+        yield from layer_norm(f"{path}.norm2", hidden)
+    yield from layer_norm("ln_post", hidden)
+
+
+def _audio(s: Settings) -> Named:
+    """Layers of convolutions; each folds some samples of the layer below into one."""
+    widths, patches, depths = (s.sizes(name) for name in ("hidden_sizes", "patch_sizes", "depths"))
+    below_it = 1
+    for index, (width, patch, depth) in enumerate(zip(widths, patches, depths, strict=False)):
+        path, inner = f"layers.{index}", int(width * s.ratio("mlp_ratio"))
+        yield linear(f"{path}.patch_embedder.proj", width, below_it * patch, bias=True)
+        yield norm(f"{path}.patch_embedder.norm", width)
+        for block in range(depth):
+            yield conv(f"{path}.conv_blocks.{block}.conv", (width, 1, s.size("conv_kernel_size")), bias=True)
+            yield norm(f"{path}.conv_blocks.{block}.norm", width)
+            yield from two_linears_mlp(f"{path}.conv_blocks.{block}.mlp", width, inner)
+        below_it = width
+    yield norm("norm", below_it)
+    yield linear("proj", s.size("out_hidden_size"), below_it, bias=True)
+    yield norm("post_proj_norm", s.size("out_hidden_size"))
+
+
+def _beside(s: Settings, text: Settings) -> Named:
+    vision, visual = _VISION_PART.of(s)
+    width = s.size("projector_hidden_size")
+    yield from below("vision_tower", visual(vision))
+    yield linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
+    yield linear("vision_adapter.fc2", width, width)
+    yield linear("vision_projection", text.size("hidden_size"), width)
+
+
+def _beside_and_audio(s: Settings, text: Settings) -> Named:
+    audio, heard = _AUDIO_PART.of(s)
+    yield from _beside(s, text)
+    yield from below("audio_tower", heard(audio))
+
+
+_VISION: dict[str, Any] = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_hidden_layers": 50,
+    "patch_size": 14,
+    "patch_temporal": 2,
+    "pos_emb_height": 32,
+    "pos_emb_width": 32,
+}
+_AUDIO: dict[str, Any] = {
+    "patch_sizes": [16, 6, 5, 4],
+    "hidden_sizes": [256, 512, 1024, 2048],
+    "depths": [2, 2, 2, 2],
+    "mlp_ratio": 4.0,
+    "conv_kernel_size": 7,
+    "out_hidden_size": 8192,
+}
+_GLIMMER = sizes(202048, 6656, 19968, 52, 32, 2, head_dim=128)
+_SPARK = sizes(
+    202048,
+    8192,
+    16384,
+    62,
+    128,
+    16,
+    head_dim=64,
+    moe_intermediate_size=4096,
+    moe_hidden_size=4096,
+    num_local_experts=256,
+)
+_VISION_PART = fixed("vision_config", Tower(_VISION, _visual))
+_AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
+_PROJECTOR = {"out_hidden_size": 6144, "projector_hidden_size": 4096}
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "muse_glimmer": composite(_PROJECTOR, with_towers(fixed("text_config", Tower(_GLIMMER, _glimmer_text)), _beside)),
+    "muse_spark": composite(
+        _PROJECTOR, with_towers(fixed("text_config", Tower(_SPARK, _spark_text)), _beside_and_audio)
+    ),
+}

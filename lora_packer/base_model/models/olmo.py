@@ -1,0 +1,203 @@
+"""Ai2's OLMo: decoders, experts, the hybrid, and Molmo, which sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
+from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+from lora_packer.errors import InputError
+
+
+def _olmo(s: Settings) -> Named:
+    return llama_like(s, kind=no_norm)
+
+
+def _olmo2(s: Settings) -> Named:
+    heads, kv_heads, head_dim = head_sizes(s)
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
+        yield norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer, norms=AFTER_BOTH)
+
+
+def _olmoe(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    hidden, kv_heads = s.size("hidden_size"), head_sizes(s)[1]
+    norms = (hidden, hidden // s.size("num_attention_heads") * kv_heads)
+    return _olmo_moe(s, experts, norms, ("input_layernorm", "post_attention_layernorm"))
+
+
+def _flex_olmo(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    heads, kv_heads, head_dim = head_sizes(s)
+    norms = (heads * head_dim, kv_heads * head_dim)
+    return _olmo_moe(s, experts, norms, ("post_attention_layernorm", "post_feedforward_layernorm"))
+
+
+def _olmo_moe(s: Settings, experts: Experts, norms: tuple[int, int], layer_norms: tuple[str, str]) -> Named:
+    count = number_of_experts(s, "num_experts", "num_local_experts")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from qk_norms(f"{prefix}.self_attn", *norms)
+        yield from experts(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), count)
+
+    return stacked(s, layer, norms=layer_norms)
+
+
+def _olmo_hybrid(s: Settings) -> Named:
+    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
+    key_heads = s.optional_size("linear_num_key_heads") or heads
+    value_heads = s.optional_size("linear_num_value_heads") or heads
+    key_dim = s.optional_size("linear_key_head_dim") or int(0.75 * hidden / key_heads)
+    value_dim = s.optional_size("linear_value_head_dim") or 2 * key_dim
+    keys, values, last = key_heads * key_dim, value_heads * value_dim, s.size("num_hidden_layers") - 1
+    kind = layer_kinds(
+        s.names("layer_types"),
+        lambda index: "full_attention" if index % 4 == 3 or index == last < 3 else "linear_attention",
+    )
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield norm(f"{prefix}.post_attention_layernorm", hidden)
+        if kind(index) != "linear_attention":
+            yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+            yield from qk_norms(f"{prefix}.self_attn", heads * head_dim, kv_heads * head_dim)
+            yield norm(f"{prefix}.post_feedforward_layernorm", hidden)
+            return
+        path = f"{prefix}.linear_attn"
+        yield norm(f"{prefix}.input_layernorm", hidden)
+        for name in ("A_log", "dt_bias"):
+            yield f"{path}.{name}", Module("parameter", (value_heads,))
+        for name, size in (
+            ("q", keys),
+            ("k", keys),
+            ("v", values),
+            ("a", value_heads),
+            ("b", value_heads),
+            ("g", values),
+        ):
+            yield linear(f"{path}.{name}_proj", size, hidden)
+        yield linear(f"{path}.o_proj", hidden, values)
+        yield depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
+        yield norm(f"{path}.o_norm", value_dim)
+
+    return stacked(s, layer, norms=())
+
+
+def _molmo_text(s: Settings) -> Named:
+    s = s.aliased({"qkv_bias": "attention_bias"})
+    heads, kv_heads, head_dim = head_sizes(s)
+    per_head = s.value("qk_norm_type") == "qwen3"
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
+        query, key = (head_dim, head_dim) if per_head else (heads * head_dim, kv_heads * head_dim)
+        yield from qk_norms(f"{prefix}.self_attn", query, key)
+        yield from plain_mlp(s, f"{prefix}.mlp")
+
+    rows = s.size("vocab_size") + s.count("additional_vocab_size")
+    for path, module in stacked(s, layer):
+        # The head does not predict the additional tokens.
+        yield embedding(path, rows, s.size("hidden_size")) if path == "embed_tokens" else (path, module)
+
+
+def _molmo_attention(s: Settings, path: str, inputs: int) -> Named:
+    bias, (heads, kv_heads, head_dim) = s.flag("attention_bias"), head_sizes(s)
+    yield linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
+    yield linear(f"{path}.k_proj", kv_heads * head_dim, inputs, bias=bias)
+    yield linear(f"{path}.v_proj", kv_heads * head_dim, inputs, bias=bias)
+    yield linear(f"{path}.o_proj", s.size("hidden_size"), heads * head_dim, bias=bias)
+
+
+def _molmo_visual(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    patch = s.size("image_patch_size" if "image_patch_size" in s.raw else "patch_size")
+    yield "positional_embedding", Module("parameter", (_molmo_positions(s, patch), hidden))
+    yield linear("patch_embedding", hidden, s.size("num_channels") * patch**2, bias=True)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        yield from _molmo_attention(s, f"{path}.self_attn", hidden)
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.layer_norm1", hidden)
+        yield from layer_norm(f"{path}.layer_norm2", hidden)
+
+
+def _molmo_positions(s: Settings, patch: int) -> int:
+    named = "image_num_pos" if "image_num_pos" in s.raw else "num_position_embeddings"
+    height, width = s.pair("image_default_input_size" if "image_default_input_size" in s.raw else "image_size")
+    return s.optional_size(named) or (height // patch) * (width // patch)
+
+
+def _molmo_beside(s: Settings, _text: Settings) -> Named:
+    legacy = s.value("vit_config")
+    whole = s if s.value("vision_config") is not None or legacy is None else s.with_fields(vision_config=legacy)
+    vision, visual = _MOLMO_VISION_PART.of(whole)
+    adapter, _ = _MOLMO_ADAPTER_PART.of(s)
+    read = _read_layers(adapter)
+    if legacy is not None:
+        # Layers above the last one that is read are left out.
+        layers = vision.size("num_hidden_layers")
+        vision = vision.with_fields(num_hidden_layers=max(layer % layers for layer in read) + 1)
+    yield from below("vision_tower", visual(vision))
+    hidden, inner, bias = adapter.size("hidden_size"), adapter.size("intermediate_size"), adapter.flag("mlp_bias")
+    path = "multi_modal_projector"
+    yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", hidden * len(read))
+    yield linear(f"{path}.image_projector.gate_proj", inner, hidden, bias=bias)
+    yield linear(f"{path}.image_projector.up_proj", inner, hidden, bias=bias)
+    yield linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), inner)
+
+
+def _read_layers(adapter: Settings) -> list[int]:
+    """The tower's layers that the adapter reads. Raises InputError."""
+    layers = adapter.value("vit_layers" if "vit_layers" in adapter.raw else "vision_feature_layer") or [24, 18]
+    if not isinstance(layers, list | tuple) or not all(type(layer) is int for layer in layers):
+        raise InputError(
+            "the base config's vision_feature_layer is not a list of whole numbers.",
+            hint="Use the base model's own config.json.",
+        )
+    return list(layers)
+
+
+_MOLMO_VISION = tower_sizes(
+    1152, 4304, 25, 16, 14, [378, 378], num_key_value_heads=16, head_dim=72, attention_bias=True
+)
+_MOLMO_ADAPTER: dict[str, Any] = {
+    "hidden_size": 1152,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "head_dim": 72,
+    "attention_bias": True,
+    "intermediate_size": 18944,
+    "text_hidden_size": 3584,
+    "mlp_bias": False,
+}
+_MOLMO_TEXT = sizes(151936, 4096, 12288, 36, 32, 8, head_dim=128, additional_vocab_size=128, qk_norm_type="qwen3")
+_MOLMO_VISION_PART = fixed("vision_config", Tower(_MOLMO_VISION, _molmo_visual))
+_MOLMO_ADAPTER_PART = fixed("adapter_config", Tower(_MOLMO_ADAPTER, lambda _: iter(())))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "olmo": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo)),
+    "olmo2": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
+    "olmo3": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
+    "olmoe": declared(
+        sizes(50304, 2048, 2048, 16, 16, None, num_experts=64), *both_names(_olmoe, linear_experts, framed)
+    ),
+    "flex_olmo": declared(
+        sizes(100352, 4096, 11008, 32, 32, None, num_experts=7), *both_names(_flex_olmo, linear_experts, framed)
+    ),
+    "olmo_hybrid": declared(sizes(100352, 3840, 11008, 32, 30, None, linear_conv_kernel_dim=4), framed(_olmo_hybrid)),
+    "molmo2": composite({}, with_towers(fixed("text_config", Tower(_MOLMO_TEXT, _molmo_text)), _molmo_beside)),
+}

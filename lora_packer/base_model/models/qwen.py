@@ -1,0 +1,183 @@
+"""Qwen's decoders, from Qwen2 to the text models of Qwen3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.blocks.attention import (
+    gated_attention,
+    grouped_attention,
+    normed_attention,
+)
+from lora_packer.base_model.blocks.experts import (
+    Experts,
+    both_names,
+    fused_experts,
+    linear_experts,
+    number_of_experts,
+    qwen_is_sparse,
+    qwen_mixture,
+)
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.recurrent import delta_net
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _qwen2(s: Settings) -> Named:
+    return dense(s, bias=True)
+
+
+def _qwen3(s: Settings) -> Named:
+    bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
+    norms = {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
+    return dense(s, bias=bias, output_bias=bias, norms=norms)
+
+
+def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    """Qwen3-MoE's decoder."""
+    count, hidden = number_of_experts(s, "num_experts", "num_local_experts"), s.size("hidden_size")
+    sparse = qwen_is_sparse(s, count)
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from normed_attention(s, f"{prefix}.self_attn")
+        if sparse(index):
+            yield from experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
+        else:
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+
+    return stacked(s, layer)
+
+
+def _qwen2_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    bias, sparse = s.flag("qkv_bias"), qwen_is_sparse(s, s.count("num_experts"))
+
+    def layer(prefix: str, index: int) -> Named:
+        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias)
+        if sparse(index):
+            yield from qwen_mixture(s, f"{prefix}.mlp", experts)
+        else:
+            yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer)
+
+
+def every_fourth(s: Settings) -> Callable[[int], str]:
+    """Return which layers have "full_attention": as listed, else each ``full_attention_interval``-th."""
+    interval = s.optional_size("full_attention_interval") or 4
+    return layer_kinds(
+        s.names("layer_types"),
+        lambda index: "linear_attention" if (index + 1) % interval else "full_attention",
+    )
+
+
+def _qwen(s: Settings, feed_forward: Callable[[str, int], Named], *, fused: bool) -> Named:
+    kind = every_fourth(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        if kind(index) == "linear_attention":
+            yield from delta_net(s, f"{prefix}.linear_attn", fused=fused)
+        else:
+            yield from gated_attention(s, f"{prefix}.self_attn")
+        yield from feed_forward(f"{prefix}.mlp", index)
+
+    return stacked(s, layer)
+
+
+def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
+    sparse = qwen_is_sparse(s, s.count("num_experts"))
+
+    def feed_forward(prefix: str, index: int) -> Named:
+        if sparse(index):
+            return qwen_mixture(s, prefix, experts)
+        return plain_mlp(s, prefix)
+
+    return _qwen(s, feed_forward, fused=True)
+
+
+def qwen3_5(s: Settings) -> Named:
+    """Qwen3.5's text decoder."""
+    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
+    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, hidden, intermediate), fused=False)
+
+
+def qwen3_5_moe(s: Settings) -> Named:
+    """Qwen3.5-MoE's text decoder."""
+    return _qwen(s, lambda prefix, _index: qwen_mixture(s, prefix), fused=False)
+
+
+_qwen3_moe_frame = partial(framed, answering_prefix=TRANSFORMER)
+_DELTA_NET = {
+    "head_dim": 256,
+    "linear_conv_kernel_dim": 4,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+}
+# The text configs of Qwen3.5, which its image-text configs hold as text_config.
+QWEN3_5_TEXT = sizes(248320, 4096, 12288, 32, 16, 4, **_DELTA_NET)
+QWEN3_5_MOE_TEXT: dict[str, Any] = {
+    "vocab_size": 248320,
+    "hidden_size": 2048,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "num_experts": 256,
+    **_DELTA_NET,
+}
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "qwen2": declared(
+        sizes(151936, 4096, 22016, 32, 32, 32), framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE
+    ),
+    "qwen3": declared(
+        sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128),
+        framed(_qwen3, answering_prefix=TRANSFORMER),
+        targets=QUERY_VALUE,
+    ),
+    "qwen3_moe": declared(
+        sizes(151936, 2048, 6144, 24, 32, 4, num_experts=128, moe_intermediate_size=768, decoder_sparse_step=1),
+        *both_names(qwen3_moe, linear_experts, _qwen3_moe_frame),
+    ),
+    "qwen2_moe": declared(
+        sizes(
+            151936,
+            2048,
+            5632,
+            24,
+            16,
+            16,
+            num_experts=60,
+            moe_intermediate_size=1408,
+            decoder_sparse_step=1,
+            shared_expert_intermediate_size=5632,
+            qkv_bias=True,
+        ),
+        *both_names(_qwen2_moe, linear_experts, framed),
+    ),
+    "qwen3_next": declared(
+        sizes(
+            151936,
+            2048,
+            5632,
+            48,
+            16,
+            2,
+            num_experts=512,
+            moe_intermediate_size=512,
+            decoder_sparse_step=1,
+            shared_expert_intermediate_size=512,
+            **_DELTA_NET,
+        ),
+        *both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER)),
+    ),
+    "qwen3_5_text": declared(QWEN3_5_TEXT, framed(qwen3_5)),
+    "qwen3_5_moe_text": declared(QWEN3_5_MOE_TEXT, framed(qwen3_5_moe)),
+}

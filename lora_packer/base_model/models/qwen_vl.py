@@ -1,0 +1,136 @@
+"""Qwen's models that see, from Qwen2-VL to Qwen3.5."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_4_51, Architecture, Build
+from lora_packer.base_model.blocks.attention import attention, normed_attention
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
+from lora_packer.base_model.blocks.experts import fused_experts
+from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.qwen_visual import (
+    QWEN2_5_VISION,
+    QWEN2_VISION,
+    QWEN3_VISION,
+    depth,
+    fused_attention,
+    merger_mlp,
+    patch_embedding,
+    qwen2_5_visual,
+    qwen3_visual,
+    qwen3_visual_without_deepstack,
+    visual,
+)
+from lora_packer.base_model.models.qwen import QWEN3_5_MOE_TEXT, QWEN3_5_TEXT, qwen3_5, qwen3_5_moe
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+# Yields the feed-forward block of one layer: (config, path, number of the layer).
+FeedForward = Callable[[Settings, str, int], Named]
+
+
+def _qwen2_visual(s: Settings) -> Named:
+    width = s.size("embed_dim")
+    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    inner = int(width * s.ratio("mlp_ratio"))
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield from fused_attention(f"{path}.attn", width)
+        yield from two_linears_mlp(f"{path}.mlp", width, inner)
+        yield from layer_norm(f"{path}.norm1", width)
+        yield from layer_norm(f"{path}.norm2", width)
+    yield from layer_norm("merger.ln_q", width)
+    yield from merger_mlp(s, width, s.size("hidden_size"))
+
+
+def _qwen2_text(s: Settings) -> Named:
+    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
+    kv_heads = s.optional_size("num_key_value_heads") or heads
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
+        yield from dense_mlp(s, f"{prefix}.mlp", 0)
+
+    return stacked(s, layer)
+
+
+def qwen3_text(feed_forward: FeedForward) -> Callable[[Settings], Named]:
+    """The language model of Qwen3-VL."""
+
+    def modules(s: Settings) -> Named:
+        def layer(prefix: str, index: int) -> Named:
+            yield from normed_attention(s, f"{prefix}.self_attn")
+            yield from feed_forward(s, f"{prefix}.mlp", index)
+
+        return stacked(s, layer)
+
+    return modules
+
+
+def _is_sparse(s: Settings, index: int) -> bool:
+    return index not in s.indices("mlp_only_layers") and (index + 1) % s.size("decoder_sparse_step") == 0
+
+
+def _experts(s: Settings) -> tuple[int, int, int]:
+    named = s.aliased({"num_experts": "num_local_experts"})
+    return s.size("hidden_size"), s.size("moe_intermediate_size"), named.size("num_experts")
+
+
+def _sparse_mlp(s: Settings, path: str, index: int) -> Named:
+    return fused_experts(path, *_experts(s)) if _is_sparse(s, index) else dense_mlp(s, path, index)
+
+
+def _sparse_mlp_before_5(s: Settings, path: str, index: int) -> Named:
+    """The same, with a linear as the router and the experts' weights the other way round."""
+    if not _is_sparse(s, index):
+        yield from dense_mlp(s, path, index)
+        return
+    hidden, intermediate, experts = _experts(s)
+    yield linear(f"{path}.gate", experts, hidden)
+    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, hidden, 2 * intermediate))
+    yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
+
+
+def before_4_52(build: Build) -> Build:
+    """The names of Qwen2-VL and Qwen2.5-VL before transformers 4.52; the bare class was the language model's then."""
+    return renamed(build, ("model.language_model.", "model."), ("model.visual.", "visual."), ("language_model.", ""))
+
+
+def _flat(text: Mapping[str, Any], tower: Tower) -> Architecture:
+    part = fixed("text_config", Tower(text, _qwen2_text), flat=True)
+    build = with_towers(part, visual(tower))
+    return composite({}, build, {TRANSFORMERS_4_51: before_4_52(build)}, flat_text=True)
+
+
+def qwen3_vl(text: Tower, older: Tower | None = None) -> Architecture:
+    """Return the definition of a model with Qwen3-VL's tower; ``older`` is the language model in transformers 4."""
+    beside = visual(Tower(QWEN3_VISION, qwen3_visual))
+    dialects = {} if older is None else {TRANSFORMERS_4: with_towers(fixed("text_config", older), beside)}
+    return composite({}, with_towers(fixed("text_config", text), beside), dialects)
+
+
+def _qwen3_5(text: Tower) -> Architecture:
+    part = fixed("text_config", text)
+    build = with_towers(part, visual(Tower(QWEN3_VISION, qwen3_visual_without_deepstack)))
+    return composite({}, build, {TEXT_ONLY: text_only(part)})
+
+
+_QWEN2_VL = {**QWEN2_VISION, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4}
+_QWEN2_TEXT = sizes(152064, 8192, 29568, 80, 64, 8)
+_QWEN3_MOE = sizes(151936, 2048, 5632, 24, 16, 16, decoder_sparse_step=1, moe_intermediate_size=1408, num_experts=60)
+QWEN3_VL = qwen3_vl(Tower(sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128), qwen3_text(dense_mlp)))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "qwen2_vl": _flat(_QWEN2_TEXT, Tower(_QWEN2_VL, _qwen2_visual)),
+    "qwen2_5_vl": _flat(_QWEN2_TEXT, Tower(QWEN2_5_VISION, qwen2_5_visual)),
+    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl_moe": qwen3_vl(
+        Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp)), Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp_before_5))
+    ),
+    "qwen3_5": _qwen3_5(Tower(QWEN3_5_TEXT, qwen3_5)),
+    "qwen3_5_moe": _qwen3_5(Tower(QWEN3_5_MOE_TEXT, qwen3_5_moe)),
+}

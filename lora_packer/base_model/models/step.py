@@ -1,0 +1,115 @@
+"""StepFun's Step3 models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.blocks.attention import grouped_attention, qk_norms
+from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
+from lora_packer.base_model.blocks.experts import fused_experts
+from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import fields_by_layer, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.projectors import seeing
+from lora_packer.base_model.blocks.towers import patch_conv, patches, scaled_layers, tower_sizes
+from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
+
+
+def _step_text(s: Settings) -> Named:
+    """Gated attention, with other numbers of heads in sliding layers, and experts from the fourth layer on."""
+    hidden, head_dim, bias = s.size("hidden_size"), s.size("head_dim"), s.flag("attention_bias")
+    attends = layer_kinds(s.names("layer_types"), lambda _: "full_attention")
+    kind, mlp_bias = _step_kinds(s), s.flag("mlp_bias")
+    by_layer = {} if "per_layer_config" in s.raw and s.value("per_layer_config") is None else fields_by_layer(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        saved = None if by_layer is None else by_layer.get(index, {})
+        heads = _step_heads(s, saved, sliding=attends(index) == "sliding_attention")
+        own = s.with_fields(num_attention_heads=heads)
+        yield from grouped_attention(own, f"{prefix}.self_attn", bias=bias, output_bias=bias)
+        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+        yield linear(f"{prefix}.self_attn.g_proj", heads, hidden)
+        if kind(index) == "sparse":
+            yield from fused_experts(
+                f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), s.size("n_routed_experts")
+            )
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, s.size("share_expert_dim"), bias=mlp_bias)
+        else:
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=mlp_bias)
+
+    return stacked(s, layer)
+
+
+def _step_kinds(s: Settings) -> Callable[[int], str]:
+    """Which layers have experts: listed by kind, by number, or as numbers between commas."""
+    listed, named = s.names("mlp_layer_types"), s.value("moe_layers_enum")
+    if listed is not None or named is None:
+        return layer_kinds(listed, lambda index: "sparse" if index >= 3 else "dense")
+    if isinstance(named, str):
+        numbers = frozenset(number.strip() for number in named.split(","))
+    else:
+        numbers = frozenset(str(number) for number in s.indices("moe_layers_enum"))
+    return lambda index: "sparse" if str(index) in numbers else "dense"
+
+
+def _step_heads(s: Settings, saved: Mapping[str, Any] | None, *, sliding: bool) -> int:
+    """The number of heads: as saved for the layer, or that of sliding layers."""
+    if saved is not None:
+        return Settings(saved, {}).optional_size("num_attention_heads") or s.size("num_attention_heads")
+    if not sliding:
+        return s.size("num_attention_heads")
+    other = s.nested("attention_other_setting").optional_size("num_attention_heads")
+    return s.optional_size("num_sliding_attention_heads") or other or s.size("num_attention_heads")
+
+
+def _step_visual(s: Settings) -> Named:
+    s = s.aliased({"width": "hidden_size", "layers": "num_hidden_layers"})
+    hidden, inner = s.size("hidden_size"), int(s.size("hidden_size") * s.ratio("mlp_ratio"))
+    yield patch_conv(s, "embeddings.patch_embedding", bias=False)
+    yield "embeddings.position_embedding", Module("embedding", (patches(s), hidden))
+    yield from layer_norm("pre_layernorm", hidden)
+    yield from scaled_layers(s, inner)
+    yield conv("downsampler1", (2 * hidden, hidden, 3, 3), bias=True)
+    yield conv("downsampler2", (4 * hidden, 2 * hidden, 3, 3), bias=True)
+
+
+def _step_projector(s: Settings, vision: Settings, text: Settings) -> Named:
+    hidden = vision.aliased({"width": "hidden_size"}).size("hidden_size")
+    yield linear("multi_modal_projector", text.size("hidden_size"), 4 * hidden, bias=s.flag("projector_bias"))
+
+
+_STEP = sizes(
+    128815,
+    4096,
+    11264,
+    45,
+    64,
+    8,
+    head_dim=128,
+    moe_intermediate_size=1280,
+    n_routed_experts=288,
+    share_expert_dim=1280,
+)
+_STEP_TEXT = fixed(
+    "text_config",
+    Tower(_STEP, _step_text),
+    attribute_map={
+        "moe_num_experts": "n_routed_experts",
+        "num_attention_groups": "num_key_value_heads",
+        "share_expert_dims": "share_expert_dim",
+    },
+)
+_STEP_VISION = tower_sizes(1536, 0, 47, 16, 14, 728, mlp_ratio=8960 / 1536)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "step3p7": composite(
+        {},
+        with_towers(
+            _STEP_TEXT,
+            seeing(fixed("vision_config", Tower(_STEP_VISION, _step_visual)), _step_projector, "vision_model"),
+        ),
+    ),
+}

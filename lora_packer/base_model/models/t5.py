@@ -1,0 +1,211 @@
+"""T5 and its relatives, Pix2Struct and UDOP."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
+from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
+from lora_packer.base_model.blocks.towers import pix2struct_visual
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+_T5_NAMES = {
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+    "head_dim": "d_kv",
+}
+
+
+def t5_side(s: Settings, side: str, *, every_bias: bool) -> Named:
+    """One side; ``every_bias``: whether every layer has its own table of relative positions, not the first alone."""
+    width, inner, heads = s.size("d_model"), s.size("d_ff"), s.size("num_heads")
+    projected = heads * s.size("d_kv")
+    gated = str(s.value("feed_forward_proj")).startswith("gated-")
+    if "is_gated_act" in s.raw:
+        gated = s.flag("is_gated_act")
+    names = ("SelfAttention", "EncDecAttention") if side == "decoder" else ("SelfAttention",)
+    layers = s.optional_size("num_decoder_layers") if side == "decoder" else None
+    yield embedding(f"{side}.embed_tokens", s.size("vocab_size"), width)
+    for index in range(layers or s.size("num_layers")):
+        path = f"{side}.block.{index}.layer"
+        for number, name in enumerate(names):
+            for projection in ("q", "k", "v"):
+                yield linear(f"{path}.{number}.{name}.{projection}", projected, width)
+            yield linear(f"{path}.{number}.{name}.o", width, projected)
+            yield norm(f"{path}.{number}.layer_norm", width)
+        if every_bias or index == 0:
+            buckets = s.size("relative_attention_num_buckets")
+            yield embedding(f"{path}.0.SelfAttention.relative_attention_bias", buckets, heads)
+        last = f"{path}.{len(names)}"
+        for name in ("wi_0", "wi_1") if gated else ("wi",):
+            yield linear(f"{last}.DenseReluDense.{name}", inner, width)
+        yield linear(f"{last}.DenseReluDense.wo", width, inner)
+        yield norm(f"{last}.layer_norm", width)
+    yield norm(f"{side}.final_layer_norm", width)
+
+
+def _t5(*, every_bias: bool = False) -> Build:
+    def build(raw: Settings, head: Head) -> Named:
+        s = raw.aliased(_T5_NAMES)
+        width = s.size("d_model")
+        before = "transformer." if head in ("sequence-classification", "token-classification") else ""
+        yield embedding(f"{before}shared", s.size("vocab_size"), width)
+        for side in ("encoder",) if head == "token-classification" else ("encoder", "decoder"):
+            for path, module in t5_side(s, side, every_bias=every_bias):
+                yield before + path, module
+        match head:
+            case "causal-lm" | "seq2seq":
+                yield linear("lm_head", s.size("vocab_size"), width)
+            case "sequence-classification":
+                yield linear("classification_head.dense", width, width, bias=True)
+                yield linear("classification_head.out_proj", s.labels(), width, bias=True)
+            case "token-classification":
+                yield linear("classifier", s.labels(), width, bias=True)
+            case "question-answering":
+                yield linear("qa_outputs", s.labels(), width, bias=True)
+            case "none":
+                return
+
+    return build
+
+
+def _t5_sizes(vocab: int, inner: int, layers: int, heads: int, feed_forward: str) -> dict[str, Any]:
+    return {
+        "vocab_size": vocab,
+        "d_model": 512,
+        "d_kv": 64,
+        "d_ff": inner,
+        "num_layers": layers,
+        "num_heads": heads,
+        "relative_attention_num_buckets": 32,
+        "feed_forward_proj": feed_forward,
+    }
+
+
+def _pix2struct(s: Settings, _head: Head) -> Named:
+    (text, modules), (vision, _) = _PIX_TEXT_PART.of(s), _PIX_VISION_PART.of(s)
+    sizes = vision.size("d_kv"), vision.size("d_ff"), vision.size("seq_len")
+    yield from below("encoder", pix2struct_visual(vision, *sizes))
+    yield from below("decoder", modules(text))
+
+
+def _pix2struct_text(s: Settings) -> Named:
+    """T5's decoder under other names, with its head."""
+    hidden, inner = s.size("hidden_size"), s.size("d_ff")
+    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
+    for index in range(s.size("num_layers")):
+        path = f"layer.{index}"
+        for name in ("self_attention", "encoder_decoder_attention"):
+            for projection in ("query", "key", "value", "output"):
+                yield linear(f"{path}.{name}.attention.{projection}", hidden, hidden)
+            yield norm(f"{path}.{name}.layer_norm", hidden)
+        if index == 0:
+            table = f"{path}.self_attention.attention.relative_attention_bias"
+            yield embedding(table, s.size("relative_attention_num_buckets"), s.size("num_heads"))
+        yield linear(f"{path}.mlp.DenseReluDense.wi_0", inner, hidden)
+        yield linear(f"{path}.mlp.DenseReluDense.wi_1", inner, hidden)
+        yield linear(f"{path}.mlp.DenseReluDense.wo", hidden, inner)
+        yield norm(f"{path}.mlp.layer_norm", hidden)
+    yield norm("final_layer_norm", hidden)
+    yield linear("lm_head", s.size("vocab_size"), hidden)
+
+
+def _udop(s: Settings, head: Head) -> Named:
+    """T5, whose sides embed patches too, and whose encoder knows where on the page a word stands."""
+    s = s.aliased({"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"})
+    width, positions = s.size("d_model"), s.size("max_2d_position_embeddings")
+    patch = (width, s.size("num_channels"), *s.pair("patch_size"))
+    # What the file says is gated does not count: the name of the activation decides.
+    gated = str(s.value("feed_forward_proj")).startswith("gated-") if "is_gated_act" not in s.raw else None
+    s = s if gated is None else s.with_fields(is_gated_act=gated)
+    yield embedding("shared", s.size("vocab_size"), width)
+    yield conv("patch_embed.proj", patch, bias=True)
+    for side in ("encoder", "decoder"):
+        yield from t5_side(s, side, every_bias=False)
+        yield conv(f"{side}.embed_patches.proj", patch, bias=True)
+        for index, own in enumerate(_udop_buckets(s)):
+            # In the class that writes, the first table is tied to that of the attention.
+            buckets = s.size("relative_attention_num_buckets") if index == 0 and head != "none" else own
+            yield embedding(
+                f"{side}.relative_bias.biases.{index}.relative_attention_bias", buckets, s.size("num_heads")
+            )
+    for name in ("x_position_embeddings", "y_position_embeddings"):
+        yield embedding(f"encoder.cell_2d_embedding.{name}", positions, width)
+    if head != "none":
+        yield linear("lm_head", s.size("vocab_size"), width)
+
+
+def _udop_buckets(s: Settings) -> list[int]:
+    """The number of buckets of each kind of relative position."""
+    kinds = s.value("relative_bias_args")
+    if not isinstance(kinds, list | tuple):
+        return [32, 32, 32]
+    found = []
+    for kind in kinds:
+        fields = Settings(kind if isinstance(kind, Mapping) else {}, {"relative_attention_num_buckets": 32})
+        more = 2 if fields.flag("prefix_bucket") and not fields.flag("expand") else 0
+        found.append(fields.size("relative_attention_num_buckets") + more)
+    return found
+
+
+_PIX_TEXT: dict[str, Any] = {
+    "vocab_size": 50244,
+    "hidden_size": 768,
+    "d_ff": 2048,
+    "num_layers": 12,
+    "num_heads": 12,
+    "relative_attention_num_buckets": 32,
+}
+_PIX_VISION: dict[str, Any] = {
+    "hidden_size": 768,
+    "patch_embed_hidden_size": 768,
+    "d_ff": 2048,
+    "d_kv": 64,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "seq_len": 4096,
+}
+_UDOP: dict[str, Any] = {
+    "vocab_size": 33201,
+    "d_model": 1024,
+    "d_kv": 64,
+    "d_ff": 4096,
+    "num_layers": 24,
+    "num_heads": 16,
+    "relative_attention_num_buckets": 32,
+    "feed_forward_proj": "relu",
+    "max_2d_position_embeddings": 1024,
+    "patch_size": 16,
+    "num_channels": 3,
+}
+_PIX_NAMES = {
+    **dict.fromkeys(("num_attention_heads", "decoder_attention_heads", "encoder_attention_heads"), "num_heads"),
+    **dict.fromkeys(("num_hidden_layers", "encoder_layers", "decoder_layers"), "num_layers"),
+}
+_PIX_TEXT_PART = fixed("text_config", Tower(_PIX_TEXT, _pix2struct_text), attribute_map=_PIX_NAMES)
+_PIX_VISION_PART = fixed("vision_config", Tower(_PIX_VISION, lambda _: iter(())))
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "t5": declared(
+        _t5_sizes(32128, 2048, 6, 8, "relu"), _t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True
+    ),
+    "mt5": declared(
+        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
+        _t5(),
+        targets=("q", "v"),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "umt5": declared(
+        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
+        _t5(every_bias=True),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
+    "pix2struct": composite({}, _pix2struct),
+    "udop": declared(_UDOP, _udop, input_embedding="shared"),
+}

@@ -1,0 +1,53 @@
+"""Whisper: it hears, and writes down what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
+from lora_packer.base_model.blocks.hearing import whisper_convs
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.settings import Settings
+
+
+def _whisper_side(s: Settings, side: str) -> Named:
+    width = s.size("d_model")
+    if side == "encoder":
+        yield from whisper_convs(s, width, "encoder.")
+        yield embedding("encoder.embed_positions", s.size("max_source_positions"), width)
+    else:
+        yield embedding("decoder.embed_tokens", s.size("vocab_size"), width)
+        yield embedding("decoder.embed_positions", s.size("max_target_positions"), width)
+    yield from side_layers(s, side, key_bias=False)
+    yield from layer_norm(f"{side}.layer_norm", width)
+
+
+def _whisper(raw: Settings, head: Head) -> Named:
+    s = raw.aliased(BART_NAMES)
+    for side in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
+        for path, module in _whisper_side(s, side):
+            yield path if head == "none" else f"model.{path}", module
+    if head != "none":
+        yield linear("proj_out", s.size("vocab_size"), s.size("d_model"))
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "whisper": declared(
+        {
+            "vocab_size": 51865,
+            "num_mel_bins": 80,
+            "d_model": 384,
+            "encoder_layers": 4,
+            "decoder_layers": 4,
+            "encoder_ffn_dim": 1536,
+            "decoder_ffn_dim": 1536,
+            "max_source_positions": 1500,
+            "max_target_positions": 448,
+        },
+        _whisper,
+        input_embedding="embed_tokens",
+        encoder_decoder=True,
+    ),
+}

@@ -1,0 +1,41 @@
+"""Write ``lora_packer/base_model/models/index.json``: which file defines which model type.
+
+With it a check imports the one lineage that it needs. usage: python tools/make_index.py [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "lora_packer" / "base_model" / "models"
+INDEX = FOLDER / "index.json"
+sys.path.insert(0, str(ROOT))
+
+
+def index() -> str:
+    """Return the index's text. Raises ValueError where two modules define one type."""
+    found: dict[str, str] = {}
+    for path in sorted(FOLDER.glob("[a-z]*.py")):
+        module = import_module(f"lora_packer.base_model.models.{path.stem}")
+        for model_type in getattr(module, "ARCHITECTURES", {}):
+            if model_type in found:
+                raise ValueError(f"{model_type} is defined in {found[model_type]} and in {path.stem}")
+            found[model_type] = path.stem
+    return json.dumps(dict(sorted(found.items())), indent=1) + "\n"
+
+
+def main() -> int:
+    """Write the index, or check it."""
+    text = index()
+    if "--check" in sys.argv[1:]:
+        return 0 if INDEX.read_text(encoding="utf-8") == text else 1
+    INDEX.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
