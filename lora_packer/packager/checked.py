@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lora_packer.errors import InputError
+from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.packager.digest import CheckedFile, Digests
-from lora_packer.packager.members import CONFIG, REQUIRED, WEIGHTS
 from lora_packer.packager.source import FileState
 
 # How many buffers are read into by turns: so many chunks the checksums may be behind.
@@ -84,11 +84,11 @@ class CheckedFiles:
             return {}
         config = Digests(sha256=self._sha256)
         try:
-            with self._source.open(CONFIG) as file:
-                config.update(file.read(self._states[CONFIG].size))
+            with self._source.open(CONFIG_NAME) as file:
+                config.update(file.read(self._states[CONFIG_NAME].size))
         except (InputError, OSError):
             return {}
-        members = (config.member(CONFIG), self._weights.member(WEIGHTS))
+        members = (config.member(CONFIG_NAME), self._weights.member(WEIGHTS_NAME))
         if any(member.size != self._states[member.name].size for member in members):
             return {}
         return {member.name: CheckedFile(self._states[member.name], member) for member in members}
