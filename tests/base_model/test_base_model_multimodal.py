@@ -147,3 +147,10 @@ def test_an_unknown_part_is_not_guessed(changes: dict[str, Any], says: str) -> N
 def test_a_part_that_makes_no_sense(config: dict[str, Any], says: str) -> None:
     with pytest.raises(lora_packer.InputError, match=says):
         BaseModel.load(json.loads(json.dumps(config)))
+
+
+def test_qwen3_5_reads_no_other_name_of_its_number_of_experts() -> None:
+    # transformers/models/qwen3_5_moe/configuration_qwen3_5_moe.py: the text config has no attribute_map.
+    text = {**TINY_TEXT, "num_local_experts": 3, "moe_intermediate_size": 16}
+    base = BaseModel.load({"model_type": "qwen3_5_moe", "text_config": text})
+    assert base.modules[TEXT + "mlp.experts.down_proj"].weight_shape == (256, 48, 16)
