@@ -42,6 +42,8 @@ from lora_packer.peft.replicate import layers_of
 from lora_packer.peft.targets import CLASSIFICATION_TASKS
 from lora_packer.redact import escape
 
+_OF_THE_BASE: tuple[Why, ...] = ("base", "misshapen", "embeddings")
+
 # What can be said where nothing is targeted.
 _OF_THE_CONFIG = (NO_TARGET, UNSUPPORTED_TARGET, TOKEN_OUT_OF_RANGE, RESIZED_VOCABULARY)
 
@@ -153,8 +155,9 @@ def _explained(case: Case) -> Iterator[Finding]:
     yield from shapes
     whys: list[Why] = ["lora", "unknown"]
     if missing.half or missing.parts:  # a whole module elsewhere is told as such; a part of one was renamed
-        whys += ["past", "base", "misshapen", "embeddings"]
-    renamed = same_tensors_elsewhere(extra.of(*whys), case.difference.missing, case)
+        whys += ["past", *_OF_THE_BASE]
+    own = bool(extra.of(*_OF_THE_BASE))  # what the base model has under that name was meant, unless the sizes say no
+    renamed = same_tensors_elsewhere(extra.of(*whys), case.difference.missing, case, by_shape=own)
     if renamed is not None:
         yield renamed
         yield from unexpected(extra.without(*whys), case)

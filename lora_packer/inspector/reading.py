@@ -84,7 +84,7 @@ def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
 def _samples(tensors: Tensors) -> list[Tensor]:
     """The first and the last tensor of a layer's pair."""
     found = []
-    for names in (list(tensors), list(tensors)[::-1]):
+    for names in (tensors, reversed(list(tensors))):
         for name in names:
             tensor = Tensor(name, parse_key(name), tensors[name])
             if tensor.key.part in PAIRED and layer_index(tensor.key.path) is not None:

@@ -137,7 +137,7 @@ def _judge_tensors_alone(subject: Subject) -> Judged:
     if adapter.header is None:
         return Judged(why=_without_a_file(subject))
     ran = _codes(_TENSORS)
-    findings = [*files.no_tensors(adapter), *value_rules.integer_dtypes(subject.tensors)]
+    findings = [*files.no_tensors(adapter), *value_rules.integer_dtypes(adapter.tensors)]
     if subject.framework is not None:
         findings.append(names.foreign(subject.framework, adapter.tensors))
     elif isinstance(subject.base, str) and adapter.config is not None and adapter.tensors:

@@ -492,29 +492,26 @@ def test_no_error_on_any_adapter_that_peft_wrote_and_loads(peft_adapters: list[P
 
 
 def test_any_tensor_taken_away_or_reshaped_is_noticed(peft_adapters: list[Path]) -> None:
-    """Over every adapter: each required tensor, left out or with another shape, makes the difference not empty."""
+    """Over every adapter: of each required tensor, left out or with another shape, a finding says so."""
     from lora_packer.adapter import TensorInfo, open_source, read_adapter
     from lora_packer.base_model import BaseModel
-    from lora_packer.inspector.reading import closest
+    from lora_packer.inspector.diagnosis import diagnose
 
     for folder in peft_adapters:
         with open_source(next(folder.rglob("adapter_config.json")).parent) as source:
             adapter = read_adapter(source)
         base = BaseModel.load(folder / "base_config.json")
         assert adapter.config is not None
-        whole = closest(adapter.config, base, adapter.tensors)
-        least = whole.difference.distance  # not 0 where resized embeddings were saved beside the adapter
-        assert least == (
-            sum(".layers." not in t.name and t.name.endswith(".weight") for t in whole.difference.extra)
-        ), folder.name
-        for name in list(whole.expectation.required)[:12]:
+        whole = diagnose(adapter.config, base, adapter.tensors)
+        assert whole.errors == (), folder.name
+        for name in list(whole.case.expectation.required)[:12]:
             lost = {key: info for key, info in adapter.tensors.items() if key != name}
-            assert closest(adapter.config, base, lost).difference.distance > least, (folder.name, name)
+            (error,) = diagnose(adapter.config, base, lost).errors
+            assert error.code in ("LP306", "LP307", "LP308", "LP320"), (folder.name, name, error)
             info = adapter.tensors[name]
             other = TensorInfo(info.dtype, (*info.shape[:-1], info.shape[-1] + 1), info.begin, info.end)
-            changed = closest(adapter.config, base, {**adapter.tensors, name: other})
-            vocabulary = any(finding.code == "LP318" for finding in changed.assumed)
-            assert changed.difference.distance > least or vocabulary, (folder.name, name)
+            changed = diagnose(adapter.config, base, {**adapter.tensors, name: other}).findings
+            assert changed != whole.findings, (folder.name, name)
 
 
 def test_findings_are_frozen() -> None:

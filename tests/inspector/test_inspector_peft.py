@@ -114,9 +114,21 @@ ACCEPTED: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes]] = {
 }
 
 
-@pytest.mark.parametrize(("base", "config", "shapes"), ACCEPTED.values(), ids=ACCEPTED)
-def test_no_error(base: Mapping[str, Any], config: Mapping[str, Any], shapes: Shapes) -> None:
-    assert [finding for finding in told(base, config, shapes) if finding.severity == "error"] == []
+# What is said of the accepted ones besides: a base that was resized, names of another class or release.
+NOTED = {
+    "PEFT before 0.21 saved all whose name holds the embedding's": ["LP318"],
+    "a resized output head with a bias": ["LP318"],
+    "layers_to_transform before PEFT 0.20 counted experts": ["LP321"],
+    "and counts layers since": ["LP321"],
+    "the bare model, and no task type": ["LP321"],
+}
+
+
+@pytest.mark.parametrize("case", ACCEPTED)
+def test_what_peft_loads_is_accepted(case: str) -> None:
+    findings = told(*ACCEPTED[case])
+    assert [finding.code for finding in findings] == NOTED.get(case, [])
+    assert all(finding.severity != "error" for finding in findings)
 
 
 # what it is, base config, adapter config, tensors, then the only error's code and what it says

@@ -124,3 +124,10 @@ def test_the_hint_works_out_what_a_model_calls_for_only_where_its_sizes_are_ther
     assert len(expected) <= 2 * len(known)
     assert fitting(config, shaped("Qwen/Qwen3-8B", ("q_proj",))) == []
     assert fitting(lora_packer.adapter.LoraConfig(r=3, target_modules=("q_proj", "k_proj")), tensors) == []
+
+
+def test_the_base_models_own_weights_are_no_lost_half_under_another_name(tmp_path: Path) -> None:
+    tensors = {name: tensor for name, tensor in tiny_tensors().items() if name != Q0 + ".lora_A.weight"}
+    folder = write_adapter(tmp_path / "a", {**tensors, PREFIX + "lm_head.weight": full(112, 48)})
+    report = lora_packer.check(folder, base_config=TINY_BASE, target="peft")
+    assert [finding.code for finding in report.findings] == ["LP306", "LP320"]

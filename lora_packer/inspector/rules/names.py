@@ -112,12 +112,14 @@ def _names_of(names: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return {"file": WEIGHTS_NAME, "tensor": shown, "count": len(names), "expected": expected, "actual": shown}
 
 
-def same_tensors_elsewhere(found: Sequence[Tensor], missing: Sequence[str], case: Case) -> Finding | None:
-    """The missing tensors under other names: one unknown for one missing, or as many of the same shapes."""
+def same_tensors_elsewhere(
+    found: Sequence[Tensor], missing: Sequence[str], case: Case, *, by_shape: bool
+) -> Finding | None:
+    """The missing tensors under other names: as many of the same shapes, or one for one unless ``by_shape``."""
     if not found or len(found) != len(missing):
         return None
     wanted = Counter(case.want(name).shape for name in missing)
-    if len(found) > 1 and wanted != Counter(tensor.info.shape for tensor in found):
+    if (len(found) > 1 or by_shape) and wanted != Counter(tensor.info.shape for tensor in found):
         return None
     first = found[0]
     meant = _nearest(first.name, first.info.shape, missing, case)

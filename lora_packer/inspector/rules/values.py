@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lora_packer.adapter.keys import WEIGHTS_NAME
+from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
+from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Tensor, halves
 from lora_packer.inspector.rules.rule import Rule
@@ -76,13 +77,13 @@ _FUSED = frozenset({"qkv_proj", "query_key_value", "qkv", "Wqkv", "c_attn", "in_
 Values = Mapping[str, TensorValues]
 
 
-def integer_dtypes(tensors: Iterable[Tensor]) -> Iterator[Finding]:
+def integer_dtypes(tensors: Mapping[str, TensorInfo]) -> Iterator[Finding]:
     """LoRA tensors of an integer dtype: known from the header alone."""
-    found = [tensor for tensor in tensors if tensor.info.dtype in INTEGERS and tensor.key.part]
-    if found:
-        message = f"{counted(len(found), noun='LoRA tensor')} with an integer dtype"
-        details = {"expected": "a floating-point dtype", "actual": found[0].info.dtype}
-        yield INTEGER_DTYPE.finding(message, **_of([tensor.name for tensor in found]), **details)
+    names = [name for name, info in tensors.items() if info.dtype in INTEGERS and parse_key(name).part]
+    if names:
+        message = f"{counted(len(names), noun='LoRA tensor')} with an integer dtype"
+        details = {"expected": "a floating-point dtype", "actual": tensors[names[0]].dtype}
+        yield INTEGER_DTYPE.finding(message, **_of(names), **details)
 
 
 def judge(tensors: Sequence[Tensor], values: Values, file_size: int) -> Iterator[Finding]:
