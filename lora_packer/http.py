@@ -118,7 +118,7 @@ def _bad_proxy(error: Exception) -> InputError:
     if isinstance(error, ImportError):
         return InputError(
             f"{name} is a SOCKS proxy, for which the package socksio is not installed.",
-            hint="Install it (pip install socksio), or unset the variable.",
+            hint="Install it (pip install 'lora-packer[socks]'), or unset the variable.",
         )
     return InputError(
         f"{name} is not the address of a proxy that can be used.",

@@ -20,12 +20,19 @@ _position = threading.Lock()
 
 
 def read_at(descriptor: int, length: int, offset: int) -> bytes:
-    """Return at most ``length`` bytes at ``offset`` of an open file; any thread may ask. Raises OSError."""
+    """Return at most ``length`` bytes at ``offset`` of an open file, whose position stays; any thread may ask.
+
+    Raises OSError.
+    """
     if hasattr(os, "pread"):
         return os.pread(descriptor, length, offset)
     with _position:
+        before = os.lseek(descriptor, 0, os.SEEK_CUR)
         os.lseek(descriptor, offset, os.SEEK_SET)
-        return os.read(descriptor, length)
+        try:
+            return os.read(descriptor, length)
+        finally:
+            os.lseek(descriptor, before, os.SEEK_SET)
 
 
 def read_into(descriptor: int, buffer: memoryview, offset: int) -> int:

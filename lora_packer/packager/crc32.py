@@ -37,7 +37,17 @@ def fastest_crc32() -> Crc32:
 
 
 def crc32_combine(first: int, second: int, second_size: int) -> int:
-    """Return the CRC-32 of two byte strings put together, given each one's CRC-32.
+    """Return the CRC-32 of two byte strings put together, given each one's CRC-32: by ISA-L where it is installed.
+
+    Its takes a microsecond, ours up to 200.
+    """
+    faster = isa_l()
+    combined: int = faster.crc32_combine(first, second, second_size) if faster else _combine(first, second, second_size)
+    return combined
+
+
+def _combine(first: int, second: int, second_size: int) -> int:
+    """Do what ``crc32_combine`` says, without ISA-L.
 
     Appending n bytes multiplies the first CRC by x^(8n) modulo the polynomial over GF(2), as zlib's
     ``crc32_combine`` does (https://zlib.net/manual.html); the time grows with the logarithm of ``second_size``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from lora_packer.packager.isa_l import isa_l
+from lora_packer.portable import read_at
 from lora_packer.threads import in_order
 
 # How much of a stream is inflated to at a time.
@@ -71,7 +71,7 @@ def _inflate_piece(descriptor: int, span: tuple[int, int]) -> bytes:
     if size > 2 * _MAX_PIECE:
         raise ValueError("it holds more than it should")
     inflater = _inflater(-zlib.MAX_WBITS)
-    content = _inflate(inflater, os.pread(descriptor, size, offset), _MAX_PIECE + 1)
+    content = _inflate(inflater, read_at(descriptor, size, offset), _MAX_PIECE + 1)
     if inflater.unconsumed_tail or len(content) > _MAX_PIECE:
         raise ValueError("it holds more than it should")
     rest = _inflate(inflater, LAST_BLOCK, 1)

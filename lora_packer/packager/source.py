@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.errors import PackError
-
-# O_NONBLOCK: opening a named pipe that took the file's place must not wait for a writer.
-_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+from lora_packer.portable import READ_REGULAR, read_at, read_into
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Source:
         Raises PackError where the file cannot be opened or is no longer the one that was looked at.
         """
         try:
-            descriptor = os.open(self.path, _OPEN_FLAGS)
+            descriptor = os.open(self.path, READ_REGULAR)
         except OSError as error:
             raise _unreadable(self.name, error) from error
         try:
@@ -95,7 +93,7 @@ class Source:
         pieces = []
         while length > 0:
             try:
-                piece = os.pread(descriptor, length, offset)
+                piece = read_at(descriptor, length, offset)
             except OSError as error:
                 raise _unreadable(self.name, error) from error
             if not piece:
@@ -109,7 +107,7 @@ class Source:
         """Fill a buffer with the bytes at ``offset``. Raises PackError where there are fewer."""
         while buffer:
             try:
-                count = os.preadv(descriptor, [buffer], offset)
+                count = read_into(descriptor, buffer, offset)
             except OSError as error:
                 raise _unreadable(self.name, error) from error
             if not count:

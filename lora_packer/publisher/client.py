@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -26,12 +27,11 @@ if TYPE_CHECKING:
 
     from lora_packer.publisher.credentials import Signer
 
+_ENDPOINT_HINT = "Write --endpoint-url like https://s3.example.com."
 _FALLBACK_REGION = "us-east-1"
 _CONNECT_TIMEOUT = 10  # seconds
 _READ_TIMEOUT = 60  # seconds
 _CONNECTIONS = 8
-
-_Addressing = Literal["virtual", "path"]
 
 
 def s3_client(
@@ -55,19 +55,15 @@ def s3_client(
         InputError: the endpoint is not https and public (this machine's loopback is taken as it is).
         PublishError: botocore cannot make a client of the configuration.
     """
-    if endpoint_url is not None:
-        _validate_endpoint(endpoint_url, allow_private=allow_private)
     region = region or session.region_name or _FALLBACK_REGION
     with s3_call("Setting up the client", f"region {escape(region, 40)}"):
-        client = _build(session, endpoint_url, region, "virtual", signer)
-        # The host may come from the environment or the profile: only now is it known.
-        found = client.meta.endpoint_url
-        _validate_endpoint(found, allow_private=allow_private)
-        if is_aws(found) and not _is_exposed(found):
-            return client
-        addressing: _Addressing = "virtual" if is_aws(found) else "path"
-        direct = is_loopback(urlsplit(found).hostname or "")
-        return _build(session, endpoint_url, region, addressing, signer, sign_payload=_is_exposed(found), direct=direct)
+        if endpoint_url is None:
+            # The host may come from the environment or the profile: only the client knows.
+            client = _build(session, None, region, _AWS, signer)
+            form = _form_of(client.meta.endpoint_url, allow_private=allow_private)
+            return client if form == _AWS else _build(session, None, region, form, signer)
+        form = _form_of(endpoint_url, allow_private=allow_private)
+        return _build(session, endpoint_url, region, form, signer)
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -77,29 +73,42 @@ def is_aws(endpoint_url: str) -> bool:
     return host.endswith(_aws_suffixes()) and any(f"{label}-".startswith("s3-") for label in host.split("."))
 
 
-def _build(
-    session: Session,
-    endpoint_url: str | None,
-    region: str,
-    addressing: _Addressing,
-    signer: Signer | None,
-    *,
-    sign_payload: bool = False,
-    direct: bool = False,
-) -> S3Client:
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a store wants to be spoken to: its URLs' form, whether bodies are signed, and whether past all proxies."""
+
+    addressing: Literal["virtual", "path"]
+    sign_payload: bool
+    direct: bool
+
+
+_AWS = _Form("virtual", sign_payload=False, direct=False)
+
+
+def _form_of(endpoint_url: str, *, allow_private: bool) -> _Form:
+    """Return how that store is spoken to. Raises InputError where it is none to be spoken to."""
+    _validate_endpoint(endpoint_url, allow_private=allow_private)
+    return _Form(
+        "virtual" if is_aws(endpoint_url) else "path",
+        sign_payload=_is_exposed(endpoint_url),
+        # A proxy of the environment has no business with this machine's own.
+        direct=is_loopback(urlsplit(endpoint_url).hostname or ""),
+    )
+
+
+def _build(session: Session, endpoint_url: str | None, region: str, form: _Form, signer: Signer | None) -> S3Client:
     from botocore.config import Config
 
     config = Config(
         signature_version="s3v4",
-        s3={"addressing_style": addressing, "payload_signing_enabled": sign_payload},
+        s3={"addressing_style": form.addressing, "payload_signing_enabled": form.sign_payload},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         connect_timeout=_CONNECT_TIMEOUT,
         read_timeout=_READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
-        # A proxy of the environment has no business with this machine's own.
-        proxies={} if direct else None,
+        proxies={} if form.direct else None,
     )
     client = session.client(
         "s3",
@@ -133,9 +142,12 @@ def _is_exposed(endpoint_url: str) -> bool:
 
 
 def _validate_endpoint(endpoint_url: str, *, allow_private: bool) -> None:
-    parts = urlsplit(endpoint_url)
+    try:
+        parts = urlsplit(endpoint_url)
+    except ValueError:
+        raise InputError("The endpoint is not a URL.", hint=_ENDPOINT_HINT) from None
     if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
-        raise InputError("The endpoint is not a URL.", hint="Write --endpoint-url like https://s3.example.com.")
+        raise InputError("The endpoint is not a URL.", hint=_ENDPOINT_HINT)
     if parts.scheme not in ("http", "https"):
         raise InputError(f"The endpoint's scheme {escape(parts.scheme)} is not https.", hint="Use https.")
     if is_loopback(parts.hostname) or allow_private:

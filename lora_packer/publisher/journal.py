@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.files import write_whole
+from lora_packer.files import require_regular, write_whole
 from lora_packer.publisher.s3uri import is_object_key
 from lora_packer.redact import escape
 
@@ -54,7 +54,7 @@ class Journal:
     One journal is for one upload at a time; what else is in it was left by earlier runs.
 
     Raises:
-        InputError: the file is there and is none of ours: it is not overwritten.
+        InputError: the file is there and is none of ours, or is no regular file: it is not touched.
     """
 
     def __init__(self, path: Path | None = None, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
@@ -94,7 +94,7 @@ class Journal:
         if self._path is None:
             return
         if not self._uploads:
-            self._path.unlink(missing_ok=True)
+            self._path.resolve().unlink(missing_ok=True)  # a link stays, as it does when it is written through
             return
         uploads = [asdict(found) for found in self._uploads]
         data = {"journal": "lora-packer uploads", "schema_version": SCHEMA_VERSION, "uploads": uploads}
@@ -103,6 +103,7 @@ class Journal:
 
 def _load(path: Path) -> list[Unfinished]:
     try:
+        require_regular(path)
         data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b"too long"
     except FileNotFoundError:
         return []

@@ -25,6 +25,7 @@ def test_reading_at_a_place(tmp_path: Path, lacking: tuple[str, ...], monkeypatc
         assert buffer == b"2345"
         assert portable.read_into(descriptor, memoryview(buffer), 8) == 2
         assert buffer == b"8945"
+        assert os.read(descriptor, 2) == b"01"  # its position is another matter
     finally:
         os.close(descriptor)
 

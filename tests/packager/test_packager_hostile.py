@@ -183,7 +183,8 @@ STEPS = {
     "the check": ("lora_packer.inspector.values", "_look_at", list(WAYS)),
     "the checksums and the copy": ("lora_packer.packager.layout", "write_all", ["zip", "tar.gz"]),
     "the compression": ("lora_packer.packager.compress", "write_all", ["compressed zip", "compressed tar.gz"]),
-    "the read-back": ("lora_packer.packager.verify", "_verify_content", list(WAYS)),
+    "the read-back": ("lora_packer.packager.verify_zip", "verify_content", ["zip", "compressed zip"]),
+    "the read-back of a tar": ("lora_packer.packager.verify_tar_gz", "verify_content", ["tar.gz", "compressed tar.gz"]),
 }
 STUCK = """
 import importlib, sys, time

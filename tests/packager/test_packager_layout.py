@@ -7,6 +7,7 @@ import os
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from packager_support import source, written
 
 from lora_packer.errors import PackError
 from lora_packer.packager import Layout, Member
-from lora_packer.packager.crc32 import crc32_combine
+from lora_packer.packager.crc32 import _combine, crc32_combine
 from lora_packer.packager.gzip_layout import StoredBlocks, gzip_layout
 from lora_packer.packager.layout import CHUNK, FileSlice, Generated, Segment
 from lora_packer.packager.zip_layout import ZipEntry, zip_directory
@@ -255,18 +256,27 @@ def test_a_source_that_changes_during_the_write_is_noticed(tmp_path: Path) -> No
 # --- CRC-32 and gzip ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("combine", [crc32_combine, _combine])
 @settings(deadline=None)
 @given(first=st.binary(max_size=300), second=st.binary(max_size=300))
-def test_crc32_of_parts_is_the_crc32_of_the_whole(first: bytes, second: bytes) -> None:
-    combined = crc32_combine(zlib.crc32(first), zlib.crc32(second), len(second))
+def test_crc32_of_parts_is_the_crc32_of_the_whole(
+    combine: Callable[[int, int, int], int], first: bytes, second: bytes
+) -> None:
+    combined = combine(zlib.crc32(first), zlib.crc32(second), len(second))
     assert combined == zlib.crc32(first + second)
 
 
-def test_crc32_of_parts_at_large_sizes() -> None:
+@pytest.mark.parametrize("size", [0, 1, 2**31, 2**32 - 1, 2**32 + 1, 2**40])
+def test_both_ways_to_combine_agree_at_any_size(size: int) -> None:
+    assert crc32_combine(0x12345678, 0x9ABCDEF0, size) == _combine(0x12345678, 0x9ABCDEF0, size)
+
+
+@pytest.mark.parametrize("combine", [crc32_combine, _combine])
+def test_crc32_of_parts_at_large_sizes(combine: Callable[[int, int, int], int]) -> None:
     megabyte = bytes(1 << 20)
     crc, size = zlib.crc32(megabyte), len(megabyte)
     for _ in range(4):  # 16 MiB by doubling
-        crc, size = crc32_combine(crc, crc, size), 2 * size
+        crc, size = combine(crc, crc, size), 2 * size
     by_zlib = 0
     for _ in range(16):
         by_zlib = zlib.crc32(megabyte, by_zlib)

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,33 @@ def test_a_journal_of_two_adapters_keeps_the_upload_of_the_other(
     assert upload(ours, place, client, path).uploaded
     assert unfinished(client, place) == [left]
     assert [entry.upload_id for entry in Journal(path).uploads] == [left]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device"])
+def test_a_journal_that_is_no_regular_file_is_refused_and_left_alone(kind: str, path: Path) -> None:
+    """It would be waited for, or removed in the end."""
+    make: dict[str, Callable[[], None]] = {
+        "pipe": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "device": lambda: path.symlink_to("/dev/null"),
+    }
+    make[kind]()
+    with pytest.raises(
+        InputError, match=r"journal .* cannot be read: (It is there and no regular file|Is a directory)"
+    ):
+        Journal(path)
+    assert path.lstat()
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_link_to_a_journal_stays(path: Path) -> None:
+    link = path.with_name("link")
+    link.symlink_to(path)
+    journal = Journal(link)
+    journal.begin("https://a.example", "bucket", KEY, "one")
+    assert path.is_file()
+    journal.drop("https://a.example", "bucket", KEY)
+    assert (link.is_symlink(), path.exists()) == (True, False)
 
 
 def test_a_journal_of_another_store_is_left_as_it_is(

@@ -200,6 +200,7 @@ def test_what_is_not_signed(bucket: str, key: str) -> None:
         "http://s3.us-east-1.amazonaws.com",
         "ftp://example.com",
         "minio.example.com",
+        "https://[::1",
         "https://user:password@example.com",
         "https://example.com?x=1",
         "https://10.0.0.1:9000",
