@@ -71,7 +71,7 @@ def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
     reason = unreachable(url, by_loopback_service=allow_loopback)
     if reason is not None:
         raise InputError(
-            f"The presigned URL cannot be given to the service: {reason}.",
+            f"The service cannot reach the presigned URL: {reason}.",
             hint="Publish to a bucket with a public https endpoint; a local one works with `lora-packer sandbox` only.",
         )
     return PresignedUrl(url)

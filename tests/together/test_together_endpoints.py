@@ -11,6 +11,7 @@ import httpx2
 import pytest
 import together
 from together_support import HF_TOKEN, TOKEN, FakeTime, assert_no_secret, mock_client, recording
+from v1_answers import ENDPOINT, HARDWARE
 
 from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
 from lora_packer.redact import Secret
@@ -20,33 +21,6 @@ from lora_packer.together import Client, Endpoint, Hardware, choose_hardware, en
 
 MODEL = "tiny/llama"
 
-# The examples of openapi.yaml.
-HARDWARE = {
-    "object": "list",
-    "data": [
-        {
-            "object": "hardware",
-            "id": "2x_nvidia_a100_80gb_sxm",
-            "pricing": {"cents_per_minute": 5.42},
-            "specs": {"gpu_type": "a100-80gb", "gpu_link": "sxm", "gpu_memory": 80, "gpu_count": 2},
-            "availability": {"status": "available"},
-            "updated_at": "2025-02-04T10:43:55.405Z",
-        }
-    ],
-}
-ENDPOINT = {
-    "object": "endpoint",
-    "id": "endpoint-d23901de-ef8f-44bf-b3e7-de9c1ca8f2d7",
-    "name": "devuser/deepseek-ai/DeepSeek-R1-a32b82a1",
-    "display_name": "My DeepSeek R1 endpoint",
-    "model": MODEL,
-    "hardware": "2x_nvidia_a100_80gb_sxm",
-    "type": "dedicated",
-    "owner": "devuser",
-    "state": "STARTED",
-    "autoscaling": {"min_replicas": 1, "max_replicas": 1},
-    "created_at": "2025-02-04T10:43:55.405Z",
-}
 CHAT = {
     "id": "x",
     "object": "chat.completion",
@@ -372,83 +346,3 @@ def test_an_endpoint_that_takes_too_long_still_costs(state: str) -> None:
     assert isinstance(ended, WaitTimeoutError)
     assert "costs $3.00 an hour" in (ended.hint or "")
     assert "lora-packer stop endpoint-" in (ended.hint or "")
-
-
-# ---- hardware that was asked for, an end whose answer was lost
-
-
-def test_an_endpoint_on_other_hardware_is_not_taken_for_it(service: Service) -> None:
-    """A list of endpoints names no hardware: a look at each does."""
-    with client_of(service) as client:
-        other = v1.deploy(client, MODEL, hardware_id="1x_nvidia_h100_80gb_sxm")
-        wanted, created = ensure_endpoint(v1, client, MODEL, hardware_id="2x_nvidia_a100_80gb_sxm")
-        assert (created, wanted.hardware) == (True, "2x_nvidia_a100_80gb_sxm")
-        for hardware, endpoint in (("1x_nvidia_h100_80gb_sxm", other.id), ("2x_nvidia_a100_80gb_sxm", wanted.id)):
-            again, created = ensure_endpoint(v1, client, MODEL, hardware_id=hardware)
-            assert (created, again.id, again.hardware) == (False, endpoint, hardware)
-    assert len(service.endpoints.describe_all()) == 2
-
-
-def test_an_endpoint_that_cannot_be_looked_at_is_no_reason_to_pay_for_another() -> None:
-    def handler(request: httpx2.Request) -> httpx2.Response:
-        if request.url.path == "/v1/endpoints":
-            assert request.method == "GET"
-            return httpx2.Response(200, json={"data": [{**ENDPOINT, "hardware": None}]})
-        if request.url.path == "/v1/hardware":
-            return httpx2.Response(200, json=HARDWARE)
-        return httpx2.Response(403, json={"error": {"message": "no", "type": "t"}})
-
-    with mock_client(handler) as client, pytest.raises(ServiceError, match="look at endpoint"):
-        ensure_endpoint(v1, client, MODEL, hardware_id="2x_nvidia_a100_80gb_sxm")
-
-
-class Losing(httpx2.HTTPTransport):
-    """Carries every request out, and loses the answer to the first DELETE, or has a gateway answer it."""
-
-    def __init__(self, instead: int | None = None) -> None:
-        super().__init__()
-        self.instead, self.deleted = instead, 0
-
-    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        answer = super().handle_request(request)
-        self.deleted += request.method == "DELETE"
-        if request.method == "DELETE" and self.deleted == 1:
-            answer.close()
-            if self.instead is None:
-                raise httpx2.ReadError("reset")
-            return httpx2.Response(self.instead)
-        return answer
-
-
-@pytest.mark.parametrize("instead", [None, 502, 504])
-def test_an_end_whose_answer_was_lost_is_an_end(instead: int | None, service: Service) -> None:
-    with client_of(service) as client:
-        endpoint = v1.deploy(client, MODEL).id
-    transport = Losing(instead)
-    with Client(service.api_key, service.base_url, transport=transport, sleep=lambda _: None) as client:
-        assert v1.stop(client, endpoint, delete=True).state == "DELETED"
-    assert (transport.deleted, service.endpoints.describe_all()) == (2, [])
-
-
-@pytest.mark.parametrize("before", [None, 429])
-def test_what_was_never_there_is_not_told_as_deleted(before: int | None) -> None:
-    answers = [*([before] if before else []), 404]
-    with (
-        mock_client(lambda _: httpx2.Response(answers.pop(0))) as client,
-        pytest.raises(ServiceError, match="not found"),
-    ):
-        v1.stop(client, "endpoint-none", delete=True)
-
-
-def test_one_that_could_not_be_reached_is_not_told_as_deleted() -> None:
-    answers: list[Any] = [httpx2.ConnectError("refused"), httpx2.Response(404)]
-
-    def handler(_: httpx2.Request) -> httpx2.Response:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, httpx2.Response)
-        return answer
-
-    with mock_client(handler) as client, pytest.raises(ServiceError, match="not found"):
-        v1.stop(client, "endpoint-none", delete=True)

@@ -71,13 +71,23 @@ def test_what_is_refused_after_that_costs_nothing_any_more(
 ) -> None:
     endpoint = world.deployed()
     second_of(world, endpoint)
+    before = left(world)
     with refusing(world, refused) as client, pytest.raises(ServiceError, match="not now") as caught:
         v2.stop(client, endpoint, delete=True)
-    assert "nothing of it costs money once they are stopped" in caught.value.message
+    named = " and ".join(one for one, _ in before)
+    assert caught.value.message.endswith(f"Scaled to zero, and at no cost any more once stopped: {named}.")
     assert {replicas for _, replicas in left(world)} <= {0}
     with world.client() as client:
         assert v2.stop(client, endpoint, delete=True).is_stopped  # and the next run ends it
     assert world.service.deployments.describe_all() == []
+
+
+def test_an_endpoint_without_deployments_costs_nothing(world: World) -> None:
+    endpoint = world.service.deployments.create("empty")["id"]
+    with refusing(world, lambda request: request.method == "DELETE") as client:
+        assert v2.stop(client, endpoint).is_stopped
+        with pytest.raises(ServiceError, match="nothing of it costs money"):
+            v2.stop(client, endpoint, delete=True)
 
 
 @pytest.mark.parametrize("delete", [False, True])
@@ -112,7 +122,7 @@ def test_one_that_goes_on_stopping_is_named() -> None:
     with world.client() as client:
         with pytest.raises(ServiceError, match="must be stopped before") as caught:
             v2.stop(client, endpoint, delete=True)
-        assert "nothing of it costs money once they are stopped" in caught.value.message
+        assert "at no cost any more once stopped" in caught.value.message
         assert "in a few minutes" in (caught.value.hint or "")
         with pytest.raises(ServiceError, match="must be stopped before") as caught:
             v2.deploy(client, MODEL)

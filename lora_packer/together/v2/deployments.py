@@ -92,7 +92,7 @@ def until_stopped(client: Client, endpoint_id: str, deployment_ids: Sequence[str
 
     Where they have not by then, the service has the last word. Raises ServiceError where looking is refused.
     """
-    purpose = Purpose(f"look at the deployments of {endpoint_id}")
+    purpose = Purpose("look at the deployments")
     paths = [project_path(client, "endpoints", endpoint_id, "deployments", one) for one in deployment_ids]
     poll(
         lambda: [state_of(fields(client.request("GET", path, retry=False, purpose=purpose))) for path in paths],
@@ -141,7 +141,7 @@ def all_deployments(client: Client, endpoint: dict[str, Any]) -> list[str]:
     told = deployments_of(endpoint)
     if len(told) >= _EMBEDDED:
         path = project_path(client, "endpoints", str(endpoint["id"]), "deployments")
-        told = paged(client, path, Purpose(f"list the deployments of {endpoint['id']}"))
+        told = paged(client, path, Purpose("list the deployments of the endpoint"))
     return [str(one.get("id")) for one in told]
 
 

@@ -8,10 +8,11 @@ traffic split names it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
+from lora_packer.redact import escape
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, text
 from lora_packer.together.chat import complete
@@ -56,7 +57,7 @@ def deploy(client: Client, model: str, *, hardware_id: str | None = None, displa
         kind = text(deployment.get("hardware"))
         if hardware_id is not None and kind not in (None, chosen.instance_type):
             raise InputError(
-                f"The endpoint {name} ({found['id']}) runs on {kind}, not on {chosen.instance_type}.",
+                f"The endpoint {name} ({text(found.get('id'))}) runs on {kind}, not on {chosen.instance_type}.",
                 hint=_ANOTHER_NAME,
             )
         deployment = _started(client, found["id"], deployment, name)
@@ -117,9 +118,7 @@ def stop(client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
         try:
             _delete(client, endpoint_id, ids, routed=bool(below.split_of(found)))
         except ServiceError as error:
-            raise _and(
-                error, "All deployments are scaled to zero: nothing of it costs money once they are stopped."
-            ) from None
+            raise _and(error, _scaled(ids)) from None
         return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
     stopped = endpoint(client, endpoint_id)
     # Without a deployment there is nothing that could run.
@@ -135,7 +134,7 @@ def _scale_to_zero(client: Client, endpoint_id: str, deployment_ids: Sequence[st
         except ServiceError as error:
             failed[one] = error
     if failed:
-        raise _and(next(iter(failed.values())), f"{' and '.join(failed)} may still cost money.")
+        raise _and(next(iter(failed.values())), f"{_named(failed)} may still cost money.")
 
 
 def _delete(client: Client, endpoint_id: str, deployment_ids: Sequence[str], *, routed: bool) -> None:
@@ -150,6 +149,17 @@ def _delete(client: Client, endpoint_id: str, deployment_ids: Sequence[str], *, 
         gone = project_path(client, "endpoints", endpoint_id, "deployments", one)
         client.request("DELETE", gone, retry=True, purpose=purpose)
     client.request("DELETE", path, retry=True, purpose=purpose)
+
+
+def _scaled(deployment_ids: Sequence[str]) -> str:
+    """What is told of deployments that are scaled to zero, where what comes after that failed."""
+    if not deployment_ids:
+        return "There is no deployment, so nothing of it costs money."
+    return f"Scaled to zero, and at no cost any more once stopped: {_named(deployment_ids)}."
+
+
+def _named(deployment_ids: Iterable[str]) -> str:
+    return " and ".join(escape(one, 60) for one in deployment_ids)
 
 
 def _and(error: ServiceError, said: str) -> ServiceError:
