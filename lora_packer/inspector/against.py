@@ -16,7 +16,7 @@ from lora_packer.inspector.reading import Fit, fit, heads
 from lora_packer.inspector.shapes import Context
 from lora_packer.peft.refusals import Refusal, refused_modules
 from lora_packer.peft.replicate import layers_of
-from lora_packer.peft.targets import CLASSIFICATION_TASKS, output_head
+from lora_packer.peft.targets import HEADS_OF_TASKS, output_head
 from lora_packer.redact import escape
 
 # What another base model shows in, the clearest first; and what it then also makes of the names and the targets.
@@ -68,9 +68,9 @@ def refused_on(config: LoraConfig, base: BaseModel, compared: Against) -> Iterat
 
 def refused_finding(refusal: Refusal) -> Finding:
     """Return what PEFT refuses as a finding."""
-    rule = rules.UNSUPPORTED_TARGET if refusal.kind == "target" else rules.INVALID_FIELD
-    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint")}
-    return rule.finding(refusal.message, file=CONFIG_NAME, **details)
+    by_kind = {"field": rules.INVALID_FIELD, "target": rules.UNSUPPORTED_TARGET, "no-effect": rules.NO_EFFECT}
+    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint", "severity")}
+    return by_kind[refusal.kind].finding(refusal.message, file=CONFIG_NAME, **details)
 
 
 def _findings(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Iterator[Finding]:
@@ -133,7 +133,7 @@ def _token_out_of_range(base: BaseModel, vocabulary: int, tokens: Sequence[int])
 def _other_task(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo], found: Fit) -> Against | None:
     """A task type under which tensors are missing or have no place, while without it they all fit."""
     difference = found.difference
-    if config.task_type not in CLASSIFICATION_TASKS or not (difference.missing or difference.extra):
+    if config.task_type not in HEADS_OF_TASKS or not (difference.missing or difference.extra):
         return None
     right = sum(info.shape == want.shape for _, info, want in difference.matched.values())
     if 2 * right < len(tensors):

@@ -212,7 +212,9 @@ class _Inspection:
         config = self.adapter.config
         if config is None:
             return
-        told = doubted | {problem.field for problem in self.adapter.config_problems if problem.kind != "unknown"}
+        told = doubted | {
+            problem.field for problem in self.adapter.config_problems if problem.kind not in ("unknown", "odd")
+        }
         refusals = [item for item in refused_config(config, self.adapter.raw_config) if item.field not in told]
         self._refused = bool(refusals)
         self.findings += [refused_finding(item) for item in refusals]
