@@ -39,7 +39,7 @@ from lora_packer.inspector.rules.shapes import SWAPPED, TRANSPOSED, WRONG_BASE, 
 from lora_packer.inspector.rules.vocabulary import RESIZED_VOCABULARY, TOKEN_OUT_OF_RANGE, tokens_out_of_range
 from lora_packer.inspector.words import counted
 from lora_packer.peft.replicate import layers_of
-from lora_packer.peft.targets import CLASSIFICATION_TASKS
+from lora_packer.peft.targets import HEADS_OF_TASKS
 from lora_packer.redact import escape
 
 _OF_THE_BASE: tuple[Why, ...] = ("base", "misshapen", "embeddings")
@@ -116,7 +116,7 @@ def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     """A task type under which tensors are missing or have no place, while without it they all fit."""
     config, tensors, difference = result.case.config, result.case.tensors, result.case.difference
-    if config.task_type not in CLASSIFICATION_TASKS or not (difference.missing or difference.extra):
+    if config.task_type not in HEADS_OF_TASKS or not (difference.missing or difference.extra):
         return None
     if 2 * sum(match.fits for match in difference.matched.values()) < len(tensors):
         return None  # another base model's, whatever the task

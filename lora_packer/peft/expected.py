@@ -172,18 +172,21 @@ def _block_diagonal(config: LoraConfig, path: str) -> tuple[int, int]:
     if settings is None:
         return 1, 1
     blocks = _positive(settings.get("nblocks"), 1)
-    in_a = any(isinstance(name, str) and name in path for name in settings.get("target_modules_bd_a") or ())
-    in_b = any(isinstance(name, str) and name in path for name in settings.get("target_modules_bd_b") or ())
-    return blocks if in_a else 1, blocks if in_b else 1
+
+    def divided(half: str) -> bool:
+        names = settings.get(half)
+        return isinstance(names, list | str) and any(isinstance(name, str) and name in path for name in names)
+
+    return blocks if divided("target_modules_bd_a") else 1, blocks if divided("target_modules_bd_b") else 1
 
 
 def _allow_training_state(result: Expectation, config: LoraConfig, path: str, in_features: int, rank: int) -> None:
     """Buffers of VeLoRA and MonteCLoRA: saved, and of no effect on the output."""
     if config.velora_config is not None:
-        groups = _positive(config.velora_config.get("num_groups"), 1)
-        result.allow(path, "lora_velora_embed", (in_features // groups,))
+        groups = _positive(config.velora_config.get("num_groups"), 64)
+        result.allow(path, "lora_velora_embed", (-(-in_features // groups),))
     if config.monteclora_config is not None:
-        samples = _positive(config.monteclora_config.get("num_samples"), 1)
+        samples = _positive(config.monteclora_config.get("num_samples"), 8)
         for name, shape in {
             "expert_weights": (samples,),
             "expert_weights_prior": (samples,),
@@ -213,6 +216,16 @@ def _parameter_shape(part: str, module: Module) -> Shape:
     return (module.out_features,) if part == "bias" and module.kind != "parameter" else module.weight_shape
 
 
+def named_parameters(config: LoraConfig, modules: Modules) -> Iterator[tuple[str, str, Module]]:
+    """Yield what ``target_parameters`` names: (full name, the path of the module that owns it, the module)."""
+    suffixes = tuple(f".{name}" for name in config.target_parameters or ())
+    exact = frozenset(config.target_parameters or ())
+    if suffixes:
+        for name, owner, part, module in _parameters(modules):
+            if (name in exact or name.endswith(suffixes)) and (part != "bias" or module.kind == "parameter"):
+                yield name, owner, module
+
+
 def _expect_parameters(
     result: Expectation,
     config: LoraConfig,
@@ -226,15 +239,9 @@ def _expect_parameters(
     The parameters of one module are wrapped in the order of their definition, the last one outermost; a name only says
     how deep it lies.
     """
-    if not config.target_parameters:
-        return
-    suffixes = tuple(f".{name}" for name in config.target_parameters)
-    exact = frozenset(config.target_parameters)
     by_owner: dict[str, list[tuple[str, Module]]] = {}
-    for name, owner, part, module in _parameters(modules):
-        if part == "bias" and module.kind != "parameter":
-            continue
-        if (name in exact or name.endswith(suffixes)) and len(module.weight_shape) in (2, 3):
+    for name, owner, module in named_parameters(config, modules):
+        if len(module.weight_shape) in (2, 3):
             by_owner.setdefault(owner, []).append((name, module))
     for owner, parameters in by_owner.items():
         for position, (name, module) in enumerate(parameters):
@@ -302,7 +309,8 @@ def _expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, in
         if name is None:
             owners = [(input_embedding, modules[input_embedding])] if input_embedding else _embeddings(modules)[:1]
         else:
-            owners = [(path, m) for path, m in modules.items() if path == name or path.endswith(f".{name}")]
+            # Without a dot boundary: "tokens" also names "embed_tokens" (peft/utils/other.py::_set_trainable).
+            owners = [(path, m) for path, m in modules.items() if m.kind != "parameter" and path.endswith(name)]
         for path, module in owners:
             vocab, width = module.weight_shape[0], module.weight_shape[-1]
             result.want(path, "token_adapter.trainable_tokens_delta", (len(tokens), width))

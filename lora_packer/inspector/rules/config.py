@@ -96,6 +96,8 @@ _OF_PROBLEM = {
     "no-effect": NO_EFFECT,
 }
 
+_OF_REFUSAL = {"field": INVALID_FIELD, "target": UNSUPPORTED_TARGET, "no-effect": NO_EFFECT}
+
 
 def fields(adapter: Adapter) -> Iterator[Finding]:
     """What is wrong with single fields, and what PEFT makes of them without a word."""
@@ -104,7 +106,7 @@ def fields(adapter: Adapter) -> Iterator[Finding]:
     for problem in adapter.config_problems:
         if problem.kind != "unknown":
             yield _problem(problem)
-            if problem.kind == "invalid":
+            if problem.kind != "odd":
                 told.add(problem.field)  # what PEFT makes of it with other fields is not known
     config = adapter.config
     if config is None:
@@ -126,14 +128,17 @@ def is_usable(adapter: Adapter) -> bool:
     """Whether it is known what the config calls for: PEFT takes every field of it."""
     wrong = any(problem.kind in ("invalid", "not-lora") for problem in adapter.config_problems)
     config = adapter.config
-    return config is not None and not wrong and not any(refused_config(config, adapter.raw_config))
+    return config is not None and not wrong and not _is_refused(config, adapter)
+
+
+def _is_refused(config: LoraConfig, adapter: Adapter) -> bool:
+    return any(refusal.kind == "field" for refusal in refused_config(config, adapter.raw_config))
 
 
 def refused(refusal: Refusal) -> Finding:
     """Return what PEFT refuses as a finding."""
-    rule = UNSUPPORTED_TARGET if refusal.kind == "target" else INVALID_FIELD
-    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint")}
-    return rule.finding(refusal.message, file=CONFIG_NAME, **details)
+    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint", "severity")}
+    return _OF_REFUSAL[refusal.kind].finding(refusal.message, file=CONFIG_NAME, **details)
 
 
 def _problem(problem: ConfigProblem) -> Finding:
