@@ -14,8 +14,9 @@ from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
 from lora_packer.inspector.reading import closest, heads
-from lora_packer.inspector.rules.config import NO_TARGET, UNSUPPORTED_TARGET
 from lora_packer.inspector.rules.config_on_base import (
+    NO_TARGET,
+    UNSUPPORTED_TARGET,
     bad_replication,
     no_target,
     refused_targets,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_packer.adapter import Adapter, LoraConfig
 from lora_packer.adapter.config import CONFIG_NAME, ConfigProblem
@@ -70,25 +70,6 @@ UNCONFIRMED_SCALE = Rule(
     "A wrong use_rslora, alpha_pattern or lora_alpha loads everywhere and makes every output wrong.",
     "Compare use_rslora, lora_alpha and alpha_pattern with the training run's.",
 )
-NO_TARGET = Rule(
-    "LP206",
-    "no-target",
-    "error",
-    "target_modules matches no module of the base model.",
-    "PEFT refuses to load the adapter.",
-    "Check the base model, and target_modules: entries of a list are suffixes, a string is a regular expression.",
-    needs="base",
-)
-UNSUPPORTED_TARGET = Rule(
-    "LP207",
-    "unsupported-target",
-    "error",
-    "target_modules matches a module that PEFT cannot adapt.",
-    "PEFT raises ValueError at load: only linear, embedding and convolution layers can be adapted.",
-    "Name the layers inside it.",
-    needs="base",
-)
-
 _OF_PROBLEM = {
     "invalid": INVALID_FIELD,
     "odd": INVALID_FIELD,
@@ -96,7 +77,7 @@ _OF_PROBLEM = {
     "no-effect": NO_EFFECT,
 }
 
-_OF_REFUSAL = {"field": INVALID_FIELD, "target": UNSUPPORTED_TARGET, "no-effect": NO_EFFECT}
+OF_REFUSAL: Mapping[str, Rule] = {"field": INVALID_FIELD, "no-effect": NO_EFFECT}
 
 
 def fields(adapter: Adapter) -> Iterator[Finding]:
@@ -135,10 +116,10 @@ def _is_refused(config: LoraConfig, adapter: Adapter) -> bool:
     return any(refusal.kind == "field" for refusal in refused_config(config, adapter.raw_config))
 
 
-def refused(refusal: Refusal) -> Finding:
-    """Return what PEFT refuses as a finding."""
+def refused(refusal: Refusal, rules: Mapping[str, Rule] = OF_REFUSAL) -> Finding:
+    """Return what PEFT refuses as a finding; ``rules`` has the rule of each kind of refusal."""
     details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint", "severity")}
-    return _OF_REFUSAL[refusal.kind].finding(refusal.message, file=CONFIG_NAME, **details)
+    return rules[refusal.kind].finding(refusal.message, file=CONFIG_NAME, **details)
 
 
 def _problem(problem: ConfigProblem) -> Finding:
