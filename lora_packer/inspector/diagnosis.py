@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
@@ -205,7 +205,7 @@ def _saved_and_targeted(
     """``modules_to_save`` takes a module away from ``target_modules``, so that its LoRA tensors have no place."""
     weights = missing.parts.get(SAVED_WEIGHTS, ())
     adapted = {tensor.key.path for tensor in extra.of("untargeted")}
-    owner = {name: _owner(case.want(name).path, adapted) for name in weights}
+    owner = {name: case.want(name).path.rpartition(".")[0] for name in weights}
     both = tuple(name for name in weights if owner[name] in adapted)
     if not both:
         return (), missing, extra
@@ -219,11 +219,6 @@ def _saved_and_targeted(
     finding = missing_finding(MISSING_PART, both, message, case)
     finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
-
-
-def _owner(path: str, adapted: Set[str]) -> str:
-    """What has a parameter: the module that LoRA is on, or else what holds it."""
-    return path if path in adapted else path.rpartition(".")[0]
 
 
 def _elsewhere(missing: Missing, extra: Leftovers, case: Case) -> tuple[str, Missing]:
