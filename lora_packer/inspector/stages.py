@@ -188,14 +188,14 @@ def _judge_values(subject: Subject) -> Judged:
     return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
 
 
-def _why_without(subject: Subject, *names: str) -> str:
+def _why_without(subject: Subject, *wanted: str) -> str:
     """Why nothing can be said of what these files hold."""
     said = {
         "missing-file": "is missing",
         "unreadable-config": "could not be read",
         "bad-safetensors": "could not be read",
     }
-    defects = [defect for defect in subject.adapter.defects if defect.file in names and defect.kind in said]
+    defects = [defect for defect in subject.adapter.defects if defect.file in wanted and defect.kind in said]
     return "; ".join(f"{defect.file} {said[defect.kind]}" for defect in defects)
 
 
