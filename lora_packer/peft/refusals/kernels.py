@@ -59,7 +59,7 @@ def _refused(base_model_type: str, path: str) -> Refusal:
     message = f"target_modules matches '{escape(path, 80)}': PEFT takes no {name} in {base_model_type}, whose kernels"
     message += " do not call it"
     if base_model_type == "nemotron_h":
-        message += " (PEFT before 0.20 does not refuse it there)"
+        message += " (PEFT 0.19.1 did not yet refuse it there)"
     hint = f"Take {name} out of target_modules, and train again without it."
     return Refusal("target_modules", message, None, escape(path), hint, "tuners/tuners_utils.py:160", kind="target")
 
