@@ -216,7 +216,7 @@ class _Inspection:
             problem.field for problem in self.adapter.config_problems if problem.kind not in ("unknown", "odd")
         }
         refusals = [item for item in refused_config(config, self.adapter.raw_config) if item.field not in told]
-        self._refused = bool(refusals)
+        self._refused = any(item.kind == "field" for item in refusals)
         self.findings += [refused_finding(item) for item in refusals]
         for field, default in (("r", config.r), ("lora_alpha", config.lora_alpha)):
             if field not in self.adapter.raw_config:

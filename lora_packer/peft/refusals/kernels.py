@@ -36,14 +36,16 @@ def past_their_forward(
     base_model_type: str, modules: Modules, targeted: Mapping[str, tuple[int, float]]
 ) -> Iterator[Refusal]:
     """Yield the targeted layers that this model never calls."""
+    convolution = _CONVOLUTIONS.get(base_model_type)
+    if convolution is None and base_model_type not in _MAMBA_TYPES:
+        return
     owners = [owner_of(path, modules) for path in targeted]
-    if base_model_type in _MAMBA_TYPES:
+    if convolution is None:
         refused = next((path for path in owners if path.rpartition(".")[2] in _NOT_IN_MAMBA), None)
         if refused is not None:
             yield _refused(base_model_type, refused)
         return
-    convolution = _CONVOLUTIONS.get(base_model_type)
-    idle = [path for path in owners if convolution is not None and path.endswith(f".{convolution}")]
+    idle = [path for path in owners if path.endswith(f".{convolution}")]
     if idle:
         yield _idle(base_model_type, idle, every=len(idle) == len(owners))
 
