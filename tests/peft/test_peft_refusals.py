@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from builders import TINY_BASE, ones, tiny_config, write_adapter
 
+import lora_packer
 from lora_packer.adapter.config import parse_config
 from lora_packer.base_model import BaseModel
 from lora_packer.peft.expected import expect
@@ -196,3 +199,33 @@ def test_an_old_peft_that_did_not_refuse_is_told() -> None:
     (refusal,) = refused_modules(config, base.model_type, base.modules, targeted)
     assert refusal.kind == "target"
     assert "0.19.1" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "codes"),
+    [
+        ({"alpha_pattern": {".*": 0}}, [("LP204", "error")]),
+        ({"alpha_pattern": {"v_proj": 0}}, [("LP204", "warning")]),
+        ({"lora_alpha": 0, "alpha_pattern": {".*": 8}}, []),
+        ({"init_lora_weights": "orthogonal"}, []),
+        ({"trainable_token_indices": {"wte": [1]}}, [("LP202", "error")]),
+        ({"use_rslora": 0}, [("LP202", "warning")]),
+        ({"layers_pattern": "layers", "layers_to_transform": []}, []),
+        ({"task_type": "QUESTION_ANS"}, [("LP308", "error")]),
+    ],
+)
+def test_what_the_check_makes_of_it(tmp_path: Path, changes: dict[str, Any], codes: list[tuple[str, str]]) -> None:
+    folder = write_adapter(tmp_path, config=tiny_config(**changes))
+    report = lora_packer.check(folder, base_config=TINY_BASE, target="peft", weights=False)
+    assert [(item.code, item.severity) for item in report.findings] == codes
+
+
+def test_lora_past_a_kernel_is_an_unsupported_target(tmp_path: Path) -> None:
+    raw = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["out_proj"], "task_type": "CAUSAL_LM"}
+    config, _ = parse_config(raw)
+    wanted = expect(config, BaseModel.load(TINY["mamba"]).modules, ()).required
+    folder = write_adapter(tmp_path, {name: ones(*want.shape) for name, want in wanted.items()}, raw)
+    report = lora_packer.check(folder, base_config=TINY["mamba"], target="peft")
+    assert [(item.code, item.severity, item.field) for item in report.findings if item.severity == "error"] == [
+        ("LP207", "error", "target_modules")
+    ]
