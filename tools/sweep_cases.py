@@ -17,6 +17,8 @@ PLAIN: Mapping[str, Raw] = {
     "lfm2": {"target_modules": ["conv.conv"], "r": 32, "lora_alpha": 64},
     "qwen3_moe": {"target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj"]},
     "gpt2": {"target_modules": ["c_attn"], "fan_in_fan_out": True},
+    "whisper": {"target_modules": ["conv1", "conv2"], "task_type": "SEQ_2_SEQ_LM"},
+    "bert": {"target_modules": ["query", "dense"], "task_type": None},
 }
 
 # On every field.
@@ -425,6 +427,76 @@ TOGETHER: Sequence[tuple[str, Raw]] = (
     ("gpt2", {"kasa_config": {}, "target_modules": ["lm_head"], "fan_in_fan_out": False}),
     ("gpt2", {"target_modules": None}),
     ("gpt2", {"layer_replication": [[0, 2]]}),
+    *(
+        ("whisper", {name: value})
+        for name, value in {
+            "use_dora": True,
+            "velora_config": {"num_groups": 2},
+            "kasa_config": {},
+            "monteclora_config": {"num_samples": 2},
+            "lora_bias": True,
+            "use_bdlora": {"target_modules_bd_b": ["conv"], "nblocks": 2},
+            "lora_dropout": 0.1,
+            "fan_in_fan_out": True,
+            "use_rslora": True,
+            "r": 7,
+            "rank_pattern": {"conv1": 3},
+            "layers_to_transform": [0],
+            "modules_to_save": ["conv2"],
+            "trainable_token_indices": {"embed_tokens": [1]},
+            "target_modules": "all-linear",
+            "exclude_modules": ["conv1"],
+            "task_type": "FEATURE_EXTRACTION",
+            "layer_replication": [[0, 1]],
+        }.items()
+    ),
+    *(
+        ("whisper", {"init_lora_weights": init})
+        for init in (
+            "orthogonal",
+            "mica",
+            "olora",
+            "pissa",
+            "eva",
+            "lora_ga",
+            "gaussian",
+            "GAUSSIAN",
+            "kaiming",
+            False,
+            "",
+        )
+    ),
+    *(
+        ("bert", {"task_type": task, "target_modules": names})
+        for task in (None, "SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
+        for names in (["query"], "all-linear", None, ["classifier"], ["query", "classifier"], ["qa_outputs", "query"])
+    ),
+    *(
+        ("bert", {"task_type": "SEQ_CLS", "modules_to_save": names})
+        for names in (["pooler"], ["classifier"], ["dense"])
+    ),
+    *(("bert", {"layer_replication": pairs}) for pairs in ([[0, 2]], [[0, 2], [1, 2]], [[0, 3]], [[1, 2]])),
+    ("bert", {"target_modules": ["word_embeddings"]}),
+    ("bert", {"target_modules": ["embeddings"]}),
+    ("bert", {"trainable_token_indices": [1]}),
+    ("bert", {"trainable_token_indices": {"embeddings": [1]}}),
+    ("bert", {"bias": "all"}),
+    ("bert", {"bias": "lora_only", "use_dora": True}),
+    *(
+        ("llama", {"target_modules": names, "init_lora_weights": init})
+        for names in (["embed_tokens"], ["embed_tokens", "q_proj"], ["lm_head"])
+        for init in ("kaiming", "pissa", "olora", "eva", "gaussian", "mica", "MiCA", "orthogonal")
+    ),
+    *(
+        ("llama", {"modules_to_save": [name]})
+        for name in ("lora_A", "dropout", "A", "t", "base_layer", "q_proj", "v_proj.weight", "act_fn", "rotary_emb")
+    ),
+    *(("llama", {"target_modules": [name]}) for name in ("act_fn", "rotary_emb", "input_layernorm", "self_attn")),
+    *(("llama", {"r": 4, "rank_pattern": {"q_proj": rank}}) for rank in (1, 33, 64)),
+    *(
+        ("llama", {"use_rslora": True, "init_lora_weights": init, "rank_pattern": {"q_proj": 2}})
+        for init in ("pissa", "olora")
+    ),
 )
 
 _UNMATCHED = "a value that PEFT cannot use is refused though its key matches no module"

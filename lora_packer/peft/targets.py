@@ -23,8 +23,6 @@ HEADS_OF_TASKS: Mapping[str, tuple[str, ...]] = {
     "TOKEN_CLS": ("classifier", "score"),
     "QUESTION_ANS": ("qa_outputs",),
 }
-# Where PEFT looks for the head that "all-linear" leaves out (peft/utils/constants.py, SEQ_CLS_HEAD_NAMES).
-_SEQUENCE_HEADS = ("score", "classifier")
 
 # Where transformers' classes have their output embedding: at the end of a path, or alone.
 _OUTPUT_HEADS = (
@@ -115,8 +113,6 @@ def _includer(
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
             head = output_head(modules)
-            if head is None and config.task_type == "SEQ_CLS":
-                head = next((name for name in _SEQUENCE_HEADS if name in modules), None)
             return lambda path: modules[path].kind in ("linear", "conv1d") and path != head
         return full_matcher(targets)
     if targets is None:

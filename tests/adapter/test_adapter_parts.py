@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import TINY, TINY_BASE, write_adapter
+from builders import TINY, TINY_BASE, renamed, write_adapter
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
@@ -47,6 +47,17 @@ def test_names_are_taken_apart(name: str, path: str, part: str, adapter_name: st
     assert (key.path, key.part, key.adapter_name) == (path, part, adapter_name)
     assert key.prefixed == name.startswith(P)
     assert parse_key(canonical_name(name)) == key._replace(adapter_name=None)
+
+
+@pytest.mark.parametrize(
+    "wrapper",
+    ["_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module", "module"],
+)
+def test_a_wrapper_that_was_left_in_a_name_is_known(tmp_path: Path, wrapper: str) -> None:
+    tensors = renamed(lambda name: name.replace(".self_attn.", f".{wrapper}.self_attn."))
+    report = lora_packer.check(write_adapter(tmp_path, tensors), base_config=TINY_BASE)
+    (finding,) = report.findings
+    assert f"the segment '{wrapper}.' of a training wrapper" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,16 @@ def past_their_forward(
     base_model_type: str, modules: Modules, targeted: Mapping[str, tuple[int, float]]
 ) -> Iterator[Refusal]:
     """Yield the targeted layers that this model never calls."""
+    convolution = _CONVOLUTIONS.get(base_model_type)
+    if convolution is None and base_model_type not in _MAMBA_TYPES:
+        return
     owners = [owner_of(path, modules) for path in targeted]
-    if base_model_type in _MAMBA_TYPES:
+    if convolution is None:
         refused = next((path for path in owners if path.rpartition(".")[2] in _NOT_IN_MAMBA), None)
         if refused is not None:
             yield _refused(base_model_type, refused)
         return
-    convolution = _CONVOLUTIONS.get(base_model_type)
-    idle = [path for path in owners if convolution is not None and path.endswith(f".{convolution}")]
+    idle = [path for path in owners if path.endswith(f".{convolution}")]
     if idle:
         yield _idle(base_model_type, idle, every=len(idle) == len(owners))
 
@@ -59,7 +61,7 @@ def _refused(base_model_type: str, path: str) -> Refusal:
     message = f"target_modules matches '{escape(path, 80)}': PEFT takes no {name} in {base_model_type}, whose kernels"
     message += " do not call it"
     if base_model_type == "nemotron_h":
-        message += " (PEFT before 0.20 does not refuse it there)"
+        message += " (PEFT 0.19.1 did not yet refuse it there)"
     hint = f"Take {name} out of target_modules, and train again without it."
     return Refusal("target_modules", message, None, escape(path), hint, "tuners/tuners_utils.py:160", kind="target")
 
