@@ -8,12 +8,13 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv sweep bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
+	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -62,6 +63,11 @@ $(PROOF_STAMP): pyproject.toml
 proof-venv: $(PROOF_STAMP)
 proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
+
+# Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
+sweep: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/sweep_fields.py --record fixtures/peft-fields.json.xz
+	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
 
 # What packing is measured against, where the system's packages can be installed; the bench names what is missing.
 bench-tools:

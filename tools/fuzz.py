@@ -34,6 +34,7 @@ from lora_packer.finding import Finding  # noqa: E402
 from lora_packer.inspector.diagnosis import diagnose  # noqa: E402
 from lora_packer.inspector.reading import closest, input_embedding  # noqa: E402
 from lora_packer.peft.expected import Era, Expectation, expect  # noqa: E402
+from lora_packer.peft.refusals import refused_config, refused_modules  # noqa: E402
 from lora_packer.peft.replicate import layers_of, replicated  # noqa: E402
 from lora_packer.peft.targets import PatternLookup  # noqa: E402
 
@@ -139,6 +140,9 @@ def make_case(seed: int, types: Sequence[str]) -> Case | None:
         modules = replicated(modules, config.layer_replication)
     expectation = expect(config, modules, base.default_targets, era, input_embedding(headed, modules))
     if not expectation.targeted or expectation.unsupported or expectation.bad_tokens:
+        return None
+    refused = [*refused_config(config, raw), *refused_modules(config, model_type, modules, expectation.targeted)]
+    if refused:
         return None
     wanted = {**expectation.required, **_some(expectation.optional, chance)}
     tensors = {name: TensorInfo("F32", want.shape, 0, 0) for name, want in wanted.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -25,7 +24,7 @@ def rule(
 
     if code is None:
         rows = [f"{item.code}  {item.severity:<8} {item.name:<22} {item.summary}" for item in RULES.values()]
-        output.result("\n".join(rows), {"schema_version": 1, "rules": [asdict(item) for item in RULES.values()]})
+        output.result("\n".join(rows), {"schema_version": 1, "rules": [item.to_dict() for item in RULES.values()]})
         return
     found = RULES.get(code.upper()) or next((item for item in RULES.values() if item.name == code.lower()), None)
     if found is None:
@@ -39,7 +38,7 @@ def rule(
             _wrapped(f"How to fix it: {found.fix} {fixable}".rstrip()),
         ]
     )
-    output.result(text, {"schema_version": 1, "rule": asdict(found)})
+    output.result(text, {"schema_version": 1, "rule": found.to_dict()})
 
 
 def _wrapped(text: str) -> str:

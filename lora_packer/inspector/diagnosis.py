@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
@@ -14,8 +14,9 @@ from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
 from lora_packer.inspector.reading import closest, heads
-from lora_packer.inspector.rules.config import NO_TARGET, UNSUPPORTED_TARGET
 from lora_packer.inspector.rules.config_on_base import (
+    NO_TARGET,
+    UNSUPPORTED_TARGET,
     bad_replication,
     no_target,
     refused_targets,
@@ -39,7 +40,7 @@ from lora_packer.inspector.rules.shapes import SWAPPED, TRANSPOSED, WRONG_BASE, 
 from lora_packer.inspector.rules.vocabulary import RESIZED_VOCABULARY, TOKEN_OUT_OF_RANGE, tokens_out_of_range
 from lora_packer.inspector.words import counted
 from lora_packer.peft.replicate import layers_of
-from lora_packer.peft.targets import CLASSIFICATION_TASKS
+from lora_packer.peft.targets import HEADS_OF_TASKS
 from lora_packer.redact import escape
 
 _OF_THE_BASE: tuple[Why, ...] = ("base", "misshapen", "embeddings")
@@ -116,7 +117,7 @@ def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     """A task type under which tensors are missing or have no place, while without it they all fit."""
     config, tensors, difference = result.case.config, result.case.tensors, result.case.difference
-    if config.task_type not in CLASSIFICATION_TASKS or not (difference.missing or difference.extra):
+    if config.task_type not in HEADS_OF_TASKS or not (difference.missing or difference.extra):
         return None
     if 2 * sum(match.fits for match in difference.matched.values()) < len(tensors):
         return None  # another base model's, whatever the task
@@ -204,7 +205,7 @@ def _saved_and_targeted(
     """``modules_to_save`` takes a module away from ``target_modules``, so that its LoRA tensors have no place."""
     weights = missing.parts.get(SAVED_WEIGHTS, ())
     adapted = {tensor.key.path for tensor in extra.of("untargeted")}
-    owner = {name: _owner(case.want(name).path, adapted) for name in weights}
+    owner = {name: case.want(name).path.rpartition(".")[0] for name in weights}
     both = tuple(name for name in weights if owner[name] in adapted)
     if not both:
         return (), missing, extra
@@ -218,11 +219,6 @@ def _saved_and_targeted(
     finding = missing_finding(MISSING_PART, both, message, case)
     finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
-
-
-def _owner(path: str, adapted: Set[str]) -> str:
-    """What has a parameter: the module that LoRA is on, or else what holds it."""
-    return path if path in adapted else path.rpartition(".")[0]
 
 
 def _elsewhere(missing: Missing, extra: Leftovers, case: Case) -> tuple[str, Missing]:

@@ -74,7 +74,8 @@ def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
 
     Most models are told by one tensor: what they call for is worked out only where a pair of theirs has its sizes.
     """
-    samples = _samples(tensors)
+    # Replicated layers have other numbers, blocks of a diagonal other sizes.
+    samples = [] if config.layer_replication or config.use_bdlora else _samples(tensors)
     if not all(any(_has_like(modules, sample) for modules in base.dialects.values()) for sample in samples):
         return False
     readings = _readings(config, base, tensors, lambda modules: all(_has(modules, sample) for sample in samples))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import BinaryIO
 
-from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig
+from lora_packer.adapter import CONFIG_NAME, REQUIRED, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.errors import InputError
@@ -117,13 +117,13 @@ def _judge_files(subject: Subject) -> Judged:
             ran.add(files.DOUBTFUL_JSON.code)
     if ("missing-file", WEIGHTS_NAME) not in kinds:
         ran.add(files.BAD_SAFETENSORS.code)
-    return Judged(tuple(files.defects(subject.adapter)), frozenset(ran), _without_a_file(subject))
+    return Judged(tuple(files.defects(subject.adapter)), frozenset(ran), _why_without(subject, *REQUIRED))
 
 
 def _judge_config(subject: Subject) -> Judged:
     settings = subject.adapter.config
     if settings is None:
-        return Judged(why=_without_a_file(subject))
+        return Judged(why=_why_without(subject, CONFIG_NAME))
     findings = (
         *config.fields(subject.adapter),
         *target.unstated_features(subject.target, subject.adapter, settings),
@@ -135,7 +135,7 @@ def _judge_config(subject: Subject) -> Judged:
 def _judge_tensors_alone(subject: Subject) -> Judged:
     adapter = subject.adapter
     if adapter.header is None:
-        return Judged(why=_without_a_file(subject))
+        return Judged(why=_why_without(subject, WEIGHTS_NAME))
     ran = _codes(_TENSORS)
     findings = [*files.no_tensors(adapter), *value_rules.integer_dtypes(adapter.tensors)]
     if subject.framework is not None:
@@ -153,7 +153,7 @@ def _judge_against_base(subject: Subject) -> Judged:
     if isinstance(base, str):
         return Judged(why=base)
     if adapter.config is None or adapter.header is None:
-        return Judged(why=_without_a_file(subject))
+        return Judged(why=_why_without(subject, *REQUIRED))
     if subject.framework is not None:
         return Judged(why=f"the tensors have {subject.framework.name}'s names")
     if not adapter.tensors:
@@ -173,7 +173,7 @@ def _judge_values(subject: Subject) -> Judged:
     if subject.no_values:
         return Judged(left_out=dict.fromkeys(every, subject.no_values))
     if header is None:
-        return Judged(why=f"{WEIGHTS_NAME} could not be read")
+        return Judged(why=_why_without(subject, WEIGHTS_NAME))
     try:
         with subject.source.open(WEIGHTS_NAME) as file, subject.reading(file) as (reader, buffers):
             values = scan(reader, header, buffers)
@@ -188,14 +188,15 @@ def _judge_values(subject: Subject) -> Judged:
     return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
 
 
-def _without_a_file(subject: Subject) -> str:
-    """Why nothing can be said of what a file holds."""
-    for defect in subject.adapter.defects:
-        if defect.kind == "missing-file":
-            return f"{defect.file} is missing"
-        if defect.kind in ("unreadable-config", "bad-safetensors"):
-            return f"{defect.file} could not be read"
-    return ""
+def _why_without(subject: Subject, *wanted: str) -> str:
+    """Why nothing can be said of what these files hold."""
+    said = {
+        "missing-file": "is missing",
+        "unreadable-config": "could not be read",
+        "bad-safetensors": "could not be read",
+    }
+    defects = [defect for defect in subject.adapter.defects if defect.file in wanted and defect.kind in said]
+    return "; ".join(f"{defect.file} {said[defect.kind]}" for defect in defects)
 
 
 # --- against the base ------------------------------------------------------------------------------------------------

@@ -45,5 +45,6 @@ def replicated(modules: Modules, ranges: Ranges) -> Modules:
             result[path] = module
     order = [index for start, end in ranges for index in range(start, end)]
     for position, source in enumerate(order):
-        result |= {f"{stack}{position}.{rest}": module for rest, module in layers.get(source, [])}
+        from_the_end = source + found[1] if source < 0 else source
+        result |= {f"{stack}{position}.{rest}": module for rest, module in layers.get(from_the_end, [])}
     return result

@@ -17,9 +17,12 @@ from lora_packer.adapter.patterns import full_matcher
 from lora_packer.base_model import Modules
 
 ALL_LINEAR = "all-linear"
-# A model with such a head is saved with it (peft/peft_model.py, PeftModelForSequenceClassification and ...Token...).
-CLASSIFIER_MODULES = ("classifier", "score")
-CLASSIFICATION_TASKS = ("SEQ_CLS", "TOKEN_CLS")
+# A model with such a head is saved with it (peft/peft_model.py:1830,2680,2915).
+HEADS_OF_TASKS: Mapping[str, tuple[str, ...]] = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
 
 # Where transformers' classes have their output embedding: at the end of a path, or alone.
 _OUTPUT_HEADS = (
@@ -60,7 +63,7 @@ class Targeting:
     """The config's targeting, ready to be asked about module paths.
 
     Attributes:
-        saved_modules: ``modules_to_save``, with what PEFT adds for classification.
+        saved_modules: ``modules_to_save``, with the heads that PEFT adds for the task.
     """
 
     saved_modules: tuple[str, ...]
@@ -79,13 +82,16 @@ def targeting(
 
     ``last_index``: see ``Era``.
     """
-    saved = config.modules_to_save
-    if config.task_type in CLASSIFICATION_TASKS:
-        saved += tuple(name for name in CLASSIFIER_MODULES if name not in saved)
-    return Targeting(saved, _excluder(config, saved), _includer(config, modules, default_targets, last_index))
+    return Targeting(saved_modules(config), _excluder(config), _includer(config, modules, default_targets, last_index))
 
 
-def _excluder(config: LoraConfig, saved: tuple[str, ...]) -> Callable[[str], bool]:
+def saved_modules(config: LoraConfig) -> tuple[str, ...]:
+    """Return ``modules_to_save`` with the heads that PEFT adds for the task."""
+    heads = HEADS_OF_TASKS.get(config.task_type or "", ())
+    return (*config.modules_to_save, *(name for name in heads if name not in config.modules_to_save))
+
+
+def _excluder(config: LoraConfig) -> Callable[[str], bool]:
     tests: list[Callable[[str], bool]] = []
     if isinstance(config.exclude_modules, str):
         if config.exclude_modules:
@@ -93,6 +99,8 @@ def _excluder(config: LoraConfig, saved: tuple[str, ...]) -> Callable[[str], boo
     elif config.exclude_modules:
         names = frozenset(config.exclude_modules)
         tests.append(lambda path: _ends_with_any(path, names))
+    # Of the heads, PEFT adds those of a sequence classifier only before it puts LoRA on the modules.
+    saved = saved_modules(config) if config.task_type == "SEQ_CLS" else config.modules_to_save
     # PEFT puts the name into a pattern unescaped: it matches the module and everything below it.
     tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in saved]
     return lambda path: any(test(path) for test in tests)
@@ -104,8 +112,8 @@ def _includer(
     targets = config.target_modules
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
-            heads = {*CLASSIFIER_MODULES, output_head(modules)}
-            return lambda path: modules[path].kind in ("linear", "conv1d") and path not in heads
+            head = output_head(modules)
+            return lambda path: modules[path].kind in ("linear", "conv1d") and path != head
         return full_matcher(targets)
     if targets is None:
         if config.target_parameters is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_packer.report.canvas import Canvas
-from lora_packer.report.heatmap import heatmap
 
 if TYPE_CHECKING:
     from lora_packer.finding import Finding
@@ -20,6 +19,8 @@ def render(report: Report, canvas: Canvas) -> str:
     if not canvas.quiet:
         lines += [*_heading(report), ""]
     if report.stats is not None:
+        from lora_packer.report.heatmap import heatmap  # few ask for it
+
         lines += [*heatmap(report.stats, canvas), ""]
     for finding in report.findings:
         lines += _finding_lines(finding, canvas)

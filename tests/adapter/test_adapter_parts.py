@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import TINY, TINY_BASE, write_adapter
+from builders import TINY, TINY_BASE, renamed, write_adapter
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
@@ -50,6 +50,17 @@ def test_names_are_taken_apart(name: str, path: str, part: str, adapter_name: st
 
 
 @pytest.mark.parametrize(
+    "wrapper",
+    ["_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module", "_forward_module", "module"],
+)
+def test_a_wrapper_that_was_left_in_a_name_is_known(tmp_path: Path, wrapper: str) -> None:
+    tensors = renamed(lambda name: name.replace(".self_attn.", f".{wrapper}.self_attn."))
+    report = lora_packer.check(write_adapter(tmp_path, tensors), base_config=TINY_BASE)
+    (finding,) = report.findings
+    assert f"the segment '{wrapper}.' of a training wrapper" in finding.message
+
+
+@pytest.mark.parametrize(
     ("raw", "field", "value"),
     [
         ({"target_modules": ["a", "b"]}, "target_modules", ("a", "b")),
@@ -61,7 +72,11 @@ def test_names_are_taken_apart(name: str, path: str, part: str, adapter_name: st
         ({"rank_pattern": {"b": 1, "a": 2}}, "rank_pattern", {"b": 1, "a": 2}),
         ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication", ((0, 2), (1, 2))),
         ({"use_dora": None}, "use_dora", False),
-        ({"use_bdlora": False}, "use_bdlora", None),
+        ({"use_bdlora": None}, "use_bdlora", None),
+        ({"layer_replication": [[2, 2], [2, 1], [-1, 2]]}, "layer_replication", ((2, 2), (2, 1), (-1, 2))),
+        ({"alpha_pattern": {"q": 0}}, "alpha_pattern", {"q": 0}),
+        ({"lora_alpha": 0, "alpha_pattern": {"q": 8}}, "lora_alpha", 0),
+        ({"trainable_token_indices": [0]}, "trainable_token_indices", {None: (0,)}),
         ({"init_lora_weights": "gaussian"}, "init_lora_weights", "gaussian"),
     ],
 )
@@ -76,17 +91,44 @@ def test_config_fields(raw: dict[str, Any], field: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("target_modules", 3), ("target_modules", [1]), ("exclude_modules", {}), ("target_parameters", "x"),
-        ("modules_to_save", "lm_head"), ("layers_to_transform", ["0"]), ("layers_to_transform", True),
+        ("target_modules", 3), ("target_modules", [1]), ("exclude_modules", 3), ("target_parameters", "x"),
+        ("modules_to_save", "lm_head"), ("layers_to_transform", ["0"]), ("layers_to_transform", 2.0),
         ("rank_pattern", []), ("rank_pattern", {"a": 0}), ("alpha_pattern", {"a": "8"}),
-        ("layer_replication", [[2, 1]]), ("layer_replication", "x"), ("trainable_token_indices", [-1]),
+        ("layer_replication", [[2]]), ("layer_replication", "x"), ("trainable_token_indices", [-1]),
         ("trainable_token_indices", 3), ("bias", "some"),
-        ("init_lora_weights", 3), ("base_model_name_or_path", 3), ("use_bdlora", "x"),
+        ("init_lora_weights", 3), ("use_bdlora", "x"), ("use_bdlora", False), ("lora_dropout", None),
+        ("lora_dropout", "0.1"), ("lora_dropout", 1.5), ("alora_invocation_tokens", "x"), ("arrow_config", True),
     ],
 )  # fmt: skip
 def test_a_field_of_the_wrong_type_is_named(field: str, value: Any) -> None:
     _, problems = parse_config({"peft_type": "LORA", "target_modules": ["q_proj"], field: value})
     assert [(problem.kind, problem.field) for problem in problems] == [("invalid", field)]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "taken"),
+    [
+        ("base_model_name_or_path", 3, None),
+        ("peft_version", 9, None),
+        ("target_modules", {"a": 1}, ("a",)),
+        ("exclude_modules", {}, None),
+        ("exclude_modules", ["a", 3], ("a",)),
+        ("target_parameters", [None, "a.b"], ("a.b",)),
+        ("modules_to_save", "", ()),
+        ("layers_to_transform", True, (1,)),
+        ("layers_to_transform", [0.0, 1.5], (0,)),
+        ("layers_pattern", False, ()),
+        ("layer_replication", 0, ()),
+        ("layer_replication", [[False, True]], ((0, 1),)),
+        ("lora_alpha", True, 1),
+        ("init_lora_weights", {}, False),
+        ("monteclora_config", [], None),
+    ],
+)
+def test_what_peft_takes_for_another_value_is_told_and_taken_so(field: str, value: Any, taken: Any) -> None:
+    config, problems = parse_config({"peft_type": "LORA", field: value})
+    assert getattr(config, field) == taken
+    assert [(problem.kind, problem.field) for problem in problems] == [("odd", field)]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,11 @@ NAMES = [
     "model.embed_tokens",
     "lm_head",
     "LM_head",
+    "model.layers.9.mlp.z_proj",
+    "a\nz{}\r",
+    "lm_head\n",
+    "l\u0131m_head",
+    "\u017fm\u212a",
     "",
 ]
 
@@ -51,6 +56,32 @@ NAMES = [
         r"x{0}lm_head",
         r"lm{,3}_head",
         r"",
+        r"model\.layers\.[0-9]\..*",
+        r"model\.layers\.9\.mlp\.[a-z]_.*",
+        r"[A-M]+_[a-h]+",
+        r".*[^\].]q_proj",
+        r"x{,}lm_head",
+        r"[a-z]{}",
+        r"a.*[{}]{2}\r",
+        r"(?s).*",
+        r".*",
+        r"a[\n-\r]z.*",
+        r"a[\x0a]z\{\}[\x00-\x1f]",
+        r"a\012z\u007b\}\s",
+        r"lm_head$",
+        r"lm_head$\n",
+        r"lm_head$.",
+        r"(?s)lm_head$.",
+        r"lm_head\Z\s",
+        r"(lm_head$)?\s*",
+        r"(?i)L[a-z]+m_[G-I]ead",
+        r"(?i)[a-z]+",
+        r"(?i)S.K",
+        r"(?i)l\u0049m_head",
+        r"(?is)LM.HEAD.?",
+        r"[\w.]+",
+        r"[]a-z._0-9]*",
+        r"[^]]*",
     ],
 )
 def test_agrees_with_re(pattern: str) -> None:
@@ -75,6 +106,50 @@ def test_agrees_with_re(pattern: str) -> None:
 )
 def test_agrees_with_re_on_any_pattern(pattern: str, text: str) -> None:
     assert full_matcher(pattern)(text) == (re.fullmatch(pattern, text) is not None)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "(.{0,200}){0,200}[qv]_proj",
+        "(.{0,200}){0,200}",
+        "(.{0,500}){0,500}",
+        ".?" * 400,
+        "a?" * 3000,
+        "[a-z]*" * 500,
+        "(a{500}b{500}c{500}){2}|.*[qv]_proj",
+        "((((.{1,10}){1,10}){1,10}){1,10}){1,10}x",
+        "(" * 400 + "a" + ")" * 400,
+    ],
+)
+def test_a_pattern_that_costs_too_much_is_given_up(pattern: str) -> None:
+    def match_all() -> None:
+        for layer in range(200):
+            full_matcher(pattern)(f"model.layers.{layer}.self_attn.q_proj")
+
+    with pytest.raises(PatternError) as caught:
+        match_all()
+    assert caught.value.kind == "unsupported"
+
+
+TRAINERS = {
+    "unsloth": r"(?:.*?(?:vision|image|visual|patch|embed|encoder|language|text).*?(?:self_attn|attention|attn|mlp|"
+    r"feed_forward|ffn|dense).*?(?:q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj).*?)|(?:\bmodel\.layers\."
+    r"[\d]{1,}\.(?:self_attn|attention|attn|mlp|feed_forward|ffn|dense)\.(?:(?:q_proj|k_proj|v_proj|o_proj)))",
+    "ms-swift": r"^(language_model|model)(?=\.).*\.(o_proj|q_proj|v_proj|up_proj|down_proj|gate_proj|k_proj)$",
+    "not the head": r"^(model(?!.*(lm_head|output|emb|wte|shared)).*)$",
+    "126 layers": "|".join(rf"model\.layers\.{layer}\.self_attn\.[qv]_proj" for layer in range(126)),
+}
+
+
+@pytest.mark.parametrize("pattern", TRAINERS.values(), ids=TRAINERS)
+def test_what_trainers_write_stays_far_below_the_bound(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lora_packer.adapter.pattern_automaton.MAX_WORK", 50_000)
+    matches = full_matcher(pattern + "(?:)")  # not the matcher that another test has kept
+    for layer in range(126):
+        for part in ("self_attn.q_proj", "self_attn.o_proj", "mlp.down_proj", "input_layernorm", "mlp", "self_attn"):
+            name = f"model.layers.{layer}.{part}"
+            assert matches(name) == (re.fullmatch(pattern, name) is not None), name
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,8 @@ CASES: list[tuple[str, Tensors | None, Any, list[tuple[str, str, int, str, str |
     ("no method", None, config(peft_type=...), [("LP202", "error", 1, "peft_type is missing", "peft_type")]),
     *[(f"r is {v!r}", None, config(r=v), [("LP202", "error", 1, f"r is {says}; it has to be", "r")])
       for v, says in ((None, "null"), (0, "0"), (4.0, "4.0"), (-1, "-1"), ("4", "'4'"), (True, "true"))],
-    *[(f"alpha is {v!r}", None, config(lora_alpha=v), [("LP202", "error", 1, "lora_alpha is", "lora_alpha")]) for v in (None, "8", True)],
+    *[(f"alpha is {v!r}", None, config(lora_alpha=v), [("LP202", "error", 1, "lora_alpha is", "lora_alpha")]) for v in (None, "8")],
+    ("alpha is True", None, config(lora_alpha=True), [("LP202", "warning", 1, "takes for 1", "lora_alpha")]),
     ("alpha is 8.0", None, config(lora_alpha=8.0), []),
     ("alpha is 0", None, config(lora_alpha=0), [("LP204", "error", 1, "base model", "lora_alpha")]),
     ("rank_pattern null", None, config(rank_pattern=None), [("LP202", "error", 1, "rank_pattern", "rank_pattern")]),

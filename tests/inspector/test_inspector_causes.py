@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import TINY_BASE, tiny_config, tiny_tensors, write_adapter
+from builders import ROOT, TINY_BASE, tiny_config, tiny_tensors, write_adapter
 
 import lora_packer
 from lora_packer.finding import Finding
@@ -121,3 +122,19 @@ def test_what_one_stage_finds_explains_what_another_does(tmp_path: Path) -> None
     report = lora_packer.check(folder, base_config=TINY_BASE, target="peft")
     assert [(f.code, f.field) for f in report.findings] == [("LP302", "r")]
     assert report.findings[0].message.endswith(": r is missing, so PEFT's default of 8 applies")
+
+
+RULE_FILES = sorted((ROOT / "lora_packer" / "inspector" / "rules").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", RULE_FILES, ids=lambda path: path.name)
+def test_a_rule_is_declared_beside_the_code_that_finds_it(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    declared = {node.targets[0].id for node in tree.body if isinstance(node, ast.Assign) and _is_rule(node.value)}  # type: ignore[attr-defined]
+    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    assert declared <= used
+    assert declared or path.name in ("__init__.py", "rule.py")
+
+
+def _is_rule(value: ast.expr) -> bool:
+    return isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "Rule"

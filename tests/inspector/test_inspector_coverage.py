@@ -135,6 +135,16 @@ def test_the_config_itself(tmp_path: Path) -> None:
     assert lora_packer.check(tmp_path / "a", base_config=TINY_BASE, select=["LP104", "LP4"]).status == "ok"
 
 
+def test_each_reason_names_the_file_that_it_is_about(tmp_path: Path) -> None:
+    no_weights(tmp_path / "a")
+    (tmp_path / "a" / "adapter_config.json").write_text("{")
+    reasons = {item.code: item.reason for item in lora_packer.check(tmp_path / "a", base_config=TINY_BASE).unchecked}
+    assert reasons["LP202"] == "adapter_config.json could not be read"
+    assert reasons["LP401"] == "adapter_model.safetensors is missing"
+    assert reasons["LP301"] == f"{reasons['LP401']}; {reasons['LP202']}"
+    assert all(reasons.values())
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     """A base model of an unknown type, of which only the checkpoint's headers tell."""

@@ -135,6 +135,18 @@ CASES: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes, list[tuple[
         [("LP301", "full embeddings of another shape")],
     ),
     # --- the task
+    "the head of question answering was trained": (
+        LLAMA,
+        {**Q, "task_type": "QUESTION_ANS"},
+        {**q_proj(prefix="transformer."), "qa_outputs.weight": (2, 48), "qa_outputs.bias": (2,)},
+        [],
+    ),
+    "the head of question answering is lost": (
+        LLAMA,
+        {**Q, "task_type": "QUESTION_ANS"},
+        q_proj(prefix="transformer."),
+        [("LP308", "task_type is QUESTION_ANS")],
+    ),
     "nothing of the file is that task's": (
         LLAMA,
         {"target_modules": ["lm_head"], "task_type": "SEQ_CLS"},

@@ -131,3 +131,12 @@ def test_the_base_models_own_weights_are_no_lost_half_under_another_name(tmp_pat
     folder = write_adapter(tmp_path / "a", {**tensors, PREFIX + "lm_head.weight": full(112, 48)})
     report = lora_packer.check(folder, base_config=TINY_BASE, target="peft")
     assert [finding.code for finding in report.findings] == ["LP306", "LP320"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\x1b[2J", "\u202e", "\x00"])
+def test_a_name_that_ends_in_a_control_character_is_told_and_never_shown(tmp_path: Path, end: str) -> None:
+    (finding,) = errors(tmp_path, {Q0 + ".lora_A.weight" + end: full(4, 48)})
+    assert finding.code == "LP316"
+    assert "would be dropped" in finding.message
+    assert (finding.tensor or "").isprintable()
+    assert finding.message.isprintable()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from lora_packer.adapter import Adapter, LoraConfig
 from lora_packer.adapter.config import CONFIG_NAME, ConfigProblem
@@ -70,31 +70,14 @@ UNCONFIRMED_SCALE = Rule(
     "A wrong use_rslora, alpha_pattern or lora_alpha loads everywhere and makes every output wrong.",
     "Compare use_rslora, lora_alpha and alpha_pattern with the training run's.",
 )
-NO_TARGET = Rule(
-    "LP206",
-    "no-target",
-    "error",
-    "target_modules matches no module of the base model.",
-    "PEFT refuses to load the adapter.",
-    "Check the base model, and target_modules: entries of a list are suffixes, a string is a regular expression.",
-    needs="base",
-)
-UNSUPPORTED_TARGET = Rule(
-    "LP207",
-    "unsupported-target",
-    "error",
-    "target_modules matches a module that PEFT cannot adapt.",
-    "PEFT raises ValueError at load: only linear, embedding and convolution layers can be adapted.",
-    "Name the layers inside it.",
-    needs="base",
-)
-
 _OF_PROBLEM = {
     "invalid": INVALID_FIELD,
     "odd": INVALID_FIELD,
     "not-lora": NOT_LORA,
     "no-effect": NO_EFFECT,
 }
+
+OF_REFUSAL: Mapping[str, Rule] = {"field": INVALID_FIELD, "no-effect": NO_EFFECT}
 
 
 def fields(adapter: Adapter) -> Iterator[Finding]:
@@ -104,7 +87,7 @@ def fields(adapter: Adapter) -> Iterator[Finding]:
     for problem in adapter.config_problems:
         if problem.kind != "unknown":
             yield _problem(problem)
-            if problem.kind == "invalid":
+            if problem.kind != "odd":
                 told.add(problem.field)  # what PEFT makes of it with other fields is not known
     config = adapter.config
     if config is None:
@@ -126,14 +109,17 @@ def is_usable(adapter: Adapter) -> bool:
     """Whether it is known what the config calls for: PEFT takes every field of it."""
     wrong = any(problem.kind in ("invalid", "not-lora") for problem in adapter.config_problems)
     config = adapter.config
-    return config is not None and not wrong and not any(refused_config(config, adapter.raw_config))
+    return config is not None and not wrong and not _is_refused(config, adapter)
 
 
-def refused(refusal: Refusal) -> Finding:
-    """Return what PEFT refuses as a finding."""
-    rule = UNSUPPORTED_TARGET if refusal.kind == "target" else INVALID_FIELD
-    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint")}
-    return rule.finding(refusal.message, file=CONFIG_NAME, **details)
+def _is_refused(config: LoraConfig, adapter: Adapter) -> bool:
+    return any(refusal.kind == "field" for refusal in refused_config(config, adapter.raw_config))
+
+
+def refused(refusal: Refusal, rules: Mapping[str, Rule] = OF_REFUSAL) -> Finding:
+    """Return what PEFT refuses as a finding; ``rules`` has the rule of each kind of refusal."""
+    details = {name: getattr(refusal, name) for name in ("field", "expected", "actual", "hint", "severity")}
+    return rules[refusal.kind].finding(refusal.message, file=CONFIG_NAME, **details)
 
 
 def _problem(problem: ConfigProblem) -> Finding:

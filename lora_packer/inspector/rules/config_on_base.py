@@ -9,11 +9,29 @@ from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
-from lora_packer.inspector.rules.config import INVALID_FIELD, NO_TARGET, UNSUPPORTED_TARGET, refused
+from lora_packer.inspector.rules.config import INVALID_FIELD, OF_REFUSAL, refused
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.peft.refusals import refused_modules
 from lora_packer.redact import escape
 
+NO_TARGET = Rule(
+    "LP206",
+    "no-target",
+    "error",
+    "target_modules matches no module of the base model.",
+    "PEFT refuses to load the adapter.",
+    "Check the base model, and target_modules: entries of a list are suffixes, a string is a regular expression.",
+    needs="base",
+)
+UNSUPPORTED_TARGET = Rule(
+    "LP207",
+    "unsupported-target",
+    "error",
+    "target_modules matches a module that PEFT cannot adapt.",
+    "PEFT raises ValueError at load: only linear, embedding and convolution layers can be adapted.",
+    "Name the layers inside it.",
+    needs="base",
+)
 UNUSED_PATTERN = Rule(
     "LP310",
     "unused-pattern",
@@ -36,7 +54,7 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
 def refused_targets(case: Case, base: BaseModel) -> Iterator[Finding]:
     """What PEFT refuses of the config on this base model."""
     for refusal in refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted):
-        yield refused(refusal)
+        yield refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
 
 
 def no_target(case: Case) -> Finding:

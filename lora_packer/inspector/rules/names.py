@@ -51,7 +51,7 @@ OLDER_NAMES = Rule(
     "LP321",
     "older-names",
     "info",
-    "The tensors have the module names of an older transformers, or of the model's text-only class.",
+    "The tensors have the module names of an older transformers, of the text-only class, or of the bare model.",
     "That class and that time's transformers load them as they are; others rename most of them, and drop some.",
     "Serve it with an engine that knows these names, or save it again with the class that will be served.",
     needs="base",

@@ -73,3 +73,8 @@ class Rule:
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
         given = {key: value for key, value in details.items() if value is not None}
         return Finding(code=self.code, name=self.name, message=message, **{**defaults, **given})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule as ``lora-packer rule --format json`` prints it."""
+        names = ("code", "name", "severity", "summary", "why", "fix", "needs", "fixable")
+        return {name: getattr(self, name) for name in names} | {"explains": [effect.code for effect in self.explains]}

@@ -1,17 +1,20 @@
 """What PEFT 0.21.2 refuses in a config, whatever the base model: one row for each ``raise``.
 
-Each row names the line of https://github.com/huggingface/peft/tree/v0.21.2/src/peft that raises. What a field's type
-has to be is not said here: that is ``lora_packer.adapter.config``'s.
+Each row names the line of https://github.com/huggingface/peft/tree/v0.21.2/src/peft that raises. Where
+``lora_packer.adapter.config`` has already found a field to be of a wrong type, its row is not asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from lora_packer.adapter.config import LoraConfig, shown
+from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.config_reader import shown
 from lora_packer.peft.refusals.refusal import Refusal
+from lora_packer.peft.refusals.settings import refused_settings
+from lora_packer.peft.refusals.variants import variants
 
 Raw = Mapping[str, Any]
 
@@ -26,6 +29,7 @@ class Row:
     expected: Any
     source: str
     hint: str | None = None
+    kind: Literal["field", "no-effect"] = "field"
 
 
 def refused_config(config: LoraConfig, raw: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -42,10 +46,56 @@ def refused_config(config: LoraConfig, raw: Mapping[str, Any]) -> Iterator[Refus
         if row.field not in told and row.refused(config, raw):
             told.add(row.field)
             actual = shown(raw.get(row.field))
-            yield Refusal(row.field, row.message.format(actual), row.expected, actual, row.hint, row.source)
+            message = row.message.format(actual)
+            yield Refusal(row.field, message, row.expected, actual, row.hint, row.source, row.kind)
+    asked = variants(config)
+    if len(asked) > 1 and asked[1] not in told:
+        told.add(asked[1])
+        message = f"{asked[0]} and {asked[1]} cannot be combined: PEFT takes one variant of LoRA at a time"
+        yield Refusal(asked[1], message, None, shown(raw[asked[1]]), None, "tuners/lora/layer.py:213")
+    yield from (refusal for refusal in refused_settings(raw) if refusal.field not in told)
 
 
 _PLAIN_INIT = "Save with path_initial_model_for_weight_conversion, and set init_lora_weights to true."
+_PARTS_OF_LORA = ("lora_dropout.default", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
+# Their start is overwritten by the file's tensors; but PEFT has to know how to make it.
+_INIT_NAMES = (
+    "true, false, 'gaussian', 'eva', 'olora', 'pissa', 'pissa_niter_[number]', 'orthogonal', 'mica', 'lora_ga'"
+)
+
+
+def _unknown_init(config: LoraConfig, _: Raw) -> bool:
+    """Names are compared with case but for these four, and "" stands for false."""
+    name = config.init_lora_weights
+    if isinstance(name, bool) or not name or name.startswith(("pissa", "corda")):
+        return False
+    return name not in ("loftq", "eva", "orthogonal", "lora_ga") and name.lower() not in ("olora", "mica", "gaussian")
+
+
+def _unknown_pissa(config: LoraConfig, _: Raw) -> bool:
+    name = config.init_lora_weights
+    if not isinstance(name, str) or not name.startswith("pissa") or name == "pissa":
+        return False
+    parts = name.split("_niter_")
+    try:
+        int(parts[1] if len(parts) == 2 else "no number")
+    except ValueError:
+        return True
+    return False
+
+
+def _part_of_lora(config: LoraConfig, _: Raw) -> bool:
+    """PEFT wraps whatever module's name ends so, its own too."""
+    return any(part.endswith(config.modules_to_save) for part in _PARTS_OF_LORA)
+
+
+def _empty_tokens(config: LoraConfig, _: Raw) -> bool:
+    return any(not tokens for tokens in config.trainable_token_indices.values())
+
+
+def _megatron(_: LoraConfig, raw: Raw) -> bool:
+    return bool(raw.get("megatron_config"))
+
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -78,6 +128,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(
         "lora_bias",
+        lambda config, raw: config.lora_bias and raw.get("init_lora_weights", True) not in (True, False),
+        "lora_bias and an init_lora_weights other than true or false cannot be combined",
+        None,
+        "tuners/lora/config.py:1083",
+    ),
+    Row(
+        "lora_bias",
         lambda config, _: config.lora_bias and config.use_dora,
         "lora_bias and use_dora cannot be combined",
         None,
@@ -98,5 +155,64 @@ ROWS: tuple[Row, ...] = (
         None,
         "tuners/lora/layer.py:586",
         _PLAIN_INIT,
+    ),
+    Row(
+        "init_lora_weights",
+        _unknown_pissa,
+        "init_lora_weights is {}; of PiSSA, PEFT knows 'pissa' and 'pissa_niter_[number]'",
+        _INIT_NAMES,
+        "tuners/lora/layer.py:452",
+    ),
+    Row(
+        "init_lora_weights",
+        _unknown_init,
+        "init_lora_weights is {}, which PEFT does not know",
+        _INIT_NAMES,
+        "tuners/lora/layer.py:342",
+        "Write one of PEFT's names as it is spelled, or true: the tensors in the file replace the start either way.",
+    ),
+    Row(
+        "modules_to_save",
+        lambda config, _: "" in config.modules_to_save,
+        "modules_to_save holds an empty name, which is every module's, lists of layers too",
+        None,
+        "utils/other.py:352",
+    ),
+    Row(
+        "modules_to_save",
+        _part_of_lora,
+        "modules_to_save is {}; a name in it ends the name of a part of LoRA itself",
+        None,
+        "utils/other.py:1099",
+    ),
+    Row(
+        "trainable_token_indices",
+        _empty_tokens,
+        "trainable_token_indices lists no token, which PEFT cannot put into an embedding",
+        "at least one token id, or null",
+        "tuners/trainable_tokens/layer.py:225",
+    ),
+    Row(
+        "arrow_config",
+        lambda config, _: config.arrow_config is not None,
+        "arrow_config is set: an Arrow router acts only beside the adapters between which it chooses",
+        None,
+        "tuners/lora/arrow.py:44",
+    ),
+    Row(
+        "megatron_config",
+        _megatron,
+        "megatron_config is set: PEFT loads such an adapter only beside Megatron-LM",
+        None,
+        "tuners/lora/tp_layer.py:333",
+        "Set megatron_config to null.",
+    ),
+    Row(
+        "alora_invocation_tokens",
+        lambda config, _: bool(config.alora_invocation_tokens) and config.task_type != "CAUSAL_LM",
+        "alora_invocation_tokens acts only where task_type is CAUSAL_LM: it would serve the base model",
+        None,
+        "tuners/lora/variants.py:631",
+        kind="no-effect",
     ),
 )

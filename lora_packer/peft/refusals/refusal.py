@@ -17,7 +17,9 @@ class Refusal:
         actual: what the file has (JSON-serialisable), or None.
         hint: what to do, one sentence, or None.
         source: PEFT 0.21.2's file and line, such as ``tuners/lora/layer.py:240``.
-        kind: ``field`` where a value is refused, ``target`` where LoRA is refused on a module.
+        kind: ``field`` where a value is refused, ``target`` where LoRA is refused on a module, ``no-effect`` where PEFT
+            loads it and the base model answers.
+        severity: ``warning`` where a part of the adapter only is without effect.
     """
 
     field: str
@@ -26,4 +28,5 @@ class Refusal:
     actual: Any
     hint: str | None
     source: str
-    kind: Literal["field", "target"] = "field"
+    kind: Literal["field", "target", "no-effect"] = "field"
+    severity: Literal["error", "warning"] = "error"
