@@ -166,7 +166,7 @@ RULES: Sequence[Rule] = (
     Rule(
         "VeLoRA's groups are rounded up", "tuners/lora/velora.py:24", "llama", QV | {"velora_config": {"num_groups": 5}}
     ),
-    Rule("MonteCLoRA's state", "tuners/lora/monteclora.py:116", "llama", QV | {"monteclora_config": {}}),
+    Rule("MonteCLoRA's state", "tuners/lora/monteclora.py:120", "llama", QV | {"monteclora_config": {}}),
     Rule(
         "PiSSA has no more ranks than the matrix",
         f"{LAYER}:441",
@@ -189,7 +189,7 @@ RULES: Sequence[Rule] = (
         {"target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
     ),
     Rule("bias: all", "tuners/tuners_utils.py:1549", "lfm2", {"target_modules": ["q_proj"], "bias": "all"}),
-    Rule("bias: lora_only", "tuners/tuners_utils.py:1551", "bert", {"target_modules": ["query"], "bias": "lora_only"}),
+    Rule("bias: lora_only", "tuners/tuners_utils.py:1555", "bert", {"target_modules": ["query"], "bias": "lora_only"}),
 )
 
 OLDER: Sequence[Rule] = (

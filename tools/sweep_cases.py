@@ -17,7 +17,7 @@ PLAIN: Mapping[str, Raw] = {
     "lfm2": {"target_modules": ["conv.conv"], "r": 32, "lora_alpha": 64},
     "qwen3_moe": {"target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj"]},
     "gpt2": {"target_modules": ["c_attn"], "fan_in_fan_out": True},
-    "whisper": {"target_modules": ["conv1", "conv2"], "task_type": "SEQ_2_SEQ_LM"},
+    "whisper": {"target_modules": ["conv1", "conv2"], "task_type": None},
     "bert": {"target_modules": ["query", "dense"], "task_type": None},
 }
 
@@ -514,8 +514,11 @@ ALLOWED: Mapping[str, str] = {
     },
     **{f'llama {{"alpha_pattern": {value}}}': _UNMATCHED for value in ('{"x": null}', '{"zzz": null}', '{"zzz": "x"}')},
     **{f'llama {{"alora_invocation_tokens": {value}}}': _INVOKED for value in ("[0]", "[1, 2]", "[100000]")},
+    'llama {"target_modules": ["embed_tokens"], "init_lora_weights": "kaiming"}': "an embedding alone takes any name",
+    'llama {"modules_to_save": ["base_layer"]}': "PEFT saves what LoRA has wrapped, which is the base model's own",
     'llama-tied {"ensure_weight_tying": true, "modules_to_save": ["embed_tokens"]}': _COPIES,
     'llama-tied {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": true}': _COPIES,
+    'bert {"bias": "all"}': _COPIES,
     'qwen3_moe {"target_modules": ["gate"]}': _CONVERTED,
     'qwen3_moe {"target_modules": "all-linear"}': _CONVERTED,
 }

@@ -144,8 +144,6 @@ def record(path: Path, found: Sequence[tuple[Case, oracle.Outcome, Mapping[str, 
         "made_by": "tools/sweep_fields.py",
         "versions": oracle.versions(),
         "bases": {name: oracle.base_config(name) for name in sorted({case.base for case, _, _ in found})},
-        "plain": PLAIN,
-        "allowed": ALLOWED,
         "shapes": shapes,
         "cases": rows,
     }

@@ -56,7 +56,8 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
         raise InputError(f"{read.defects[0].message}.", hint="`lora-packer check` says what is wrong with the adapter.")
     wrong = [problem.message for problem in read.config_problems if problem.kind in ("invalid", "not-lora")]
     if read.config is not None:
-        wrong += [refusal.message for refusal in refused_config(read.config, read.raw_config)]
+        refusals = refused_config(read.config, read.raw_config)
+        wrong += [refusal.message for refusal in refusals if refusal.kind == "field"]
     if read.config is None or wrong:
         raise InputError(
             f"adapter_config.json has to be corrected first: {wrong[0]}.",

@@ -44,5 +44,13 @@ def test_the_check_says_what_peft_does(tmp_path: Path, base: str, field: str) ->
 def test_the_sweep_is_wide() -> None:
     values = [len(rows) for (base, _), rows in BY_FIELD.items() if base == "llama"]
     assert sum(count >= 25 for count in values) >= 40
-    assert {row[0] for row in RECORDED["cases"]} >= {"llama", "mamba", "nemotron_h", "lfm2", "qwen3_moe", "gpt2"}
+    assert {row[0] for row in RECORDED["cases"]} >= {
+        "llama",
+        "mamba",
+        "nemotron_h",
+        "lfm2",
+        "qwen3_moe",
+        "gpt2",
+        "bert",
+    }
     assert RECORDED["versions"]["peft"] == "0.21.2"

@@ -72,6 +72,7 @@ TINY: dict[str, dict[str, Any]] = {
     "lfm2": {"model_type": "lfm2", "hidden_size": 32, "num_hidden_layers": 1, "layer_types": ["conv"]},
     "qwen3_moe": {"model_type": "qwen3_moe", "hidden_size": 32, "moe_intermediate_size": 24, "num_experts": 4},
 }
+TINY["whisper"] = {"model_type": "whisper", "d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "vocab_size": 64}
 TINY["llama"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64}
 TINY["lfm2"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "intermediate_size": 48}
 TINY["qwen3_moe"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1, "vocab_size": 64}
@@ -85,6 +86,7 @@ EMBEDDING = {"target_modules": ["embed_tokens"]}
     [
         ("mamba", {"target_modules": ["out_proj"]}, {"target_modules": ["in_proj"]}, "target_modules"),
         ("mamba", {"target_modules": ["in_proj", "conv1d"]}, {"target_modules": ["x_proj"]}, "target_modules"),
+        ("whisper", {"target_modules": ["conv1"]}, {"target_modules": ["out_proj"]}, "target_modules"),
         ("lfm2", {"target_modules": ["conv.conv"]}, {"target_modules": ["conv.in_proj"]}, "target_modules"),
         (
             "llama",

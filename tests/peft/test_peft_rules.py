@@ -73,10 +73,17 @@ def test_what_an_older_peft_writes_is_expected_of_its_time(row: Mapping[str, Any
 def test_what_peft_refuses_is_refused(row: Mapping[str, Any]) -> None:
     config, _ = parse_config(row["config"])
     base = BaseModel.load(RECORDED["bases"][row["base"]])
-    targeted = expect(config, base.modules, ()).targeted
+    expectation = expect(config, base.modules, ())
+    targeted = expectation.targeted
     told = [*refused_config(config, row["config"]), *refused_modules(config, base.model_type, base.modules, targeted)]
     assert targeted
     assert told
+    assert {want.part for want in expectation.required.values()} <= {
+        "lora_A.weight",
+        "lora_B.weight",
+        "lora_embedding_A",
+        "lora_embedding_B",
+    }
 
 
 def test_every_rule_names_its_line() -> None:

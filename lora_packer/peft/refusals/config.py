@@ -153,7 +153,7 @@ ROWS: tuple[Row, ...] = (
         lambda config, _: config.init_lora_weights == "loftq",
         "init_lora_weights is {}, which PEFT would compute again at load",
         None,
-        "tuners/lora/layer.py:586",
+        "tuners/lora/layer.py:583",
         _PLAIN_INIT,
     ),
     Row(
@@ -212,7 +212,7 @@ ROWS: tuple[Row, ...] = (
         lambda config, _: bool(config.alora_invocation_tokens) and config.task_type != "CAUSAL_LM",
         "alora_invocation_tokens acts only where task_type is CAUSAL_LM: it would serve the base model",
         None,
-        "tuners/lora/variants.py:631",
+        "tuners/lora/variants.py:627",
         kind="no-effect",
     ),
 )

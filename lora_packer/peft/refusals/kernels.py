@@ -1,7 +1,7 @@
-"""Layers whose weights a model takes past their ``forward``, where LoRA acts.
+"""Layers that a model does not use through their ``forward`` alone, where LoRA acts.
 
-PEFT refuses some of them by the model's type (tuners/tuners_utils.py:145-164 of 0.21.2). On the others LoRA loads, is
-saved, and does nothing.
+Where it takes a layer's weights, PEFT refuses some by the model's type (tuners/tuners_utils.py:145-164 of 0.21.2), and
+on the others LoRA loads, is saved, and does nothing. Where it asks the layer for more, PEFT's layer may not have it.
 """
 
 from __future__ import annotations
@@ -31,11 +31,25 @@ _CONVOLUTIONS: Mapping[str, str] = {
     "zamba2": "conv1d",
 }
 
+# Model type -> convolutions of which the model asks the stride, which PEFT's layer has not (modeling_whisper.py:609 and
+# its relatives in transformers 5.23): the adapter loads, and the first prompt raises.
+_ASKED_FOR_STRIDE: Mapping[str, tuple[str, ...]] = {
+    "qwen2_audio": (".conv1", ".conv2"),
+    "voxtral": (".conv1", ".conv2"),
+    "whisper": (".conv1", ".conv2"),
+}
+
 
 def past_their_forward(
     base_model_type: str, modules: Modules, targeted: Mapping[str, tuple[int, float]]
 ) -> Iterator[Refusal]:
     """Yield the targeted layers that this model never calls."""
+    asked = _ASKED_FOR_STRIDE.get(base_model_type)
+    if asked is not None:
+        broken = next((path for path in targeted if path.endswith(asked) and modules[path].kind == "conv"), None)
+        if broken is not None:
+            yield _broken(base_model_type, broken)
+        return
     convolution = _CONVOLUTIONS.get(base_model_type)
     if convolution is None and base_model_type not in _MAMBA_TYPES:
         return
@@ -64,6 +78,15 @@ def _refused(base_model_type: str, path: str) -> Refusal:
         message += " (PEFT 0.19.1 did not yet refuse it there)"
     hint = f"Take {name} out of target_modules, and train again without it."
     return Refusal("target_modules", message, None, escape(path), hint, "tuners/tuners_utils.py:160", kind="target")
+
+
+def _broken(base_model_type: str, path: str) -> Refusal:
+    message = (
+        f"target_modules matches '{escape(path, 80)}', of which {base_model_type} asks the stride, and PEFT's layer"
+    )
+    message += " none: the adapter loads, and the first prompt raises"
+    hint = "Take the convolution out of target_modules, and train again without it."
+    return Refusal("target_modules", message, None, escape(path), hint, "tuners/lora/layer.py:1545", kind="target")
 
 
 def _idle(base_model_type: str, paths: list[str], *, every: bool) -> Refusal:

@@ -159,7 +159,7 @@ _ROWS = (
         _init_of_matrices,
         lambda _, target: target.kind == "parameter" and not target.path.endswith(".weight"),
         "init_lora_weights is '{value}', for which PEFT looks for a weight beside {layer}",
-        "tuners/lora/layer.py:2466",
+        "tuners/lora/layer.py:2470",
     ),
     _Row(
         "init_lora_weights",
@@ -208,7 +208,7 @@ def _zero_scale(targeted: Mapping[str, tuple[int, float]]) -> Iterator[Refusal]:
         "a number other than 0",
         0,
         hint,
-        "tuners/lora/layer.py:276",
+        "tuners/lora/layer.py:281",
         "no-effect",
         "error" if every else "warning",
     )
