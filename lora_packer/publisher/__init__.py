@@ -94,6 +94,7 @@ def publish(
     allow_private_endpoint: bool = False,
     journal: Path | None = None,
     verify_full: bool = False,
+    accept: Callable[[PresignedUrl], object] | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -119,6 +120,8 @@ def publish(
         journal: the file that names the upload while it is unfinished; it is gone when nothing is. None: a killed
             upload is found by its key, where the credentials may list.
         verify_full: download everything by the URL and hash it, instead of both ends alone.
+        accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
+            not.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
@@ -149,7 +152,9 @@ def publish(
     # Known before the first byte is sent: whether a proof can be had, and the form of the URL.
     with store.downloader(connection.endpoint_url, transport) as http:
         key = key_for(name, found.sha256, destination)
-        _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
+        url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
+        if accept is not None:
+            accept(url)
         ends = content.read(0, END), content.read(max(0, content.size - END), END)
         stored = upload(
             content,
