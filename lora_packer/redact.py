@@ -34,7 +34,7 @@ _PARAMETER = re.compile(rf"((?:{_BEGIN})(?:{'|'.join(_SECRET_PARAMETERS)})(?:=|%
 _BEARER = re.compile(r"(\bBearer\s+)[^\s\"',]+", re.IGNORECASE)
 # As a header of a request, in text, in JSON or in a dictionary's repr.
 _SESSION_TOKEN = re.compile(r"(\bX-Amz-Security-Token[\"']?\s*[:=,]\s*(?:b?[\"'])?+)[^\s\"',&<>*]+", re.IGNORECASE)
-_USERINFO = re.compile(r"(\bhttps?://)[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
+_USERINFO = re.compile(r"(\b[a-z][a-z0-9+.-]{0,20}://)[^/@\s:]+:[^/@\s]+@", re.IGNORECASE)
 _KNOWN_TOKENS = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{20,}|hf_(?:oauth|jwt)_[\w.-]{20,}|(?:AKIA|ASIA)[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|tgp_\w{20,}|sk-[\w-]{20,})"
 )

@@ -94,6 +94,7 @@ def publish(
     allow_private_endpoint: bool = False,
     journal: Path | None = None,
     verify_full: bool = False,
+    accept: Callable[[PresignedUrl], object] | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     accept: Callable[[PresignedUrl], object] | None = None,
@@ -120,6 +121,8 @@ def publish(
         journal: the file that names the upload while it is unfinished; it is gone when nothing is. None: a killed
             upload is found by its key, where the credentials may list.
         verify_full: download everything by the URL and hash it, instead of both ends alone.
+        accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
+            not.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.

@@ -36,3 +36,15 @@ def test_tokens_that_tell_by_their_beginning(kind: str) -> None:
 def test_what_is_no_secret_stays() -> None:
     text = "X-Amz-Security-Token is missing; hf_oauth_token is not set; see https://example.com/a?b=c"
     assert scrub(text) == text
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "ftp", "socks5", "socks5h", "http://ftp", "HTTPS"])
+def test_a_password_in_the_address_of_a_proxy(scheme: str) -> None:
+    assert scrub(f'Failed to connect to proxy URL: "{scheme}://me:hunter2@127.0.0.1:1".').endswith(
+        '://***@127.0.0.1:1".'
+    )
+
+
+@pytest.mark.parametrize("text", ["hf://org/repo@main", "s3://bucket/a:b@c", "https://host:443/a@b", "a://b c:d@e"])
+def test_what_is_no_password_stays(text: str) -> None:
+    assert scrub(text) == text

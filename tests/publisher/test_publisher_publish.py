@@ -128,6 +128,22 @@ def test_authorities_that_cannot_be_read_stop_it_before_anything_is_sent(
     assert objects(local_s3, to) == []
 
 
+def test_a_url_that_who_fetches_it_could_not_is_refused_before_anything_is_sent(
+    environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
+) -> None:
+    told: list[PresignedUrl] = []
+
+    def accept(url: PresignedUrl) -> None:
+        told.append(url)
+        raise InputError("The service could not fetch from there.")
+
+    with pytest.raises(InputError, match="could not fetch"):
+        publish(adapter.content, adapter.name, to, accept=accept)
+    (url,) = told
+    assert str(url) == f"{local_s3.endpoint_url}/{to.removeprefix('s3://')}my-adapter-{adapter.sha256[:16]}.zip?***"
+    assert objects(local_s3, to) == []
+
+
 @pytest.mark.parametrize("minutes", [30, 59, -10])
 def test_credentials_that_end_too_early_stop_it_before_anything_is_sent(
     minutes: int,
