@@ -37,5 +37,6 @@ def _targets_difference(ours: BaseModel) -> str | None:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
     wanted = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(ours.model_type, ())
-    alike = wanted == ours.default_targets if isinstance(wanted, str) else set(wanted) == set(ours.default_targets)
+    held: Any = ours.default_targets  # names, or a pattern
+    alike = wanted == held if isinstance(wanted, str) or isinstance(held, str) else set(wanted) == set(held)
     return None if alike else f"default targets: PEFT has {wanted!r}, the definition {ours.default_targets!r}"
