@@ -30,13 +30,14 @@ def parts_difference(theirs: Any, ours: BaseModel) -> str | None:
         path = paths.get(id(module))
         if path in ours.modules and path != answer and (type(theirs).__name__, what) not in LISTED:
             return f"{what}: transformers has {path}, the definition {answer}"
-    return _targets_difference(ours)
+    # PEFT asks the config that was built: gpt-sw3 is a gpt2 there.
+    return _targets_difference(theirs.config.model_type, ours)
 
 
-def _targets_difference(ours: BaseModel) -> str | None:
+def _targets_difference(model_type: str, ours: BaseModel) -> str | None:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 
-    wanted = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(ours.model_type, ())
+    wanted = TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING.get(model_type, ())
     held: Any = ours.default_targets  # names, or a pattern
     alike = wanted == held if isinstance(wanted, str) or isinstance(held, str) else set(wanted) == set(held)
     return None if alike else f"default targets: PEFT has {wanted!r}, the definition {ours.default_targets!r}"
