@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from proof_configs import class_type, random_config  # noqa: E402
+from proof_parts import parts_difference  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
@@ -88,17 +89,20 @@ def difference(config: Mapping[str, Any], head: str) -> str | None:
     if theirs is None:
         return None
     expected = modules_of(theirs)
+    base = BaseModel.load(config)
     if head == "text-only":
-        ours = BaseModel.load(config).with_head("causal-lm").dialects[head]
+        ours = base.with_head("causal-lm").dialects[head]
     elif head == "masked-lm":
         masked_is_seq2seq = model_class(config["model_type"], head) is model_class(config["model_type"], "seq2seq")
-        ours = BaseModel.load(config).with_head("seq2seq" if masked_is_seq2seq else "causal-lm").modules
+        base = base.with_head("seq2seq" if masked_is_seq2seq else "causal-lm")
+        ours = base.modules
     else:
-        ours = BaseModel.load(config).with_head(head).modules  # type: ignore[arg-type]
+        base = base.with_head(head)  # type: ignore[arg-type]
+        ours = base.modules
     for path in [*expected, *ours]:
         if expected.get(path) != ours.get(path):
             return f"{path}: transformers has {expected.get(path)}, the definition {ours.get(path)}"
-    return None
+    return None if head == "text-only" else parts_difference(theirs, base)
 
 
 def real_configs(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -32,12 +32,12 @@ _OUTPUT_HEADS = (
     "embed_out",
     "output_projection",
     "generator_lm_head",
-    "cls.predictions.decoder",
+    "predictions.decoder",
     "pred_layer.proj",
     "lm_loss",
     "proj_out",
 )
-_LONE_OUTPUT_HEADS = ("head", "decoder")
+_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output")
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 _LAST_INDEX = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -113,12 +114,15 @@ _FORMULA_VISION_PART = fixed("vision_config", Tower(_FORMULA_VISION, sam_visual)
 _FLORENCE_TEXT = Part("text_config", "bart", attribute_map={"hidden_size": "d_model"})
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "florence2": composite(
-        {},
-        with_towers(
-            _FLORENCE_TEXT,
-            seeing(fixed("vision_config", Tower(_FLORENCE_VISION, _florence_visual)), _florence_projector),
+    "florence2": replace(
+        composite(
+            {},
+            with_towers(
+                _FLORENCE_TEXT,
+                seeing(fixed("vision_config", Tower(_FLORENCE_VISION, _florence_visual)), _florence_projector),
+            ),
         ),
+        input_embedding="language_model.shared",
     ),
     "pp_formulanet": composite({}, _formula),
 }

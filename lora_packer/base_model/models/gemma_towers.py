@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head, declared
@@ -274,6 +275,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma4_unified": composite(
         {}, with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
     ),
-    "diffusion_gemma": composite({}, _diffusion),
-    "pi0": declared(_PI0_SIZES, _pi0),
+    "diffusion_gemma": replace(composite({}, _diffusion), input_embedding="language_model.embed_tokens"),
+    "pi0": declared(_PI0_SIZES, _pi0, input_embedding="language_model.embed_tokens"),
 }
