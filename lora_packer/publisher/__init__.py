@@ -97,7 +97,6 @@ def publish(
     accept: Callable[[PresignedUrl], object] | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
-    accept: Callable[[PresignedUrl], object] | None = None,
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
@@ -126,8 +125,6 @@ def publish(
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
-        accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
-            not.
         now: the clock (UTC).
         note: told what the user should know, as sentences.
         progress: told how many bytes are at the store, of how many.
