@@ -54,6 +54,15 @@ class Automaton:
         self.empty = self._make("empty")
         self._any = self.star(self._make("set", test=lambda _: True, name="any"))
 
+    @property
+    def is_large(self) -> bool:
+        """Whether it has grown so far that a new one is the better start."""
+        return len(self._interned) > MAX_NODES // 2
+
+    def begin(self) -> None:
+        """Count the work anew, so that what one adapter's names cost is not the next one's."""
+        self._work = 0
+
     def matches(self, start: Node, text: str) -> bool:
         """Whether the whole of ``text`` belongs to the language. Raises PatternError where that costs too much."""
         state = start

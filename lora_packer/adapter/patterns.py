@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 from functools import lru_cache
 
-from lora_packer.adapter.pattern_automaton import Automaton, PatternError
+from lora_packer.adapter.pattern_automaton import Automaton, Node, PatternError
 from lora_packer.adapter.pattern_parser import parse_pattern
 
 __all__ = ["MAX_PATTERN_LENGTH", "PatternError", "full_matcher"]
@@ -24,18 +24,45 @@ MAX_PATTERN_LENGTH = 20_000
 _PLAIN = re.compile(r"[\w.\-]*\Z", re.ASCII)
 
 
-@lru_cache(maxsize=4096)
+# Patterns that were parsed, with as much of their automaton as was needed: the next adapter mostly has the same ones.
+_kept: dict[str, tuple[Automaton, Node]] = {}
+_MAX_KEPT = 4096
+
+
 def full_matcher(pattern: str) -> Callable[[str], bool]:
     """Return a function that says what ``re.fullmatch(pattern, text) is not None`` would.
 
-    Raises PatternError, and so does the function, for a text on which the pattern would cost too much.
+    Raises PatternError, and so does the function, for a text on which the pattern would cost too much; every call of
+    this function begins to count anew.
     """
     if len(pattern) > MAX_PATTERN_LENGTH:
         raise PatternError("unsupported", f"the pattern is {len(pattern)} characters long")
     if _PLAIN.match(pattern):
-        # No quantifier and no alternative: re needs no backtracking.
-        compiled = re.compile(pattern)
-        return lambda text: compiled.fullmatch(text) is not None
+        return _plain(pattern)
+    automaton, start = _automaton(pattern)
+    automaton.begin()
+
+    def matches(text: str) -> bool:
+        try:
+            return automaton.matches(start, text)
+        except RecursionError:
+            raise PatternError("unsupported", "the pattern is nested too deeply") from None
+
+    return matches
+
+
+@lru_cache(maxsize=_MAX_KEPT)
+def _plain(pattern: str) -> Callable[[str], bool]:
+    """The matcher of a pattern without a quantifier and an alternative: re needs no backtracking for it."""
+    compiled = re.compile(pattern)
+    return lambda text: compiled.fullmatch(text) is not None
+
+
+def _automaton(pattern: str) -> tuple[Automaton, Node]:
+    """Return the automaton of a pattern, kept from before or new, and the node of the whole. Raises PatternError."""
+    kept = _kept.get(pattern)
+    if kept is not None and not kept[0].is_large:
+        return kept
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what a future re may read differently
@@ -46,11 +73,7 @@ def full_matcher(pattern: str) -> Callable[[str], bool]:
         raise PatternError("invalid", f"it is not a regular expression: {error}") from None
     except RecursionError:
         raise PatternError("unsupported", "the pattern is nested too deeply") from None
-
-    def matches(text: str) -> bool:
-        try:
-            return automaton.matches(start, text)
-        except RecursionError:
-            raise PatternError("unsupported", "the pattern is nested too deeply") from None
-
-    return matches
+    if len(_kept) >= _MAX_KEPT:
+        _kept.clear()
+    _kept[pattern] = automaton, start
+    return automaton, start

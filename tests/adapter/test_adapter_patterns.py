@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lora_packer.adapter import pattern_automaton
 from lora_packer.adapter.patterns import PatternError, full_matcher
 
 NAMES = [
@@ -185,3 +186,14 @@ def test_says_what_it_does_not_evaluate(pattern: str, kind: str) -> None:
     with pytest.raises(PatternError) as caught:
         full_matcher(pattern)
     assert caught.value.kind == kind
+
+
+def test_a_pattern_that_is_kept_never_runs_out_of_its_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a hundred adapters ask of one pattern is not one adapter's."""
+    monkeypatch.setattr(pattern_automaton, "MAX_WORK", 20_000)
+    pattern = r"(.*\.)?kept\.(self_attn|mlp)\.(q|k|v|o|gate|up|down)_proj"
+    for number in range(100):
+        matches = full_matcher(pattern)
+        for character in range(100):
+            assert not matches(chr(0x4E00 + 100 * number + character))
+        assert matches(f"model{number}.kept.self_attn.q_proj")
