@@ -99,12 +99,6 @@ EMBEDDING = {"target_modules": ["embed_tokens"]}
         ("llama", {"kasa_config": {}, "r": 32}, {"kasa_config": {}, "r": 31}, "kasa_config"),
         ("gpt2", {"target_modules": ["c_attn"], "kasa_config": {}}, HEAD | {"kasa_config": {}}, "kasa_config"),
         (
-            "gpt2",
-            {"target_modules": ["c_attn"], "init_lora_weights": "olora"},
-            {"target_modules": ["attn.c_proj"], "init_lora_weights": "olora"},
-            "init_lora_weights",
-        ),
-        (
             "llama",
             {"init_lora_weights": "orthogonal", "r": 3},
             {"init_lora_weights": "orthogonal"},
@@ -180,6 +174,15 @@ def test_a_base_model_on_which_peft_refuses(
 
     assert [(item.field, item.severity) for item in told(refused)] == [(field, "error")]
     assert told(taken) == []
+
+
+@pytest.mark.parametrize(("target", "told"), [("c_attn", [("init_lora_weights", "warning")]), ("attn.c_proj", [])])
+def test_what_peft_loads_and_no_prompt_can_use_is_a_warning(target: str, told: list[tuple[str, str]]) -> None:
+    config, _ = parse_config({"peft_type": "LORA", "target_modules": [target], "init_lora_weights": "olora"})
+    assert config is not None
+    model = BaseModel.load(TINY["gpt2"])
+    found = refused_modules(config, model.model_type, model.modules, expect(config, model.modules, ()).targeted)
+    assert [(item.field, item.severity) for item in found] == told
 
 
 def test_some_layers_without_an_effect_are_a_warning() -> None:

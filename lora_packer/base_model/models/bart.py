@@ -219,7 +219,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         encoder_decoder=True,
     ),
     "marian": declared(
-        _sizes(58101, 1024, (12, 12), 4096), _build(_marian_side), input_embedding="shared", encoder_decoder=True
+        _sizes(58101, 1024, (12, 12), 4096),
+        _build(_marian_side),
+        input_embedding="encoder.embed_tokens",
+        encoder_decoder=True,
     ),
     "m2m_100": declared(
         _sizes(128112, 1024, (12, 12), 4096),

@@ -46,6 +46,7 @@ class _Row:
     message: str
     source: str
     kind: Literal["field", "target"] = "field"
+    severity: Literal["error", "warning"] = "error"
 
 
 def refused_modules(
@@ -82,7 +83,7 @@ def _told(config: LoraConfig, row: _Row, target: _Target) -> Refusal:
     value = getattr(config, row.field)
     message = row.message.format(layer=layer, value=value, rank=target.rank)
     actual: Any = value if isinstance(value, int | float | str) else escape(target.path)
-    return Refusal(row.field, message, None, actual, None, row.source, row.kind)
+    return Refusal(row.field, message, None, actual, None, row.source, row.kind, row.severity)
 
 
 def _variant_row(field: str, source: str) -> _Row:
@@ -179,8 +180,10 @@ _ROWS = (
         "init_lora_weights",
         lambda config: str(config.init_lora_weights).lower() == "olora",
         lambda _, target: target.kind == "conv1d" and target.module is not None and not _square(target.module),
-        "init_lora_weights is 'olora', whose halves do not fit {layer}: it lies transposed, and its sides differ",
+        # PEFT writes and loads such an adapter without a word; only a prompt shows it.
+        "init_lora_weights is 'olora', whose halves do not fit {layer}: PEFT loads them, and the first prompt raises",
         "tuners/lora/layer.py:1102",
+        severity="warning",
     ),
     _Row(
         "kasa_config",

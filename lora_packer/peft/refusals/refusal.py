@@ -19,7 +19,7 @@ class Refusal:
         source: PEFT 0.21.2's file and line, such as ``tuners/lora/layer.py:240``.
         kind: ``field`` where a value is refused, ``target`` where LoRA is refused on a module, ``no-effect`` where PEFT
             loads it and the base model answers.
-        severity: ``warning`` where a part of the adapter only is without effect.
+        severity: ``warning`` where PEFT loads it, and a part of it is without effect or cannot be used.
     """
 
     field: str
