@@ -519,7 +519,7 @@ ALLOWED: Mapping[str, str] = {
     'llama-tied {"ensure_weight_tying": true, "modules_to_save": ["embed_tokens"]}': _COPIES,
     'llama-tied {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": true}': _COPIES,
     'bert {"bias": "all"}': _COPIES,
-    'gpt2 {"init_lora_weights": "olora"}': "PEFT itself writes and loads such an adapter: a warning says what a prompt does",
+    'gpt2 {"init_lora_weights": "olora"}': "PEFT writes and loads it, and only a prompt raises: a warning",
     'qwen3_moe {"target_modules": ["gate"]}': _CONVERTED,
     'qwen3_moe {"target_modules": "all-linear"}': _CONVERTED,
 }
