@@ -62,6 +62,7 @@ $(PROOF_STAMP): pyproject.toml
 # Every definition of a base model against transformers itself; writes the table of supported types.
 proof-venv: $(PROOF_STAMP)
 proof: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/record_defaults.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.

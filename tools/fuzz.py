@@ -29,6 +29,7 @@ from lora_packer.adapter import LoraConfig, TensorInfo  # noqa: E402
 from lora_packer.adapter.config import TASK_TYPES, parse_config  # noqa: E402
 from lora_packer.adapter.keys import PREFIX  # noqa: E402
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
+from lora_packer.base_model.defaults import recorded  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 from lora_packer.finding import Finding  # noqa: E402
 from lora_packer.inspector.diagnosis import diagnose  # noqa: E402
@@ -83,7 +84,8 @@ class Miss:
 def base_model(model_type: str, variant: int) -> BaseModel | None:
     """Return a small base model of a type, or None where its definition refuses so small a one."""
     chance = random.Random(f"{model_type} {variant}")
-    defaults = ARCHITECTURES[model_type].defaults
+    recording = ARCHITECTURES[model_type].defaults or model_type
+    defaults = recorded(recording) if isinstance(recording, str) else recording
     layers = chance.randint(2, 3)
     config = {"model_type": model_type, **_shrunk(defaults, chance, layers)}
     for name in _TOWERS:  # towers have defaults of their own, elsewhere

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -35,9 +35,10 @@ class Architecture:
     """One model type.
 
     Attributes:
-        defaults: what transformers' config class has for absent fields (nested configs as dicts).
+        defaults: what transformers' config class has for absent fields (nested configs as dicts), the config type
+            whose recorded defaults these are, or None for those that are recorded for the model type itself.
         dialects: dialect name -> what yields the modules; the first is transformers 5.
-        default_targets: what PEFT targets where ``target_modules`` is null
+        default_targets: what PEFT targets where ``target_modules`` is null; a pattern is one string
             (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
         flat_text: whether old configs hold those fields at the root, without the nested config.
@@ -45,21 +46,46 @@ class Architecture:
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
     """
 
-    defaults: Mapping[str, Any]
     dialects: Mapping[str, Build]
-    default_targets: tuple[str, ...] = ()
+    default_targets: tuple[str, ...] | str = ()
     text_config: str | None = None
     flat_text: bool = False
     input_embedding: str = "embed_tokens"
     encoder_decoder: bool = False
+    defaults: Mapping[str, Any] | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """A model type whose modules are another's: :func:`like`."""
+
+    model_type: str
+    differences: Mapping[str, Any]
+
+
+Entry = Architecture | Like
+
+
+def like(model_type: str, differences: Mapping[str, Any] = MappingProxyType({})) -> Like:
+    """Declare a type that is built as another one is, with the class defaults that are recorded for it.
+
+    ``differences`` are attributes of :class:`Architecture` that are not the other's, such as ``default_targets``.
+    """
+    return Like(model_type, differences)
+
+
+def resolved(model_type: str, entry: Entry, of: Callable[[str], Architecture]) -> Architecture:
+    """Return a declared type with its defaults; ``of`` gives the type that another one is like."""
+    if isinstance(entry, Like):
+        entry = replace(of(entry.model_type), **{"defaults": None, **entry.differences})
+    return entry if entry.defaults is not None else replace(entry, defaults=model_type)
 
 
 def declared(
-    defaults: Mapping[str, Any],
     build: Build,
     others: Mapping[str, Build] = MappingProxyType({}),
     *,
-    targets: tuple[str, ...] = (),
+    targets: tuple[str, ...] | str = (),
     text_config: str | None = None,
     flat_text: bool = False,
     input_embedding: str = "embed_tokens",
@@ -71,7 +97,7 @@ def declared(
     default ``targets`` for few types; for the others it asks for ``target_modules``.
     """
     dialects = {TRANSFORMERS_5: build, **others}
-    return Architecture(defaults, dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
+    return Architecture(dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
 
 
 def only_for(build: Build, *classes: str) -> Build:

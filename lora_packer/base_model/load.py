@@ -56,7 +56,7 @@ class BaseModel:
     dialects: Mapping[str, Modules]
     source: str | None
     head: Head
-    default_targets: tuple[str, ...]
+    default_targets: tuple[str, ...] | str
     input_embedding: str
     _config: Mapping[str, Any] = field(repr=False)
 
@@ -125,7 +125,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             "checkpoint with --base-config.",
         )
     chosen = _offered(head or head_of(config, "seq2seq"), architecture)
-    settings = Settings(config, architecture.defaults)
+    settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(build(settings, chosen)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
     embedding = _input_embedding(modules, architecture)

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architecture, Entry, resolved
 
 _INDEX = Path(__file__).parent / "models" / "index.json"
 
@@ -28,8 +28,8 @@ class _Architectures(Mapping[str, Architecture]):
 
     def __getitem__(self, model_type: str) -> Architecture:
         module = import_module(f"lora_packer.base_model.models.{_index()[model_type]}")
-        architectures: Mapping[str, Architecture] = module.ARCHITECTURES
-        return architectures[model_type]
+        entries: Mapping[str, Entry] = module.ARCHITECTURES
+        return resolved(model_type, entries[model_type], self.__getitem__)
 
     def __contains__(self, model_type: object) -> bool:
         return model_type in _index()

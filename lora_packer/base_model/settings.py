@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lora_packer.base_model.defaults import recorded
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
 
 class Settings:
-    """Typed access to a config's fields; an absent field has the default of transformers' config class."""
+    """Typed access to a config's fields; an absent field has the default of transformers' config class.
 
-    def __init__(self, raw: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    ``defaults`` are those of a config type that has recorded ones, or these.
+    """
+
+    def __init__(self, raw: Mapping[str, Any], defaults: Mapping[str, Any] | str) -> None:
         self._raw = raw
-        self._defaults = defaults
+        self._defaults = recorded(defaults) if isinstance(defaults, str) else defaults
 
     def _value(self, name: str) -> Any:
         return self._raw[name] if name in self._raw else self._defaults.get(name)
@@ -49,9 +53,19 @@ class Settings:
         return count if type(count) is int and count > 0 else 2
 
     def nested(self, name: str) -> Settings:
-        """Return a nested config, such as ``text_config``; its defaults are the dict of the same name."""
-        raw, defaults = self._raw.get(name), self._defaults.get(name)
-        return Settings(raw if isinstance(raw, Mapping) else {}, defaults if isinstance(defaults, Mapping) else {})
+        """Return a nested config, such as ``text_config``; its defaults are those of its type and of this config."""
+        raw, own = self._raw.get(name), self.default(name)
+        defaults = own
+        if "model_type" in own:
+            others = {field: value for field, value in own.items() if field != "model_type"}
+            defaults = recorded(own["model_type"])
+            defaults = {**defaults, **others} if others else defaults
+        return Settings(raw if isinstance(raw, Mapping) else {}, defaults)
+
+    def default(self, name: str) -> Mapping[str, Any]:
+        """Return what this config's class puts for a nested config that is absent: its type and its fields."""
+        value = self._defaults.get(name)
+        return value if isinstance(value, Mapping) else {}
 
     def aliased(self, names: Mapping[str, str]) -> Settings:
         """Return the same config, in which a field can be read by its name and by its alias.

@@ -25,7 +25,7 @@ _TODAY = Era()
 def expect(
     config: LoraConfig,
     modules: Modules,
-    default_targets: tuple[str, ...],
+    default_targets: tuple[str, ...] | str,
     era: Era = _TODAY,
     input_embedding: str | None = None,
 ) -> Expectation:

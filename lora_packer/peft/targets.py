@@ -76,7 +76,7 @@ class Targeting:
 
 
 def targeting(
-    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], *, last_index: bool = False
+    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...] | str, *, last_index: bool = False
 ) -> Targeting:
     """Return what the config targets in this base model. Raises PatternError where a pattern is not evaluated.
 
@@ -107,18 +107,18 @@ def _excluder(config: LoraConfig) -> Callable[[str], bool]:
 
 
 def _includer(
-    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...], last_index: bool
+    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...] | str, last_index: bool
 ) -> Callable[[str], bool]:
     targets = config.target_modules
+    if targets is None and config.target_parameters is None:
+        targets = default_targets
     if isinstance(targets, str):
         if targets.lower() == ALL_LINEAR:
             head = output_head(modules)
             return lambda path: modules[path].kind in ("linear", "conv1d") and path != head
         return full_matcher(targets)
     if targets is None:
-        if config.target_parameters is not None:
-            return lambda _: False
-        targets = default_targets
+        return lambda _: False
     names = frozenset(targets)
     if config.layers_to_transform is None:
         return lambda path: _ends_with_any(path, names)

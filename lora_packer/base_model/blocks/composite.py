@@ -19,9 +19,9 @@ from lora_packer.redact import escape
 
 @dataclass(frozen=True, slots=True)
 class Tower:
-    """A model below another model: the defaults of its config class, and its modules."""
+    """A model below another model: the defaults of its config class, or that class's type, and its modules."""
 
-    defaults: Mapping[str, Any]
+    defaults: Mapping[str, Any] | str
     modules: Callable[[Settings], Named]
 
 
@@ -31,7 +31,7 @@ def text_tower(model_type: str) -> Tower | None:
     if architecture is None or architecture.text_config is not None:
         return None
     build = architecture.dialects[TRANSFORMERS_5]
-    return Tower(architecture.defaults, lambda s: build(s, "none"))
+    return Tower(architecture.defaults or model_type, lambda s: build(s, "none"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +42,28 @@ class Part:
         name: the field that holds it.
         model_type: its type, where the config does not say one.
         tower: model type -> Tower.
-        absent: what transformers fills in where the field is absent or null.
         aliases: model types that transformers reads as others.
         flat: whether old configs hold its fields at the root.
         attribute_map: transformers' ``attribute_map`` of its class, alias -> name.
-        filled: what transformers fills in for each field that the nested config does not have.
+        filled: whether transformers also fills in the fields that a nested config lacks with what the whole config's
+            class puts where there is none.
     """
 
     name: str
     model_type: str
     tower: Callable[[str], Tower | None] = text_tower
-    absent: Mapping[str, Any] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
     flat: bool = False
     attribute_map: Mapping[str, str] = field(default_factory=dict)
-    filled: Mapping[str, Any] = field(default_factory=dict)
+    filled: bool = False
 
     def of(self, s: Settings) -> tuple[Settings, Callable[[Settings], Named]]:
         """Return the nested config and what yields its modules. Raises UnknownArchitecture."""
-        raw = s.value(self.name)
+        raw, absent = s.raw.get(self.name), s.default(self.name)
         if not isinstance(raw, Mapping):
-            raw = {**s.raw, "model_type": self.model_type} if self.flat else self.absent
-        raw = {**self.filled, **raw}
+            raw = {**s.raw, "model_type": self.model_type} if self.flat else absent
+        if self.filled:
+            raw = {**absent, **raw}
         named = raw.get("model_type", self.model_type)
         tower = self.tower(self.aliases.get(named, named)) if isinstance(named, str) else None
         if tower is None:
@@ -75,15 +75,10 @@ class Part:
 
 
 def fixed(
-    name: str,
-    tower: Tower,
-    *,
-    flat: bool = False,
-    absent: Mapping[str, Any] = MappingProxyType({}),
-    attribute_map: Mapping[str, str] = MappingProxyType({}),
+    name: str, tower: Tower, *, flat: bool = False, attribute_map: Mapping[str, str] = MappingProxyType({})
 ) -> Part:
     """Return a nested config of one class, whatever type the config says."""
-    return Part(name, "", lambda _: tower, absent=absent, flat=flat, attribute_map=attribute_map)
+    return Part(name, "", lambda _: tower, flat=flat, attribute_map=attribute_map)
 
 
 def below(prefix: str, modules: Named) -> Named:
@@ -162,20 +157,19 @@ def with_legacy(build: Build, names: Mapping[str, str]) -> Build:
 
 
 def composite(
-    defaults: Mapping[str, Any],
     build: Build,
     others: Mapping[str, Build] = MappingProxyType({}),
     *,
     flat_text: bool = False,
-    targets: tuple[str, ...] = (),
+    targets: tuple[str, ...] | str = (),
 ) -> Architecture:
     """Return the definition of a model type whose language model stands in ``text_config``; see :func:`declared`."""
-    return declared(defaults, build, others, targets=targets, text_config="text_config", flat_text=flat_text)
+    return declared(build, others, targets=targets, text_config="text_config", flat_text=flat_text)
 
 
-def text_part(model_type: str, **absent: Any) -> Part:
-    """A language model in ``text_config``; ``absent`` is its config where there is none."""
-    return Part("text_config", model_type, absent=absent)
+def text_part(model_type: str) -> Part:
+    """A language model in ``text_config``, of this type unless it says another."""
+    return Part("text_config", model_type)
 
 
 def whole_language_model(model_type: str) -> Tower | None:
@@ -185,4 +179,4 @@ def whole_language_model(model_type: str) -> Tower | None:
         return None
     build = architecture.dialects[TRANSFORMERS_5]
     head: Head = "seq2seq" if architecture.encoder_decoder else "causal-lm"
-    return Tower(architecture.defaults, lambda s: build(s, head))
+    return Tower(architecture.defaults or model_type, lambda s: build(s, head))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.frames import numbered
@@ -126,22 +125,6 @@ def encoder(
             yield from heads[head](s)
 
     return build
-
-
-def encoder_sizes(
-    vocab: int, hidden: int = 768, layers: int = 12, heads: int = 12, inner: int = 3072, **more: Any
-) -> dict[str, Any]:
-    """Return the defaults that every encoder has, and more."""
-    return {
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": inner,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        **more,
-    }
 
 
 def summary_classifier(s: Settings) -> Named:

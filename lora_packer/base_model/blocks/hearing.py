@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
 from lora_packer.base_model.blocks.composite import Beside, Part, Tower, below, composite, fixed, renamed, with_towers
@@ -70,25 +69,11 @@ def before_5(build: Build) -> dict[str, Build]:
     return {TRANSFORMERS_4: older}
 
 
-def heard(text: Part, audio: Part, projector: Listening, defaults: Mapping[str, Any] | None = None) -> Architecture:
+def heard(text: Part, audio: Part, projector: Listening) -> Architecture:
     """Return the definition of a language model that hears."""
     build = with_towers(text, hearing(audio, projector))
-    return composite(defaults or {}, build, before_5(build))
+    return composite(build, before_5(build))
 
 
-def hearing_sizes(
-    width: int, layers: int, heads: int, inner: int, mels: int = 128, *, own: bool = False, **more: Any
-) -> dict[str, Any]:
-    """Return the defaults of an encoder of sound; ``own``: under Whisper's own names."""
-    found = {
-        "hidden_size": width,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": inner,
-    }
-    named = {WHISPER_NAMES[name] if own else name: value for name, value in found.items()}
-    return {**named, "num_mel_bins": mels, "max_source_positions": 1500, **more}
-
-
-WHISPER_TOWER = Tower(hearing_sizes(1280, 32, 20, 5120), whisper_encoder)
+WHISPER_TOWER = Tower("audioflamingo3_encoder", whisper_encoder)
 WHISPER_PART = fixed("audio_config", WHISPER_TOWER, attribute_map=RENAMED_NAMES)

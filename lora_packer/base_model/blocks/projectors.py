@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_4_51, Architecture, Build
 from lora_packer.base_model.blocks.composite import (
@@ -74,21 +73,15 @@ def older_names(build: Build, *, wrapped: bool) -> dict[str, Build]:
 
 
 def llava_like(
-    text: Part,
-    vision: Part,
-    projector: Projector,
-    defaults: Mapping[str, Any],
-    *,
-    wrapped: bool = True,
-    text_class: bool = False,
+    text: Part, vision: Part, projector: Projector, *, wrapped: bool = True, text_class: bool = False
 ) -> Architecture:
     """Return the definition of a model in the frame of LLaVA, which may have a class without the tower."""
     build = with_towers(text, seeing(vision, projector))
     others = {TEXT_ONLY: text_only(text)} if text_class else {}
-    return composite(defaults, build, {**others, **older_names(build, wrapped=wrapped)})
+    return composite(build, {**others, **older_names(build, wrapped=wrapped)})
 
 
 def seeing_inside(text: str, tower: Tower) -> Architecture:
     """Return the definition of a language model beside a tower that has the projector inside."""
     part = Part("text_config", text)
-    return composite({}, with_towers(part, visual(tower)), {TEXT_ONLY: text_only(part)})
+    return composite(with_towers(part, visual(tower)), {TEXT_ONLY: text_only(part)})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.module import Named
@@ -45,13 +43,4 @@ def blip2_qformer(s: Settings) -> Named:
     yield from qformer_layers(s, reads_text=s.flag("use_qformer_text_input"))
 
 
-QFORMER: dict[str, Any] = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "cross_attention_frequency": 2,
-    "encoder_hidden_size": 1408,
-}
-BLIP2_QFORMER = Tower(QFORMER, blip2_qformer)
+BLIP2_QFORMER = Tower("blip_2_qformer", blip2_qformer)

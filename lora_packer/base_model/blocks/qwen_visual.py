@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lora_packer.base_model.blocks.composite import Beside, Tower, below, fixed
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
@@ -83,7 +81,7 @@ def deepstack(s: Settings) -> int:
 
 def qwen3_visual_without_deepstack(s: Settings) -> Named:
     """The tower of Qwen3.5."""
-    return qwen3_visual(Settings({**s.raw, "deepstack_visual_indexes": None}, QWEN3_VISION))
+    return qwen3_visual(s.with_fields(deepstack_visual_indexes=None))
 
 
 def visual(tower: Tower) -> Beside:
@@ -94,20 +92,3 @@ def visual(tower: Tower) -> Beside:
         return below("visual", modules(settings))
 
     return beside
-
-
-QWEN3_VISION: dict[str, Any] = {
-    "depth": 27,
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_heads": 16,
-    "in_channels": 3,
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 3584,
-    "num_position_embeddings": 2304,
-    "deepstack_visual_indexes": [8, 16, 24],
-}
-QWEN2_VISION = {**QWEN3_VISION, "depth": 32, "patch_size": 14}
-QWEN2_5_VISION = {**QWEN2_VISION, "hidden_size": 3584, "intermediate_size": 3420}

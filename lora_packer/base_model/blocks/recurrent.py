@@ -132,13 +132,3 @@ def mixer(
         output_bias=output_bias,
         normed=normed,
     )
-
-
-MIXER = {
-    "mamba_n_heads": 128,
-    "mamba_n_groups": 1,
-    "mamba_d_state": 256,
-    "mamba_d_conv": 4,
-    "mamba_expand": 2,
-    "mamba_conv_bias": True,
-}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
-from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
+from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -42,20 +42,3 @@ def sam_neck(path: str, hidden: int, outputs: int) -> Named:
     yield from layer_norm(f"{path}.layer_norm1", outputs)
     yield conv(f"{path}.conv2", (outputs, outputs, 3, 3), bias=False)
     yield from layer_norm(f"{path}.layer_norm2", outputs)
-
-
-SAM_VISION = tower_sizes(
-    768,
-    3072,
-    12,
-    12,
-    16,
-    1024,
-    output_channels=256,
-    qkv_bias=True,
-    use_abs_pos=True,
-    use_rel_pos=True,
-    window_size=14,
-    global_attn_indexes=[2, 5, 8, 11],
-    mlp_dim=3072,
-)

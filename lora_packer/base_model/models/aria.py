@@ -9,10 +9,10 @@ from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -68,16 +68,15 @@ def _aria_queries(s: Settings) -> int:
 
 
 def _aria_architecture() -> Architecture:
-    tower = Tower(tower_sizes(1152, 3072, 12, 16, 32, 224), siglip_body)
+    tower = Tower("idefics3_vision", siglip_body)
     beside = seeing(Part("vision_config", "idefics3_vision", {"idefics3_vision": tower}.get), _aria_projector)
     text, before_5 = text_part("aria_text"), ARIA_TEXT.dialects[TRANSFORMERS_4]
-    older = fixed("text_config", Tower(ARIA_TEXT.defaults, lambda s: before_5(s, "none")))
+    older = fixed("text_config", Tower("aria_text", lambda s: before_5(s, "none")))
     dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: with_towers(older, beside)}
-    return composite({}, with_towers(text, beside), dialects)
+    return composite(with_towers(text, beside), dialects)
 
 
 ARIA_TEXT = declared(
-    sizes(32000, 4096, 4096, 32, 32, None, moe_num_experts=8, moe_num_shared_experts=2),
     *both_names(_aria, _aria_experts_before_5, framed),
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
-from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.module import Named
@@ -61,48 +61,9 @@ def _axk2(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "axk1": declared(
-        sizes(
-            163840,
-            7168,
-            18432,
-            61,
-            64,
-            64,
-            moe_intermediate_size=2048,
-            n_shared_experts=1,
-            n_routed_experts=192,
-            kv_lora_rank=512,
-            q_lora_rank=1536,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            qk_nope_head_dim=128,
-            first_k_dense_replace=1,
-            moe_layer_freq=1,
-        ),
         framed(_axk1),
     ),
     "axk2": declared(
-        sizes(
-            163840,
-            2048,
-            5120,
-            48,
-            32,
-            32,
-            moe_intermediate_size=512,
-            n_shared_experts=1,
-            n_routed_experts=128,
-            kv_lora_rank=128,
-            q_lora_rank=384,
-            qk_rope_head_dim=32,
-            v_head_dim=64,
-            qk_nope_head_dim=64,
-            index_head_dim=128,
-            index_n_heads=16,
-            gated_norm_rank=16,
-            first_k_dense_replace=1,
-            moe_layer_freq=1,
-        ),
         framed(_axk2),
     ),
 }

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import linear
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention
@@ -44,25 +44,6 @@ def bailing_hybrid(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bailing_hybrid": declared(
-        sizes(
-            157184,
-            2560,
-            6144,
-            42,
-            32,
-            32,
-            moe_intermediate_size=768,
-            n_shared_experts=1,
-            num_local_experts=512,
-            kv_lora_rank=512,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            qk_nope_head_dim=128,
-            head_dim=128,
-            short_conv_kernel_size=4,
-            layer_group_size=6,
-            first_k_dense_replace=2,
-        ),
         framed(bailing_hybrid),
     ),
 }

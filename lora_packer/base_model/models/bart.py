@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
@@ -180,97 +179,41 @@ def _prophetnet(s: Settings, head: Head) -> Named:
         yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"))
 
 
-def _sizes(
-    vocab: int, width: int, layers: tuple[int, int], inner: int, positions: int = 1024, **more: Any
-) -> dict[str, Any]:
-    return {
-        "vocab_size": vocab,
-        "d_model": width,
-        "encoder_layers": layers[0],
-        "decoder_layers": layers[1],
-        "encoder_ffn_dim": inner,
-        "decoder_ffn_dim": inner,
-        "max_position_embeddings": positions,
-        **more,
-    }
-
-
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
-MBART = declared(
-    _sizes(50265, 1024, (12, 12), 4096), _styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True
-)
+MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "bart": declared(
-        _sizes(50265, 1024, (12, 12), 4096, num_labels=3),
         _styled(Style()),
         targets=QUERY_VALUE,
         input_embedding="shared",
         encoder_decoder=True,
     ),
     "mbart": MBART,
-    "plbart": declared(
-        _sizes(50005, 768, (6, 6), 3072), _styled(Style()), input_embedding="shared", encoder_decoder=True
-    ),
+    "plbart": declared(_styled(Style()), input_embedding="shared", encoder_decoder=True),
     "mvp": declared(
-        _sizes(50267, 1024, (12, 12), 4096, prompt_length=100, prompt_mid_dim=800),
         _mvp,
         input_embedding="shared",
         encoder_decoder=True,
     ),
-    "marian": declared(
-        _sizes(58101, 1024, (12, 12), 4096),
-        _build(_marian_side),
-        input_embedding="encoder.embed_tokens",
-        encoder_decoder=True,
-    ),
+    "marian": declared(_build(_marian_side), input_embedding="encoder.embed_tokens", encoder_decoder=True),
     "m2m_100": declared(
-        _sizes(128112, 1024, (12, 12), 4096),
         _styled(Style(None, embedding_norm=False, last_norm=True), causal=False),
         input_embedding="shared",
         encoder_decoder=True,
     ),
-    "pegasus": declared(
-        _sizes(50265, 1024, (12, 12), 4096), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
-    ),
+    "pegasus": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
     "bigbird_pegasus": declared(
-        _sizes(96103, 1024, (16, 16), 4096, 4096, use_bias=False),
         _build(_bigbird_side),
         input_embedding="shared",
         encoder_decoder=True,
     ),
-    "blenderbot": declared(
-        _sizes(8008, 2560, (2, 24), 10240, 128), _styled(_PEGASUS), input_embedding="shared", encoder_decoder=True
-    ),
-    "blenderbot-small": declared(
-        _sizes(50265, 512, (8, 8), 2048, 512), _styled(Style(0)), input_embedding="shared", encoder_decoder=True
-    ),
+    "blenderbot": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
+    "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
     "trocr": declared(
-        {
-            "vocab_size": 50265,
-            "d_model": 1024,
-            "decoder_layers": 12,
-            "decoder_ffn_dim": 4096,
-            "max_position_embeddings": 512,
-            "use_learned_position_embeddings": True,
-            "layernorm_embedding": True,
-        },
         _trocr,
     ),
     "prophetnet": declared(
-        {
-            "vocab_size": 30522,
-            "hidden_size": 1024,
-            "encoder_ffn_dim": 4096,
-            "decoder_ffn_dim": 4096,
-            "num_encoder_layers": 12,
-            "num_decoder_layers": 12,
-            "num_decoder_attention_heads": 16,
-            "max_position_embeddings": 512,
-            "add_cross_attention": True,
-            "ngram": 2,
-            "num_buckets": 32,
-        },
         _prophetnet,
         input_embedding="word_embeddings",
         encoder_decoder=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
@@ -13,7 +12,7 @@ from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import head_modules
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.sam import SAM_VISION, sam_visual
+from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.models.bart import MBART
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -74,55 +73,25 @@ def _formula(s: Settings, head: Head) -> Named:
     yield from head_modules(text, head, width="d_model")
 
 
-_FLORENCE_VISION: dict[str, Any] = {
-    "in_channels": 3,
-    "depths": [1, 1, 9, 1],
-    "patch_size": [7, 3, 3, 3],
-    "patch_prenorm": [False, True, True, True],
-    "embed_dim": [128, 256, 512, 1024],
-    "mlp_ratio": 4.0,
-    "qkv_bias": True,
-    "projection_dim": 1024,
-    "max_position_embeddings": 50,
-}
-_FORMULA_TEXT: dict[str, Any] = {
-    **MBART.defaults,
-    "vocab_size": 50000,
-    "max_position_embeddings": 2560,
-    "decoder_layers": 8,
-    "decoder_ffn_dim": 2048,
-    "d_model": 512,
-}
-_FORMULA_VISION: dict[str, Any] = {
-    **SAM_VISION,
-    "image_size": 512,
-    "post_conv_in_channels": 256,
-    "post_conv_mid_channels": 512,
-    "post_conv_out_channels": 1024,
-    "decoder_hidden_size": 512,
-}
-
-
 def _formula_sides(s: Settings) -> Named:
     return MBART.dialects[TRANSFORMERS_5](s, "none")
 
 
 _FORMULA_TEXT_PART = fixed(
-    "text_config", Tower(_FORMULA_TEXT, _formula_sides), attribute_map={"hidden_size": "d_model"}
+    "text_config", Tower("pp_formulanet_text", _formula_sides), attribute_map={"hidden_size": "d_model"}
 )
-_FORMULA_VISION_PART = fixed("vision_config", Tower(_FORMULA_VISION, sam_visual))
+_FORMULA_VISION_PART = fixed("vision_config", Tower("pp_formulanet_vision", sam_visual))
 _FLORENCE_TEXT = Part("text_config", "bart", attribute_map={"hidden_size": "d_model"})
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "florence2": replace(
         composite(
-            {},
             with_towers(
                 _FLORENCE_TEXT,
-                seeing(fixed("vision_config", Tower(_FLORENCE_VISION, _florence_visual)), _florence_projector),
+                seeing(fixed("vision_config", Tower("florence_vision", _florence_visual)), _florence_projector),
             ),
         ),
         input_embedding="language_model.shared",
     ),
-    "pp_formulanet": composite({}, _formula),
+    "pp_formulanet": composite(_formula),
 }

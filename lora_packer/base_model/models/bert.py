@@ -13,13 +13,12 @@ from lora_packer.base_model.blocks.encoders import (
     bert_predictions,
     embeddings,
     encoder,
-    encoder_sizes,
     layers,
     one_layer,
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder, sizes
+from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -212,41 +211,22 @@ _bert_like = partial(encoder, predictions=bert_predictions, classifier=one_layer
 _DISTILBERT_NAMES = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "bert": declared(
-        encoder_sizes(30522), _bert_like(bert_body, "bert."), targets=ENCODER_TARGETS, input_embedding="word_embeddings"
-    ),
-    "ernie": declared(
-        encoder_sizes(30522, task_type_vocab_size=3), _bert_like(_ernie, "ernie."), input_embedding="word_embeddings"
-    ),
-    "megatron-bert": declared(
-        encoder_sizes(29056, 1024, 24, 16, 4096), _bert_like(_megatron, "bert."), input_embedding="word_embeddings"
-    ),
+    "bert": declared(_bert_like(bert_body, "bert."), targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "ernie": declared(_bert_like(_ernie, "ernie."), input_embedding="word_embeddings"),
+    "megatron-bert": declared(_bert_like(_megatron, "bert."), input_embedding="word_embeddings"),
     "rembert": declared(
-        encoder_sizes(250300, 1152, 32, 18, 4608, input_embedding_size=256, output_embedding_size=1664),
         _bert_like(_rembert, "rembert.", predictions=_rembert_predictions),
         input_embedding="word_embeddings",
     ),
     "roc_bert": declared(
-        encoder_sizes(
-            30522,
-            enable_pronunciation=True,
-            enable_shape=True,
-            pronunciation_embed_dim=768,
-            pronunciation_vocab_size=910,
-            shape_embed_dim=512,
-            shape_vocab_size=24858,
-            concat_input=True,
-        ),
         _bert_like(_roc_bert, "roc_bert."),
         input_embedding="word_embeddings",
     ),
     "bert-generation": declared(
-        encoder_sizes(50358, 1024, 24, 16, 4096),
         encoder(_bert_generation, "bert.", _generation_predictions, pooled=()),
         input_embedding="word_embeddings",
     ),
     "big_bird": declared(
-        encoder_sizes(50358, max_position_embeddings=4096, use_bias=True),
         encoder(
             _big_bird,
             "bert.",
@@ -258,25 +238,15 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="word_embeddings",
     ),
     "electra": declared(
-        encoder_sizes(30522, 256, 12, 4, 1024, embedding_size=128),
         encoder(_electra, "electra.", _electra_predictions, pooled=()),
         targets=ENCODER_TARGETS,
         input_embedding="word_embeddings",
     ),
     "roformer": declared(
-        encoder_sizes(50000, max_position_embeddings=1536),
         encoder(_roformer, "roformer.", _roformer_predictions, answering=_two_answers, pooled=()),
         input_embedding="word_embeddings",
     ),
     "distilbert": declared(
-        {
-            "vocab_size": 30522,
-            "max_position_embeddings": 512,
-            "n_layers": 6,
-            "n_heads": 12,
-            "dim": 768,
-            "hidden_dim": 3072,
-        },
         aliased(
             unpooled_encoder(_distilbert, "distilbert.", _distilbert_predictions, _distilbert_classifier),
             _DISTILBERT_NAMES,
@@ -284,7 +254,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="word_embeddings",
     ),
     "albert": declared(
-        encoder_sizes(30000, 4096, 12, 64, 16384, embedding_size=128, num_hidden_groups=1, inner_group_num=1),
         encoder(
             _albert,
             "albert.",
@@ -296,11 +265,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="word_embeddings",
     ),
     "eurobert": declared(
-        sizes(128256, 768, 3072, 12, 12, None),
         unpooled_encoder(plain_decoder, "model.", _eurobert_predictions, _eurobert_classifier),
     ),
     "nomic_bert": declared(
-        encoder_sizes(30528, head_dim=64, max_position_embeddings=2048),
         encoder(_nomic, "nomic_bert.", _nomic_predictions, one_layer, pooled=("sequence-classification",)),
         input_embedding="word_embeddings",
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.composite import (
@@ -17,10 +16,10 @@ from lora_packer.base_model.blocks.composite import (
     whole_language_model,
 )
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
-from lora_packer.base_model.blocks.frames import framed, head_modules, sizes
+from lora_packer.base_model.blocks.frames import framed, head_modules
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
-from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, bert_mlp, qformer_layers
-from lora_packer.base_model.blocks.towers import clip, patches, pix2struct_visual, tower_sizes
+from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, bert_mlp, qformer_layers
+from lora_packer.base_model.blocks.towers import clip, patches, pix2struct_visual
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -66,7 +65,7 @@ def _kosmos2_visual(s: Settings) -> Named:
     return below("model", clip(s))
 
 
-def _kosmos(text: Tower, vision: Tower, queries: int) -> Architecture:
+def _kosmos(text: Tower, vision: Tower) -> Architecture:
     names = {"num_attention_heads": "attention_heads", "hidden_size": "embed_dim", "num_hidden_layers": "layers"}
     text_part, vision_part = fixed("text_config", text, attribute_map=names), fixed("vision_config", vision)
 
@@ -80,7 +79,7 @@ def _kosmos(text: Tower, vision: Tower, queries: int) -> Architecture:
         yield linear("image_to_text_projection.dense", width, seen.size("hidden_size"), bias=True)
         yield from _kosmos_attention("image_to_text_projection.x_attn", width)
 
-    return composite({"latent_query_num": queries}, build)
+    return composite(build)
 
 
 def _bert_embeddings(s: Settings) -> Named:
@@ -189,45 +188,24 @@ def _blip2(qformer: Tower, *, bare: Part, targets: tuple[str, ...] = ()) -> Arch
         yield linear("language_projection", outputs, width, bias=True)
         yield from below("language_model", language(text))
 
-    return composite({"num_query_tokens": 32}, build, targets=targets)
+    return composite(build, targets=targets)
 
 
-_KOSMOS2: dict[str, Any] = {"vocab_size": 65037, "embed_dim": 2048, "layers": 24, "ffn_dim": 8192}
-_KOSMOS25: dict[str, Any] = {"vocab_size": 108481, "embed_dim": 1536, "layers": 24, "ffn_dim": 6144}
-_KOSMOS25_VISION: dict[str, Any] = {
-    "hidden_size": 1536,
-    "patch_embed_hidden_size": 768,
-    "intermediate_size": 3968,
-    "head_dim": 64,
-    "num_hidden_layers": 18,
-    "num_attention_heads": 24,
-    "max_num_patches": 4096,
-}
-_BLIP_TEXT = sizes(30524, 768, 3072, 12, 8, None, max_position_embeddings=512, is_decoder=True)
-_BLIP_TEXT_PART = fixed("text_config", Tower(_BLIP_TEXT, lambda _: iter(())))
-_BLIP_VISION_PART = fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 384), blip_visual))
-_GIT = sizes(30522, 768, 3072, 6, 12, None, max_position_embeddings=1024)
-_GIT_VISION_PART = fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 224), clip))
-_BLIP_VISION: dict[str, Any] = {
-    "hidden_size": 1408,
-    "intermediate_size": 6144,
-    "num_hidden_layers": 39,
-    "image_size": 224,
-    "patch_size": 14,
-    "qkv_bias": True,
-}
-_VISION = fixed("vision_config", Tower(_BLIP_VISION, blip_visual))
+_BLIP_TEXT_PART = fixed("text_config", Tower("blip_text_model", lambda _: iter(())))
+_BLIP_VISION_PART = fixed("vision_config", Tower("blip_vision_model", blip_visual))
+_GIT_VISION_PART = fixed("vision_config", Tower("git_vision_model", clip))
+_VISION = fixed("vision_config", Tower("blip_2_vision_model", blip_visual))
 _LANGUAGE = Part("text_config", "opt", whole_language_model)
 _BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
-_INSTRUCT = _blip2(Tower(QFORMER, _instruct_qformer), bare=text_part("opt"))
+_INSTRUCT = _blip2(Tower("instructblip_qformer", _instruct_qformer), bare=text_part("opt"))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "kosmos-2": _kosmos(
-        Tower(_KOSMOS2, _kosmos2_text), Tower(tower_sizes(1024, 4096, 24, 16, 14, 224), _kosmos2_visual), 64
+    "kosmos-2": _kosmos(Tower("kosmos_2_text_model", _kosmos2_text), Tower("kosmos_2_vision_model", _kosmos2_visual)),
+    "kosmos-2.5": _kosmos(
+        Tower("kosmos_2_5_text_model", _kosmos25_text), Tower("kosmos_2_5_vision_model", _kosmos25_visual)
     ),
-    "kosmos-2.5": _kosmos(Tower(_KOSMOS25, _kosmos25_text), Tower(_KOSMOS25_VISION, _kosmos25_visual), 2048),
-    "blip": replace(composite({"projection_dim": 512}, _blip), input_embedding="word_embeddings"),
-    "git": declared(_GIT, framed(_git, prefix="git.", heads=_git_heads), input_embedding="word_embeddings"),
+    "blip": replace(composite(_blip), input_embedding="word_embeddings"),
+    "git": declared(framed(_git, prefix="git.", heads=_git_heads), input_embedding="word_embeddings"),
     "blip-2": _BLIP2,
     "instructblip": _INSTRUCT,
     "instructblipvideo": _INSTRUCT,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention, qk_norms
@@ -68,31 +67,8 @@ def _blt_head(s: Settings, head: Head) -> Named:
         yield linear("lm_head", s.size("vocab_size"), s.nested("decoder_config").size("hidden_size"))
 
 
-def _blt_part(hidden: int, layers: int, heads: int, intermediate: int | None, **more: Any) -> dict[str, Any]:
-    return {
-        "hidden_size": hidden,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "intermediate_size": intermediate,
-        **more,
-    }
-
-
-_BYTES = {"vocab_size": 260, "cross_attn_k": 2, "hidden_size_global": 2048}
-
 ARCHITECTURES: Mapping[str, Architecture] = {
     "blt": declared(
-        {
-            "vocab_size": 260,
-            "cross_attn_k": 2,
-            "patch_in_forward": True,
-            "encoder_hash_byte_group_vocab": 500002,
-            "encoder_hash_byte_group_nb_functions": 1,
-            "patcher_config": _blt_part(768, 14, 12, 2048, vocab_size=260),
-            "encoder_config": _blt_part(1024, 1, 16, None, **_BYTES),
-            "decoder_config": _blt_part(1024, 9, 16, 2816, cross_attn_all_layers=True, **_BYTES),
-            "global_config": _blt_part(2048, 25, 16, 5632),
-        },
         framed(_blt, heads=_blt_head),
     ),
 }

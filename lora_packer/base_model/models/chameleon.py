@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
-from lora_packer.base_model.blocks.towers import patch_conv, patches, tower_sizes
+from lora_packer.base_model.blocks.towers import patch_conv, patches
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -160,32 +159,11 @@ def _janus_beside(s: Settings, _text: Settings) -> Named:
     yield linear("generation_head.vision_head", count, width, bias=True)
 
 
-_CHAMELEON_VQ: dict[str, Any] = {
-    "embed_dim": 256,
-    "num_embeddings": 8192,
-    "latent_channels": 256,
-    "resolution": 512,
-    "in_channels": 3,
-    "base_channels": 128,
-    "channel_multiplier": [1, 1, 2, 2, 4],
-    "num_res_blocks": 2,
-    "attn_type": "vanilla",
-}
-_JANUS_VQ: dict[str, Any] = {
-    **_CHAMELEON_VQ,
-    "embed_dim": 8,
-    "num_embeddings": 16384,
-    "out_channels": 3,
-    "projection_dim": 2048,
-    "num_hidden_layers": 2,
-    "image_token_embed_dim": 2048,
-}
-_JANUS_VISION = tower_sizes(1024, 0, 24, 16, 16, 384, mlp_ratio=4.0, attention_bias=True, projection_dim=2048, depth=2)
-_CHAMELEON_CODES = fixed("vq_config", Tower(_CHAMELEON_VQ, lambda _: iter(())))
-_JANUS_CODES = fixed("vq_config", Tower(_JANUS_VQ, lambda _: iter(())))
-_JANUS_VISION_PART = fixed("vision_config", Tower(_JANUS_VISION, _janus_visual))
+_CHAMELEON_CODES = fixed("vq_config", Tower("chameleon_vqgan", lambda _: iter(())))
+_JANUS_CODES = fixed("vq_config", Tower("janus_vqgan", lambda _: iter(())))
+_JANUS_VISION_PART = fixed("vision_config", Tower("janus_vision_model", _janus_visual))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "chameleon": declared(sizes(65536, 4096, 11008, 32, 32, 32), framed(_chameleon)),
-    "janus": composite({}, with_towers(text_part("llama"), _janus_beside)),
+    "chameleon": declared(framed(_chameleon)),
+    "janus": composite(with_towers(text_part("llama"), _janus_beside)),
 }

@@ -9,11 +9,10 @@ from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import framed, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, llama_like, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
-from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual
-from lora_packer.base_model.blocks.towers import tower_sizes
+from lora_packer.base_model.blocks.qwen_visual import qwen3_visual
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -79,23 +78,19 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "cohere": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere)),
-    "cohere2": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere2)),
-    "cohere_compass_text": declared(sizes(256000, 8192, 22528, 40, 64, None), framed(_cohere_compass)),
-    "cohere2_moe": declared(
-        sizes(256000, 8192, 22528, 40, 64, None, head_dim=128, num_experts=8), framed(_cohere2_moe)
-    ),
+    "cohere": declared(framed(_cohere)),
+    "cohere2": declared(framed(_cohere2)),
+    "cohere_compass_text": declared(framed(_cohere_compass)),
+    "cohere2_moe": declared(framed(_cohere2_moe)),
     "aya_vision": llava_like(
         text_part("cohere2"),
-        vision_config("siglip_vision_model", tower_sizes(1152, 4304, 26, 14, 14, 384, vision_use_head=False)),
+        vision_config("siglip_vision_model"),
         _aya,
-        {"downsample_factor": 2},
     ),
     "cohere2_vision": llava_like(
         text_part("cohere2"),
-        vision_config("siglip_vision_model", tower_sizes(1152, 3072, 27, 12, 16, 512)),
+        vision_config("siglip_vision_model"),
         _cohere2_projector,
-        {"downsample_factor": 2, "alignment_intermediate_size": 36864},
     ),
-    "cohere_compass": seeing_inside("cohere_compass_text", Tower(QWEN3_VISION, qwen3_visual)),
+    "cohere_compass": seeing_inside("cohere_compass_text", Tower("cohere_compass_vision", qwen3_visual)),
 }

@@ -8,7 +8,6 @@ from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.encoders import (
     bert_predictions,
     embeddings,
-    encoder_sizes,
     one_layer,
     unpooled_encoder,
 )
@@ -119,17 +118,13 @@ def _deberta_classifier(s: Settings) -> Named:
     yield from one_layer(s)
 
 
-_DEBERTA = {"type_vocab_size": 0, "position_biased_input": True, "legacy": True}
-
 ARCHITECTURES: Mapping[str, Architecture] = {
     "deberta": declared(
-        encoder_sizes(50265, **_DEBERTA),
         unpooled_encoder(_deberta, "deberta.", _deberta_predictions, _deberta_classifier),
         targets=("in_proj",),
         input_embedding="word_embeddings",
     ),
     "deberta-v2": declared(
-        encoder_sizes(128100, 1536, 24, 24, 6144, **_DEBERTA),
         unpooled_encoder(_deberta_v2, "deberta.", _deberta_predictions, _deberta_classifier),
         targets=("query_proj", "value_proj"),
         input_embedding="word_embeddings",

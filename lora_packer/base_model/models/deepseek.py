@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.experts import (
     parameter_routed_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
@@ -102,70 +102,19 @@ def _deepseek_v4_compression(s: Settings) -> Callable[[int], str]:
 
 
 DEEPSEEK_V3 = declared(
-    sizes(
-        129280,
-        7168,
-        18432,
-        61,
-        128,
-        128,
-        moe_intermediate_size=2048,
-        n_shared_experts=1,
-        n_routed_experts=256,
-        kv_lora_rank=512,
-        q_lora_rank=1536,
-        qk_rope_head_dim=64,
-        v_head_dim=128,
-        qk_nope_head_dim=128,
-        first_k_dense_replace=3,
-    ),
     *both_names(deepseek_v3, parameter_routed_experts, framed),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": DEEPSEEK_V3,
     "deepseek_v2": declared(
-        sizes(
-            102400,
-            4096,
-            11008,
-            32,
-            32,
-            None,
-            moe_intermediate_size=1407,
-            n_shared_experts=2,
-            n_routed_experts=64,
-            kv_lora_rank=512,
-            q_lora_rank=1536,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            qk_nope_head_dim=128,
-            first_k_dense_replace=0,
-        ),
         framed(_deepseek_v2),
         {TRANSFORMERS_4: framed(_deepseek_v2_before_5)},
     ),
     "deepseek_v32": declared(
-        {**DEEPSEEK_V3.defaults, "index_head_dim": 128, "index_n_heads": 64},
         framed(_deepseek_v32),
     ),
     "deepseek_v4": declared(
-        {
-            "vocab_size": 129280,
-            "hidden_size": 4096,
-            "moe_intermediate_size": 2048,
-            "num_hidden_layers": 43,
-            "num_attention_heads": 64,
-            "head_dim": 512,
-            "q_lora_rank": 1024,
-            "n_routed_experts": 256,
-            "o_groups": 8,
-            "o_lora_rank": 1024,
-            "index_n_heads": 64,
-            "index_head_dim": 128,
-            "hc_mult": 4,
-            "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128},
-        },
         framed(_deepseek_v4),
     ),
 }

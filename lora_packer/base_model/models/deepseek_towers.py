@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture
 from lora_packer.base_model.blocks.attention import attention
@@ -18,11 +17,11 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.experts import mixture_or_dense
-from lora_packer.base_model.blocks.frames import dense, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, linear
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
-from lora_packer.base_model.blocks.sam import SAM_VISION, sam_neck, sam_visual
-from lora_packer.base_model.blocks.towers import clip, tower_sizes
+from lora_packer.base_model.blocks.sam import sam_neck, sam_visual
+from lora_packer.base_model.blocks.towers import clip
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -142,14 +141,10 @@ def _hybrid_beside(s: Settings, text: Settings) -> Named:
     yield linear("aligner.proj", hidden, hidden, bias=True)
 
 
-_EXPERTS: dict[str, Any] = {"n_routed_experts": 64, "n_shared_experts": 2}
-_DEEPSEEK2_TEXT = sizes(102400, 4096, 11008, 32, 32, None, moe_intermediate_size=1407, **_EXPERTS)
-_UNLIMITED_TEXT = sizes(129280, 1280, 6848, 12, 10, 10, moe_intermediate_size=896, first_k_dense_replace=1, **_EXPERTS)
-_SAM_DEFAULTS = {**SAM_VISION, "mlp_dim": None, "mlp_ratio": 4.0}
-_SAM = fixed("sam_config", Tower(_SAM_DEFAULTS, sam_visual))
-_HIGH_RES = fixed("high_res_vision_config", Tower(_SAM_DEFAULTS, sam_visual))
+_SAM = fixed("sam_config", Tower("deepseek_ocr2_sam_vision_model", sam_visual))
+_HIGH_RES = fixed("high_res_vision_config", Tower("sam_vision_model", sam_visual))
 _SIGLIP = vision_config("siglip_vision_model")
-_CLIP_ENCODER = fixed("encoder_config", Tower(tower_sizes(1024, 4096, 24, 16, 14, 224), clip))
+_CLIP_ENCODER = fixed("encoder_config", Tower("unlimited_ocr_vision_encoder", clip))
 
 
 def _qwen2_encoder(s: Settings) -> Named:
@@ -163,8 +158,10 @@ _DEEPSEEK_BEFORE_5 = renamed(
     ("model.vision_model.", "model.vision_model.vision_model."),
     ("vision_model.", "vision_model.vision_model."),
 )
-_QWEN2_ENCODER = fixed("encoder_config", Tower(sizes(151936, 4096, 22016, 32, 32, 32), _qwen2_encoder))
-_UNLIMITED = with_towers(fixed("text_config", Tower(_UNLIMITED_TEXT, _mixture_text(_first_dense))), _unlimited_beside)
+_QWEN2_ENCODER = fixed("encoder_config", Tower("deepseek_ocr2_encoder", _qwen2_encoder))
+_UNLIMITED = with_towers(
+    fixed("text_config", Tower("unlimited_ocr_text", _mixture_text(_first_dense))), _unlimited_beside
+)
 _HYBRID = with_towers(text_part("llama"), _hybrid_beside)
 _HYBRID_BEFORE_5 = renamed(
     _HYBRID,
@@ -173,10 +170,10 @@ _HYBRID_BEFORE_5 = renamed(
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "deepseek_vl": composite({}, _DEEPSEEK, {TRANSFORMERS_4: _DEEPSEEK_BEFORE_5}),
+    "deepseek_vl": composite(_DEEPSEEK, {TRANSFORMERS_4: _DEEPSEEK_BEFORE_5}),
     "deepseek_ocr2": composite(
-        {}, with_towers(fixed("text_config", Tower(_DEEPSEEK2_TEXT, _mixture_text(_listed))), _deepseek2_beside)
+        with_towers(fixed("text_config", Tower("deepseek_ocr2_text", _mixture_text(_listed))), _deepseek2_beside)
     ),
-    "unlimited_ocr": composite({}, with_legacy(_UNLIMITED, {"language_config": "text_config"})),
-    "deepseek_vl_hybrid": composite({}, _HYBRID, {TRANSFORMERS_4: _HYBRID_BEFORE_5}),
+    "unlimited_ocr": composite(with_legacy(_UNLIMITED, {"language_config": "text_config"})),
+    "deepseek_vl_hybrid": composite(_HYBRID, {TRANSFORMERS_4: _HYBRID_BEFORE_5}),
 }

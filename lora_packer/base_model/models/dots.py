@@ -17,7 +17,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_layers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
@@ -201,49 +201,16 @@ _VISION = tower_sizes(
     adapter_out_dim=5120,
     adapter_merge_size=2,
 )
-_AUDIO: dict[str, Any] = {
-    "hidden_size": 1280,
-    "intermediate_size": 5120,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 20,
-    "feature_size": 128,
-    "downsample_hidden_size": 480,
-    "attention_bias": True,
-    "adapter_input_size": 1280,
-    "adapter_out_dim": 5120,
-}
-_VISION_PART = fixed("vision_config", Tower(_VISION, _dots3_visual))
-_AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
+_VISION_PART = fixed("vision_config", Tower("dots3_note_vision_encoder", _dots3_visual))
+_AUDIO_PART = fixed("audio_config", Tower("dots3_note_audio_encoder", _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "dots1": declared(
-        sizes(152064, 4608, 10944, 62, 32, 32, moe_intermediate_size=1408),
         *both_names(_dots1, parameter_routed_experts, framed),
     ),
     "dots3_note_text": declared(
-        sizes(
-            152064,
-            5120,
-            13824,
-            46,
-            128,
-            128,
-            moe_intermediate_size=1536,
-            shared_experts_intermediate_size=1536,
-            n_shared_experts=1,
-            n_routed_experts=256,
-            kv_lora_rank=512,
-            q_lora_rank=1024,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            qk_nope_head_dim=128,
-            index_head_dim=128,
-            index_n_heads=64,
-            first_k_dense_replace=1,
-            moe_layer_freq=1,
-        ),
         framed(_dots3_note),
     ),
-    "dots3_note": composite({}, with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),
+    "dots3_note": composite(with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),
 }

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architecture
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
-from lora_packer.base_model.blocks.frames import plain_decoder, sizes
+from lora_packer.base_model.blocks.frames import plain_decoder
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.models.chameleon import plane, residual
 from lora_packer.base_model.module import Module, Named
@@ -106,21 +105,8 @@ def _beside(s: Settings, _text: Settings) -> Named:
     return below("vqmodel", codes(settings))
 
 
-_VQ: dict[str, Any] = {
-    "codebook_size": 32768,
-    "embed_dim": 4,
-    "latent_channels": 4,
-    "in_channels": 3,
-    "out_channels": 3,
-    "temporal_downsample_factor": 4,
-    "base_channels": 256,
-    "channel_multiplier": [1, 2, 2, 4],
-    "num_res_blocks": 2,
-    "attn_resolutions": [3],
-    "hidden_size": 1024,
-}
-_CODES = fixed("vq_config", Tower(_VQ, _codes))
-_LANGUAGE = fixed("text_config", Tower(sizes(184622, 4096, 14336, 32, 32, 8), plain_decoder))
+_CODES = fixed("vq_config", Tower("emu3_vqgan", _codes))
+_LANGUAGE = fixed("text_config", Tower("emu3_text_model", plain_decoder))
 _EMU3 = with_towers(_LANGUAGE, _beside, language="text_model")
 _EMU3_BEFORE_4_52 = renamed(
     _EMU3,
@@ -130,5 +116,5 @@ _EMU3_BEFORE_4_52 = renamed(
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "emu3": composite({}, _EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52}),
+    "emu3": composite(_EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52}),
 }

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, head_modules, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, framed, head_modules, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
-from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -83,10 +82,6 @@ def _paddle_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("projector.linear_2", text.size("hidden_size"), merged, bias=True)
 
 
-_PADDLE_TEXT = sizes(103424, 1024, 3072, 18, 16, 2, head_dim=128)
-_PADDLE_VISION = tower_sizes(1152, 4304, 27, 16, 14, 384, spatial_merge_size=2)
-
-
 def _ernie_text(s: Settings) -> Named:
     s = s.aliased({"num_experts": "moe_num_experts"})
     hidden, bias = s.size("hidden_size"), s.flag("use_bias")
@@ -140,60 +135,24 @@ def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 _ernie_frame = partial(framed, heads=_ernie_head)
-_ERNIE_TEXT = sizes(
-    103424,
-    2560,
-    12288,
-    28,
-    20,
-    4,
-    moe_intermediate_size=[1536, 512],
-    moe_num_experts=64,
-    moe_num_shared_experts=2,
-)
-_ERNIE_VISION: dict[str, Any] = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "in_channels": 3,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_merge_size": 2,
-    "intermediate_size": 5120,
-}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "ernie4_5": declared(sizes(103424, 1024, 3072, 18, 16, 2, head_dim=128), framed(_ernie)),
+    "ernie4_5": declared(framed(_ernie)),
     "ernie4_5_moe": declared(
-        sizes(
-            103424,
-            2560,
-            12288,
-            28,
-            20,
-            4,
-            moe_intermediate_size=1536,
-            moe_num_experts=64,
-            moe_num_shared_experts=2,
-            moe_layer_start_index=1,
-            moe_layer_end_index=-1,
-            moe_layer_interval=1,
-        ),
         _ernie_frame(_ernie4_5_moe),
         {TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)},
     ),
     "paddleocr_vl": composite(
-        {},
         with_towers(
-            fixed("text_config", Tower(_PADDLE_TEXT, _paddle_text), flat=True),
-            seeing(fixed("vision_config", Tower(_PADDLE_VISION, _paddle_visual)), _paddle_projector, "visual"),
+            fixed("text_config", Tower("paddleocr_vl_text", _paddle_text), flat=True),
+            seeing(fixed("vision_config", Tower("paddleocr_vl_vision", _paddle_visual)), _paddle_projector, "visual"),
         ),
         flat_text=True,
     ),
     "ernie4_5_vl_moe": composite(
-        {},
         with_towers(
-            fixed("text_config", Tower(_ERNIE_TEXT, _ernie_text)),
-            seeing(fixed("vision_config", Tower(_ERNIE_VISION, _ernie_visual)), _ernie_resampler),
+            fixed("text_config", Tower("ernie4_5_vl_moe_text", _ernie_text)),
+            seeing(fixed("vision_config", Tower("ernie4_5_vl_moe_vision", _ernie_visual)), _ernie_resampler),
         ),
     ),
 }

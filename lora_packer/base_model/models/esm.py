@@ -8,9 +8,9 @@ from functools import partial
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
-from lora_packer.base_model.blocks.encoders import embeddings, encoder, encoder_sizes, layers, roberta_predictions
+from lora_packer.base_model.blocks.encoders import embeddings, encoder, layers, roberta_predictions
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -98,30 +98,12 @@ def _saprot(s: Settings) -> Named:
     yield from layer_norm("encoder.emb_layer_norm_after", hidden)
 
 
-_SAPROT = sizes(446, 1280, 5120, 33, 20, None, max_position_embeddings=1026, position_embedding_type="rotary")
-_PROTEIN = fixed("protein_encoder_config", Tower(_SAPROT, _saprot))
-_EVOLLA = sizes(
-    128256,
-    4096,
-    14336,
-    32,
-    32,
-    8,
-    aligner_ffn_mult=4,
-    aligner_enable_bias=True,
-    aligner_num_add_layers=8,
-    resampler_depth=6,
-    resampler_dim_head=64,
-    resampler_heads=8,
-    resampler_num_latents=64,
-    resampler_ff_mult=4,
-)
+_PROTEIN = fixed("protein_encoder_config", Tower("evolla.protein_encoder_config", _saprot))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "esm": declared(
-        encoder_sizes(0, max_position_embeddings=1026, position_embedding_type="absolute"),
         encoder(_esm, "esm.", partial(roberta_predictions, bias=False)),
         input_embedding="word_embeddings",
     ),
-    "evolla": declared(_EVOLLA, framed(_evolla)),
+    "evolla": declared(framed(_evolla)),
 }

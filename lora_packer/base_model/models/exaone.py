@@ -9,9 +9,9 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
-from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual, visual
+from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, visual
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -51,25 +51,12 @@ def _exaone_visual(s: Settings) -> Named:
         yield linear(path, width // heads * heads + 2 * keys, width, bias=True) if fused else (path, module)
 
 
-_EXAONE_VISION = {**QWEN2_5_VISION, "num_heads": 16, "num_key_value_heads": 8, "out_hidden_size": 3584}
 _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "exaone4": declared(sizes(102400, 4096, 16384, 32, 32, 32), framed(_exaone4, answering_prefix=TRANSFORMER)),
+    "exaone4": declared(framed(_exaone4, answering_prefix=TRANSFORMER)),
     "exaone_moe": declared(
-        sizes(
-            102400,
-            4096,
-            16384,
-            32,
-            32,
-            32,
-            moe_intermediate_size=1024,
-            num_experts=64,
-            num_shared_experts=1,
-            first_k_dense_replace=1,
-        ),
         framed(_exaone_moe),
     ),
-    "exaone4_5": composite({}, with_towers(_EXAONE_TEXT, visual(Tower(_EXAONE_VISION, _exaone_visual)))),
+    "exaone4_5": composite(with_towers(_EXAONE_TEXT, visual(Tower("exaone4_5_vision", _exaone_visual)))),
 }

@@ -13,11 +13,10 @@ from lora_packer.base_model.blocks.frames import (
     classified_by_classifier,
     framed,
     numbered,
-    sizes,
     stacked,
 )
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
-from lora_packer.base_model.blocks.recurrent import MIXER, PRE_FEED_FORWARD, mixer
+from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mixer
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -67,16 +66,8 @@ def _falcon_norms(s: Settings) -> tuple[str, ...]:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "falcon_h1": declared(sizes(128000, 4096, 14336, 32, 32, 8, mamba_d_ssm=1024, **MIXER), framed(_falcon_h1)),
+    "falcon_h1": declared(framed(_falcon_h1)),
     "falcon": declared(
-        {
-            "vocab_size": 65024,
-            "hidden_size": 4544,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 71,
-            "multi_query": True,
-            "parallel_attn": True,
-        },
         aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),
         targets=("query_key_value",),
         input_embedding="word_embeddings",

@@ -16,7 +16,6 @@ from lora_packer.base_model.blocks.frames import (
     framed,
     layer_kinds,
     llama_like,
-    sizes,
     stacked,
 )
 from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm
@@ -158,7 +157,7 @@ def _gemma4_of_layer(s: Settings, saved: Mapping[str, Any] | None, *, full: bool
             mine["num_key_value_heads"] = kv_heads
     else:
         mine = {}
-    return Settings({**s.raw, **mine}, _GEMMA4)
+    return s.with_fields(**mine)
 
 
 def _gemma4_attention(s: Settings, path: str, *, shares: bool, values: bool) -> Named:
@@ -214,48 +213,17 @@ def _gemma4_text(s: Settings) -> Named:
         yield norm("per_layer_projection_norm", per_layer)
 
 
-_GEMMA_3N = sizes(
-    262400,
-    2048,
-    16384,
-    35,
-    8,
-    2,
-    head_dim=256,
-    vocab_size_per_layer_input=262144,
-    hidden_size_per_layer_input=256,
-    altup_num_inputs=4,
-    num_kv_shared_layers=15,
-    laurel_rank=64,
-)
-_GEMMA4 = sizes(
-    262144,
-    2304,
-    9216,
-    30,
-    8,
-    4,
-    head_dim=256,
-    global_head_dim=512,
-    vocab_size_per_layer_input=262144,
-    hidden_size_per_layer_input=256,
-)
-GEMMA4_TEXT = declared(_GEMMA4, framed(_gemma4_text))
+GEMMA4_TEXT = declared(framed(_gemma4_text))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "gemma": declared(sizes(256000, 3072, 24576, 28, 16, 16, head_dim=256), framed(_gemma), targets=QUERY_VALUE),
-    "gemma2": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), framed(_gemma2), targets=QUERY_VALUE),
-    "gemma3_text": declared(
-        sizes(262208, 2304, 9216, 26, 8, 4, head_dim=256), framed(_gemma3_text), targets=QUERY_VALUE
-    ),
-    "vaultgemma": declared(sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256), framed(_vaultgemma)),
+    "gemma": declared(framed(_gemma), targets=QUERY_VALUE),
+    "gemma2": declared(framed(_gemma2), targets=QUERY_VALUE),
+    "gemma3_text": declared(framed(_gemma3_text), targets=QUERY_VALUE),
+    "vaultgemma": declared(framed(_vaultgemma)),
     "recurrent_gemma": declared(
-        sizes(256000, 2560, 7680, 26, 10, None, conv1d_width=4, block_types=("recurrent", "recurrent", "attention")),
         framed(_recurrent_gemma),
     ),
-    "gemma3n_text": declared(_GEMMA_3N, framed(gemma3n), {TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}),
-    "gemma4_unified_text": declared(
-        sizes(262144, 2304, 9216, 30, 8, 4, head_dim=256, global_head_dim=512), _gemma4_unified
-    ),
+    "gemma3n_text": declared(framed(gemma3n), {TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}),
+    "gemma4_unified_text": declared(_gemma4_unified),
     "gemma4_text": GEMMA4_TEXT,
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.composite import (
@@ -19,11 +18,9 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like
-from lora_packer.base_model.blocks.towers import tower_sizes
-from lora_packer.base_model.models.gemma import _GEMMA4, GEMMA4_TEXT, NORMS_AROUND_BOTH, _gemma4_text
+from lora_packer.base_model.models.gemma import GEMMA4_TEXT, NORMS_AROUND_BOTH, _gemma4_text
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -169,9 +166,7 @@ def _pi0(s: Settings, head: Head) -> Named:
     """A PaliGemma, and a Gemma that turns what it sees into actions."""
     before = "" if head == "none" else "model."
     (vlm, seeing), (acting, decoder) = _PI0_VLM.of(s), _PI0_ACTS.of(s)
-    text = vlm.value("text_config")
-    words = Settings(text, {"vocab_size": 256000}) if isinstance(text, Mapping) else Settings({}, _PI0_TEXT)
-    acting = acting.with_fields(vocab_size=words.size("vocab_size"))
+    acting = acting.with_fields(vocab_size=vlm.nested("text_config").size("vocab_size"))
     yield from below(f"{before}vlm", seeing(vlm))
     yield from below(f"{before}dit", decoder(acting))
     if head != "none":
@@ -188,93 +183,44 @@ def _pi0_vlm(s: Settings) -> Named:
 
 
 _GEMMA3_TEXT = text_part("gemma3_text")
-_PALIGEMMA_TEXT = {
-    "hidden_size": 2048,
-    "num_hidden_layers": 18,
-    "intermediate_size": 16384,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 1,
-    "vocab_size": 257152,
-}
-GEMMA3 = llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), gemma3_projector, {}, text_class=True)
+GEMMA3 = llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), gemma3_projector, text_class=True)
 PALIGEMMA = llava_like(
-    text_part("gemma", **_PALIGEMMA_TEXT),
-    vision_config("siglip_vision_model", tower_sizes(1152, 4096, 27, 16, 14, 224, vision_use_head=False)),
+    text_part("gemma"),
+    vision_config("siglip_vision_model"),
     _paligemma_projector,
-    {"projection_dim": 2048},
 )
-_GEMMA4_VISION: dict[str, Any] = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 16,
-    "num_attention_heads": 12,
-    "num_key_value_heads": 12,
-    "head_dim": 64,
-    "patch_size": 16,
-    "position_embedding_size": 10240,
-}
-_GEMMA4_AUDIO: dict[str, Any] = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 8,
-    "subsampling_conv_channels": [128, 32],
-    "conv_kernel_size": 5,
-    "output_proj_dims": 1536,
-}
-_GEMMA4_TEXT_PART = fixed("text_config", Tower(_GEMMA4, _gemma4_text))
-GEMMA4_VISION = fixed("vision_config", Tower(_GEMMA4_VISION, gemma4_visual))
-_GEMMA4_AUDIO_PART = fixed("audio_config", Tower(_GEMMA4_AUDIO, _gemma4_audio))
-_UNIFIED_VISION: dict[str, Any] = {
-    "patch_size": 16,
-    "pooling_kernel_size": 3,
-    "mm_embed_dim": 3840,
-    "mm_posemb_size": 1120,
-    "output_proj_dims": 3840,
-}
-_UNIFIED_VISION_PART = fixed("vision_config", Tower(_UNIFIED_VISION, lambda _: iter(())))
-_UNIFIED_AUDIO_PART = fixed("audio_config", Tower({"audio_embed_dim": 640}, lambda _: iter(())))
+_GEMMA4_TEXT_PART = fixed("text_config", Tower("gemma4_text", _gemma4_text))
+GEMMA4_VISION = fixed("vision_config", Tower("gemma4_vision", gemma4_visual))
+_GEMMA4_AUDIO_PART = fixed("audio_config", Tower("gemma4_audio", _gemma4_audio))
+_UNIFIED_VISION_PART = fixed("vision_config", Tower("gemma4_unified_vision", lambda _: iter(())))
+_UNIFIED_AUDIO_PART = fixed("audio_config", Tower("gemma4_unified_audio", lambda _: iter(())))
 _UNIFIED_TEXT = text_part("gemma4_unified_text")
-_DIFFUSION = sizes(262144, 2304, 9216, 30, 8, 4, head_dim=256, global_head_dim=512)
-_DIFFUSION_TEXT = fixed("text_config", Tower(_DIFFUSION, _diffusion_text))
-_PI0_SIZES: dict[str, Any] = {"max_action_dim": 32, "max_state_dim": 32}
-_PI0_TEXT = sizes(257152, 2048, 16384, 18, 8, 1)
-_SEEN: dict[str, Any] = {
-    "hidden_size": 1152,
-    "intermediate_size": 4304,
-    "num_hidden_layers": 27,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-    "vision_use_head": False,
-}
+_DIFFUSION_TEXT = fixed("text_config", Tower("diffusion_gemma_text", _diffusion_text))
 _PI0_VLM = Part(
     "vlm_config",
     "paligemma",
-    {"paligemma": Tower(PALIGEMMA.defaults, _pi0_vlm)}.get,
-    absent={"vision_config": _SEEN, "text_config": _PI0_TEXT},
+    {"paligemma": Tower("paligemma", _pi0_vlm)}.get,
 )
-_PI0_ACTS = Part("dit_config", "gemma", absent=sizes(257152, 1024, 4096, 18, 8, 1, head_dim=256))
+_PI0_ACTS = Part("dit_config", "gemma")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma3": GEMMA3,
     "paligemma": PALIGEMMA,
     "shieldgemma2": composite(
-        {},
         GEMMA3.dialects[TRANSFORMERS_5],
         {
             **{name: build for name, build in GEMMA3.dialects.items() if name != TRANSFORMERS_5},
             "image-classification": _shieldgemma2_classifier(GEMMA3.dialects[TRANSFORMERS_5]),
         },
     ),
-    # PEFT's default is a pattern for these names below the language model; elsewhere they are no linears.
     "gemma4": composite(
-        {},
         with_towers(_GEMMA4_TEXT_PART, _gemma4_beside),
         {TEXT_ONLY: text_only(_GEMMA4_TEXT_PART)},
-        targets=("q_proj", "v_proj"),
+        targets=r".*language_model\..*\.(q_proj|v_proj)",
     ),
     "gemma4_unified": composite(
-        {}, with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
+        with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
     ),
-    "diffusion_gemma": replace(composite({}, _diffusion), input_embedding="language_model.embed_tokens"),
-    "pi0": declared(_PI0_SIZES, _pi0, input_embedding="language_model.embed_tokens"),
+    "diffusion_gemma": replace(composite(_diffusion), input_embedding="language_model.embed_tokens"),
+    "pi0": declared(_pi0, input_embedding="language_model.embed_tokens"),
 }

@@ -15,7 +15,7 @@ from lora_packer.base_model.blocks.experts import (
     parameter_routed_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -62,65 +62,17 @@ def _glm_moe_dsa(s: Settings) -> Named:
 
 
 GLM4_MOE = declared(
-    sizes(
-        151552,
-        4096,
-        10944,
-        46,
-        96,
-        8,
-        moe_intermediate_size=1408,
-        n_routed_experts=128,
-        n_shared_experts=1,
-        first_k_dense_replace=1,
-    ),
     *both_names(glm4_moe, parameter_routed_experts, framed),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "glm": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), framed(_glm)),
-    "glm4": declared(sizes(151552, 4096, 13696, 40, 32, 2, head_dim=128, attention_bias=True), framed(_glm4)),
+    "glm": declared(framed(_glm)),
+    "glm4": declared(framed(_glm4)),
     "glm4_moe": GLM4_MOE,
     "glm_moe_dsa": declared(
-        sizes(
-            154880,
-            6144,
-            12288,
-            78,
-            64,
-            64,
-            moe_intermediate_size=2048,
-            n_shared_experts=1,
-            n_routed_experts=256,
-            kv_lora_rank=512,
-            q_lora_rank=2048,
-            qk_rope_head_dim=64,
-            v_head_dim=256,
-            qk_nope_head_dim=192,
-            first_k_dense_replace=3,
-            index_head_dim=128,
-            index_n_heads=32,
-            index_skip_topk_offset=2,
-        ),
         framed(_glm_moe_dsa),
     ),
     "glm4_moe_lite": declared(
-        sizes(
-            154880,
-            2048,
-            10240,
-            47,
-            20,
-            20,
-            moe_intermediate_size=1536,
-            n_shared_experts=1,
-            n_routed_experts=64,
-            kv_lora_rank=512,
-            q_lora_rank=768,
-            qk_rope_head_dim=64,
-            v_head_dim=256,
-            qk_nope_head_dim=192,
-        ),
         framed(_glm4_moe_lite),
     ),
 }

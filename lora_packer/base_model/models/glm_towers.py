@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture
 from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
-from lora_packer.base_model.blocks.hearing import heard, hearing_sizes, whisper_convs
+from lora_packer.base_model.blocks.frames import layer_kinds, stacked
+from lora_packer.base_model.blocks.hearing import heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds, latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
@@ -58,14 +57,13 @@ def _glm4v_text(s: Settings) -> Named:
 def _glm4v_moe_text(dialect: str) -> Tower:
     """The decoder of GLM-4.5 with other defaults, and without norms on queries and keys."""
     build = GLM4_MOE.dialects[dialect]
-    defaults = {**GLM4_MOE.defaults, "vocab_size": 151424, "attention_bias": True}
-    return Tower(defaults, lambda s: build(Settings({**s.raw, "use_qk_norm": False}, defaults), "none"))
+    return Tower("glm4v_moe_text", lambda s: build(s.with_fields(use_qk_norm=False), "none"))
 
 
 def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
-    beside = visual(Tower(_GLM4V_VISION, _glm4v_visual))
+    beside = visual(Tower("glm4v_moe_vision", _glm4v_visual))
     older = {} if before_5 is None else {TRANSFORMERS_4: with_towers(fixed("text_config", before_5), beside)}
-    return composite({}, with_towers(fixed("text_config", text), beside), older)
+    return composite(with_towers(fixed("text_config", text), beside), older)
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
@@ -156,67 +154,20 @@ def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.size("hidden_size")))
 
 
-_GLM4V_VISION: dict[str, Any] = {
-    "depth": 24,
-    "hidden_size": 1536,
-    "in_channels": 3,
-    "image_size": 336,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 4096,
-    "intermediate_size": 13696,
-}
-GLM4V = _glm4v(Tower(sizes(151552, 4096, 13696, 40, 32, 2), _glm4v_text))
-GLM_OCR_VISION: dict[str, Any] = {
-    "depth": 24,
-    "hidden_size": 1024,
-    "attention_bias": True,
-    "num_heads": 16,
-    "in_channels": 3,
-    "patch_size": 14,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "out_hidden_size": 1536,
-    "intermediate_size": 4096,
-}
-_GLM5_NEXT = sizes(
-    154880,
-    4096,
-    12288,
-    45,
-    64,
-    64,
-    moe_intermediate_size=2048,
-    n_shared_experts=1,
-    n_routed_experts=288,
-    kv_lora_rank=512,
-    q_lora_rank=1536,
-    v_head_dim=256,
-    qk_nope_head_dim=256,
-    index_head_dim=128,
-    index_n_heads=32,
-    index_kpool=16,
-    index_skip_topk_offset=2,
-    linear_head_dim=128,
-    linear_num_heads=64,
-    linear_conv_kernel_dim=4,
-    hc_mult=4,
-)
-_GLM5_VISION = {**GLM_OCR_VISION, "projection_intermediate_size": 10240}
-_GLM5_TEXT = fixed("text_config", Tower(_GLM5_NEXT, _glm5_next_text), flat=True)
-_GLM_OCR_TEXT = fixed("text_config", Tower(sizes(59392, 1024, 4096, 16, 16, 8), _glm_ocr_text))
+GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))
+_GLM5_TEXT = fixed("text_config", Tower("glm5_next_text", _glm5_next_text), flat=True)
+_GLM_OCR_TEXT = fixed("text_config", Tower("glm_ocr_text", _glm_ocr_text))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "glm4v": GLM4V,
     "glm4v_moe": _glm4v(_glm4v_moe_text(TRANSFORMERS_5), _glm4v_moe_text(TRANSFORMERS_4)),
     "glmasr": heard(
-        Part("text_config", "llama", filled=sizes(59264, 2048, 6144, 28, 16, 4)),
-        fixed("audio_config", Tower(hearing_sizes(1280, 32, 20, 5120), _glmasr_encoder)),
+        Part("text_config", "llama", filled=True),
+        fixed("audio_config", Tower("glmasr_encoder", _glmasr_encoder)),
         _glmasr,
     ),
-    "glm_ocr": composite({}, with_towers(_GLM_OCR_TEXT, visual(Tower(GLM_OCR_VISION, glm_ocr_visual)))),
-    "glm5_next": composite({}, with_towers(_GLM5_TEXT, visual(Tower(_GLM5_VISION, glm_ocr_visual))), flat_text=True),
+    "glm_ocr": composite(with_towers(_GLM_OCR_TEXT, visual(Tower("glm_ocr_vision", glm_ocr_visual)))),
+    "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
     "glm46v": GLM4V,
     "glmga": GLM4V,
 }

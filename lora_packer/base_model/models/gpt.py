@@ -17,7 +17,6 @@ from lora_packer.base_model.blocks.frames import (
     framed,
     head_modules,
     numbered,
-    sizes,
     stacked,
 )
 from lora_packer.base_model.blocks.layers import biased_linear, conv1d, embedding, layer_norm, linear, norm
@@ -70,10 +69,6 @@ _GPT_NAMES = {
 }
 # (path, out, in) -> a linear layer with a bias, stored as the type has it.
 _Projection = Callable[[str, int, int], tuple[str, Module]]
-
-
-def _gpt_sizes(vocab: int, positions: int, width: int, layers: int, heads: int) -> dict[str, int]:
-    return {"vocab_size": vocab, "n_positions": positions, "n_embd": width, "n_layer": layers, "n_head": heads}
 
 
 def _inner(s: Settings, name: str = "n_inner") -> int:
@@ -248,7 +243,6 @@ def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Bu
 
 
 GPT2 = declared(
-    _gpt_sizes(50257, 1024, 768, 12, 12),
     _gpt(_gpt2, classified_by_classifier),
     targets=("c_attn",),
     input_embedding="wte",
@@ -256,59 +250,39 @@ GPT2 = declared(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "gpt_oss": declared(
-        sizes(201088, 2880, 2880, 36, 64, 8, head_dim=64, num_local_experts=128, attention_bias=True),
         framed(_gpt_oss),
     ),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
     "gpt-sw3": GPT2,
     "gpt_neox_japanese": declared(
-        {
-            "vocab_size": 32000,
-            "hidden_size": 2560,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "intermediate_multiple_size": 4,
-        },
         framed(_gpt_neox_japanese, prefix="gpt_neox_japanese.", heads=partial(head_modules, output="embed_out")),
         input_embedding="embed_in",
     ),
     "gpt2": GPT2,
     "gpt_bigcode": declared(
-        _gpt_sizes(50257, 1024, 768, 12, 12) | {"multi_query": True},
         _gpt(_gpt_bigcode, classified_by_classifier),
         targets=("c_attn",),
         input_embedding="wte",
     ),
     "gptj": declared(
-        _gpt_sizes(50400, 2048, 4096, 28, 16),
         _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),
         targets=QUERY_VALUE,
         input_embedding="wte",
     ),
     "codegen": declared(
-        _gpt_sizes(50400, 2048, 4096, 28, 16),
         _gpt(partial(_gptj, attention={"qkv_proj": 3}), partial(head_modules, output_bias=True)),
         targets=("qkv_proj",),
         input_embedding="wte",
     ),
     "openai-gpt": declared(
-        _gpt_sizes(40478, 512, 768, 12, 12),
         _gpt(_openai_gpt),
         input_embedding="tokens_embed",
     ),
     "ctrl": declared(
-        _gpt_sizes(246534, 256, 1280, 48, 16) | {"dff": 8192},
         _gpt(_ctrl, _ctrl_heads),
         input_embedding="w",
     ),
     "gpt_neo": declared(
-        {
-            "vocab_size": 50257,
-            "max_position_embeddings": 2048,
-            "hidden_size": 2048,
-            "num_layers": 24,
-            "num_heads": 16,
-        },
         aliased(
             framed(_gpt_neo, prefix=TRANSFORMER, heads=classified_by_classifier),
             {"num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"},
@@ -317,14 +291,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="wte",
     ),
     "gpt_neox": declared(
-        {
-            "vocab_size": 50432,
-            "hidden_size": 6144,
-            "intermediate_size": 24576,
-            "num_hidden_layers": 44,
-            "num_attention_heads": 64,
-            "attention_bias": True,
-        },
         framed(_gpt_neox, prefix="gpt_neox.", heads=classified_by_classifier),
         {
             TRANSFORMERS_4: framed(
@@ -335,7 +301,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="embed_in",
     ),
     "bloom": declared(
-        {"vocab_size": 250880, "hidden_size": 64, "n_layer": 2, "n_head": 8},
         aliased(
             framed(_bloom, prefix=TRANSFORMER, heads=classified_by_classifier),
             {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
@@ -344,7 +309,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="word_embeddings",
     ),
     "mpt": declared(
-        {"vocab_size": 50368, "d_model": 2048, "n_layers": 24, "n_heads": 16},
         aliased(
             framed(_mpt, prefix=TRANSFORMER, heads=classified_by_classifier),
             {"num_attention_heads": "n_heads", "hidden_size": "d_model", "num_hidden_layers": "n_layers"},

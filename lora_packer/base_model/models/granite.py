@@ -8,9 +8,9 @@ from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import plain_attention, sinks
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.layers import linear
-from lora_packer.base_model.blocks.recurrent import MIXER, mixer
+from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -98,19 +98,16 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "granite": declared(sizes(32000, 4096, 11008, 32, 32, None), framed(plain_decoder)),
-    "granite_swa": declared(sizes(100352, 2560, 8192, 24, 20, 4), framed(_granite_swa)),
+    "granite": declared(framed(plain_decoder)),
+    "granite_swa": declared(framed(_granite_swa)),
     "granitemoe": declared(
-        sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8),
         *both_names(_granitemoe, granite_experts_before_5, framed),
     ),
     "granitemoeshared": declared(
-        sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8, shared_intermediate_size=0),
         *both_names(_granitemoeshared, granite_experts_before_5, framed),
     ),
-    "granitemoe_swa": declared(sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8), framed(_granitemoe_swa)),
+    "granitemoe_swa": declared(framed(_granitemoe_swa)),
     "granitemoehybrid": declared(
-        sizes(32000, 4096, 11008, 32, 32, None, num_local_experts=8, shared_intermediate_size=1024, **MIXER),
         *both_names(_granitemoehybrid, granite_experts_before_5, framed),
     ),
 }

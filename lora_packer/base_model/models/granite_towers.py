@@ -6,12 +6,12 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.frames import plain_decoder, sizes
+from lora_packer.base_model.blocks.frames import plain_decoder
 from lora_packer.base_model.blocks.hearing import before_5
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, QFORMER, blip2_qformer
-from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes
+from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER
+from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -92,10 +92,6 @@ def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
         yield linear("density_router.fc2", 1, inner, bias=True)
 
 
-_DOCLING_TEXT = sizes(133800, 1024, 2048, 28, 16, 4)
-_DOCLING_VISION = tower_sizes(768, 3072, 12, 12, 16, 512, out_hidden_size=1024, scale_factor=4, use_fine_route=True)
-
-
 def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
     """The tower, and a downsampler for every layer of it that the config reads and for each of four offsets."""
     vision, visual = _GRANITE_VISION.of(s)
@@ -131,20 +127,7 @@ def _downsample_rate(s: Settings) -> tuple[int, int]:
 
 _CONFORMER = fixed(
     "encoder_config",
-    Tower(
-        {
-            "input_dim": 160,
-            "num_layers": 10,
-            "hidden_dim": 1024,
-            "feedforward_mult": 4,
-            "num_heads": 8,
-            "output_dim": 42,
-            "max_pos_emb": 512,
-            "conv_kernel_size": 15,
-            "conv_expansion_factor": 2,
-        },
-        _conformer,
-    ),
+    Tower("granite_speech_encoder", _conformer),
     attribute_map={
         "hidden_size": "hidden_dim",
         "num_hidden_layers": "num_layers",
@@ -154,25 +137,24 @@ _CONFORMER = fixed(
 )
 _READER = fixed("projector_config", BLIP2_QFORMER)
 _GRANITE_BUILD = with_towers(text_part("granite"), _granite_speech_beside)
-_GRANITE = composite({"downsample_rate": 5, "window_size": 15}, _GRANITE_BUILD, before_5(_GRANITE_BUILD))
+_GRANITE = composite(_GRANITE_BUILD, before_5(_GRANITE_BUILD))
 _GRANITE_VISION = vision_config("clip_vision_model")
-_GRANITE_QFORMER = fixed(
-    "qformer_config",
-    Tower(QFORMER, blip2_qformer),
-    absent={"num_hidden_layers": 1, "cross_attention_frequency": 1},
-)
-_GRANITE_TEXT = fixed("text_config", Tower(sizes(32000, 4096, 11008, 32, 32, None), plain_decoder))
+_GRANITE_QFORMER = fixed("qformer_config", BLIP2_QFORMER)
+_GRANITE_TEXT = fixed("text_config", Tower("granite4_vision_text", plain_decoder))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "granite_speech": _GRANITE,
     "granite_speech_plus": _GRANITE,
     "granite_docling": composite(
-        {},
         with_towers(
-            fixed("text_config", Tower(_DOCLING_TEXT, plain_decoder)),
-            seeing(fixed("vision_config", Tower(_DOCLING_VISION, _docling_visual)), _docling_router, "vision_model"),
+            fixed("text_config", Tower("granite_docling_text", plain_decoder)),
+            seeing(
+                fixed("vision_config", Tower("granite_docling_vision", _docling_visual)),
+                _docling_router,
+                "vision_model",
+            ),
             language="text_model",
         ),
     ),
-    "granite4_vision": composite({}, with_towers(_GRANITE_TEXT, _granite4_vision_beside)),
+    "granite4_vision": composite(with_towers(_GRANITE_TEXT, _granite4_vision_beside)),
 }

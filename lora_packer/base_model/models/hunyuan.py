@@ -26,12 +26,12 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
-from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
+from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -143,62 +143,26 @@ def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
     yield norm(f"{path}.after_rms", outputs)
 
 
-_HUNYUAN_TEXT = sizes(290943, 4096, 11008, 32, 32, None)
-_HUNYUAN_VISION = tower_sizes(1152, 4304, 27, 16, 16, 0, max_image_size=2048, spatial_merge_size=2)
-
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "hunyuan_v1_dense": declared(sizes(290943, 4096, 11008, 32, 32, None), framed(_hunyuan)),
+    "hunyuan_v1_dense": declared(framed(_hunyuan)),
     "hunyuan_v1_moe": declared(
-        sizes(290943, 4096, 11008, 32, 32, None, num_experts=1),
         *both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed),
     ),
     "hy_v3": declared(
-        sizes(
-            120832,
-            4096,
-            13312,
-            80,
-            64,
-            8,
-            head_dim=128,
-            num_experts=192,
-            num_shared_experts=1,
-            moe_intermediate_size=1536,
-        ),
         framed(_hy_v3),
     ),
     "hy_v4": declared(
-        sizes(
-            120832,
-            2816,
-            6912,
-            34,
-            32,
-            32,
-            moe_intermediate_size=768,
-            n_shared_experts=1,
-            n_routed_experts=256,
-            kv_lora_rank=512,
-            q_lora_rank=1536,
-            qk_rope_head_dim=64,
-            v_head_dim=256,
-            qk_nope_head_dim=192,
-            index_head_dim=128,
-            index_n_heads=16,
-            hc_mult=4,
-        ),
         framed(_hy_v4),
     ),
     "hunyuan_vl": composite(
-        {},
         with_towers(
             fixed(
                 "text_config",
-                Tower(_HUNYUAN_TEXT, _hunyuan_text),
+                Tower("hunyuan_vl_text", _hunyuan_text),
                 flat=True,
                 attribute_map={"attention_head_dim": "head_dim", "org_vocab_size": "vocab_size"},
             ),
-            seeing(fixed("vision_config", Tower(_HUNYUAN_VISION, _hunyuan_visual)), _hunyuan_merger),
+            seeing(fixed("vision_config", Tower("hunyuan_vl_vision", _hunyuan_visual)), _hunyuan_merger),
         ),
         flat_text=True,
     ),

@@ -8,7 +8,7 @@ from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import attention, qk_norms
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -117,45 +117,9 @@ def _inkling2(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "inkling_text": declared(
-        sizes(
-            201024,
-            6144,
-            24576,
-            66,
-            64,
-            8,
-            head_dim=128,
-            swa_num_attention_heads=64,
-            swa_num_key_value_heads=16,
-            swa_head_dim=128,
-            sliding_window_size=512,
-            d_rel=16,
-            rel_extent=1024,
-            conv_kernel_size=4,
-            moe_intermediate_size=3072,
-            n_routed_experts=256,
-            n_shared_experts=2,
-        ),
         aliased(framed(_inkling), _INKLING_NAMES),
     ),
     "inkling2_text": declared(
-        {
-            "vocab_size": 201024,
-            "hidden_size": 4608,
-            "num_hidden_layers": 48,
-            "num_attention_heads": 48,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "swa_num_attention_heads": 48,
-            "swa_num_key_value_heads": 8,
-            "swa_head_dim": 128,
-            "sliding_window_size": 1024,
-            "d_rel": 16,
-            "rel_extent": 1024,
-            "conv_kernel_size": 4,
-            "moe_intermediate_size": 2304,
-            "n_routed_experts": 384,
-        },
         aliased(framed(_inkling2), _INKLING_NAMES),
     ),
 }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from operator import mul
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lora_packer.base_model.architecture import TEXT_ONLY, Architecture
 from lora_packer.base_model.blocks.composite import (
@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
-from lora_packer.base_model.blocks.towers import scaled_layers, tower_sizes
+from lora_packer.base_model.blocks.towers import scaled_layers
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
@@ -135,31 +135,16 @@ def _inkling2_beside(s: Settings, _text: Settings) -> Named:
     return below("vision_tower", visual(vision))
 
 
-_VISION: dict[str, Any] = {"patch_size": 40, "temporal_patch_size": 2, "num_channels": 3, "num_hidden_layers": 24}
-_AUDIO: dict[str, Any] = {"n_mel_bins": 80, "mel_vocab_size": 256}
-_VISION_PART = fixed("vision_config", Tower(_VISION, lambda _: iter(())))
+_VISION_PART = fixed("vision_config", Tower("inkling_vision", lambda _: iter(())))
 _AUDIO_PART = fixed(
     "audio_config",
-    Tower(_AUDIO, lambda _: iter(())),
+    Tower("inkling_audio", lambda _: iter(())),
     attribute_map={"num_codebooks": "n_mel_bins", "codebook_size": "mel_vocab_size"},
 )
-_VISION2 = tower_sizes(
-    1024,
-    0,
-    23,
-    16,
-    20,
-    0,
-    mlp_ratio=4.0,
-    spatial_merge_size=2,
-    posemb_grid_size=32,
-    projection_hidden_dim=4096,
-    text_hidden_size=4608,
-)
-_VISION2_PART = fixed("vision_config", Tower({**_VISION2, "intermediate_size": None}, _inkling2_visual))
+_VISION2_PART = fixed("vision_config", Tower("inkling2_vision", _inkling2_visual))
 _TEXT2 = text_part("inkling2_text")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "inkling_mm_model": composite({}, with_towers(text_part("inkling_text"), _inkling_beside)),
-    "inkling2": composite({}, with_towers(_TEXT2, _inkling2_beside), {TEXT_ONLY: text_only(_TEXT2)}),
+    "inkling_mm_model": composite(with_towers(text_part("inkling_text"), _inkling_beside)),
+    "inkling2": composite(with_towers(_TEXT2, _inkling2_beside), {TEXT_ONLY: text_only(_TEXT2)}),
 }

@@ -9,12 +9,11 @@ from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
-from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -78,9 +77,8 @@ def _kimi_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 _DEEPSEEK_V3_CLASSES = tuple(
     f"DeepseekV3{name}" for name in ("ForCausalLM", "Model", "ForSequenceClassification", "ForTokenClassification")
 )
-_KIMI_VISION = tower_sizes(1152, 4304, 27, 16, 14, 896, pos_emb_height=64, pos_emb_width=64, merge_kernel_size=[2, 2])
 _KIMI_TEXT = Part("text_config", "deepseek_v3", aliases={"kimi_k2": "deepseek_v3"})
-_KIMI_BESIDE = seeing(fixed("vision_config", Tower(_KIMI_VISION, _kimi_visual)), _kimi_projector)
+_KIMI_BESIDE = seeing(fixed("vision_config", Tower("kimi_k25_vision", _kimi_visual)), _kimi_projector)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture; one that names another class is another's.
@@ -89,26 +87,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         dialects={name: only_for(build, *_DEEPSEEK_V3_CLASSES) for name, build in DEEPSEEK_V3.dialects.items()},
     ),
     "kimi_linear": declared(
-        sizes(
-            163840,
-            2304,
-            9216,
-            27,
-            32,
-            32,
-            moe_intermediate_size=1024,
-            n_shared_experts=1,
-            num_local_experts=256,
-            kv_lora_rank=512,
-            qk_rope_head_dim=64,
-            v_head_dim=128,
-            qk_nope_head_dim=128,
-            linear_head_dim=128,
-            linear_num_heads=32,
-            linear_conv_kernel_dim=4,
-            first_k_dense_replace=1,
-        ),
         framed(_kimi_linear),
     ),
-    "kimi_k25": composite({"projection_hidden_size": 1152}, with_towers(_KIMI_TEXT, _KIMI_BESIDE)),
+    "kimi_k25": composite(with_towers(_KIMI_TEXT, _KIMI_BESIDE)),
 }

@@ -9,10 +9,9 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, seeing
-from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -131,72 +130,24 @@ def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), inner, bias=s.flag("projector_bias"))
 
 
-_LFM3_VISION = tower_sizes(
-    1024,
-    2560,
-    14,
-    16,
-    16,
-    0,
-    in_channels=3,
-    num_key_value_heads=8,
-    spatial_merge_size=2,
-    temporal_patch_size=2,
-    conv_kernel_size=3,
-)
-
 ARCHITECTURES: Mapping[str, Architecture] = {
     "lfm2": declared(
-        sizes(
-            65536,
-            2560,
-            12288,
-            32,
-            32,
-            8,
-            conv_L_cache=3,
-            block_multiple_of=256,
-            block_ffn_dim_multiplier=1.0,
-            block_auto_adjust_ff_dim=True,
-        ),
         framed(_lfm2),
     ),
     "lfm2_moe": declared(
-        sizes(
-            65536,
-            2048,
-            7168,
-            32,
-            32,
-            8,
-            conv_L_cache=3,
-            moe_intermediate_size=1792,
-            num_experts=32,
-            num_dense_layers=2,
-        ),
         framed(_lfm2_moe),
     ),
     "lfm3": declared(
-        sizes(
-            128000, 2048, 7680, 24, 16, 4, head_dim=128, conv_L_cache=7, use_sandwich_norm=True, use_attention_gate=True
-        ),
         framed(_lfm3),
     ),
     "lfm3_vl": composite(
-        {"projector_hidden_size": 4096, "projector_bias": True},
         with_towers(
-            text_part("lfm3"), seeing(fixed("vision_config", Tower(_LFM3_VISION, _lfm3_visual)), _lfm3_projector)
+            text_part("lfm3"), seeing(fixed("vision_config", Tower("lfm3_vl_vision", _lfm3_visual)), _lfm3_projector)
         ),
     ),
     "lfm2_vl": llava_like(
         text_part("lfm2"),
         vision_config("siglip2_vision_model"),
         _lfm2_projector,
-        {
-            "downsample_factor": 2,
-            "projector_hidden_size": 2560,
-            "projector_bias": True,
-            "projector_use_layernorm": True,
-        },
     ),
 }

@@ -14,9 +14,9 @@ from lora_packer.base_model.architecture import (
 from lora_packer.base_model.blocks.attention import attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, framed, plain_decoder, sizes, stacked
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, framed, plain_decoder, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
-from lora_packer.base_model.blocks.towers import patches, tower_sizes
+from lora_packer.base_model.blocks.towers import patches
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -132,26 +132,10 @@ def _mllama_beside(s: Settings, text: Settings) -> Named:
 
 
 _CROSS_ATTENTION = frozenset({3, 8, 13, 18, 23, 28, 33, 38})
-_LLAMA4_DEFAULTS = sizes(
-    202048,
-    5120,
-    8192,
-    48,
-    40,
-    8,
-    head_dim=128,
-    intermediate_size_mlp=16384,
-    num_local_experts=16,
-    interleave_moe_layer_step=1,
-)
-_LLAMA4_TEXT = fixed("text_config", Tower(_LLAMA4_DEFAULTS, _llama4_text))
-_LLAMA4_SIZES = tower_sizes(
-    768, 5632, 34, 16, 14, 448, vision_output_dim=7680, projector_input_dim=4096, projector_output_dim=4096
-)
-_LLAMA4_VISION = fixed("vision_config", Tower(_LLAMA4_SIZES, _llama4_visual))
-_MLLAMA_TEXT = fixed("text_config", Tower(sizes(128256, 4096, 14336, 40, 32, 8), _mllama_text))
-_MLLAMA_SIZES = tower_sizes(1280, 5120, 32, 16, 14, 448, num_global_layers=8, vision_output_dim=7680, max_num_tiles=4)
-_MLLAMA_VISION = fixed("vision_config", Tower(_MLLAMA_SIZES, _mllama_visual))
+_LLAMA4_TEXT = fixed("text_config", Tower("llama4_text", _llama4_text))
+_LLAMA4_VISION = fixed("vision_config", Tower("llama4_vision_model", _llama4_visual))
+_MLLAMA_TEXT = fixed("text_config", Tower("mllama_text_model", _mllama_text))
+_MLLAMA_VISION = fixed("vision_config", Tower("mllama_vision_model", _mllama_visual))
 _MLLAMA = with_towers(_MLLAMA_TEXT, _mllama_beside)
 _MLLAMA_BEFORE_4_52 = renamed(
     _MLLAMA,
@@ -162,11 +146,10 @@ _MLLAMA_BEFORE_4_52 = renamed(
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": declared(
-        sizes(32000, 4096, 11008, 32, 32, None),
         framed(plain_decoder, answering_prefix=TRANSFORMER),
         targets=QUERY_VALUE,
     ),
-    "llama4": composite({}, _llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=("q_proj", "v_proj")),
-    "llama4_text": declared(_LLAMA4_DEFAULTS, framed(_llama4_text)),
-    "mllama": composite({}, _MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: _MLLAMA_BEFORE_4_52}),
+    "llama4": composite(_llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=("q_proj", "v_proj")),
+    "llama4_text": declared(framed(_llama4_text)),
+    "mllama": composite(_MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: _MLLAMA_BEFORE_4_52}),
 }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
-from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, qwen2_5_visual
-from lora_packer.base_model.blocks.sam import SAM_VISION, sam_visual
+from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
+from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.blocks.towers import (
     clip,
     clip_layers,
@@ -21,9 +20,8 @@ from lora_packer.base_model.blocks.towers import (
     patch_conv,
     patches,
     siglip_body,
-    tower_sizes,
 )
-from lora_packer.base_model.models.vision_towers import TOWERS, vision_config
+from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -52,9 +50,9 @@ def _idefics3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 def _idefics3(prefix_type: str) -> Architecture:
-    tower = Tower(tower_sizes(1152, 3072, 12, 16, 32, 224), siglip_body)
+    tower = Tower("idefics3_vision", siglip_body)
     beside = seeing(fixed("vision_config", tower), _idefics3_projector, "vision_model")
-    return composite({"scale_factor": 2}, with_towers(text_part(prefix_type), beside, language="text_model"))
+    return composite(with_towers(text_part(prefix_type), beside, language="text_model"))
 
 
 def _qianfan_visual(s: Settings) -> Named:
@@ -213,105 +211,77 @@ def _idefics_visual(s: Settings) -> Named:
     return clip(s.aliased({"hidden_size": "embed_dim"}))
 
 
-_CLIP = vision_config("clip_vision_model", tower_sizes(1024, 4096, 24, 16, 14, 336))
-_LLAVA = {"vision_feature_layer": -2, "multimodal_projector_bias": True}
-LLAVA_NEXT = llava_like(text_part("llama"), _CLIP, _llava_next, _LLAVA)
-_QIANFAN = {**TOWERS["internvl_vision"].defaults, "attention_bias": True}
-_QWEN2_5 = Tower(QWEN2_5_VISION, qwen2_5_visual)
+_CLIP = vision_config("clip_vision_model")
+LLAVA_NEXT = llava_like(text_part("llama"), _CLIP, _llava_next)
+_QWEN2_5 = Tower("qwen2_5_vl_vision", qwen2_5_visual)
 _HYPERCLOVAX_VISION = Part(
     "vision_config",
     "qwen2_5_vl_vision",
     {"qwen2_5_vl_vision": _QWEN2_5}.get,
     aliases={"qwen2_5_vl": "qwen2_5_vl_vision"},
 )
-_VIDEO_LLAVA_VISION = vision_config("clip_vision_model", tower_sizes(1024, 4096, 24, 16, 14, 224))
-_GOT_TEXT = sizes(151860, 1024, 2816, 24, 16, 16)
-_OVIS2_VISION = tower_sizes(
-    1024, 2816, 24, 8, 14, 224, vocab_size=16384, hidden_stride=1, num_visual_indicator_tokens=5
-)
-_PERCEIVER: dict[str, Any] = {
-    "resampler_n_latents": 64,
-    "resampler_depth": 3,
-    "resampler_n_heads": 16,
-    "resampler_head_dim": 96,
-    "num_key_value_heads": 4,
-}
-_PERCEIVER_PART = fixed("perceiver_config", Tower(_PERCEIVER, lambda _: iter(())))
-_OVIS2_BESIDE = seeing(fixed("vision_config", Tower(_OVIS2_VISION, _ovis2_visual)), _ovis2_table)
+_VIDEO_LLAVA_VISION = vision_config("clip_vision_model")
+_PERCEIVER_PART = fixed("perceiver_config", Tower("idefics2_perceiver", lambda _: iter(())))
+_OVIS2_BESIDE = seeing(fixed("vision_config", Tower("ovis2_vision", _ovis2_visual)), _ovis2_table)
 _OVIS2 = with_towers(text_part("qwen2"), _OVIS2_BESIDE)
-_IDEFICS2_VISION = Tower(tower_sizes(768, 3072, 12, 12, 32, 224), siglip_body)
+_IDEFICS2_VISION = Tower("idefics2_vision", siglip_body)
 _IDEFICS2_BESIDE = seeing(fixed("vision_config", _IDEFICS2_VISION), _perceiver, "vision_model")
 GOT_OCR2 = llava_like(
-    Part("text_config", "qwen2", absent=_GOT_TEXT),
-    fixed("vision_config", Tower(SAM_VISION, sam_visual)),
+    Part("text_config", "qwen2"),
+    fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),
     _got_projector,
-    {},
     wrapped=False,
 )
-_IDEFICS = sizes(32000, 4096, 11008, 32, 32, None, cross_layer_interval=1, alpha_type="float", additional_vocab_size=0)
-_IDEFICS_VISION: dict[str, Any] = {**tower_sizes(768, 5120, 32, 16, 14, 224), "embed_dim": 768}
-_RESAMPLER: dict[str, Any] = {
-    "resampler_n_latents": 64,
-    "resampler_depth": 6,
-    "resampler_n_heads": 16,
-    "resampler_head_dim": 96,
-}
 _IDEFICS_VISION_PART = fixed(
-    "vision_config", Tower(_IDEFICS_VISION, _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
+    "vision_config", Tower("idefics_vision", _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
 )
-_IDEFICS_READER = fixed("perceiver_config", Tower(_RESAMPLER, lambda _: iter(())))
+_IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _: iter(())))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llava": llava_like(text_part("llama"), _CLIP, llava_projector, _LLAVA),
+    "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
     "llava_next": LLAVA_NEXT,
     "llava_onevision": llava_like(
         text_part("qwen2"),
-        vision_config("siglip_vision_model", tower_sizes(1152, 4304, 26, 16, 14, 384, vision_use_head=False)),
+        vision_config("siglip_vision_model"),
         _llava_next,
-        {"vision_feature_layer": -1, "multimodal_projector_bias": True},
     ),
-    "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava, {"vision_feature_layer": [-2, -5, -8, -11, 6]}),
+    "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava),
     "internvl": llava_like(
         text_part("qwen2"),
         vision_config("internvl_vision"),
         internvl_projector,
-        {"downsample_ratio": 0.5},
         wrapped=False,
     ),
     "idefics3": _idefics3("llama"),
     "smolvlm": _idefics3("llama"),
     "llava_next_video": LLAVA_NEXT,
     "qianfan_ocr": composite(
-        {"downsample_ratio": 0.5},
         with_towers(
-            text_part("qwen3"), seeing(fixed("vision_config", Tower(_QIANFAN, _qianfan_visual)), internvl_projector)
+            text_part("qwen3"),
+            seeing(fixed("vision_config", Tower("qianfan_ocr_vision", _qianfan_visual)), internvl_projector),
         ),
     ),
     "video_llama_3": composite(
-        {},
         with_towers(
             text_part("qwen2"),
             seeing(
-                fixed("vision_config", Tower(tower_sizes(768, 3072, 12, 12, 16, 0), _video_llama_visual)),
+                fixed("vision_config", Tower("video_llama_3_vision", _video_llama_visual)),
                 _readout,
                 "vision_model",
             ),
         ),
     ),
     "hyperclovax_vision_v2": composite(
-        {}, with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
+        with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
     ),
-    "video_llava": composite(
-        {"vision_feature_layer": -2, "multimodal_projector_bias": True}, with_towers(text_part("llama"), _video_llava)
-    ),
+    "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
     "fuyu": composite(
-        {"patch_size": 30, "num_channels": 3},
         with_towers(Part("text_config", "persimmon", flat=True), _fuyu),
         flat_text=True,
     ),
     "got_ocr2": GOT_OCR2,
-    "ovis2": composite({"hidden_size": 1536, "vocab_size": 151643, "tie_word_embeddings": True}, _ovis2),
-    "idefics2": composite({}, with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
+    "ovis2": composite(_ovis2),
+    "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
     "pp_chart2table": GOT_OCR2,
-    "idefics": declared(_IDEFICS, framed(_idefics, heads=_idefics_heads)),
+    "idefics": declared(framed(_idefics, heads=_idefics_heads)),
 }

@@ -51,21 +51,6 @@ def _longcat_experts(s: Settings) -> Experts:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "longcat_flash": declared(
-        {
-            "vocab_size": 131072,
-            "hidden_size": 6144,
-            "num_layers": 28,
-            "num_attention_heads": 64,
-            "ffn_hidden_size": 12288,
-            "expert_ffn_hidden_size": 2048,
-            "n_routed_experts": 512,
-            "zero_expert_num": 256,
-            "q_lora_rank": 1536,
-            "kv_lora_rank": 512,
-            "qk_nope_head_dim": 128,
-            "qk_rope_head_dim": 64,
-            "v_head_dim": 128,
-        },
         framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
         {
             TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers"))),

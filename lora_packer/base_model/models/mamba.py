@@ -14,9 +14,9 @@ from lora_packer.base_model.blocks.experts import (
     separate_linears,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
-from lora_packer.base_model.blocks.recurrent import MIXER, PRE_FEED_FORWARD, mamba_1, mamba_2, mixer, time_step_rank
+from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mamba_1, mamba_2, mixer, time_step_rank
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -91,16 +91,6 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
 
 
 _MAMBA = declared(
-    {
-        "vocab_size": 50280,
-        "hidden_size": 768,
-        "state_size": 16,
-        "num_hidden_layers": 32,
-        "expand": 2,
-        "conv_kernel": 4,
-        "use_conv_bias": True,
-        "time_step_rank": "auto",
-    },
     framed(_mamba, prefix="backbone."),
     input_embedding="embeddings",
 )
@@ -109,40 +99,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mamba": _MAMBA,
     "falcon_mamba": _MAMBA,
     "mamba2": declared(
-        {
-            "vocab_size": 32768,
-            "hidden_size": 4096,
-            "state_size": 128,
-            "num_hidden_layers": 64,
-            "num_heads": 128,
-            "n_groups": 8,
-            "expand": 2,
-            "conv_kernel": 4,
-            "use_conv_bias": True,
-        },
         framed(_mamba2, prefix="backbone."),
         input_embedding="embeddings",
     ),
-    "bamba": declared(sizes(128000, 4096, 14336, 32, 32, 8, **MIXER), framed(_bamba)),
+    "bamba": declared(framed(_bamba)),
     "jamba": declared(
-        sizes(
-            65536,
-            4096,
-            14336,
-            32,
-            32,
-            8,
-            num_experts=16,
-            expert_layer_period=2,
-            expert_layer_offset=1,
-            attn_layer_period=8,
-            attn_layer_offset=4,
-            mamba_d_state=16,
-            mamba_d_conv=4,
-            mamba_expand=2,
-            mamba_dt_rank="auto",
-            mamba_conv_bias=True,
-        ),
         *both_names(_jamba, _jamba_experts_before_5, framed),
     ),
 }

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.frames import framed, head_modules, numbered, sizes
+from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import siglip_body, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -71,35 +71,18 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
         yield linear(f"{path}.linear_2", outputs, 4 * hidden, bias=True)
 
 
-_MINICPM_VISION = tower_sizes(768, 3072, 12, 12, 16, 224, window_kernel_size=[2, 2])
 _MINICPM = composite(
-    {"merger_times": 1},
     with_towers(
         text_part("qwen3_5_text"),
-        seeing(fixed("vision_config", Tower(_MINICPM_VISION, _minicpm_visual)), _minicpm_merger),
+        seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
     ),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "minicpm3": declared(
-        sizes(
-            73448, 2560, 6400, 62, 40, 40, kv_lora_rank=256, q_lora_rank=768, qk_nope_head_dim=64, qk_rope_head_dim=32
-        ),
         framed(latent_decoder),
     ),
     "cpmant": declared(
-        {
-            "vocab_size": 30720,
-            "hidden_size": 4096,
-            "num_hidden_layers": 48,
-            "num_attention_heads": 32,
-            "dim_head": 128,
-            "dim_ff": 10240,
-            "position_bias_num_buckets": 512,
-            "prompt_types": 32,
-            "prompt_length": 32,
-            "segment_types": 32,
-        },
         framed(_cpmant, prefix="cpmant."),
         {
             TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5),

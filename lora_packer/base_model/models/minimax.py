@@ -15,11 +15,11 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     numbered_experts,
 )
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import patch_embedding
-from lora_packer.base_model.blocks.towers import clip_layers, tower_sizes
+from lora_packer.base_model.blocks.towers import clip_layers
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -110,42 +110,24 @@ def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 _MINIMAX_TEXT = text_part("minimax_m3_vl_text")
-_MINIMAX_VISION = tower_sizes(1280, 5120, 32, 16, 14, 2016, temporal_patch_size=2, spatial_merge_size=2)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "minimax_m2": declared(
-        sizes(200064, 3072, 1536, 62, 48, 8, head_dim=128, num_local_experts=256),
         framed(_minimax_m2),
     ),
     "minimax_m3_vl_text": declared(
-        sizes(
-            200064,
-            6144,
-            3072,
-            60,
-            64,
-            4,
-            head_dim=128,
-            num_local_experts=128,
-            dense_intermediate_size=12288,
-            shared_intermediate_size=3072,
-            index_n_heads=4,
-            index_head_dim=128,
-        ),
         framed(_minimax_m3),
     ),
     "minimax": declared(
-        sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
         framed(_minimax),
         {
             TRANSFORMERS_4: framed(partial(_minimax, experts=numbered_experts, block="block_sparse_moe")),
         },
     ),
     "minimax_m3_vl": composite(
-        {"projector_hidden_size": 6144},
         with_towers(
             _MINIMAX_TEXT,
-            seeing(fixed("vision_config", Tower(_MINIMAX_VISION, _minimax_visual)), _minimax_projector),
+            seeing(fixed("vision_config", Tower("minimax_m3_vl_vision", _minimax_visual)), _minimax_projector),
         ),
         {TEXT_ONLY: text_only(_MINIMAX_TEXT)},
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
@@ -17,12 +16,11 @@ from lora_packer.base_model.blocks.experts import (
     numbered_experts,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
-from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, hearing_sizes, whisper_convs
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
-from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.models.deepseek import deepseek_v3
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
@@ -157,59 +155,16 @@ def _softmax_scaling(path: str, heads: int) -> Named:
     yield f"{path}.bias", Module("parameter", (heads,))
 
 
-_MISTRAL3_VISION = vision_config("pixtral", tower_sizes(1024, 4096, 24, 16, 14, 1540))
-_MISTRAL3_TEXT = {
-    "head_dim": 128,
-    "hidden_size": 5120,
-    "intermediate_size": 32768,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 40,
-    "num_key_value_heads": 8,
-    "vocab_size": 131072,
-}
-_LIGHTON_TEXT = sizes(151936, 1024, 3072, 28, 16, 8, head_dim=128)
-_LIGHTON_VISION = vision_config("pixtral", tower_sizes(1024, 4096, 24, 16, 14, 1540))
-_REALTIME_TEXT = Tower(sizes(32000, 4096, 14336, 32, 32, 8), _realtime_text)
-_LATENT: dict[str, Any] = {"qk_rope_head_dim": 64, "qk_nope_head_dim": 64, "v_head_dim": 128, "n_shared_experts": 1}
-_MISTRAL4 = sizes(
-    131072,
-    4096,
-    12288,
-    36,
-    32,
-    32,
-    moe_intermediate_size=2048,
-    n_routed_experts=128,
-    kv_lora_rank=256,
-    q_lora_rank=1024,
-    first_k_dense_replace=0,
-    **_LATENT,
-)
-_LARGE = sizes(
-    204800,
-    6144,
-    24576,
-    72,
-    64,
-    64,
-    moe_intermediate_size=6144,
-    n_routed_experts=128,
-    kv_lora_rank=512,
-    index_head_dim=128,
-    index_n_heads=32,
-    first_k_dense_replace=1,
-    index_skip_topk_offset=2,
-    no_rope_layer_interval=4,
-    **_LATENT,
-)
-_LARGE_VISION = vision_config("pixtral", tower_sizes(2048, 6144, 30, 16, 14, 1540))
+_MISTRAL3_VISION = vision_config("pixtral")
+_LIGHTON_VISION = vision_config("pixtral")
+_REALTIME_TEXT = Tower("voxtral_realtime_text", _realtime_text)
+_LARGE_VISION = vision_config("pixtral")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mistral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral), targets=QUERY_VALUE),
-    "ministral": declared(sizes(32000, 4096, 14336, 32, 32, 8), framed(_mistral, answering_prefix=TRANSFORMER)),
-    "ministral3": declared(sizes(131072, 4096, 14336, 34, 32, 8, head_dim=128), framed(_mistral)),
+    "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
+    "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
+    "ministral3": declared(framed(_mistral)),
     "mixtral": declared(
-        sizes(32000, 4096, 14336, 32, 32, 8, num_local_experts=8),
         framed(_mixtral),
         {
             TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe")),
@@ -217,18 +172,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         targets=QUERY_VALUE,
     ),
     "mistral3": llava_like(
-        text_part("mistral", **_MISTRAL3_TEXT),
+        text_part("mistral"),
         _MISTRAL3_VISION,
         mistral3_projector,
-        {"vision_feature_layer": -1, "multimodal_projector_bias": False, "spatial_merge_size": 2},
         wrapped=False,
     ),
     "lighton_ocr": composite(
-        {"spatial_merge_size": 2},
-        with_towers(text_part("qwen3", **_LIGHTON_TEXT), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder")),
+        with_towers(text_part("qwen3"), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder")),
     ),
     "voxtral": heard(
-        Part("text_config", "llama", filled=sizes(131072, 3072, 8192, 30, 32, 8, head_dim=128)),
+        Part("text_config", "llama", filled=True),
         WHISPER_PART,
         _voxtral,
     ),
@@ -237,19 +190,19 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "text_config",
             "voxtral_realtime_text",
             _realtime_part,
-            filled=sizes(131072, 3072, 9216, 26, 32, 8, head_dim=128),
+            filled=True,
         ),
         fixed(
             "audio_config",
-            Tower(hearing_sizes(1280, 32, 32, 5120, head_dim=64), _realtime_encoder),
+            Tower("voxtral_realtime_encoder", _realtime_encoder),
             attribute_map={**RENAMED_NAMES, "num_key_value_heads": "num_attention_heads"},
         ),
         _voxtral_realtime,
-        {"downsample_factor": 4},
     ),
-    "mistral4": declared(_MISTRAL4, framed(deepseek_v3)),
+    "mistral4": declared(framed(deepseek_v3)),
     "mistral_large4": composite(
-        {"vision_feature_layer": -1, "spatial_merge_size": 2},
-        with_towers(fixed("text_config", Tower(_LARGE, _large_text)), seeing(_LARGE_VISION, mistral3_projector)),
+        with_towers(
+            fixed("text_config", Tower("mistral_large4_text", _large_text)), seeing(_LARGE_VISION, mistral3_projector)
+        ),
     ),
 }

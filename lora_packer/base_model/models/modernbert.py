@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import Architecture, Head, declared
-from lora_packer.base_model.blocks.encoders import encoder_sizes
 from lora_packer.base_model.blocks.frames import numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
@@ -60,8 +59,7 @@ def _modernbert_build(s: Settings, head: Head, *, decoder: bool) -> Named:
 
 def _modernbert_architecture(*, decoder: bool) -> Architecture:
     build = partial(_modernbert_build, decoder=decoder)
-    defaults = encoder_sizes(50368, layers=22, inner=1152, decoder_bias=True)
-    return declared(defaults, build, input_embedding="tok_embeddings")
+    return declared(build, input_embedding="tok_embeddings")
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {

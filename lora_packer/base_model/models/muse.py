@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -108,43 +107,12 @@ def _beside_and_audio(s: Settings, text: Settings) -> Named:
     yield from below("audio_tower", heard(audio))
 
 
-_VISION: dict[str, Any] = {
-    "hidden_size": 1536,
-    "intermediate_size": 8960,
-    "num_hidden_layers": 50,
-    "patch_size": 14,
-    "patch_temporal": 2,
-    "pos_emb_height": 32,
-    "pos_emb_width": 32,
-}
-_AUDIO: dict[str, Any] = {
-    "patch_sizes": [16, 6, 5, 4],
-    "hidden_sizes": [256, 512, 1024, 2048],
-    "depths": [2, 2, 2, 2],
-    "mlp_ratio": 4.0,
-    "conv_kernel_size": 7,
-    "out_hidden_size": 8192,
-}
-_GLIMMER = sizes(202048, 6656, 19968, 52, 32, 2, head_dim=128)
-_SPARK = sizes(
-    202048,
-    8192,
-    16384,
-    62,
-    128,
-    16,
-    head_dim=64,
-    moe_intermediate_size=4096,
-    moe_hidden_size=4096,
-    num_local_experts=256,
-)
-_VISION_PART = fixed("vision_config", Tower(_VISION, _visual))
-_AUDIO_PART = fixed("audio_config", Tower(_AUDIO, _audio))
-_PROJECTOR = {"out_hidden_size": 6144, "projector_hidden_size": 4096}
+_VISION_PART = fixed("vision_config", Tower("muse_glimmer_vision", _visual))
+_AUDIO_PART = fixed("audio_config", Tower("muse_spark_audio", _audio))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "muse_glimmer": composite(_PROJECTOR, with_towers(fixed("text_config", Tower(_GLIMMER, _glimmer_text)), _beside)),
+    "muse_glimmer": composite(with_towers(fixed("text_config", Tower("muse_glimmer_text", _glimmer_text)), _beside)),
     "muse_spark": composite(
-        _PROJECTOR, with_towers(fixed("text_config", Tower(_SPARK, _spark_text)), _beside_and_audio)
+        with_towers(fixed("text_config", Tower("muse_spark_text", _spark_text)), _beside_and_audio)
     ),
 }

@@ -8,7 +8,7 @@ from functools import partial
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.experts import deepseek_experts
-from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, sizes, stacked, ungated_decoder
+from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, stacked, ungated_decoder
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Module, Named
@@ -95,28 +95,9 @@ _NEMOTRON_LAYERS = {
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "nemotron": declared(
-        sizes(256000, 6144, 24576, 32, 48, None),
         framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER),
     ),
     "nemotron_h": declared(
-        {
-            "vocab_size": 131072,
-            "hidden_size": 4096,
-            "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            "intermediate_size": 21504,
-            "ssm_state_size": 128,
-            "mamba_num_heads": 128,
-            "mamba_head_dim": 64,
-            "n_groups": 8,
-            "conv_kernel": 4,
-            "use_conv_bias": True,
-            "n_routed_experts": 8,
-            "moe_intermediate_size": 7688,
-            "moe_shared_expert_intermediate_size": 7688,
-            "hybrid_override_pattern": "ME*-",
-        },
         framed(nemotron_h),
         targets=("q_proj", "k_proj", "v_proj", "o_proj"),
         input_embedding="embeddings",

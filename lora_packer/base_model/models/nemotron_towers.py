@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Head
 from lora_packer.base_model.blocks.attention import attention, plain_attention
@@ -19,10 +18,10 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import siglip2, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip2
 from lora_packer.base_model.models.qwen_vl import QWEN3_VL
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -137,43 +136,22 @@ def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: b
     yield linear(f"{path}.linear_2", outputs, inner, bias=bias)
 
 
-_EDGE_TEXT = fixed("text_config", Tower(sizes(131072, 2048, 9216, 28, 16, 8, head_dim=128), _edge_text))
-_EDGE_VISION = tower_sizes(1152, 4304, 27, 16, 16, 0, num_patches=256, spatial_merge_size=2)
-_RADIO = tower_sizes(
-    1280, 0, 32, 16, 16, 224, mlp_ratio=4.0, qkv_bias=True, max_img_size=2048, num_cls_tokens=3, num_registers=7
-)
-_PARAKEET: dict[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 8,
-    "attention_bias": False,
-    "convolution_bias": True,
-    "conv_kernel_size": 9,
-    "subsampling_factor": 8,
-    "subsampling_conv_channels": 256,
-    "subsampling_conv_kernel_size": 3,
-    "subsampling_conv_stride": 2,
-    "num_mel_bins": 80,
-}
-_RADIO_PART = Part(
-    "vision_config", "radio", {"radio": Tower(_RADIO, _radio)}.get, absent={"video_temporal_patch_size": 2}
-)
-_PARAKEET_PART = fixed("audio_config", Tower(_PARAKEET, _parakeet))
+_EDGE_TEXT = fixed("text_config", Tower("cosmos3_edge_text", _edge_text))
+_RADIO_PART = Part("vision_config", "radio", {"radio": Tower("radio", _radio)}.get)
+_PARAKEET_PART = fixed("audio_config", Tower("parakeet_encoder", _parakeet))
 _NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
 _OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "cosmos3_omni": QWEN3_VL,
     "cosmos3_edge": composite(
-        {"projector_hidden_size": 11520},
         with_towers(
-            _EDGE_TEXT, seeing(fixed("vision_config", Tower(_EDGE_VISION, _edge_visual)), _edge_projector, "visual")
+            _EDGE_TEXT,
+            seeing(fixed("vision_config", Tower("cosmos3_edge_vision", _edge_visual)), _edge_projector, "visual"),
         ),
     ),
     "nemotron_h_omni": replace(
         composite(
-            {"downsample_ratio": 0.5, "projector_hidden_size": 4096, "vision_hidden_size": 1280},
             with_legacy(_omni, _OLDER_NAMES),
         ),
         input_embedding="embeddings",

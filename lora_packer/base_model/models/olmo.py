@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, sizes, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
-from lora_packer.base_model.blocks.towers import tower_sizes
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -143,7 +141,7 @@ def _molmo_positions(s: Settings, patch: int) -> int:
 
 def _molmo_beside(s: Settings, _text: Settings) -> Named:
     legacy = s.value("vit_config")
-    whole = s if s.value("vision_config") is not None or legacy is None else s.with_fields(vision_config=legacy)
+    whole = s if s.raw.get("vision_config") is not None or legacy is None else s.with_fields(vision_config=legacy)
     vision, visual = _MOLMO_VISION_PART.of(whole)
     adapter, _ = _MOLMO_ADAPTER_PART.of(s)
     read = _read_layers(adapter)
@@ -171,33 +169,15 @@ def _read_layers(adapter: Settings) -> list[int]:
     return list(layers)
 
 
-_MOLMO_VISION = tower_sizes(
-    1152, 4304, 25, 16, 14, [378, 378], num_key_value_heads=16, head_dim=72, attention_bias=True
-)
-_MOLMO_ADAPTER: dict[str, Any] = {
-    "hidden_size": 1152,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 16,
-    "head_dim": 72,
-    "attention_bias": True,
-    "intermediate_size": 18944,
-    "text_hidden_size": 3584,
-    "mlp_bias": False,
-}
-_MOLMO_TEXT = sizes(151936, 4096, 12288, 36, 32, 8, head_dim=128, additional_vocab_size=128, qk_norm_type="qwen3")
-_MOLMO_VISION_PART = fixed("vision_config", Tower(_MOLMO_VISION, _molmo_visual))
-_MOLMO_ADAPTER_PART = fixed("adapter_config", Tower(_MOLMO_ADAPTER, lambda _: iter(())))
+_MOLMO_VISION_PART = fixed("vision_config", Tower("molmo2_vision", _molmo_visual))
+_MOLMO_ADAPTER_PART = fixed("adapter_config", Tower("molmo2_adapter", lambda _: iter(())))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "olmo": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo)),
-    "olmo2": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
-    "olmo3": declared(sizes(50304, 4096, 11008, 32, 32, None), framed(_olmo2)),
-    "olmoe": declared(
-        sizes(50304, 2048, 2048, 16, 16, None, num_experts=64), *both_names(_olmoe, linear_experts, framed)
-    ),
-    "flex_olmo": declared(
-        sizes(100352, 4096, 11008, 32, 32, None, num_experts=7), *both_names(_flex_olmo, linear_experts, framed)
-    ),
-    "olmo_hybrid": declared(sizes(100352, 3840, 11008, 32, 30, None, linear_conv_kernel_dim=4), framed(_olmo_hybrid)),
-    "molmo2": composite({}, with_towers(fixed("text_config", Tower(_MOLMO_TEXT, _molmo_text)), _molmo_beside)),
+    "olmo": declared(framed(_olmo)),
+    "olmo2": declared(framed(_olmo2)),
+    "olmo3": declared(framed(_olmo2)),
+    "olmoe": declared(*both_names(_olmoe, linear_experts, framed)),
+    "flex_olmo": declared(*both_names(_flex_olmo, linear_experts, framed)),
+    "olmo_hybrid": declared(framed(_olmo_hybrid)),
+    "molmo2": composite(with_towers(fixed("text_config", Tower("molmo2_text", _molmo_text)), _molmo_beside)),
 }

@@ -72,36 +72,16 @@ def _biogpt(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "opt": declared(
-        {
-            "vocab_size": 50272,
-            "hidden_size": 768,
-            "num_hidden_layers": 12,
-            "num_attention_heads": 12,
-            "ffn_dim": 3072,
-            "max_position_embeddings": 2048,
-            "do_layer_norm_before": True,
-            "enable_bias": True,
-            "layer_norm_elementwise_affine": True,
-        },
         framed(_opt, heads=_opt_heads),
         targets=QUERY_VALUE,
     ),
     "xglm": declared(
-        {"vocab_size": 256008, "d_model": 1024, "ffn_dim": 4096, "num_layers": 24, "attention_heads": 16},
         aliased(
             framed(_xglm),
             {"num_attention_heads": "attention_heads", "hidden_size": "d_model", "num_hidden_layers": "num_layers"},
         ),
     ),
     "biogpt": declared(
-        {
-            "vocab_size": 42384,
-            "hidden_size": 1024,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "intermediate_size": 4096,
-            "max_position_embeddings": 1024,
-        },
         framed(_biogpt, prefix="biogpt.", heads=partial(head_modules, output="output_projection", tokens="classifier")),
     ),
 }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
 from lora_packer.base_model.blocks.attention import (
@@ -16,9 +15,9 @@ from lora_packer.base_model.blocks.attention import (
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import framed, head_modules, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
-from lora_packer.base_model.blocks.towers import siglip, tower_sizes
+from lora_packer.base_model.blocks.towers import siglip
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -133,38 +132,20 @@ def _phi4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     yield from layer_norm(f"{path}.layer_norm", hidden)
 
 
-PHI3 = declared(sizes(32064, 3072, 8192, 32, 32, None), framed(_phi3))
+PHI3 = declared(framed(_phi3))
 _phimoe_frame = partial(framed, heads=_phimoe_head)
-_PHI4_VISION = tower_sizes(1152, 4304, 27, 16, 14, 448, vision_use_head=True)
-_PHI4_AUDIO: dict[str, Any] = {
-    "hidden_size": 1024,
-    "intermediate_size": 1536,
-    "num_blocks": 24,
-    "num_attention_heads": 16,
-    "ext_pw_out_channel": 1024,
-    "depthwise_separable_out_channel": 1024,
-    "depthwise_multiplier": 1,
-    "kernel_size": 3,
-    "input_size": 80,
-    "time_reduction": 8,
-    "bias_max_distance": 1000,
-    "nemo_conv_channels": 1024,
-    "downsample_rate": 1,
-}
-_PHI4_VISION_PART = fixed("vision_config", Tower(_PHI4_VISION, siglip))
-_PHI4_AUDIO_PART = fixed("audio_config", Tower(_PHI4_AUDIO, _phi4_audio))
+_PHI4_VISION_PART = fixed("vision_config", Tower("phi4_multimodal_vision", siglip))
+_PHI4_AUDIO_PART = fixed("audio_config", Tower("phi4_multimodal_audio", _phi4_audio))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "phi3": PHI3,
     "phi": declared(
-        sizes(51200, 2048, 8192, 24, 32, None),
         framed(_phi, heads=partial(head_modules, output_bias=True)),
         targets=("q_proj", "v_proj", "fc1", "fc2"),
     ),
     "phimoe": declared(
-        sizes(32064, 4096, 6400, 32, 32, 8, num_local_experts=16),
         _phimoe_frame(_phimoe),
         {TRANSFORMERS_4: _phimoe_frame(_phimoe_before_5)},
     ),
-    "phi4_multimodal": declared(sizes(200064, 3072, 8192, 32, 32, 8), framed(_phi4)),
+    "phi4_multimodal": declared(framed(_phi4)),
 }

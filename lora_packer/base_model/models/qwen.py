@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import (
@@ -22,7 +21,7 @@ from lora_packer.base_model.blocks.experts import (
     qwen_mixture,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -111,73 +110,22 @@ def qwen3_5_moe(s: Settings) -> Named:
 
 
 _qwen3_moe_frame = partial(framed, answering_prefix=TRANSFORMER)
-_DELTA_NET = {
-    "head_dim": 256,
-    "linear_conv_kernel_dim": 4,
-    "linear_key_head_dim": 128,
-    "linear_value_head_dim": 128,
-    "linear_num_key_heads": 16,
-    "linear_num_value_heads": 32,
-}
-# The text configs of Qwen3.5, which its image-text configs hold as text_config.
-QWEN3_5_TEXT = sizes(248320, 4096, 12288, 32, 16, 4, **_DELTA_NET)
-QWEN3_5_MOE_TEXT: dict[str, Any] = {
-    "vocab_size": 248320,
-    "hidden_size": 2048,
-    "num_hidden_layers": 40,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 2,
-    "moe_intermediate_size": 512,
-    "shared_expert_intermediate_size": 512,
-    "num_experts": 256,
-    **_DELTA_NET,
-}
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "qwen2": declared(
-        sizes(151936, 4096, 22016, 32, 32, 32), framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE
-    ),
+    "qwen2": declared(framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
     "qwen3": declared(
-        sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128),
         framed(_qwen3, answering_prefix=TRANSFORMER),
         targets=QUERY_VALUE,
     ),
     "qwen3_moe": declared(
-        sizes(151936, 2048, 6144, 24, 32, 4, num_experts=128, moe_intermediate_size=768, decoder_sparse_step=1),
         *both_names(qwen3_moe, linear_experts, _qwen3_moe_frame),
     ),
     "qwen2_moe": declared(
-        sizes(
-            151936,
-            2048,
-            5632,
-            24,
-            16,
-            16,
-            num_experts=60,
-            moe_intermediate_size=1408,
-            decoder_sparse_step=1,
-            shared_expert_intermediate_size=5632,
-            qkv_bias=True,
-        ),
         *both_names(_qwen2_moe, linear_experts, framed),
     ),
     "qwen3_next": declared(
-        sizes(
-            151936,
-            2048,
-            5632,
-            48,
-            16,
-            2,
-            num_experts=512,
-            moe_intermediate_size=512,
-            decoder_sparse_step=1,
-            shared_expert_intermediate_size=512,
-            **_DELTA_NET,
-        ),
         *both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER)),
     ),
-    "qwen3_5_text": declared(QWEN3_5_TEXT, framed(qwen3_5)),
-    "qwen3_5_moe_text": declared(QWEN3_5_MOE_TEXT, framed(qwen3_5_moe)),
+    "qwen3_5_text": declared(framed(qwen3_5)),
+    "qwen3_5_moe_text": declared(framed(qwen3_5_moe)),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.attention import gated_attention
@@ -12,9 +11,9 @@ from lora_packer.base_model.blocks.experts import qwen_mixture
 from lora_packer.base_model.blocks.frames import framed
 from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing_inside
-from lora_packer.base_model.blocks.qwen_visual import QWEN3_VISION, qwen3_visual_without_deepstack
+from lora_packer.base_model.blocks.qwen_visual import qwen3_visual_without_deepstack
 from lora_packer.base_model.blocks.recurrent import delta_net
-from lora_packer.base_model.models.qwen import QWEN3_5_MOE_TEXT, every_fourth
+from lora_packer.base_model.models.qwen import every_fourth
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -112,20 +111,7 @@ def _is_prime(number: int) -> bool:
     return all(passes(witness) for witness in _WITNESSES)
 
 
-# The text config of Qwen4, which its image-text config holds as text_config.
-QWEN4_EXP_TEXT: dict[str, Any] = {
-    **QWEN3_5_MOE_TEXT,
-    "num_experts": 512,
-    "hc_count": 4,
-    "hc_lowrank": 320,
-    "ple_conv_kernel_size": 4,
-    "ngram_size": 3,
-    "heads_per_ngram": 8,
-    "ngram_vocab_size_base": 20_000_000,
-    "make_ngram_vocab_size_divisible_by": 128,
-}
-
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "qwen4_exp_text": declared(QWEN4_EXP_TEXT, framed(qwen4_exp)),
-    "qwen4_exp": seeing_inside("qwen4_exp_text", Tower(QWEN3_VISION, qwen3_visual_without_deepstack)),
+    "qwen4_exp_text": declared(framed(qwen4_exp)),
+    "qwen4_exp": seeing_inside("qwen4_exp_text", Tower("qwen4_exp_vision", qwen3_visual_without_deepstack)),
 }

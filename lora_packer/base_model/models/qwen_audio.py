@@ -6,12 +6,10 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, Build, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.hearing import (
     WHISPER_NAMES,
     heard,
     hearing,
-    hearing_sizes,
     whisper_encoder,
     whisper_layers,
 )
@@ -58,12 +56,12 @@ def _with_plain_score(build: Build) -> Build:
 
 
 _QWEN3_ASR = with_towers(
-    Part("text_config", "qwen3", absent=sizes(151936, 2048, 6144, 28, 16, 8, head_dim=128)),
+    Part("text_config", "qwen3"),
     hearing(
         fixed(
             "audio_config",
             Tower(
-                hearing_sizes(1024, 24, 16, 4096, own=True, downsample_hidden_size=480, output_dim=3584),
+                "qwen3_asr_encoder",
                 _qwen3_asr_encoder,
             ),
             attribute_map=WHISPER_NAMES,
@@ -77,10 +75,10 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         text_part("qwen2"),
         fixed(
             "audio_config",
-            Tower(hearing_sizes(1280, 32, 20, 5120, own=True), whisper_encoder),
+            Tower("qwen2_audio_encoder", whisper_encoder),
             attribute_map=WHISPER_NAMES,
         ),
         _qwen2_audio,
     ),
-    "qwen3_asr": composite({"token_classification_bias": False}, _with_plain_score(_QWEN3_ASR)),
+    "qwen3_asr": composite(_with_plain_score(_QWEN3_ASR)),
 }

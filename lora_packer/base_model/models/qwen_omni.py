@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
-from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, hearing_sizes, whisper_convs, whisper_layers
+from lora_packer.base_model.blocks.frames import stacked
+from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
-from lora_packer.base_model.blocks.qwen_visual import QWEN2_5_VISION, QWEN3_VISION, qwen2_5_visual, qwen3_visual
+from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
 from lora_packer.base_model.models.qwen import qwen3_moe
 from lora_packer.base_model.models.qwen_audio import qwen3_convs
-from lora_packer.base_model.models.qwen_voice import BIGVGAN, CODE2WAV, DIFFUSION, bigvgan, code2wav, diffusion
+from lora_packer.base_model.models.qwen_voice import bigvgan, code2wav, diffusion
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -158,44 +157,30 @@ def _code2wav(s: Settings) -> Named:
     return below("code2wav", code2wav(s.nested("code2wav_config")))
 
 
-_TALKER_2_5 = sizes(8448, 3584, 18944, 28, 28, 4, head_dim=128, embedding_size=3584)
-_TALKER_3 = {
-    "thinker_hidden_size": 2048,
-    "text_config": sizes(3072, 1024, 2048, 20, 16, 2, moe_intermediate_size=384, num_experts=128),
-    "code_predictor_config": sizes(2048, 1024, 3072, 5, 16, 8, head_dim=128, num_code_groups=32),
-}
-_AUDIO_2_5 = Tower(hearing_sizes(1280, 32, 20, 5120, own=True, output_dim=3584), _audio_2_5)
-_AUDIO_3 = Tower(hearing_sizes(1280, 32, 20, 5120, own=True, output_dim=3584, downsample_hidden_size=480), _audio_3)
-_TEXT_2_5 = sizes(152064, 3584, 18944, 28, 28, 4)
-_TEXT_3 = sizes(3584, 2048, 18944, 28, 28, 4, moe_intermediate_size=768, num_experts=128, decoder_sparse_step=1)
-_VISION_2_5 = Tower({**QWEN2_5_VISION, "out_hidden_size": 3584}, _visual_2_5)
-_VISION_3 = Tower({**QWEN3_VISION, "out_hidden_size": 3584}, _visual_3)
-_THINKER_2_5 = _thinker(Tower(_TEXT_2_5, _text_2_5), _AUDIO_2_5, _VISION_2_5)
-_THINKER_3 = _thinker(Tower(_TEXT_3, qwen3_moe), _AUDIO_3, _VISION_3)
+_AUDIO_2_5 = Tower("qwen2_5_omni_audio_encoder", _audio_2_5)
+_AUDIO_3 = Tower("qwen3_omni_moe_audio_encoder", _audio_3)
+_VISION_2_5 = Tower("qwen2_5_omni_vision_encoder", _visual_2_5)
+_VISION_3 = Tower("qwen3_omni_moe_vision_encoder", _visual_3)
+_THINKER_2_5 = _thinker(Tower("qwen2_5_omni_text", _text_2_5), _AUDIO_2_5, _VISION_2_5)
+_THINKER_3 = _thinker(Tower("qwen3_omni_moe_text", qwen3_moe), _AUDIO_3, _VISION_3)
 _THINKER_3_BEFORE_5 = _before_5(
-    _thinker(Tower(_TEXT_3, partial(qwen3_moe, experts=linear_experts)), _AUDIO_3, _VISION_3)
+    _thinker(Tower("qwen3_omni_moe_text", partial(qwen3_moe, experts=linear_experts)), _AUDIO_3, _VISION_3)
 )
 
 
-def _omni(build: Build, older: Build, voice: Mapping[str, Any]) -> Architecture:
-    defaults = {"enable_audio_output": True, **voice}
-    return declared(defaults, build, {TRANSFORMERS_4: older}, input_embedding="language_model.embed_tokens")
+def _omni(build: Build, older: Build) -> Architecture:
+    return declared(build, {TRANSFORMERS_4: older}, input_embedding="language_model.embed_tokens")
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "qwen2_5_omni_thinker": composite({}, _THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
-    "qwen3_omni_moe_thinker": composite({}, _THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
+    "qwen2_5_omni_thinker": composite(_THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
+    "qwen3_omni_moe_thinker": composite(_THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
     "qwen2_5_omni": _omni(
         _whole(_THINKER_2_5, _talker_2_5, _token2wav),
         _whole(_before_5(_THINKER_2_5), _talker_2_5, _token2wav),
-        {
-            "talker_config": _TALKER_2_5,
-            "token2wav_config": {"dit_config": DIFFUSION, "bigvgan_config": BIGVGAN},
-        },
     ),
     "qwen3_omni_moe": _omni(
         _whole(_THINKER_3, partial(_talker_3, experts=fused_experts), _code2wav),
         _whole(_THINKER_3_BEFORE_5, partial(_talker_3, experts=linear_experts), _code2wav),
-        {"talker_config": _TALKER_3, "code2wav_config": CODE2WAV},
     ),
 }

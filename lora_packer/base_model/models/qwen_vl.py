@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_4_51, Architecture, Build
 from lora_packer.base_model.blocks.attention import attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.blocks.qwen_visual import (
-    QWEN2_5_VISION,
-    QWEN2_VISION,
-    QWEN3_VISION,
     depth,
     fused_attention,
     merger_mlp,
@@ -25,7 +21,7 @@ from lora_packer.base_model.blocks.qwen_visual import (
     qwen3_visual_without_deepstack,
     visual,
 )
-from lora_packer.base_model.models.qwen import QWEN3_5_MOE_TEXT, QWEN3_5_TEXT, qwen3_5, qwen3_5_moe
+from lora_packer.base_model.models.qwen import qwen3_5, qwen3_5_moe
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -100,37 +96,35 @@ def before_4_52(build: Build) -> Build:
     return renamed(build, ("model.language_model.", "model."), ("model.visual.", "visual."), ("language_model.", ""))
 
 
-def _flat(text: Mapping[str, Any], tower: Tower) -> Architecture:
+def _flat(text: str, tower: Tower) -> Architecture:
     part = fixed("text_config", Tower(text, _qwen2_text), flat=True)
     build = with_towers(part, visual(tower))
-    return composite({}, build, {TRANSFORMERS_4_51: before_4_52(build)}, flat_text=True)
+    return composite(build, {TRANSFORMERS_4_51: before_4_52(build)}, flat_text=True)
 
 
 def qwen3_vl(text: Tower, older: Tower | None = None) -> Architecture:
     """Return the definition of a model with Qwen3-VL's tower; ``older`` is the language model in transformers 4."""
-    beside = visual(Tower(QWEN3_VISION, qwen3_visual))
+    beside = visual(Tower("qwen3_vl_moe_vision", qwen3_visual))
     dialects = {} if older is None else {TRANSFORMERS_4: with_towers(fixed("text_config", older), beside)}
-    return composite({}, with_towers(fixed("text_config", text), beside), dialects)
+    return composite(with_towers(fixed("text_config", text), beside), dialects)
 
 
 def _qwen3_5(text: Tower) -> Architecture:
     part = fixed("text_config", text)
-    build = with_towers(part, visual(Tower(QWEN3_VISION, qwen3_visual_without_deepstack)))
-    return composite({}, build, {TEXT_ONLY: text_only(part)})
+    build = with_towers(part, visual(Tower("qwen3_5_moe_vision", qwen3_visual_without_deepstack)))
+    return composite(build, {TEXT_ONLY: text_only(part)})
 
 
-_QWEN2_VL = {**QWEN2_VISION, "embed_dim": 1280, "hidden_size": 3584, "mlp_ratio": 4}
-_QWEN2_TEXT = sizes(152064, 8192, 29568, 80, 64, 8)
-_QWEN3_MOE = sizes(151936, 2048, 5632, 24, 16, 16, decoder_sparse_step=1, moe_intermediate_size=1408, num_experts=60)
-QWEN3_VL = qwen3_vl(Tower(sizes(151936, 4096, 22016, 32, 32, 32, head_dim=128), qwen3_text(dense_mlp)))
+QWEN3_VL = qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp)))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "qwen2_vl": _flat(_QWEN2_TEXT, Tower(_QWEN2_VL, _qwen2_visual)),
-    "qwen2_5_vl": _flat(_QWEN2_TEXT, Tower(QWEN2_5_VISION, qwen2_5_visual)),
+    "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
+    "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
     "qwen3_vl": QWEN3_VL,
     "qwen3_vl_moe": qwen3_vl(
-        Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp)), Tower(_QWEN3_MOE, qwen3_text(_sparse_mlp_before_5))
+        Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp)),
+        Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp_before_5)),
     ),
-    "qwen3_5": _qwen3_5(Tower(QWEN3_5_TEXT, qwen3_5)),
-    "qwen3_5_moe": _qwen3_5(Tower(QWEN3_5_MOE_TEXT, qwen3_5_moe)),
+    "qwen3_5": _qwen3_5(Tower("qwen3_5_text", qwen3_5)),
+    "qwen3_5_moe": _qwen3_5(Tower("qwen3_5_moe_text", qwen3_5_moe)),
 }

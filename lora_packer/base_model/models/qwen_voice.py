@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import sizes, stacked
+from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -149,43 +147,3 @@ def _decoder(s: Settings, hidden: int) -> Named:
         channels = outputs
     yield from _snake(f"decoder.{len(rates) + 1}", channels)
     yield conv(f"decoder.{len(rates) + 2}.conv", (1, channels, 7), bias=True)
-
-
-DIFFUSION: dict[str, Any] = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 22,
-    "num_attention_heads": 16,
-    "ff_mult": 2,
-    "emb_dim": 512,
-    "head_dim": 64,
-    "num_embeds": 8193,
-    "mel_dim": 80,
-    "enc_emb_dim": 192,
-    "enc_dim": 128,
-    "enc_channels": [256, 256, 256, 256, 768],
-    "enc_kernel_sizes": [5, 3, 3, 3, 1],
-    "enc_attention_channels": 64,
-    "enc_res2net_scale": 2,
-    "enc_se_channels": 64,
-}
-BIGVGAN: dict[str, Any] = {
-    "mel_dim": 80,
-    "upsample_initial_channel": 1536,
-    "resblock_kernel_sizes": [3, 7, 11],
-    "resblock_dilation_sizes": [[1, 3, 5], [1, 3, 5], [1, 3, 5]],
-    "upsample_rates": [5, 3, 2, 2, 2, 2],
-    "upsample_kernel_sizes": [11, 7, 4, 4, 4, 4],
-}
-CODE2WAV: dict[str, Any] = sizes(
-    1,
-    1024,
-    3072,
-    8,
-    16,
-    16,
-    codebook_size=2048,
-    num_quantizers=16,
-    upsample_rates=[8, 5, 4, 3],
-    upsampling_ratios=[2, 2],
-    decoder_dim=1536,
-)

@@ -11,7 +11,6 @@ from lora_packer.base_model.blocks.encoders import (
     bert_body,
     embeddings,
     encoder,
-    encoder_sizes,
     layers,
     roberta_predictions,
     summary_classifier,
@@ -89,42 +88,26 @@ _XLM_NAMES = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "roberta": declared(encoder_sizes(50265), _ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "xlm-roberta": declared(encoder_sizes(30522), _ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "camembert": declared(encoder_sizes(30522), _ROBERTA, input_embedding="word_embeddings"),
-    "data2vec-text": declared(
-        encoder_sizes(30522), _roberta_like(bert_body, "data2vec_text."), input_embedding="word_embeddings"
-    ),
+    "roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "xlm-roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "camembert": declared(_ROBERTA, input_embedding="word_embeddings"),
+    "data2vec-text": declared(_roberta_like(bert_body, "data2vec_text."), input_embedding="word_embeddings"),
     "roberta-prelayernorm": declared(
-        encoder_sizes(50265), _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"
+        _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"
     ),
     "xlm-roberta-xl": declared(
-        encoder_sizes(250880, 2560, 36, 32, 10240, max_position_embeddings=514, type_vocab_size=1),
         _roberta_like(_xlm_roberta_xl, "roberta."),
         input_embedding="word_embeddings",
     ),
     "xmod": declared(
-        encoder_sizes(30522, adapter_reduction_factor=2, languages=["en_XX"]),
         _roberta_like(_xmod, "roberta."),
         input_embedding="word_embeddings",
     ),
     "xlm": declared(
-        {
-            "vocab_size": 30145,
-            "emb_dim": 2048,
-            "n_layers": 12,
-            "n_heads": 16,
-            "max_position_embeddings": 512,
-            "n_langs": 1,
-            "use_lang_emb": True,
-            "summary_use_proj": True,
-            "summary_proj_to_labels": True,
-        },
         aliased(unpooled_encoder(_xlm, "transformer.", _xlm_predictions, summary_classifier), _XLM_NAMES),
         input_embedding="embeddings",
     ),
     "longformer": declared(
-        encoder_sizes(30522),
         encoder(_longformer, "longformer.", roberta_predictions),
         input_embedding="word_embeddings",
     ),

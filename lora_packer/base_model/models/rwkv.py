@@ -45,7 +45,6 @@ def _rwkv(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "rwkv": declared(
-        {"vocab_size": 50277, "hidden_size": 4096, "num_hidden_layers": 32},
         framed(_rwkv, prefix="rwkv.", heads=partial(head_modules, output="head")),
         targets=("key", "value", "receptance", "output"),
         input_embedding="embeddings",

@@ -9,7 +9,6 @@ from lora_packer.base_model.blocks.encoders import (
     bert_predictions,
     embeddings,
     encoder,
-    encoder_sizes,
     layers,
     one_layer,
     roberta_predictions,
@@ -134,34 +133,19 @@ _XLNET_NAMES = {
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "mpnet": declared(
-        encoder_sizes(30527, relative_attention_num_buckets=32),
         encoder(_mpnet, "mpnet.", roberta_predictions),
         input_embedding="word_embeddings",
     ),
     "xlnet": declared(
-        {"vocab_size": 32000, "d_model": 1024, "n_layer": 24, "n_head": 16, "d_inner": 4096, "summary_use_proj": True},
         aliased(unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES),
         input_embedding="word_embedding",
     ),
     "layoutlm": declared(
-        encoder_sizes(30522, max_2d_position_embeddings=1024),
         encoder(_layoutlm, "layoutlm.", bert_predictions, one_layer, pooled=_EVERYWHERE),
         targets=("query", "value"),
         input_embedding="word_embeddings",
     ),
     "reformer": declared(
-        {
-            "vocab_size": 320,
-            "hidden_size": 256,
-            "feed_forward_size": 512,
-            "attention_head_size": 64,
-            "num_attention_heads": 12,
-            "attn_layers": ["local", "lsh", "local", "lsh", "local", "lsh"],
-            "axial_pos_embds": True,
-            "axial_pos_shape": [64, 64],
-            "axial_pos_embds_dim": [64, 192],
-            "max_position_embeddings": 4096,
-        },
         unpooled_encoder(
             _reformer, "reformer.", _reformer_predictions, _reformer_classifier, answering=_reformer_answers
         ),

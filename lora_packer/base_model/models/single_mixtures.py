@@ -25,7 +25,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -216,117 +216,30 @@ def _beam(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "solar_open": declared(
-        sizes(
-            196608,
-            4096,
-            0,
-            48,
-            64,
-            8,
-            head_dim=128,
-            moe_intermediate_size=1280,
-            n_routed_experts=128,
-            n_shared_experts=1,
-        ),
         framed(_solar_open),
     ),
     "afmoe": declared(
-        sizes(
-            200192,
-            2048,
-            6144,
-            32,
-            16,
-            None,
-            head_dim=128,
-            moe_intermediate_size=1408,
-            num_experts=64,
-            num_shared_experts=2,
-            num_dense_layers=1,
-        ),
         framed(_afmoe),
     ),
     "mimo_v2_flash": declared(
-        sizes(
-            152576,
-            4096,
-            16384,
-            48,
-            64,
-            4,
-            head_dim=192,
-            v_head_dim=128,
-            moe_intermediate_size=2048,
-            n_routed_experts=256,
-        ),
         framed(_mimo_v2_flash),
     ),
     "jetmoe": declared(
-        sizes(32000, 2048, 5632, 12, 32, 16, kv_channels=128, num_local_experts=8),
         framed(_jetmoe),
     ),
     "dbrx": declared(
-        {
-            "vocab_size": 32000,
-            "d_model": 2048,
-            "n_heads": 16,
-            "n_layers": 24,
-            "attn_config": {"kv_n_heads": 1},
-            "ffn_config": {"ffn_hidden_size": 3584, "moe_num_experts": 4},
-        },
         framed(_dbrx, prefix="transformer.", heads=_dbrx_head),
         input_embedding="wte",
     ),
     "kolibri1": declared(
-        {
-            "vocab_size": 128000,
-            "hidden_size": 2560,
-            "num_hidden_layers": 50,
-            "num_attention_heads": 48,
-            "num_key_value_heads": 4,
-            "head_dim": 128,
-            "moe_intermediate_size": 512,
-            "num_experts": 384,
-            "shared_expert_intermediate_size": 512,
-        },
         framed(_kolibri1),
     ),
     "laguna": declared(
-        sizes(
-            100352,
-            2048,
-            8192,
-            40,
-            48,
-            8,
-            head_dim=128,
-            gating=True,
-            num_experts=256,
-            moe_intermediate_size=512,
-            shared_expert_intermediate_size=512,
-        ),
         framed(_laguna),
     ),
-    "mellum": declared(
-        sizes(98304, 2304, 7168, 28, 32, 4, head_dim=128, num_experts=64, moe_intermediate_size=896), framed(_mellum)
-    ),
+    "mellum": declared(framed(_mellum)),
     "flint": declared(
-        sizes(
-            150144,
-            2048,
-            6144,
-            49,
-            32,
-            4,
-            head_dim=128,
-            num_experts=256,
-            moe_intermediate_size=512,
-            shared_expert_intermediate_size=1024,
-            decoder_sparse_step=1,
-        ),
         framed(_flint),
     ),
-    "beam": declared(
-        sizes(151936, 5120, 20480, 52, 48, 8, head_dim=128, num_experts=256, moe_intermediate_size=2560), framed(_beam)
-    ),
+    "beam": declared(framed(_beam)),
 }

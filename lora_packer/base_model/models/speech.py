@@ -83,37 +83,21 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
         yield linear(f"{path}_linear_2", hidden, hidden, bias=True)
 
 
-_FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3, {"projector_bias": True})
+_FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)
 _VIBEVOICE_TOKENIZER = Tower(
-    {
-        "channels": 1,
-        "hidden_size": 64,
-        "kernel_size": 7,
-        "num_filters": 32,
-        "downsampling_ratios": [2, 2, 4, 5, 5, 8],
-        "depths": [3, 3, 3, 3, 3, 3, 8],
-        "ffn_expansion": 4,
-    },
+    "vibevoice_acoustic_tokenizer_encoder",
     _vibevoice_tokenizer,
 )
 _VIBEVOICE_TOKENIZERS = {
     "acoustic": fixed("acoustic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
-    "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER, absent={"hidden_size": 128}),
+    "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "moshi": declared(
-        {
-            "vocab_size": 32000,
-            "hidden_size": 4096,
-            "num_hidden_layers": 32,
-            "num_attention_heads": 32,
-            "ffn_dim": 22528,
-        },
-        # MoshiForConditionalGeneration has this one inside, and more beside it.
         only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel"),
     ),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,
-    "vibevoice_asr": composite({}, with_towers(text_part("qwen2"), _vibevoice_beside)),
+    "vibevoice_asr": composite(with_towers(text_part("qwen2"), _vibevoice_beside)),
 }

@@ -10,10 +10,10 @@ from lora_packer.base_model.blocks.attention import grouped_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import fields_by_layer, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import fields_by_layer, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import patch_conv, patches, scaled_layers, tower_sizes
+from lora_packer.base_model.blocks.towers import patch_conv, patches, scaled_layers
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -81,35 +81,21 @@ def _step_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("multi_modal_projector", text.size("hidden_size"), 4 * hidden, bias=s.flag("projector_bias"))
 
 
-_STEP = sizes(
-    128815,
-    4096,
-    11264,
-    45,
-    64,
-    8,
-    head_dim=128,
-    moe_intermediate_size=1280,
-    n_routed_experts=288,
-    share_expert_dim=1280,
-)
 _STEP_TEXT = fixed(
     "text_config",
-    Tower(_STEP, _step_text),
+    Tower("step3p5", _step_text),
     attribute_map={
         "moe_num_experts": "n_routed_experts",
         "num_attention_groups": "num_key_value_heads",
         "share_expert_dims": "share_expert_dim",
     },
 )
-_STEP_VISION = tower_sizes(1536, 0, 47, 16, 14, 728, mlp_ratio=8960 / 1536)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "step3p7": composite(
-        {},
         with_towers(
             _STEP_TEXT,
-            seeing(fixed("vision_config", Tower(_STEP_VISION, _step_visual)), _step_projector, "vision_model"),
+            seeing(fixed("vision_config", Tower("step3p5_vision", _step_visual)), _step_projector, "vision_model"),
         ),
     ),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from lora_packer.base_model.architecture import Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
@@ -73,19 +72,6 @@ def _t5(*, every_bias: bool = False) -> Build:
     return build
 
 
-def _t5_sizes(vocab: int, inner: int, layers: int, heads: int, feed_forward: str) -> dict[str, Any]:
-    return {
-        "vocab_size": vocab,
-        "d_model": 512,
-        "d_kv": 64,
-        "d_ff": inner,
-        "num_layers": layers,
-        "num_heads": heads,
-        "relative_attention_num_buckets": 32,
-        "feed_forward_proj": feed_forward,
-    }
-
-
 def _pix2struct(s: Settings, _head: Head) -> Named:
     (text, modules), (vision, _) = _PIX_TEXT_PART.of(s), _PIX_VISION_PART.of(s)
     sizes = vision.size("d_kv"), vision.size("d_ff"), vision.size("seq_len")
@@ -152,60 +138,26 @@ def _udop_buckets(s: Settings) -> list[int]:
     return found
 
 
-_PIX_TEXT: dict[str, Any] = {
-    "vocab_size": 50244,
-    "hidden_size": 768,
-    "d_ff": 2048,
-    "num_layers": 12,
-    "num_heads": 12,
-    "relative_attention_num_buckets": 32,
-}
-_PIX_VISION: dict[str, Any] = {
-    "hidden_size": 768,
-    "patch_embed_hidden_size": 768,
-    "d_ff": 2048,
-    "d_kv": 64,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "seq_len": 4096,
-}
-_UDOP: dict[str, Any] = {
-    "vocab_size": 33201,
-    "d_model": 1024,
-    "d_kv": 64,
-    "d_ff": 4096,
-    "num_layers": 24,
-    "num_heads": 16,
-    "relative_attention_num_buckets": 32,
-    "feed_forward_proj": "relu",
-    "max_2d_position_embeddings": 1024,
-    "patch_size": 16,
-    "num_channels": 3,
-}
 _PIX_NAMES = {
     **dict.fromkeys(("num_attention_heads", "decoder_attention_heads", "encoder_attention_heads"), "num_heads"),
     **dict.fromkeys(("num_hidden_layers", "encoder_layers", "decoder_layers"), "num_layers"),
 }
-_PIX_TEXT_PART = fixed("text_config", Tower(_PIX_TEXT, _pix2struct_text), attribute_map=_PIX_NAMES)
-_PIX_VISION_PART = fixed("vision_config", Tower(_PIX_VISION, lambda _: iter(())))
+_PIX_TEXT_PART = fixed("text_config", Tower("pix2struct_text_model", _pix2struct_text), attribute_map=_PIX_NAMES)
+_PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambda _: iter(())))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "t5": declared(
-        _t5_sizes(32128, 2048, 6, 8, "relu"), _t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True
-    ),
+    "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "mt5": declared(
-        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
         _t5(),
         targets=("q", "v"),
         input_embedding="shared",
         encoder_decoder=True,
     ),
     "umt5": declared(
-        _t5_sizes(250112, 1024, 8, 6, "gated-gelu"),
         _t5(every_bias=True),
         input_embedding="shared",
         encoder_decoder=True,
     ),
-    "pix2struct": composite({}, _pix2struct),
-    "udop": declared(_UDOP, _udop, input_embedding="shared"),
+    "pix2struct": composite(_pix2struct),
+    "udop": declared(_udop, input_embedding="shared"),
 }

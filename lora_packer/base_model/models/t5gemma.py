@@ -8,7 +8,6 @@ from lora_packer.base_model.architecture import Architecture, Build, Head, decla
 from lora_packer.base_model.blocks.attention import attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import sizes
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
 from lora_packer.base_model.models.gemma_towers import gemma3_projector
 from lora_packer.base_model.models.vision_towers import vision_config
@@ -70,17 +69,12 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
     return build
 
 
-_GEMMA2 = sizes(256000, 2304, 9216, 26, 8, 4, head_dim=256)
-_GEMMA3 = {**_GEMMA2, "vocab_size": 262208}
-
 ARCHITECTURES: Mapping[str, Architecture] = {
     "t5gemma": declared(
-        {"encoder": _GEMMA2, "decoder": _GEMMA2},
         _gemma_frame(_t5gemma_sides),
         encoder_decoder=True,
     ),
     "t5gemma2": declared(
-        {"encoder": {"text_config": _GEMMA3}, "decoder": _GEMMA3},
         _gemma_frame(_t5gemma2_sides),
         input_embedding="text_model.embed_tokens",
         encoder_decoder=True,

@@ -35,17 +35,6 @@ def _whisper(raw: Settings, head: Head) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "whisper": declared(
-        {
-            "vocab_size": 51865,
-            "num_mel_bins": 80,
-            "d_model": 384,
-            "encoder_layers": 4,
-            "decoder_layers": 4,
-            "encoder_ffn_dim": 1536,
-            "decoder_ffn_dim": 1536,
-            "max_source_positions": 1500,
-            "max_target_positions": 448,
-        },
         _whisper,
         input_embedding="embed_tokens",
         encoder_decoder=True,

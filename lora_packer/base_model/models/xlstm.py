@@ -54,17 +54,6 @@ def _xlstm(s: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "xlstm": declared(
-        {
-            "vocab_size": 50304,
-            "hidden_size": 4096,
-            "num_hidden_layers": 32,
-            "num_heads": 8,
-            "qk_dim_factor": 0.5,
-            "v_dim_factor": 1.0,
-            "ffn_proj_factor": 2.667,
-            "ffn_round_up_to_multiple_of": 64,
-            "weight_mode": "single",
-        },
         framed(_xlstm, prefix="backbone."),
         input_embedding="embeddings",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, sizes, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Module, Named
@@ -118,37 +118,9 @@ def _zamba_mixer(s: Settings, prefix: str) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "zamba2": declared(
-        {
-            "vocab_size": 32000,
-            "hidden_size": 2560,
-            "mamba_d_state": 64,
-            "mamba_d_conv": 4,
-            "mamba_expand": 2,
-            "mamba_ngroups": 1,
-            "n_mamba_heads": 8,
-            "num_attention_heads": 32,
-            "num_mem_blocks": 1,
-            "adapter_rank": 128,
-        },
         framed(_zamba2),
     ),
     "zamba": declared(
-        sizes(
-            32000,
-            3712,
-            14848,
-            76,
-            16,
-            16,
-            n_mamba_heads=2,
-            attn_layer_period=6,
-            attn_layer_offset=4,
-            mamba_d_state=16,
-            mamba_d_conv=4,
-            mamba_expand=2,
-            mamba_dt_rank="auto",
-            mamba_conv_bias=True,
-        ),
         framed(_zamba),
     ),
 }

@@ -53,19 +53,6 @@ def _zaya_head(s: Settings, head: Head) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "zaya": declared(
-        {
-            "vocab_size": 262272,
-            "hidden_size": 2048,
-            "num_hidden_layers": 40,
-            "num_attention_heads": 8,
-            "num_key_value_heads": 2,
-            "head_dim": 128,
-            "moe_intermediate_size": 2048,
-            "num_experts": 16,
-            "router_hidden_size": 256,
-            "cca_time0": 2,
-            "cca_time1": 2,
-        },
         framed(_zaya, heads=_zaya_head),
     ),
 }
