@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import httpx2
 import pytest
 from builders import TINY, TINY_BASE
@@ -84,5 +83,5 @@ def test_a_store_on_this_machine_is_not_for_a_service_elsewhere(
         )
     assert ("check" in notes) is not given
     assert "upload" not in notes
-    looking = boto3.client("s3", endpoint_url=environment["AWS_ENDPOINT_URL_S3"], region_name="us-east-1")
+    looking = sandbox.session().client("s3", endpoint_url=environment["AWS_ENDPOINT_URL_S3"], region_name="us-east-1")
     assert looking.list_objects_v2(Bucket=sandbox.s3.bucket, Prefix="far/")["KeyCount"] == 0
