@@ -39,7 +39,7 @@ def presign(environment: dict[str, str], bucket: str, key: str, data: bytes, sec
         for name, value in environment.items():
             patch.setenv(name, value)
         style: Any = {"addressing_style": "path"}
-        client = boto3.client("s3", config=Config(signature_version="s3v4", s3=style))
+        client = boto3.session.Session().client("s3", config=Config(signature_version="s3v4", s3=style))
         client.put_object(Bucket=bucket, Key=key, Body=data)
         return client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key}, ExpiresIn=seconds)
 
