@@ -83,8 +83,11 @@ def build(config: Mapping[str, Any], head: str) -> Any:
         return cls(loaded)
 
 
-def difference(config: Mapping[str, Any], head: str) -> str | None:
-    """Return the first difference between the definition and transformers, or None; raises where neither builds."""
+def difference(config: Mapping[str, Any], head: str, *, parts: bool = True) -> str | None:
+    """Return the first difference between the definition and transformers, or None; raises where neither builds.
+
+    ``parts`` is whether the embeddings and PEFT's default targets are compared besides the modules.
+    """
     theirs = build(config, head)
     if theirs is None:
         return None
@@ -102,7 +105,7 @@ def difference(config: Mapping[str, Any], head: str) -> str | None:
     for path in [*expected, *ours]:
         if expected.get(path) != ours.get(path):
             return f"{path}: transformers has {expected.get(path)}, the definition {ours.get(path)}"
-    return None if head == "text-only" else parts_difference(theirs, base)
+    return parts_difference(theirs, base) if parts and head != "text-only" else None
 
 
 def real_configs(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -159,7 +162,8 @@ def prove(model_type: str, real: list[tuple[str, dict[str, Any]]], wanted: int) 
 
 def _compare(name: str, config: dict[str, Any], head: str) -> list[str]:
     try:
-        found = difference(config, head)
+        # Embeddings and default targets are compared on the class default and real configs; a rare field may move a head.
+        found = difference(config, head, parts=name.split()[1] != "random")
     except LoraPackerError as error:
         return [f"{name}: the definition raises: {error}"]
     except Exception as error:  # noqa: BLE001 - transformers' own
