@@ -35,7 +35,7 @@ class Architecture:
     """One model type.
 
     Attributes:
-        defaults: what transformers' config class has for absent fields (nested configs as dicts), the config type
+        defaults: what transformers' config class has for absent fields, the config type
             whose recorded defaults these are, or None for those that are recorded for the model type itself.
         dialects: dialect name -> what yields the modules; the first is transformers 5.
         default_targets: what PEFT targets where ``target_modules`` is null; a pattern is one string

@@ -1,4 +1,4 @@
-"""TODO blocks/encoder_decoder"""
+"""The blocks of models with an encoder and a decoder: their two sides, and the layers of each."""
 
 from __future__ import annotations
 
