@@ -35,7 +35,9 @@ class PlainPatterns:
             table = self._tables.setdefault((len(name), dots), {})
             table.setdefault(name, []).append(number)
         if len(self._tables) > _MOST_FORMS:
-            raise PatternError("unsupported", f"its names have {len(self._tables)} forms; at most {_MOST_FORMS} are read")
+            raise PatternError(
+                "unsupported", f"its names have {len(self._tables)} forms; at most {_MOST_FORMS} are read"
+            )
 
     def numbers(self, path: str) -> Iterator[int]:
         """The numbers of the names that are the path, or its end after a dot; in no order."""

@@ -186,13 +186,16 @@ def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
     if path.is_dir():
         path = path / "config.json"
         if not path.is_file():
-            raise InputError(f"there is no config.json in '{escape(str(source))}'.", hint="Give the base model's folder.")
+            raise InputError(
+                f"there is no config.json in '{escape(str(source))}'.", hint="Give the base model's folder."
+            )
     if path.is_file():
         return _read_config(path), str(path)
     name = str(source)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
         raise InputError(
-            f"there is no file '{escape(name)}'.", hint="Give a config.json, a folder with one, or a Hub id such as org/name."
+            f"there is no file '{escape(name)}'.",
+            hint="Give a config.json, a folder with one, or a Hub id such as org/name.",
         )
     known = catalogue_config(name)
     if known is not None:

@@ -6,14 +6,41 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hostile.case import CHECKED, FAILED, INCONCLUSIVE, OK, UNREADABLE, Arguments, Build, Case, base, cases, tiny, with_base
+from hostile.case import (
+    CHECKED,
+    FAILED,
+    INCONCLUSIVE,
+    OK,
+    UNREADABLE,
+    Arguments,
+    Build,
+    Case,
+    base,
+    cases,
+    tiny,
+    with_base,
+)
 
-_SIZES = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads", "vocab_size", "head_dim")
+_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "head_dim",
+)
 _VALUES: dict[str, Any] = {
     "10^9": 10**9, "10^400": 10**400, "0": 0, "-1": -1, "text": "64", "null": None, "a list": [1], "true": True, "1.5": 1.5,
     "40,000": 40_000,
 }  # fmt: skip
-_TEXTS = {"ANSI": "\x1b[31mX", "1 MB": "x" * 1_000_000, "newline ::error::": "x\n::error::y", "dunder": "__init__", "a path": "../../x"}
+_TEXTS = {
+    "ANSI": "\x1b[31mX",
+    "1 MB": "x" * 1_000_000,
+    "newline ::error::": "x\n::error::y",
+    "dunder": "__init__",
+    "a path": "../../x",
+}
 
 
 def _mixture(**changes: Any) -> dict[str, Any]:
@@ -25,7 +52,11 @@ def _mixture(**changes: Any) -> dict[str, Any]:
 
 def _llama4(layers: int) -> dict[str, Any]:
     text = {"model_type": "llama4_text", "num_hidden_layers": layers, "hidden_size": 64, "num_attention_heads": 4}
-    return {"model_type": "llama4", "text_config": text, "vision_config": {"model_type": "llama4_vision_model", "num_hidden_layers": 2}}
+    return {
+        "model_type": "llama4",
+        "text_config": text,
+        "vision_config": {"model_type": "llama4_vision_model", "num_hidden_layers": 2},
+    }
 
 
 _WHOLE: list[tuple[str, Build]] = [
@@ -80,12 +111,23 @@ _INDEXES = {
     "maps to numbers": {"weight_map": {"a": 3}},
     "has no map": {},
 }
-_NAMES = ("/dev/zero", "/proc/self/mem", "x" * 5000, "hf://" + "x" * 5000, "\x1b[31m", "http://127.0.0.1:1/config.json", "~", "")
+_NAMES = (
+    "/dev/zero",
+    "/proc/self/mem",
+    "x" * 5000,
+    "hf://" + "x" * 5000,
+    "\x1b[31m",
+    "http://127.0.0.1:1/config.json",
+    "~",
+    "",
+)
 
 
 def all_cases() -> list[Case]:
     """Return the cases."""
-    numbers = [(f"{field} {what}", with_base(base(**{field: value}))) for field in _SIZES for what, value in _VALUES.items()]
+    numbers = [
+        (f"{field} {what}", with_base(base(**{field: value}))) for field in _SIZES for what, value in _VALUES.items()
+    ]
     texts = [(f"model_type: {what}", with_base(base(model_type=text))) for what, text in _TEXTS.items()]
     texts += [(f"architectures: {what}", with_base(base(architectures=[text]))) for what, text in _TEXTS.items()]
     indexes = [(f"an index that {what}", _folder_with(index)) for what, index in _INDEXES.items()]

@@ -108,7 +108,11 @@ def with_base(config: Mapping[str, Any] | str | bytes) -> Build:
 
     def build(folder: Path) -> Arguments:
         tiny(folder)
-        raw = config if isinstance(config, bytes) else (config if isinstance(config, str) else json.dumps(config)).encode()
+        raw = (
+            config
+            if isinstance(config, bytes)
+            else (config if isinstance(config, str) else json.dumps(config)).encode()
+        )
         (folder / "base.json").write_bytes(raw)
         return ["check", "a", "--base-config", "base.json"]
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hostile.case import CHECKED, INCONCLUSIVE, FAILED, OK, UNREADABLE, Case, Build, cases, with_config, with_config_text
+from hostile.case import (
+    CHECKED,
+    INCONCLUSIVE,
+    FAILED,
+    OK,
+    UNREADABLE,
+    Case,
+    Build,
+    cases,
+    with_config,
+    with_config_text,
+)
 
 _HUGE = 10**400
 _DIGITS = 10**3999
@@ -28,7 +39,14 @@ _NUMBERS = {
     "null": None, "a list": [8], "an object": {"a": 8}, "1e-320": 1e-320, "text": "8", "2**63": 2**63,
 }  # fmt: skip
 _NUMBER_FIELDS = ("r", "lora_alpha", "lora_dropout")
-_PATTERN_FIELDS = ("target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern", "layers_pattern")
+_PATTERN_FIELDS = (
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_pattern",
+)
 _PATTERNS = {
     "240 nested groups": "(" * 240 + "a" + ")" * 240,
     "400 nested groups": "(" * 400 + "a" + ")" * 400,
@@ -86,7 +104,14 @@ def _fields() -> list[tuple[str, Build]]:
         for field in _PATTERN_FIELDS
         for what, pattern in _PATTERNS.items()
     ]
-    lists = ("target_modules", "exclude_modules", "modules_to_save", "target_parameters", "layers_pattern", "layers_to_transform")
+    lists = (
+        "target_modules",
+        "exclude_modules",
+        "modules_to_save",
+        "target_parameters",
+        "layers_pattern",
+        "layers_to_transform",
+    )
     rows += [(f"{field}: {what}", with_config({field: value})) for field in lists for what, value in _LISTS.items()]
     rows += [
         (f"{field}: {what}", with_config({field: value}))

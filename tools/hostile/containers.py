@@ -73,10 +73,13 @@ def _entry(**values: Any) -> Callable[[], bytes]:
     return _header(lambda header: _first(header).update(values))
 
 
-def _many(count: int, name: str = "base_model.model.model.layers.{}.self_attn.q_proj.lora_A.weight") -> Callable[[], bytes]:
+def _many(
+    count: int, name: str = "base_model.model.model.layers.{}.self_attn.q_proj.lora_A.weight"
+) -> Callable[[], bytes]:
     def raw() -> bytes:
         rows = ",".join(
-            f'"{name.format(n)}":{{"dtype":"F32","shape":[1],"data_offsets":[{4 * n},{4 * n + 4}]}}' for n in range(count)
+            f'"{name.format(n)}":{{"dtype":"F32","shape":[1],"data_offsets":[{4 * n},{4 * n + 4}]}}'
+            for n in range(count)
         )
         return raw_safetensors(b"{" + rows.encode() + b"}", bytes(4 * count))
 

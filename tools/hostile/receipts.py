@@ -8,10 +8,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hostile.case import FAILED, INCONCLUSIVE, SERVICE, TINY_BASE, UNREADABLE, UPLOAD, WAITING, Arguments, Build, Case, cases, tiny
+from hostile.case import (
+    FAILED,
+    INCONCLUSIVE,
+    SERVICE,
+    TINY_BASE,
+    UNREADABLE,
+    UPLOAD,
+    WAITING,
+    Arguments,
+    Build,
+    Case,
+    cases,
+    tiny,
+)
 
 _EVIL = "\x1b[31m\x1b]0;pwn\x07\n::error::x\r\u202e"
-_VALUES: dict[str, Any] = {"null": None, "5": 5, "text": _EVIL, "a list": [1], "an object": {"a": _EVIL}, "100,000 characters": "j" * 100_000, "true": True}
+_VALUES: dict[str, Any] = {
+    "null": None,
+    "5": 5,
+    "text": _EVIL,
+    "a list": [1],
+    "an object": {"a": _EVIL},
+    "100,000 characters": "j" * 100_000,
+    "true": True,
+}
 _SECTIONS = (
     "schema_version", "adapter", "base_model", "check", "archive", "object", "submission", "endpoint", "answer", "url", "tool", "created_at",
 )  # fmt: skip
@@ -62,7 +83,9 @@ def all_cases() -> list[Case]:
         ("100,000 sections", _written({f"s{n}": n for n in range(100_000)})),
     ]
     sections = [
-        (f"{section} = {what}", _written({"schema_version": 1, section: value})) for section in _SECTIONS for what, value in _VALUES.items()
+        (f"{section} = {what}", _written({"schema_version": 1, section: value}))
+        for section in _SECTIONS
+        for what, value in _VALUES.items()
     ]
     fields = [
         (f"{section}.{field} = {what}", _written(_field(section, field, value)))

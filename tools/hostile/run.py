@@ -40,15 +40,31 @@ def run(case: Case, folder: Path) -> Outcome:
     before = _files(folder)
     home = folder.with_name(f"{folder.name}-home")
     home.mkdir()
-    command = [sys.executable, "-S", str(_MEASURE), json.dumps(_request(case)), sys.executable, "-m", "lora_packer", *arguments]
+    command = [
+        sys.executable,
+        "-S",
+        str(_MEASURE),
+        json.dumps(_request(case)),
+        sys.executable,
+        "-m",
+        "lora_packer",
+        *arguments,
+    ]
     try:
         ended = subprocess.run(
-            command, cwd=folder, env=_environment(case, home), capture_output=True, timeout=case.deadline + 10, check=False
+            command,
+            cwd=folder,
+            env=_environment(case, home),
+            capture_output=True,
+            timeout=case.deadline + 10,
+            check=False,
         )
         measured = json.loads(ended.stderr.rpartition(b"\x00")[2] or b"{}")
         output = (ended.stdout + ended.stderr.rpartition(b"\x00")[0]).decode("utf-8", "backslashreplace")
         wrong = list(_wrong(case, folder, before, output, measured))
-        return Outcome(case, measured.get("exit", -1), measured.get("seconds", 0), measured.get("megabytes", 0), tuple(wrong))
+        return Outcome(
+            case, measured.get("exit", -1), measured.get("seconds", 0), measured.get("megabytes", 0), tuple(wrong)
+        )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)
@@ -60,7 +76,13 @@ def _request(case: Case) -> dict[str, object]:
 
 def _environment(case: Case, home: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ}
-    own = {"HOME": str(home), "PYTHONPATH": str(ROOT), "HF_HOME": str(home / "hf"), "PYTHONWARNINGS": "error", "COLUMNS": "120"}
+    own = {
+        "HOME": str(home),
+        "PYTHONPATH": str(ROOT),
+        "HF_HOME": str(home / "hf"),
+        "PYTHONWARNINGS": "error",
+        "COLUMNS": "120",
+    }
     return {**kept, **own, **case.environment}
 
 

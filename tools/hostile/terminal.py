@@ -102,14 +102,28 @@ _VARIABLES = {
     "TOGETHER_BASE_URL": ("http://u:{}@127.0.0.1:1", "file:///etc/passwd", "http://169.254.169.254/{}"),
     "HF_ENDPOINT": ("http://u:{}@127.0.0.1:1", "ftp://{}"),
 }
-_AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+_AWS = {
+    "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
 
 
 def _asking(variable: str) -> Callable[[Path], Arguments]:
     def build(folder: Path) -> Arguments:
         tiny(folder)
         if variable.startswith(("AWS", "SSL", "HTTPS")):
-            return ["publish", *check()[1:], "--to", "s3://bucket/p/", "--endpoint-url", "http://127.0.0.1:1", "--format", "json"]
+            return [
+                "publish",
+                *check()[1:],
+                "--to",
+                "s3://bucket/p/",
+                "--endpoint-url",
+                "http://127.0.0.1:1",
+                "--format",
+                "json",
+            ]
         if variable.startswith("HF"):
             return ["check", "hf://org/repo"]
         return ["status", "job-1"]
@@ -121,7 +135,12 @@ def _variables() -> list[Case]:
     made = []
     for variable, forms in _VARIABLES.items():
         for form in forms:
-            environment = {**_AWS, "TOGETHER_BASE_URL": "http://127.0.0.1:1", "TOGETHER_API_KEY": "key", "HF_ENDPOINT": "http://127.0.0.1:1"}
+            environment = {
+                **_AWS,
+                "TOGETHER_BASE_URL": "http://127.0.0.1:1",
+                "TOGETHER_API_KEY": "key",
+                "HF_ENDPOINT": "http://127.0.0.1:1",
+            }
             environment[variable] = form.replace("{}", CANARY)
             exits = frozenset({UNREADABLE, INCONCLUSIVE, UPLOAD, 5})
             made.append(Case("variable", f"{variable}={form!r}", _asking(variable), exits, environment))
@@ -141,7 +160,15 @@ def _streams() -> list[Case]:
     }  # fmt: skip
     closed = frozenset({OK, FAILED, UNREADABLE, 70, 74, 141})
     return [
-        Case("stream", f"{name}, {stdout} stdout", build, closed, stdout=stdout, silent=stdout == "closed", leaves=("a.zip",))
+        Case(
+            "stream",
+            f"{name}, {stdout} stdout",
+            build,
+            closed,
+            stdout=stdout,
+            silent=stdout == "closed",
+            leaves=("a.zip",),
+        )
         for name, build in commands.items()
         for stdout in ("closed", "full")
     ]
@@ -177,7 +204,12 @@ def all_cases() -> list[Case]:
     refused = frozenset({UNREADABLE, INCONCLUSIVE, UPLOAD, 5})
     return [
         *cases("path", paths, exits=frozenset({OK, FAILED, UNREADABLE, UPLOAD}), leaves=("*.zip",)),
-        *cases("usage", _USAGE, exits=refused, environment={"TOGETHER_API_KEY": "key", "TOGETHER_BASE_URL": "http://127.0.0.1:1", **_AWS}),
+        *cases(
+            "usage",
+            _USAGE,
+            exits=refused,
+            environment={"TOGETHER_API_KEY": "key", "TOGETHER_BASE_URL": "http://127.0.0.1:1", **_AWS},
+        ),
         *cases("usage", bases, exits=frozenset({OK, FAILED, UNREADABLE, INCONCLUSIVE})),
         *_variables(),
         *_streams(),
