@@ -72,7 +72,7 @@ def choose_api(client: Client, asked: str = AUTO, *, thing: str = "", earlier: o
         project = project_of(client)
     except ServiceError as error:
         if error.status not in (401, 402):
-            error.hint = "Run it again later, or say which version of the API to use with --api v1 or --api v2."
+            error.hint = f"{error.hint or ''} Or say which version of the API to use: --api v1 or --api v2.".lstrip()
         raise
     if project.id is None:
         return Choice(V1, "the key has no project")

@@ -103,7 +103,7 @@ def test_what_is_not_known_is_not_guessed(answer: tuple[int, Any]) -> None:
     with pytest.raises(ServiceError) as caught:
         choose_api(client)
     assert "find the project of this key" in caught.value.message
-    assert "--api v1 or --api v2" in str(caught.value.hint)
+    assert "Or say which version of the API to use: --api v1 or --api v2" in str(caught.value.hint)
 
 
 def test_a_refused_key_is_told_as_that() -> None:
