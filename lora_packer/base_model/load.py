@@ -48,7 +48,7 @@ class BaseModel:
         dialects: dialect name -> modules; older transformers name some modules differently.
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
-        default_targets: the modules that PEFT targets where ``target_modules`` is null.
+        default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
         input_embedding: the path of the input embedding.
     """
 
@@ -131,14 +131,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     modules = dialects[TRANSFORMERS_5]
     embedding = _input_embedding(modules, architecture)
     return BaseModel(
-        model_type,
-        modules,
-        MappingProxyType(dialects),
-        source,
-        chosen,
-        architecture.default_targets,
-        embedding,
-        config,
+        model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
 
 
