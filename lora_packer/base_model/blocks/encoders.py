@@ -134,4 +134,9 @@ def summary_classifier(s: Settings) -> Named:
         yield biased_linear("sequence_summary.summary", outputs, s.size("hidden_size"))
 
 
+# An encoder under BERT's heads, whose bare model and sequence classifier keep the pooler.
+bert_like = partial(
+    encoder, predictions=bert_predictions, classifier=one_layer, pooled=("none", "sequence-classification")
+)
+# An encoder under heads without a pooler.
 unpooled_encoder = partial(encoder, pooled=())

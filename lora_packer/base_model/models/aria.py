@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, Architectures, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names
@@ -78,4 +78,4 @@ def _aria_architecture() -> Architecture:
 
 ARIA_TEXT = declared(*both_names(_aria, _aria_experts_before_5, framed))
 
-ARCHITECTURES: Mapping[str, Architecture] = {"aria_text": ARIA_TEXT, "aria": _aria_architecture()}
+ARCHITECTURES: Architectures = {"aria_text": ARIA_TEXT, "aria": _aria_architecture()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
@@ -59,4 +57,4 @@ def _axk2(s: Settings) -> Named:
     return stacked(s, layer, norms=())
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"axk1": declared(framed(_axk1)), "axk2": declared(framed(_axk2))}
+ARCHITECTURES: Architectures = {"axk1": declared(framed(_axk1)), "axk2": declared(framed(_axk2))}

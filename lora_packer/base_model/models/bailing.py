@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
@@ -42,4 +40,4 @@ def bailing_hybrid(s: Settings) -> Named:
     return stacked(s, layer)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"bailing_hybrid": declared(framed(bailing_hybrid))}
+ARCHITECTURES: Architectures = {"bailing_hybrid": declared(framed(bailing_hybrid))}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
@@ -182,7 +182,7 @@ def _prophetnet(s: Settings, head: Head) -> Named:
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
 MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "bart": declared(_styled(Style()), targets=QUERY_VALUE, input_embedding="shared", encoder_decoder=True),
     "mbart": MBART,
     "plbart": declared(_styled(Style()), input_embedding="shared", encoder_decoder=True),

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import partial
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
     bert_body,
+    bert_like,
     bert_predictions,
     embeddings,
     encoder,
@@ -22,16 +20,6 @@ from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decode
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
-
-# The heads whose classes keep the pooler.
-_BERT_POOLED: tuple[Head, ...] = ("none", "sequence-classification")
-
-
-def _ernie(s: Settings) -> Named:
-    if s.flag("use_task_id"):
-        tasks = s.size("task_type_vocab_size")
-        yield embedding("embeddings.task_type_embeddings", tasks, s.size("hidden_size"))
-    yield from bert_body(s)
 
 
 def _bert_generation(s: Settings) -> Named:
@@ -207,17 +195,15 @@ def _nomic_predictions(s: Settings) -> Named:
         yield path.replace(".LayerNorm.", ".layer_norm."), module
 
 
-_bert_like = partial(encoder, predictions=bert_predictions, classifier=one_layer, pooled=_BERT_POOLED)
 _DISTILBERT_NAMES = {"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"}
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "bert": declared(_bert_like(bert_body, "bert."), targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "ernie": declared(_bert_like(_ernie, "ernie."), input_embedding="word_embeddings"),
-    "megatron-bert": declared(_bert_like(_megatron, "bert."), input_embedding="word_embeddings"),
+ARCHITECTURES: Architectures = {
+    "bert": declared(bert_like(bert_body, "bert."), targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
+    "megatron-bert": declared(bert_like(_megatron, "bert."), input_embedding="word_embeddings"),
     "rembert": declared(
-        _bert_like(_rembert, "rembert.", predictions=_rembert_predictions), input_embedding="word_embeddings"
+        bert_like(_rembert, "rembert.", predictions=_rembert_predictions), input_embedding="word_embeddings"
     ),
-    "roc_bert": declared(_bert_like(_roc_bert, "roc_bert."), input_embedding="word_embeddings"),
+    "roc_bert": declared(bert_like(_roc_bert, "roc_bert."), input_embedding="word_embeddings"),
     "bert-generation": declared(
         encoder(_bert_generation, "bert.", _generation_predictions, pooled=()), input_embedding="word_embeddings"
     ),

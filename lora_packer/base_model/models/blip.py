@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
 from lora_packer.base_model.blocks.composite import (
     Part,
     Tower,
@@ -200,7 +199,7 @@ _LANGUAGE = Part("text_config", "opt", whole_language_model)
 _BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
 _INSTRUCT = _blip2(Tower("instructblip_qformer", _instruct_qformer), bare=text_part("opt"))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "kosmos-2": _kosmos(Tower("kosmos_2_text_model", _kosmos2_text), Tower("kosmos_2_vision_model", _kosmos2_visual)),
     "kosmos-2.5": _kosmos(
         Tower("kosmos_2_5_text_model", _kosmos25_text), Tower("kosmos_2_5_vision_model", _kosmos25_visual)

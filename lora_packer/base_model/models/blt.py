@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import attention, qk_norms
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed
@@ -67,4 +65,4 @@ def _blt_head(s: Settings, head: Head) -> Named:
         yield linear("lm_head", s.size("vocab_size"), s.nested("decoder_config").size("hidden_size"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"blt": declared(framed(_blt, heads=_blt_head))}
+ARCHITECTURES: Architectures = {"blt": declared(framed(_blt, heads=_blt_head))}

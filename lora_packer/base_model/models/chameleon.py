@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
@@ -162,7 +162,7 @@ _CHAMELEON_CODES = fixed("vq_config", Tower("chameleon_vqgan", lambda _: iter(()
 _JANUS_CODES = fixed("vq_config", Tower("janus_vqgan", lambda _: iter(())))
 _JANUS_VISION_PART = fixed("vision_config", Tower("janus_vision_model", _janus_visual))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "chameleon": declared(framed(_chameleon)),
     "janus": composite(with_towers(text_part("llama"), _janus_beside)),
 }

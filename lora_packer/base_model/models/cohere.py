@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
@@ -77,7 +75,7 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "cohere": declared(framed(_cohere)),
     "cohere2": declared(framed(_cohere2)),
     "cohere_compass_text": declared(framed(_cohere_compass)),

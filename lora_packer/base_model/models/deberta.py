@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.encoders import bert_predictions, embeddings, one_layer, unpooled_encoder
 from lora_packer.base_model.blocks.frames import numbered
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
@@ -113,7 +111,7 @@ def _deberta_classifier(s: Settings) -> Named:
     yield from one_layer(s)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "deberta": declared(
         unpooled_encoder(_deberta, "deberta.", _deberta_predictions, _deberta_classifier),
         targets=("in_proj",),

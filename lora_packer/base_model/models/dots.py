@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
 from lora_packer.base_model.blocks.attention import qk_norms
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -191,7 +191,7 @@ _VISION_PART = fixed("vision_config", Tower("dots3_note_vision_encoder", _dots3_
 _AUDIO_PART = fixed("audio_config", Tower("dots3_note_audio_encoder", _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "dots1": declared(*both_names(_dots1, parameter_routed_experts, framed)),
     "dots3_note_text": declared(framed(_dots3_note)),
     "dots3_note": composite(with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architecture
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architectures
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.frames import plain_decoder
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
@@ -112,6 +112,6 @@ _EMU3_BEFORE_4_52 = renamed(
     _EMU3, ("lm_head", "text_model.lm_head"), ("model.text_model.", "text_model.model."), ("model.vqmodel.", "vqmodel.")
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "emu3": composite(_EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52})
 }

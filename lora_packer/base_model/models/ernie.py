@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.blocks.encoders import (
+    bert_body,
+    bert_like,
+)
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, head_modules, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
+from lora_packer.base_model.blocks.frames import (
+    dense,
+    framed,
+    head_modules,
+    layer_kinds,
+    stacked,
+)
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -136,7 +145,15 @@ def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
 
 _ernie_frame = partial(framed, heads=_ernie_head)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+
+def _ernie_encoder(s: Settings) -> Named:
+    if s.flag("use_task_id"):
+        tasks = s.size("task_type_vocab_size")
+        yield embedding("embeddings.task_type_embeddings", tasks, s.size("hidden_size"))
+    yield from bert_body(s)
+
+
+ARCHITECTURES: Architectures = {
     "ernie4_5": declared(framed(_ernie)),
     "ernie4_5_moe": declared(_ernie_frame(_ernie4_5_moe), {TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)}),
     "paddleocr_vl": composite(
@@ -152,4 +169,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             seeing(fixed("vision_config", Tower("ernie4_5_vl_moe_vision", _ernie_visual)), _ernie_resampler),
         )
     ),
+    "ernie": declared(bert_like(_ernie_encoder, "ernie."), input_embedding="word_embeddings"),
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.encoders import embeddings, encoder, layers, roberta_predictions
@@ -100,7 +99,7 @@ def _saprot(s: Settings) -> Named:
 
 _PROTEIN = fixed("protein_encoder_config", Tower("evolla.protein_encoder_config", _saprot))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "esm": declared(encoder(_esm, "esm.", partial(roberta_predictions, bias=False)), input_embedding="word_embeddings"),
     "evolla": declared(framed(_evolla)),
 }

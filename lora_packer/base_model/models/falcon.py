@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
@@ -65,11 +63,12 @@ def _falcon_norms(s: Settings) -> tuple[str, ...]:
     return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "falcon_h1": declared(framed(_falcon_h1)),
     "falcon": declared(
         aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),
         targets=("query_key_value",),
         input_embedding="word_embeddings",
     ),
+    "falcon_mamba": like("mamba"),
 }

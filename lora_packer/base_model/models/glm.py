@@ -1,11 +1,10 @@
-"""GLM's decoders."""
+"""GLM's decoders, and the models that see or hear."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Architectures, declared
+from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -14,10 +13,23 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.latent import attends, indexed_decoder, indexer_kinds, layered
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.blocks.hearing import heard, whisper_convs
+from lora_packer.base_model.blocks.latent import (
+    attends,
+    indexed_decoder,
+    indexer,
+    indexer_kinds,
+    latent_attention,
+    layered,
+)
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
+from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
+from lora_packer.base_model.blocks.residual import hyper_connections
+from lora_packer.base_model.blocks.towers import patches
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -63,10 +75,158 @@ def _glm_moe_dsa(s: Settings) -> Named:
 
 GLM4_MOE = declared(*both_names(glm4_moe, parameter_routed_experts, framed))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+
+def _glm4v_visual(s: Settings) -> Named:
+    width, outputs, inner = s.size("hidden_size"), s.size("out_hidden_size"), s.size("intermediate_size")
+    yield "embeddings.position_embedding", Module("embedding", (patches(s), width))
+    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=s.flag("attention_bias"))
+        yield linear(f"{path}.attn.proj", width, width)
+        yield from gated_mlp(f"{path}.mlp", width, outputs)
+        yield norm(f"{path}.norm1", width)
+        yield norm(f"{path}.norm2", width)
+    yield linear("merger.proj", outputs, outputs)
+    yield from layer_norm("merger.post_projection_norm", outputs)
+    yield from gated_mlp("merger", outputs, inner)
+    merge = s.size("spatial_merge_size")
+    yield conv("downsample", (outputs, width, merge, merge), bias=True)
+    yield norm("post_conv_layernorm", width)
+    yield norm("post_layernorm", width)
+
+
+def _glm4v_text(s: Settings) -> Named:
+    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
+    kv_heads = s.optional_size("num_key_value_heads") or heads
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
+        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+
+
+def _glm4v_moe_text(dialect: str) -> Tower:
+    """The decoder of GLM-4.5 with other defaults, and without norms on queries and keys."""
+    build = GLM4_MOE.dialects[dialect]
+    return Tower("glm4v_moe_text", lambda s: build(s.with_fields(use_qk_norm=False), "none"))
+
+
+def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
+    beside = visual(Tower("glm4v_moe_vision", _glm4v_visual))
+    older = {} if before_5 is None else {TRANSFORMERS_4: with_towers(fixed("text_config", before_5), beside)}
+    return composite(with_towers(fixed("text_config", text), beside), older)
+
+
+def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
+    hidden = text.size("hidden_size")
+    yield linear("multi_modal_projector.linear_1", 2 * hidden, audio.size("intermediate_size"), bias=True)
+    yield linear("multi_modal_projector.linear_2", hidden, 2 * hidden, bias=True)
+
+
+def _glmasr_encoder(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    yield from whisper_convs(s, hidden)
+    for index in range(s.size("num_hidden_layers")):
+        path = f"layers.{index}"
+        for name, module in attention(f"{path}.self_attn", hidden, *head_sizes(s), bias=True, output_bias=True):
+            yield name, module._replace(bias=not name.endswith(".k_proj"))
+        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+        yield from layer_norm(f"{path}.input_layernorm", hidden)
+        yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
+    yield from layer_norm("norm", hidden)
+
+
+def glm_ocr_visual(s: Settings) -> Named:
+    """The tower of GLM-OCR: norms on queries and keys, and no positions."""
+    width, outputs, bias = s.size("hidden_size"), s.size("out_hidden_size"), s.flag("attention_bias")
+    inner, head_dim = (
+        s.size("intermediate_size"),
+        width // s.aliased({"num_attention_heads": "num_heads"}).size("num_heads"),
+    )
+    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    for index in range(depth(s)):
+        path = f"blocks.{index}"
+        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=bias)
+        yield linear(f"{path}.attn.proj", width, width, bias=bias)
+        yield norm(f"{path}.attn.q_norm", head_dim)
+        yield norm(f"{path}.attn.k_norm", head_dim)
+        yield from gated_mlp(f"{path}.mlp", width, inner, bias=bias)
+        yield norm(f"{path}.norm1", width)
+        yield norm(f"{path}.norm2", width)
+    yield linear("merger.proj", outputs, outputs)
+    yield from layer_norm("merger.post_projection_norm", outputs)
+    projected = s.optional_size("projection_intermediate_size") or outputs * s.size("in_channels")
+    yield from gated_mlp("merger", outputs, projected)
+    merge = s.size("spatial_merge_size")
+    yield conv("downsample", (outputs, width, merge, merge), bias=True)
+    yield norm("post_layernorm", width)
+
+
+def _glm_ocr_text(s: Settings) -> Named:
+    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from attention(f"{prefix}.self_attn", hidden, *head_sizes(s))
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
+        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+
+
+def _glm5_next_text(s: Settings) -> Named:
+    """Layers of linear attention between layers of latent attention with an indexer, and hyper-connections."""
+    s = s.aliased({"num_local_experts": "n_routed_experts"})
+    kind = layer_kinds(
+        s.names("layer_types"), lambda index: "indexed_attention" if index % 4 == 3 else "linear_attention"
+    )
+    sparse = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= 3 else "dense")
+    shares = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
+    streams, hidden, delta = s.size("hc_mult"), s.size("hidden_size"), kimi_delta_sizes(s)
+    forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (delta[0],)}
+
+    def layer(prefix: str, index: int) -> Named:
+        if kind(index) == "linear_attention":
+            yield from kimi_delta_attention(f"{prefix}.self_attn", hidden, *delta, forgets=forgets)
+        else:
+            yield from latent_attention(s, f"{prefix}.self_attn", rope=0)
+            if shares(index) != "shared":
+                yield from _glm5_pooling_indexer(s, f"{prefix}.self_attn.indexer")
+        yield from mixture_or_dense(s, f"{prefix}.mlp", s.size("n_routed_experts"), sparse=sparse(index) == "sparse")
+        yield from hyper_connections(prefix, hidden, streams)
+
+    return stacked(s, layer)
+
+
+def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
+    """The indexer of DeepSeek's sparse attention, over keys that are pooled."""
+    yield from indexer(s, path)
+    size = s.size("index_head_dim")
+    yield f"{path}.index_kpool_compress_ape", Module("parameter", (s.size("index_kpool"), size))
+    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.size("hidden_size")))
+
+
+GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))
+_GLM5_TEXT = fixed("text_config", Tower("glm5_next_text", _glm5_next_text), flat=True)
+_GLM_OCR_TEXT = fixed("text_config", Tower("glm_ocr_text", _glm_ocr_text))
+
+ARCHITECTURES: Architectures = {
     "glm": declared(framed(_glm)),
     "glm4": declared(framed(_glm4)),
     "glm4_moe": GLM4_MOE,
     "glm_moe_dsa": declared(framed(_glm_moe_dsa)),
     "glm4_moe_lite": declared(framed(_glm4_moe_lite)),
+    "glm4v": GLM4V,
+    "glm4v_moe": _glm4v(_glm4v_moe_text(TRANSFORMERS_5), _glm4v_moe_text(TRANSFORMERS_4)),
+    "glmasr": heard(
+        Part("text_config", "llama", filled=True),
+        fixed("audio_config", Tower("glmasr_encoder", _glmasr_encoder)),
+        _glmasr,
+    ),
+    "glm_ocr": composite(with_towers(_GLM_OCR_TEXT, visual(Tower("glm_ocr_vision", glm_ocr_visual)))),
+    "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
+    "glm46v": GLM4V,
+    "glmga": GLM4V,
 }

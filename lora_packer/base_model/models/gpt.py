@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.frames import (
     numbered,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import biased_linear, conv1d, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import biased_linear, conv1d, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -182,39 +182,6 @@ def _gpt_neox(s: Settings) -> Named:
     yield from layer_norm("final_layer_norm", hidden)
 
 
-def _bloom(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from layer_norm(f"{prefix}.input_layernorm", hidden)
-        yield linear(f"{prefix}.self_attention.query_key_value", 3 * hidden, hidden, bias=True)
-        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=True)
-        yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", 4 * hidden, hidden, bias=True)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, 4 * hidden, bias=True)
-
-    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
-    yield from layer_norm("word_embeddings_layernorm", hidden)
-    yield from numbered(s, "h", layer)
-    yield from layer_norm("ln_f", hidden)
-
-
-def _mpt(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield norm(f"{prefix}.norm_1", hidden)
-        yield linear(f"{prefix}.attn.Wqkv", 3 * hidden, hidden)
-        yield linear(f"{prefix}.attn.out_proj", hidden, hidden)
-        yield norm(f"{prefix}.norm_2", hidden)
-        yield linear(f"{prefix}.ffn.up_proj", 4 * hidden, hidden)  # whatever expansion_ratio says
-        yield linear(f"{prefix}.ffn.down_proj", hidden, 4 * hidden)
-
-    yield embedding("wte", s.size("vocab_size"), hidden)
-    yield from numbered(s, "blocks", layer)
-    yield norm("norm_f", hidden)
-
-
 def _ctrl(s: Settings) -> Named:
     hidden, inner = s.size("hidden_size"), s.size("dff")
 
@@ -244,7 +211,7 @@ def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Bu
 
 GPT2 = declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "gpt_oss": declared(framed(_gpt_oss)),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
     "gpt-sw3": GPT2,
@@ -283,21 +250,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         },
         targets=("query_key_value",),
         input_embedding="embed_in",
-    ),
-    "bloom": declared(
-        aliased(
-            framed(_bloom, prefix=TRANSFORMER, heads=classified_by_classifier),
-            {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
-        ),
-        targets=("query_key_value",),
-        input_embedding="word_embeddings",
-    ),
-    "mpt": declared(
-        aliased(
-            framed(_mpt, prefix=TRANSFORMER, heads=classified_by_classifier),
-            {"num_attention_heads": "n_heads", "hidden_size": "d_model", "num_hidden_layers": "n_layers"},
-        ),
-        targets=("Wqkv",),
-        input_embedding="wte",
     ),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -137,7 +135,7 @@ def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
     yield norm(f"{path}.after_rms", outputs)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "hunyuan_v1_dense": declared(framed(_hunyuan)),
     "hunyuan_v1_moe": declared(*both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed)),
     "hy_v3": declared(framed(_hy_v3)),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architecture, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
@@ -80,7 +80,7 @@ _DEEPSEEK_V3_CLASSES = tuple(
 _KIMI_TEXT = Part("text_config", "deepseek_v3", aliases={"kimi_k2": "deepseek_v3"})
 _KIMI_BESIDE = seeing(fixed("vision_config", Tower("kimi_k25_vision", _kimi_visual)), _kimi_projector)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture; one that names another class is another's.
     "kimi_k2": replace(
         DEEPSEEK_V3,

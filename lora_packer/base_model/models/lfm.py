@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
@@ -130,7 +130,7 @@ def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), inner, bias=s.flag("projector_bias"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "lfm2": declared(framed(_lfm2)),
     "lfm2_moe": declared(framed(_lfm2_moe)),
     "lfm3": declared(framed(_lfm3)),

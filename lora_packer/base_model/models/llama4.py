@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, Head, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
@@ -76,7 +74,7 @@ def _llama4(s: Settings, _head: Head) -> Named:
 _LLAMA4_TEXT = fixed("text_config", Tower("llama4_text", _llama4_text))
 _LLAMA4_VISION = fixed("vision_config", Tower("llama4_vision_model", _llama4_visual))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "llama4": composite(_llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=QUERY_VALUE),
     "llama4_text": declared(framed(_llama4_text)),
 }

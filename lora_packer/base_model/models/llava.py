@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
@@ -230,7 +228,7 @@ _IDEFICS_VISION_PART = fixed(
 )
 _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
     "llava_next": LLAVA_NEXT,
     "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),
@@ -261,6 +259,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "got_ocr2": GOT_OCR2,
     "ovis2": composite(_ovis2),
     "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
-    "pp_chart2table": GOT_OCR2,
     "idefics": declared(framed(_idefics, heads=_idefics_heads)),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
 from lora_packer.base_model.blocks.experts import Experts, deepseek_experts, separate_linears
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
@@ -49,7 +47,7 @@ def _longcat_experts(s: Settings) -> Experts:
     return experts
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "longcat_flash": declared(
         framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
         {TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers")))},

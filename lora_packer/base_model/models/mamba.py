@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -92,9 +90,8 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
 
 _MAMBA = declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mamba": _MAMBA,
-    "falcon_mamba": _MAMBA,
     "mamba2": declared(framed(_mamba2, prefix="backbone."), input_embedding="embeddings"),
     "bamba": declared(framed(_bamba)),
     "jamba": declared(*both_names(_jamba, _jamba_experts_before_5, framed)),

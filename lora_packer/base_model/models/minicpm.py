@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
@@ -78,7 +76,7 @@ _MINICPM = composite(
     )
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
         framed(_cpmant, prefix="cpmant."),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -111,7 +111,7 @@ def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 _MINIMAX_TEXT = text_part("minimax_m3_vl_text")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "minimax_m2": declared(framed(_minimax_m2)),
     "minimax_m3_vl_text": declared(framed(_minimax_m3)),
     "minimax": declared(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -161,7 +160,7 @@ _LIGHTON_VISION = vision_config("pixtral")
 _REALTIME_TEXT = Tower("voxtral_realtime_text", _realtime_text)
 _LARGE_VISION = vision_config("pixtral")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
     "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
     "ministral3": declared(framed(_mistral)),

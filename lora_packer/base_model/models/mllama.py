@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architecture
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architectures
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
@@ -77,6 +75,6 @@ _MLLAMA_BEFORE_4_52 = renamed(
     _MLLAMA, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mllama": composite(_MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: _MLLAMA_BEFORE_4_52})
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
 from lora_packer.base_model.blocks.frames import numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
@@ -62,7 +61,7 @@ def _modernbert_architecture(*, decoder: bool) -> Architecture:
     return declared(build, input_embedding="tok_embeddings")
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "modernbert": _modernbert_architecture(decoder=False),
     "modernbert-decoder": _modernbert_architecture(decoder=True),
 }

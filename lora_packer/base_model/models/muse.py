@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
@@ -110,7 +108,7 @@ def _beside_and_audio(s: Settings, text: Settings) -> Named:
 _VISION_PART = fixed("vision_config", Tower("muse_glimmer_vision", _visual))
 _AUDIO_PART = fixed("audio_config", Tower("muse_spark_audio", _audio))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "muse_glimmer": composite(with_towers(fixed("text_config", Tower("muse_glimmer_text", _glimmer_text)), _beside)),
     "muse_spark": composite(
         with_towers(fixed("text_config", Tower("muse_spark_text", _spark_text)), _beside_and_audio)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
@@ -172,7 +170,7 @@ def _read_layers(adapter: Settings) -> list[int]:
 _MOLMO_VISION_PART = fixed("vision_config", Tower("molmo2_vision", _molmo_visual))
 _MOLMO_ADAPTER_PART = fixed("adapter_config", Tower("molmo2_adapter", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "olmo": declared(framed(_olmo)),
     "olmo2": declared(framed(_olmo2)),
     "olmo3": declared(framed(_olmo2)),

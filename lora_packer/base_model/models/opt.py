@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, aliased, framed, head_modules, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
@@ -70,7 +69,7 @@ def _biogpt(s: Settings) -> Named:
     yield from layer_norm("layer_norm", hidden)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "opt": declared(framed(_opt, heads=_opt_heads), targets=QUERY_VALUE),
     "xglm": declared(
         aliased(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_5,
+    Architectures,
+    Head,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import attention, head_sizes, layer_norms_of_heads, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
@@ -132,7 +137,7 @@ _phimoe_frame = partial(framed, heads=_phimoe_head)
 _PHI4_VISION_PART = fixed("vision_config", Tower("phi4_multimodal_vision", siglip))
 _PHI4_AUDIO_PART = fixed("audio_config", Tower("phi4_multimodal_audio", _phi4_audio))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "phi3": PHI3,
     "phi": declared(
         framed(_phi, heads=partial(head_modules, output_bias=True)), targets=("q_proj", "v_proj", "fc1", "fc2")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named
@@ -43,7 +42,7 @@ def _rwkv(s: Settings) -> Named:
     yield from layer_norm("ln_out", hidden)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "rwkv": declared(
         framed(_rwkv, prefix="rwkv.", heads=partial(head_modules, output="head")),
         targets=("key", "value", "receptance", "output"),

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import (
     attention,
     grouped_attention,
@@ -21,8 +20,10 @@ from lora_packer.base_model.blocks.frames import (
     QUERY_VALUE,
     TRANSFORMER,
     aliased,
+    classified_by_classifier,
     dense,
     framed,
+    numbered,
     plain_decoder,
     stacked,
     ungated_decoder,
@@ -187,7 +188,40 @@ def _youtu(s: Settings) -> Named:
     return latent_decoder(s.with_fields(mlp_bias=False))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+def _bloom(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from layer_norm(f"{prefix}.input_layernorm", hidden)
+        yield linear(f"{prefix}.self_attention.query_key_value", 3 * hidden, hidden, bias=True)
+        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=True)
+        yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
+        yield linear(f"{prefix}.mlp.dense_h_to_4h", 4 * hidden, hidden, bias=True)
+        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, 4 * hidden, bias=True)
+
+    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
+    yield from layer_norm("word_embeddings_layernorm", hidden)
+    yield from numbered(s, "h", layer)
+    yield from layer_norm("ln_f", hidden)
+
+
+def _mpt(s: Settings) -> Named:
+    hidden = s.size("hidden_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield norm(f"{prefix}.norm_1", hidden)
+        yield linear(f"{prefix}.attn.Wqkv", 3 * hidden, hidden)
+        yield linear(f"{prefix}.attn.out_proj", hidden, hidden)
+        yield norm(f"{prefix}.norm_2", hidden)
+        yield linear(f"{prefix}.ffn.up_proj", 4 * hidden, hidden)  # whatever expansion_ratio says
+        yield linear(f"{prefix}.ffn.down_proj", hidden, 4 * hidden)
+
+    yield embedding("wte", s.size("vocab_size"), hidden)
+    yield from numbered(s, "blocks", layer)
+    yield norm("norm_f", hidden)
+
+
+ARCHITECTURES: Architectures = {
     "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
     "iquestcoder": declared(framed(plain_decoder)),
     "smollm3": declared(framed(plain_decoder, answering_prefix=TRANSFORMER)),
@@ -207,4 +241,20 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "doge": declared(framed(_doge)),
     "hrm_text": declared(framed(_hrm)),
     "youtu": declared(framed(_youtu)),
+    "bloom": declared(
+        aliased(
+            framed(_bloom, prefix=TRANSFORMER, heads=classified_by_classifier),
+            {"num_hidden_layers": "n_layer", "num_attention_heads": "n_head", "n_embed": "hidden_size"},
+        ),
+        targets=("query_key_value",),
+        input_embedding="word_embeddings",
+    ),
+    "mpt": declared(
+        aliased(
+            framed(_mpt, prefix=TRANSFORMER, heads=classified_by_classifier),
+            {"num_attention_heads": "n_heads", "hidden_size": "d_model", "num_hidden_layers": "n_layers"},
+        ),
+        targets=("Wqkv",),
+        input_embedding="wte",
+    ),
 }

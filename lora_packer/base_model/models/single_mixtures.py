@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import (
     attention,
     grouped_attention,
@@ -214,7 +212,7 @@ def _beam(s: Settings) -> Named:
     return stacked(s, layer, norms=(*LAYER_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "solar_open": declared(framed(_solar_open)),
     "afmoe": declared(framed(_afmoe)),
     "mimo_v2_flash": declared(framed(_mimo_v2_flash)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
@@ -91,7 +89,7 @@ _VIBEVOICE_TOKENIZERS = {
     "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
 }
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,

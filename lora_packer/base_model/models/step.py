@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.attention import grouped_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
@@ -91,7 +91,7 @@ _STEP_TEXT = fixed(
     },
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "step3p7": composite(
         with_towers(
             _STEP_TEXT,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
 from lora_packer.base_model.blocks.towers import pix2struct_visual
@@ -145,7 +145,7 @@ _PIX_NAMES = {
 _PIX_TEXT_PART = fixed("text_config", Tower("pix2struct_text_model", _pix2struct_text), attribute_map=_PIX_NAMES)
 _PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "mt5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "umt5": declared(_t5(every_bias=True), input_embedding="shared", encoder_decoder=True),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.attention import attention, head_sizes, qk_norms
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
-from lora_packer.base_model.models.gemma_towers import gemma3_projector
+from lora_packer.base_model.models.gemma.towers import gemma3_projector
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -69,7 +69,7 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
     return build
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "t5gemma": declared(_gemma_frame(_t5gemma_sides), encoder_decoder=True),
     "t5gemma2": declared(
         _gemma_frame(_t5gemma2_sides), input_embedding="text_model.embed_tokens", encoder_decoder=True

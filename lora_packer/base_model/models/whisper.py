@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.hearing import whisper_convs
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
@@ -33,6 +31,4 @@ def _whisper(raw: Settings, head: Head) -> Named:
         yield linear("proj_out", s.size("vocab_size"), s.size("d_model"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)
-}
+ARCHITECTURES: Architectures = {"whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)}

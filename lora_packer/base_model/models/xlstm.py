@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.frames import framed, numbered
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
@@ -52,6 +50,4 @@ def _xlstm(s: Settings) -> Named:
     yield norm("out_norm", hidden)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "xlstm": declared(framed(_xlstm, prefix="backbone."), input_embedding="embeddings")
-}
+ARCHITECTURES: Architectures = {"xlstm": declared(framed(_xlstm, prefix="backbone."), input_embedding="embeddings")}

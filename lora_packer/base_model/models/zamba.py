@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, linear, norm
@@ -116,4 +114,4 @@ def _zamba_mixer(s: Settings, prefix: str) -> Named:
     yield linear(f"{prefix}.out_proj", hidden, inner, bias=bias)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"zamba2": declared(framed(_zamba2)), "zamba": declared(framed(_zamba))}
+ARCHITECTURES: Architectures = {"zamba2": declared(framed(_zamba2)), "zamba": declared(framed(_zamba))}

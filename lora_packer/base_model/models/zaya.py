@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.experts import fused_weights
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
@@ -51,4 +49,4 @@ def _zaya_head(s: Settings, head: Head) -> Named:
     return head_modules(s, head, output_bias=s.flag("lm_head_bias"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"zaya": declared(framed(_zaya, heads=_zaya_head))}
+ARCHITECTURES: Architectures = {"zaya": declared(framed(_zaya, heads=_zaya_head))}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, normed_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -106,7 +106,7 @@ def qwen3_5_moe(s: Settings) -> Named:
 
 _qwen3_moe_frame = partial(framed, answering_prefix=TRANSFORMER)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2": declared(framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
     "qwen3": declared(framed(_qwen3, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
     "qwen3_moe": declared(*both_names(qwen3_moe, linear_experts, _qwen3_moe_frame)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Build, Head
+from lora_packer.base_model.architecture import Architectures, Build, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, heard, hearing, whisper_encoder, whisper_layers
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
@@ -56,7 +54,7 @@ _QWEN3_ASR = with_towers(
     ),
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_audio": heard(
         text_part("qwen2"),
         fixed("audio_config", Tower("qwen2_audio_encoder", whisper_encoder), attribute_map=WHISPER_NAMES),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import gated_attention
 from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.experts import qwen_mixture
@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, n
 from lora_packer.base_model.blocks.projectors import seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual_without_deepstack
 from lora_packer.base_model.blocks.recurrent import delta_net
-from lora_packer.base_model.models.qwen import every_fourth
+from lora_packer.base_model.models.qwen.decoders import every_fourth
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -111,7 +111,7 @@ def _is_prime(number: int) -> bool:
     return all(passes(witness) for witness in _WITNESSES)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen4_exp_text": declared(framed(qwen4_exp)),
     "qwen4_exp": seeing_inside("qwen4_exp_text", Tower("qwen4_exp_vision", qwen3_visual_without_deepstack)),
 }

@@ -1,18 +1,14 @@
-"""Decoders in BART's line that read images: Florence-2 and PP-FormulaNet."""
+"""Florence-2: BART behind a tower that attends within windows and across channels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import pairwise
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, with_towers
+from lora_packer.base_model.architecture import Architectures
+from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
-from lora_packer.base_model.blocks.frames import head_modules
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.sam import sam_visual
-from lora_packer.base_model.models.bart import MBART
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -55,34 +51,9 @@ def _florence_projector(_s: Settings, vision: Settings, _text: Settings) -> Name
     yield embedding(f"{path}.image_position_embed.column_embeddings", positions, last - last // 2)
 
 
-def _formula(s: Settings, head: Head) -> Named:
-    """Segment Anything's encoder and mBART's decoder."""
-    before = "" if head == "none" else "model."
-    (text, both), (vision, visual) = _FORMULA_TEXT_PART.of(s), _FORMULA_VISION_PART.of(s)
-    inputs, middle, outputs = (vision.size(f"post_conv_{name}_channels") for name in ("in", "mid", "out"))
-    path = f"{before}encoder.multi_modal_projector"
-    yield from below(f"{before}encoder", visual(vision))
-    yield conv(f"{path}.conv1", (middle, inputs, 3, 3), bias=False)
-    yield conv(f"{path}.conv2", (outputs, middle, 3, 3), bias=False)
-    yield linear(f"{path}.linear_1", outputs, outputs, bias=True)
-    yield linear(f"{path}.linear_2", vision.size("decoder_hidden_size"), outputs, bias=True)
-    for name, module in both(text):
-        if name.startswith("decoder."):
-            yield before + name, module
-    yield from head_modules(text, head, width="d_model")
-
-
-def _formula_sides(s: Settings) -> Named:
-    return MBART.dialects[TRANSFORMERS_5](s, "none")
-
-
-_FORMULA_TEXT_PART = fixed(
-    "text_config", Tower("pp_formulanet_text", _formula_sides), attribute_map={"hidden_size": "d_model"}
-)
-_FORMULA_VISION_PART = fixed("vision_config", Tower("pp_formulanet_vision", sam_visual))
 _FLORENCE_TEXT = Part("text_config", "bart", attribute_map={"hidden_size": "d_model"})
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "florence2": composite(
         with_towers(
             _FLORENCE_TEXT,
@@ -90,5 +61,4 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         input_embedding="language_model.shared",
     ),
-    "pp_formulanet": composite(_formula),
 }

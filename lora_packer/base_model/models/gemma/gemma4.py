@@ -1,12 +1,18 @@
-"""Gemma's models with towers: Gemma 3 and 4, PaliGemma, and those built on them."""
+"""Gemma 4: the decoders, the towers, and the model that writes by diffusion."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_5,
+    Architectures,
+    Head,
+    declared,
+)
 from lora_packer.base_model.blocks.composite import (
-    Part,
     Tower,
     below,
     composite,
@@ -17,34 +23,102 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.frames import (
+    fields_by_layer,
+    framed,
+    layer_kinds,
+    stacked,
+)
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
-from lora_packer.base_model.blocks.projectors import llava_like
-from lora_packer.base_model.models.gemma import GEMMA4_TEXT, NORMS_AROUND_BOTH, _gemma4_text
-from lora_packer.base_model.models.vision_towers import vision_config
+from lora_packer.base_model.models.gemma.decoders import NORMS_AROUND_BOTH
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
-def _paligemma_projector(s: Settings, vision: Settings, _text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", s.size("projection_dim"), vision.size("hidden_size"), bias=True)
+def _gemma4_unified(s: Settings, head: Head) -> Named:
+    """Gemma 4's decoder without experts and without inputs for each layer."""
+    plain = s.with_fields(hidden_size_per_layer_input=0, enable_moe_block=False)
+    return GEMMA4_TEXT.dialects[TRANSFORMERS_5](plain, head)
 
 
-def gemma3_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
-    """Gemma 3's projector."""
-    hidden = vision.size("hidden_size")
-    weight = Module("parameter", (hidden, text.size("hidden_size")))
-    yield "multi_modal_projector.mm_input_projection_weight", weight
-    yield norm("multi_modal_projector.mm_soft_emb_norm", hidden)
+def _gemma4_attends(s: Settings) -> Callable[[int], str]:
+    """Every sixth layer has full attention, unless the config says otherwise; the last one always has."""
+    derived = layer_kinds(
+        s.names("layer_types"), lambda index: "sliding_attention" if (index + 1) % 6 else "full_attention"
+    )
+    last = s.size("num_hidden_layers") - 1
+    return lambda index: "full_attention" if index == last else derived(index)
 
 
-def _shieldgemma2_classifier(build: Build) -> Build:
-    """ShieldGemma 2's own class, which has the whole of Gemma 3 with its head inside."""
+def _gemma4_of_layer(s: Settings, saved: Mapping[str, Any] | None, *, full: bool) -> Settings:
+    """The config as one layer sees it: by the fields saved for it, or as layers of full attention have other heads."""
+    mine: Mapping[str, Any]
+    if saved is not None:
+        mine = saved
+    elif full:
+        mine = {"head_dim": s.size("global_head_dim")}
+        kv_heads = s.optional_size("num_global_key_value_heads")
+        if s.flag("attention_k_eq_v") and kv_heads is not None:
+            mine["num_key_value_heads"] = kv_heads
+    else:
+        mine = {}
+    return s.with_fields(**mine)
 
-    def modules(s: Settings, _head: Head) -> Named:
-        for path, module in build(s, "causal-lm"):
-            yield f"model.{path}", module
 
-    return modules
+def _gemma4_attention(s: Settings, path: str, *, shares: bool, values: bool) -> Named:
+    """Attention; a layer that shares the keys of an earlier one has none of its own."""
+    bias, hidden, head_dim = s.flag("attention_bias"), s.size("hidden_size"), s.size("head_dim")
+    queries, keys = s.size("num_attention_heads") * head_dim, s.size("num_key_value_heads") * head_dim
+    yield linear(f"{path}.q_proj", queries, hidden, bias=bias)
+    yield norm(f"{path}.q_norm", head_dim)
+    if not shares:
+        yield linear(f"{path}.k_proj", keys, hidden, bias=bias)
+        yield norm(f"{path}.k_norm", head_dim)
+        if values:
+            yield linear(f"{path}.v_proj", keys, hidden, bias=bias)
+    yield linear(f"{path}.o_proj", hidden, queries, bias=bias)
+
+
+def _gemma4_experts(s: Settings, path: str) -> Named:
+    hidden, inner, experts = s.size("hidden_size"), s.size("moe_intermediate_size"), s.size("num_experts")
+    yield linear(f"{path}.router.proj", experts, hidden)
+    yield f"{path}.router.scale", Module("parameter", (hidden,))
+    yield f"{path}.router.per_expert_scale", Module("parameter", (experts,))
+    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, hidden))
+    yield f"{path}.experts.down_proj", Module("parameter", (experts, hidden, inner))
+    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
+        yield norm(f"{path}.{name}", hidden)
+
+
+def _gemma4_text(s: Settings) -> Named:
+    hidden, layers = s.size("hidden_size"), s.size("num_hidden_layers")
+    per_layer = s.count("hidden_size_per_layer_input")
+    first_sharing = layers - s.count("num_kv_shared_layers")
+    attends, by_layer = _gemma4_attends(s), fields_by_layer(s)
+
+    def layer(prefix: str, index: int) -> Named:
+        full, shares = attends(index) == "full_attention", index >= first_sharing
+        values = not (s.flag("attention_k_eq_v") and full)
+        own = _gemma4_of_layer(s, None if by_layer is None else by_layer.get(index, {}), full=full)
+        yield from _gemma4_attention(own, f"{prefix}.self_attn", shares=shares, values=values)
+        widening = 2 if s.flag("use_double_wide_mlp") and shares else 1
+        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size") * widening)
+        if per_layer:
+            yield linear(f"{prefix}.per_layer_input_gate", per_layer, hidden)
+            yield linear(f"{prefix}.per_layer_projection", hidden, per_layer)
+            yield norm(f"{prefix}.post_per_layer_input_norm", hidden)
+        if s.flag("enable_moe_block"):
+            yield from _gemma4_experts(s, prefix)
+
+    yield from stacked(s, layer, norms=NORMS_AROUND_BOTH)
+    if per_layer:
+        rows = s.size("vocab_size_per_layer_input")
+        yield "embed_tokens_per_layer", Module("embedding", (rows, layers * per_layer))
+        yield linear("per_layer_model_projection", layers * per_layer, hidden)
+        yield norm("per_layer_projection_norm", per_layer)
+
+
+GEMMA4_TEXT = declared(framed(_gemma4_text))
 
 
 def _clippable(path: str, out_features: int, in_features: int) -> tuple[str, Module]:
@@ -161,31 +235,6 @@ def _diffusion(s: Settings, head: Head) -> Named:
     yield from head_of_text(s, text, head)
 
 
-def _pi0(s: Settings, head: Head) -> Named:
-    """A PaliGemma, and a Gemma that turns what it sees into actions."""
-    before = "" if head == "none" else "model."
-    (vlm, seeing), (acting, decoder) = _PI0_VLM.of(s), _PI0_ACTS.of(s)
-    words, _ = _PALIGEMMA_TEXT.of(vlm)
-    acting = acting.with_fields(vocab_size=words.size("vocab_size"))
-    yield from below(f"{before}vlm", seeing(vlm))
-    yield from below(f"{before}dit", decoder(acting))
-    if head != "none":
-        hidden, actions = acting.size("hidden_size"), s.size("max_action_dim")
-        yield linear("embed_action_time.action_in_proj", hidden, actions, bias=True)
-        yield linear("embed_action_time.state_proj", hidden, s.size("max_state_dim"), bias=True)
-        yield linear("embed_action_time.action_time_mlp_in", hidden, 2 * hidden, bias=True)
-        yield linear("embed_action_time.action_time_mlp_out", hidden, hidden, bias=True)
-        yield linear("action_out_proj", actions, hidden, bias=True)
-
-
-def _pi0_vlm(s: Settings) -> Named:
-    return PALIGEMMA.dialects[TRANSFORMERS_5](s, "none")
-
-
-_GEMMA3_TEXT = text_part("gemma3_text")
-GEMMA3 = llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), gemma3_projector, text_class=True)
-_PALIGEMMA_TEXT = text_part("gemma")
-PALIGEMMA = llava_like(_PALIGEMMA_TEXT, vision_config("siglip_vision_model"), _paligemma_projector)
 _GEMMA4_TEXT_PART = fixed("text_config", Tower("gemma4_text", _gemma4_text))
 GEMMA4_VISION = fixed("vision_config", Tower("gemma4_vision", gemma4_visual))
 _GEMMA4_AUDIO_PART = fixed("audio_config", Tower("gemma4_audio", _gemma4_audio))
@@ -193,19 +242,10 @@ _UNIFIED_VISION_PART = fixed("vision_config", Tower("gemma4_unified_vision", lam
 _UNIFIED_AUDIO_PART = fixed("audio_config", Tower("gemma4_unified_audio", lambda _: iter(())))
 _UNIFIED_TEXT = text_part("gemma4_unified_text")
 _DIFFUSION_TEXT = fixed("text_config", Tower("diffusion_gemma_text", _diffusion_text))
-_PI0_VLM = Part("vlm_config", "paligemma", {"paligemma": Tower("paligemma", _pi0_vlm)}.get)
-_PI0_ACTS = Part("dit_config", "gemma")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "gemma3": GEMMA3,
-    "paligemma": PALIGEMMA,
-    "shieldgemma2": composite(
-        GEMMA3.dialects[TRANSFORMERS_5],
-        {
-            **{name: build for name, build in GEMMA3.dialects.items() if name != TRANSFORMERS_5},
-            "image-classification": _shieldgemma2_classifier(GEMMA3.dialects[TRANSFORMERS_5]),
-        },
-    ),
+ARCHITECTURES: Architectures = {
+    "gemma4_unified_text": declared(_gemma4_unified),
+    "gemma4_text": GEMMA4_TEXT,
     "gemma4": composite(
         with_towers(_GEMMA4_TEXT_PART, _gemma4_beside),
         {TEXT_ONLY: text_only(_GEMMA4_TEXT_PART)},
@@ -215,5 +255,4 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
     ),
     "diffusion_gemma": composite(_diffusion, input_embedding="language_model.embed_tokens"),
-    "pi0": declared(_pi0, input_embedding="language_model.embed_tokens"),
 }

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_4_51, Architecture, Build
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    Build,
+)
 from lora_packer.base_model.blocks.attention import attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
@@ -21,7 +28,7 @@ from lora_packer.base_model.blocks.qwen_visual import (
     qwen3_visual_without_deepstack,
     visual,
 )
-from lora_packer.base_model.models.qwen import qwen3_5, qwen3_5_moe
+from lora_packer.base_model.models.qwen.decoders import qwen3_5, qwen3_5_moe
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -117,7 +124,7 @@ def _qwen3_5(text: Tower) -> Architecture:
 
 QWEN3_VL = qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp)))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
     "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
     "qwen3_vl": QWEN3_VL,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
@@ -14,9 +14,9 @@ from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
-from lora_packer.base_model.models.qwen import qwen3_moe
-from lora_packer.base_model.models.qwen_audio import qwen3_convs
-from lora_packer.base_model.models.qwen_voice import bigvgan, code2wav, diffusion
+from lora_packer.base_model.models.qwen.audio import qwen3_convs
+from lora_packer.base_model.models.qwen.decoders import qwen3_moe
+from lora_packer.base_model.models.qwen.voice import bigvgan, code2wav, diffusion
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -172,7 +172,7 @@ def _omni(build: Build, older: Build) -> Architecture:
     return declared(build, {TRANSFORMERS_4: older}, input_embedding="language_model.embed_tokens")
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_5_omni_thinker": composite(_THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
     "qwen3_omni_moe_thinker": composite(_THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
     "qwen2_5_omni": _omni(
