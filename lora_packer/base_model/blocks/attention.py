@@ -19,14 +19,13 @@ def attention(
 
 def head_sizes(s: Settings) -> tuple[int, int, int]:
     """Return the number of query heads, of key and value heads, and the size of a head."""
-    heads = s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
-    return heads, kv_heads, s.optional_size("head_dim") or s.size("hidden_size") // heads
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
+    return s.heads, kv_heads, s.optional_size("head_dim") or s.hidden // s.heads
 
 
 def grouped_attention(s: Settings, prefix: str, *, bias: bool = False, output_bias: bool = False) -> Named:
     """Yield a config's attention; transformers derives the head size where it is absent."""
-    return attention(prefix, s.size("hidden_size"), *head_sizes(s), bias=bias, output_bias=output_bias)
+    return attention(prefix, s.hidden, *head_sizes(s), bias=bias, output_bias=output_bias)
 
 
 def qk_norms(prefix: str, query: int, key: int, names: tuple[str, str] = ("q_norm", "k_norm")) -> Named:
@@ -52,19 +51,19 @@ def layer_norms_of_heads(s: Settings, prefix: str) -> Named:
     """The norms of queries and keys, where ``qk_layernorm`` says so."""
     if s.flag("qk_layernorm"):
         for name in ("q_layernorm", "k_layernorm"):
-            yield from layer_norm(f"{prefix}.{name}", s.size("hidden_size") // s.size("num_attention_heads"))
+            yield from layer_norm(f"{prefix}.{name}", s.hidden // s.heads)
 
 
 def sinks(s: Settings, prefix: str) -> tuple[str, Module]:
     """The weight of attending to nothing, one for each head."""
-    return f"{prefix}.sinks", Module("parameter", (s.size("num_attention_heads"),))
+    return f"{prefix}.sinks", Module("parameter", (s.heads,))
 
 
 def gated_attention(s: Settings, prefix: str) -> Named:
     """Grouped-query attention whose queries carry an output gate, so that q_proj is twice as wide."""
-    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
-    yield linear(f"{prefix}.q_proj", 2 * heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.v_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=bias)
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
+    yield linear(f"{prefix}.q_proj", 2 * heads * head_dim, s.hidden, bias=bias)
+    yield linear(f"{prefix}.k_proj", kv_heads * head_dim, s.hidden, bias=bias)
+    yield linear(f"{prefix}.v_proj", kv_heads * head_dim, s.hidden, bias=bias)
+    yield linear(f"{prefix}.o_proj", s.hidden, heads * head_dim, bias=bias)
     yield from qk_norms(prefix, head_dim, head_dim)

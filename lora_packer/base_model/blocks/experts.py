@@ -131,7 +131,7 @@ def qwen_is_sparse(s: Settings, experts: int) -> Callable[[int], bool]:
 
 def routed_experts(s: Settings, prefix: str, count: int) -> Named:
     """The router and the experts of ``moe_intermediate_size``."""
-    return fused_experts(prefix, s.size("hidden_size"), s.size("moe_intermediate_size"), count)
+    return fused_experts(prefix, s.hidden, s.size("moe_intermediate_size"), count)
 
 
 def deepseek_mixture(
@@ -144,9 +144,9 @@ def deepseek_mixture(
     bias: bool = False,
 ) -> Named:
     """Routed experts and a shared one as wide as several of them, as in DeepSeek and its relatives."""
-    hidden, intermediate = s.size("hidden_size"), s.size("moe_intermediate_size")
-    yield from experts(prefix, hidden, intermediate, count)
-    yield from gated_mlp(f"{prefix}.shared_experts", hidden, intermediate * s.size(shared), bias=bias)
+    intermediate = s.size("moe_intermediate_size")
+    yield from experts(prefix, s.hidden, intermediate, count)
+    yield from gated_mlp(f"{prefix}.shared_experts", s.hidden, intermediate * s.size(shared), bias=bias)
 
 
 def mixture_or_dense(
@@ -162,12 +162,11 @@ def mixture_or_dense(
     """Routed experts and a shared one in a ``sparse`` layer, else a dense block."""
     if sparse:
         return deepseek_mixture(s, prefix, count, experts, shared=shared, bias=bias)
-    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
+    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
 
 
 def qwen_mixture(s: Settings, prefix: str, experts: Experts = fused_experts) -> Named:
     """Routed experts and a gated shared one, as in Qwen2-MoE and its successors."""
-    hidden = s.size("hidden_size")
-    yield from experts(prefix, hidden, s.size("moe_intermediate_size"), s.size("num_experts"))
-    yield from gated_mlp(f"{prefix}.shared_expert", hidden, s.size("shared_expert_intermediate_size"))
-    yield linear(f"{prefix}.shared_expert_gate", 1, hidden)
+    yield from experts(prefix, s.hidden, s.size("moe_intermediate_size"), s.size("num_experts"))
+    yield from gated_mlp(f"{prefix}.shared_expert", s.hidden, s.size("shared_expert_intermediate_size"))
+    yield linear(f"{prefix}.shared_expert_gate", 1, s.hidden)

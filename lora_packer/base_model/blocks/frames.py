@@ -73,7 +73,7 @@ def head_modules(
     """
     match head:
         case "causal-lm" | "seq2seq":
-            yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
+            yield linear(output, s.vocab, s.size(width), bias=output_bias)
         case "sequence-classification":
             yield linear("score", s.labels(), s.size(width))
         case "token-classification":
@@ -104,23 +104,22 @@ def stacked(
     ``layer`` yields one layer, from its path and its number. ``norms`` are of the hidden size and of this ``kind``, as
     the last one is; ``sized_norms`` have a size of their own.
     """
-    hidden = s.size("hidden_size")
 
     def normed(path: str, index: int) -> Named:
         yield from layer(path, index)
         for name in norms:
-            yield from kind(f"{path}.{name}", hidden)
+            yield from kind(f"{path}.{name}", s.hidden)
         for name, size in sized_norms.items():
             yield norm(f"{path}.{name}", size)
 
-    yield embedding, Module("embedding", (s.size("vocab_size"), hidden))
+    yield embedding, Module("embedding", (s.vocab, s.hidden))
     yield from numbered(s, "layers", normed, layers=layers)
-    yield from kind(last_norm, hidden)
+    yield from kind(last_norm, s.hidden)
 
 
 def numbered(s: Settings, prefix: str, layer: Callable[[str, int], Named], *, layers: int | None = None) -> Named:
     """The layers, each below its number: all that the config has, or so many."""
-    for index in range(layers or s.size("num_hidden_layers")):
+    for index in range(layers or s.layers):
         yield from layer(f"{prefix}.{index}", index)
 
 
@@ -158,7 +157,7 @@ def dense(
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=output_bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
 
     return stacked(s, layer, sized_norms=norms)
 

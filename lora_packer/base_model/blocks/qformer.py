@@ -25,18 +25,17 @@ def bert_mlp(path: str, hidden: int, inner: int, suffix: str = "") -> Named:
 
 def qformer_layers(s: Settings, *, reads_text: bool) -> Named:
     """The layers, some of which attend to the image; the text has a feed-forward block of its own."""
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"encoder.layer.{index}"
-        yield from bert_attention(f"{path}.attention", hidden, hidden)
+        yield from bert_attention(f"{path}.attention", s.hidden, s.hidden)
         if index % s.size("cross_attention_frequency") == 0:
-            yield from bert_attention(f"{path}.crossattention", hidden, s.size("encoder_hidden_size"))
+            yield from bert_attention(f"{path}.crossattention", s.hidden, s.size("encoder_hidden_size"))
         if reads_text:
-            yield from bert_mlp(path, hidden, inner)
-        yield from bert_mlp(path, hidden, inner, "_query")
+            yield from bert_mlp(path, s.hidden, s.inner)
+        yield from bert_mlp(path, s.hidden, s.inner, "_query")
 
 
 def blip2_qformer(s: Settings) -> Named:
     """BLIP-2's Q-Former."""
-    yield from layer_norm("layernorm", s.size("hidden_size"))
+    yield from layer_norm("layernorm", s.hidden)
     yield from qformer_layers(s, reads_text=s.flag("use_qformer_text_input"))

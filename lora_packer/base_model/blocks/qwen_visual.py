@@ -33,16 +33,15 @@ def fused_attention(path: str, width: int) -> Named:
 
 def qwen2_5_visual(s: Settings) -> Named:
     """The tower of Qwen2.5-VL."""
-    width = s.size("hidden_size")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=False)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield from fused_attention(f"{path}.attn", width)
-        yield from gated_mlp(f"{path}.mlp", width, s.size("intermediate_size"), bias=True)
-        yield norm(f"{path}.norm1", width)
-        yield norm(f"{path}.norm2", width)
-    yield norm("merger.ln_q", width)
-    yield from merger_mlp(s, width, s.size("out_hidden_size"))
+        yield from fused_attention(f"{path}.attn", s.hidden)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=True)
+        yield norm(f"{path}.norm1", s.hidden)
+        yield norm(f"{path}.norm2", s.hidden)
+    yield norm("merger.ln_q", s.hidden)
+    yield from merger_mlp(s, s.hidden, s.size("out_hidden_size"))
 
 
 def merger_mlp(s: Settings, width: int, outputs: int) -> Named:
@@ -54,18 +53,17 @@ def merger_mlp(s: Settings, width: int, outputs: int) -> Named:
 
 def qwen3_visual(s: Settings) -> Named:
     """The tower of Qwen3-VL; Qwen3.5 has no deepstack."""
-    width, inner = s.size("hidden_size"), s.size("intermediate_size")
-    merged, outputs = merged_width(s, width), s.size("out_hidden_size")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
-    yield "pos_embed", Module("embedding", (s.size("num_position_embeddings"), width))
+    merged, outputs = merged_width(s, s.hidden), s.size("out_hidden_size")
+    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
+    yield "pos_embed", Module("embedding", (s.size("num_position_embeddings"), s.hidden))
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield from fused_attention(f"{path}.attn", width)
-        yield linear(f"{path}.mlp.linear_fc1", inner, width, bias=True)
-        yield linear(f"{path}.mlp.linear_fc2", width, inner, bias=True)
-        yield from layer_norm(f"{path}.norm1", width)
-        yield from layer_norm(f"{path}.norm2", width)
-    mergers = {"merger": width}
+        yield from fused_attention(f"{path}.attn", s.hidden)
+        yield linear(f"{path}.mlp.linear_fc1", s.inner, s.hidden, bias=True)
+        yield linear(f"{path}.mlp.linear_fc2", s.hidden, s.inner, bias=True)
+        yield from layer_norm(f"{path}.norm1", s.hidden)
+        yield from layer_norm(f"{path}.norm2", s.hidden)
+    mergers = {"merger": s.hidden}
     mergers |= {f"deepstack_merger_list.{index}": merged for index in range(deepstack(s))}
     for path, normed in mergers.items():
         yield from layer_norm(f"{path}.norm", normed)

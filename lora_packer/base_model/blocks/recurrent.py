@@ -11,22 +11,22 @@ from lora_packer.base_model.settings import Settings
 
 def delta_net(s: Settings, prefix: str, *, fused: bool) -> Named:
     """Gated DeltaNet: one projection for all (``fused``, Qwen3-Next) or four (Qwen3.5)."""
-    hidden, value_heads = s.size("hidden_size"), s.size("linear_num_value_heads")
+    value_heads = s.size("linear_num_value_heads")
     keys = s.size("linear_num_key_heads") * s.size("linear_key_head_dim")
     values = value_heads * s.size("linear_value_head_dim")
     yield f"{prefix}.dt_bias", Module("parameter", (value_heads,))
     yield f"{prefix}.A_log", Module("parameter", (value_heads,))
     yield depthwise(f"{prefix}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
     if fused:
-        yield linear(f"{prefix}.in_proj_qkvz", 2 * keys + 2 * values, hidden)
-        yield linear(f"{prefix}.in_proj_ba", 2 * value_heads, hidden)
+        yield linear(f"{prefix}.in_proj_qkvz", 2 * keys + 2 * values, s.hidden)
+        yield linear(f"{prefix}.in_proj_ba", 2 * value_heads, s.hidden)
     else:
-        yield linear(f"{prefix}.in_proj_qkv", 2 * keys + values, hidden)
-        yield linear(f"{prefix}.in_proj_z", values, hidden)
-        yield linear(f"{prefix}.in_proj_b", value_heads, hidden)
-        yield linear(f"{prefix}.in_proj_a", value_heads, hidden)
+        yield linear(f"{prefix}.in_proj_qkv", 2 * keys + values, s.hidden)
+        yield linear(f"{prefix}.in_proj_z", values, s.hidden)
+        yield linear(f"{prefix}.in_proj_b", value_heads, s.hidden)
+        yield linear(f"{prefix}.in_proj_a", value_heads, s.hidden)
     yield norm(f"{prefix}.norm", s.size("linear_value_head_dim"))
-    yield linear(f"{prefix}.out_proj", hidden, values)
+    yield linear(f"{prefix}.out_proj", s.hidden, values)
 
 
 def kimi_delta_attention(
@@ -112,18 +112,17 @@ def mamba_2(
 
 def time_step_rank(s: Settings, name: str) -> int:
     """Return the rank of the time step, which "auto" derives from the hidden size."""
-    return -(-s.size("hidden_size") // 16) if s.value(name) == "auto" else s.size(name)
+    return -(-s.hidden // 16) if s.value(name) == "auto" else s.size(name)
 
 
 def mixer(
     s: Settings, prefix: str, *, inner: int | None = None, output_bias: bool | None = None, normed: bool = True
 ) -> Named:
     """The Mamba-2 mixer of the configs that name its fields ``mamba_...``."""
-    hidden = s.size("hidden_size")
     return mamba_2(
         prefix,
-        hidden,
-        inner or s.size("mamba_expand") * hidden,
+        s.hidden,
+        inner or s.size("mamba_expand") * s.hidden,
         s.size("mamba_n_heads"),
         s.size("mamba_n_groups") * s.size("mamba_d_state"),
         s.size("mamba_d_conv"),

@@ -31,31 +31,31 @@ def _aria_experts_before_5(prefix: str, hidden: int, intermediate: int, count: i
 
 
 def _aria(s: Settings, *, experts: Experts = _aria_experts) -> Named:
-    hidden, inner, count = s.size("hidden_size"), s.size("intermediate_size"), s.size("moe_num_experts")
+    count = s.size("moe_num_experts")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from experts(f"{prefix}.mlp", hidden, inner, count)
-        shared, bias = inner * s.count("moe_num_shared_experts"), s.flag("mlp_bias")
-        yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
+        shared, bias = s.inner * s.count("moe_num_shared_experts"), s.flag("mlp_bias")
+        yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
 
     return stacked(s, layer)
 
 
 def _aria_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """Queries that attend to the patches: as many as the largest image needs."""
-    width, hidden, path = vision.size("hidden_size"), text.size("hidden_size"), "multi_modal_projector"
-    yield f"{path}.query", Module("parameter", (_aria_queries(s), width))
+    path = "multi_modal_projector"
+    yield f"{path}.query", Module("parameter", (_aria_queries(s), vision.hidden))
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{path}.cross_attn.{name}", width, width)
-    yield f"{path}.cross_attn.multihead_attn.in_proj_weight", Module("parameter", (3 * width, width))
-    yield f"{path}.cross_attn.multihead_attn.in_proj_bias", Module("parameter", (3 * width,))
-    yield linear(f"{path}.cross_attn.multihead_attn.out_proj", width, width, bias=True)
-    yield linear(f"{path}.cross_attn.linear", width, width, bias=True)
+        yield linear(f"{path}.cross_attn.{name}", vision.hidden, vision.hidden)
+    yield f"{path}.cross_attn.multihead_attn.in_proj_weight", Module("parameter", (3 * vision.hidden, vision.hidden))
+    yield f"{path}.cross_attn.multihead_attn.in_proj_bias", Module("parameter", (3 * vision.hidden,))
+    yield linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
+    yield linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
     for name in ("cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm"):
-        yield from layer_norm(f"{path}.{name}", width)
-    yield linear(f"{path}.feed_forward.linear_in", hidden, width)
-    yield linear(f"{path}.feed_forward.linear_out", hidden, hidden)
+        yield from layer_norm(f"{path}.{name}", vision.hidden)
+    yield linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
+    yield linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
 
 
 def _aria_queries(s: Settings) -> int:

@@ -23,17 +23,17 @@ from lora_packer.base_model.settings import Settings
 
 
 def _bert_generation(s: Settings) -> Named:
-    yield from embeddings(s, s.size("hidden_size"), tables=("word", "position"))
+    yield from embeddings(s, s.hidden, tables=("word", "position"))
     yield from layers(s)
 
 
 def _big_bird(s: Settings) -> Named:
-    yield from embeddings(s, s.size("hidden_size"))
+    yield from embeddings(s, s.hidden)
     yield from layers(s, bias=s.flag("use_bias"))
 
 
 def _megatron(s: Settings) -> Named:
-    yield from embeddings(s, s.size("hidden_size"), norm=None)
+    yield from embeddings(s, s.hidden, norm=None)
     yield from layers(s, attention_norm="ln", output_norm="ln", last_norm="encoder.ln")
 
 
@@ -45,17 +45,17 @@ def _electra(s: Settings) -> Named:
 
 def _widened(s: Settings, path: str) -> Named:
     """The projection of embeddings that are not as wide as the layers."""
-    width, hidden = s.size("embedding_size"), s.size("hidden_size")
-    if width != hidden:
-        yield linear(path, hidden, width, bias=True)
+    width = s.size("embedding_size")
+    if width != s.hidden:
+        yield linear(path, s.hidden, width, bias=True)
 
 
 def _roformer(s: Settings) -> Named:
-    width = s.optional_size("embedding_size") or s.size("hidden_size")
+    width = s.optional_size("embedding_size") or s.hidden
     s = s.with_fields(embedding_size=width)
     yield from embeddings(s, width, tables=("word", "token_type"))
     yield from _widened(s, "embeddings_project")
-    head_dim = s.size("hidden_size") // s.size("num_attention_heads")
+    head_dim = s.hidden // s.heads
     yield embedding("encoder.embed_positions", s.size("max_position_embeddings"), head_dim)
     yield from layers(s)
 
@@ -63,12 +63,12 @@ def _roformer(s: Settings) -> Named:
 def _rembert(s: Settings) -> Named:
     width = s.size("input_embedding_size")
     yield from embeddings(s, width)
-    yield linear("encoder.embedding_hidden_mapping_in", s.size("hidden_size"), width, bias=True)
+    yield linear("encoder.embedding_hidden_mapping_in", s.hidden, width, bias=True)
     yield from layers(s)
 
 
 def _roc_bert(s: Settings) -> Named:
-    width = hidden = s.size("hidden_size")
+    width = hidden = s.hidden
     for name in ("pronunciation", "shape"):
         part = s.size(f"{name}_embed_dim")
         yield embedding(f"embeddings.{name}_embed", s.size(f"{name}_vocab_size"), part)
@@ -79,16 +79,15 @@ def _roc_bert(s: Settings) -> Named:
 
 
 def _generation_predictions(s: Settings) -> Named:
-    vocab = s.size("vocab_size")
-    yield "lm_head.bias", Module("parameter", (vocab,))
-    yield linear("lm_head.decoder", vocab, s.size("hidden_size"), bias=True)
+    yield "lm_head.bias", Module("parameter", (s.vocab,))
+    yield linear("lm_head.decoder", s.vocab, s.hidden, bias=True)
 
 
 def _electra_predictions(s: Settings) -> Named:
     width = s.size("embedding_size")
     yield from layer_norm("generator_predictions.LayerNorm", width)
-    yield linear("generator_predictions.dense", width, s.size("hidden_size"), bias=True)
-    yield linear("generator_lm_head", s.size("vocab_size"), width, bias=True)
+    yield linear("generator_predictions.dense", width, s.hidden, bias=True)
+    yield linear("generator_lm_head", s.vocab, width, bias=True)
 
 
 def _roformer_predictions(s: Settings) -> Named:
@@ -98,95 +97,93 @@ def _roformer_predictions(s: Settings) -> Named:
 
 def _rembert_predictions(s: Settings) -> Named:
     width = s.size("output_embedding_size")
-    yield linear("cls.predictions.dense", width, s.size("hidden_size"), bias=True)
-    yield linear("cls.predictions.decoder", s.size("vocab_size"), width, bias=True)
+    yield linear("cls.predictions.dense", width, s.hidden, bias=True)
+    yield linear("cls.predictions.decoder", s.vocab, width, bias=True)
     yield from layer_norm("cls.predictions.LayerNorm", width)
 
 
 def _two_answers(s: Settings) -> Named:
-    yield linear("qa_outputs", 2, s.size("hidden_size"), bias=True)
+    yield linear("qa_outputs", 2, s.hidden, bias=True)
 
 
 def _big_bird_answers(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear("qa_classifier.intermediate.dense", inner, hidden, bias=True)
-    yield linear("qa_classifier.output.dense", hidden, inner, bias=True)
-    yield from layer_norm("qa_classifier.output.LayerNorm", hidden)
-    yield linear("qa_classifier.qa_outputs", 2, hidden, bias=True)
+    yield linear("qa_classifier.intermediate.dense", s.inner, s.hidden, bias=True)
+    yield linear("qa_classifier.output.dense", s.hidden, s.inner, bias=True)
+    yield from layer_norm("qa_classifier.output.LayerNorm", s.hidden)
+    yield linear("qa_classifier.qa_outputs", 2, s.hidden, bias=True)
 
 
 def _distilbert(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("hidden_dim")
+    inner = s.size("hidden_dim")
 
     def layer(path: str, _index: int) -> Named:
         for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-            yield biased_linear(f"{path}.attention.{name}", hidden, hidden)
-        yield from layer_norm(f"{path}.sa_layer_norm", hidden)
-        yield biased_linear(f"{path}.ffn.lin1", inner, hidden)
-        yield biased_linear(f"{path}.ffn.lin2", hidden, inner)
-        yield from layer_norm(f"{path}.output_layer_norm", hidden)
+            yield biased_linear(f"{path}.attention.{name}", s.hidden, s.hidden)
+        yield from layer_norm(f"{path}.sa_layer_norm", s.hidden)
+        yield biased_linear(f"{path}.ffn.lin1", inner, s.hidden)
+        yield biased_linear(f"{path}.ffn.lin2", s.hidden, inner)
+        yield from layer_norm(f"{path}.output_layer_norm", s.hidden)
 
-    yield from embeddings(s, hidden, tables=("word", "position"))
+    yield from embeddings(s, s.hidden, tables=("word", "position"))
     yield from numbered(s, "transformer.layer", layer)
 
 
 def _distilbert_predictions(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-    yield biased_linear("vocab_transform", hidden, hidden)
-    yield from layer_norm("vocab_layer_norm", hidden)
-    yield biased_linear("vocab_projector", s.size("vocab_size"), hidden)
+    yield biased_linear("vocab_transform", s.hidden, s.hidden)
+    yield from layer_norm("vocab_layer_norm", s.hidden)
+    yield biased_linear("vocab_projector", s.vocab, s.hidden)
 
 
 def _distilbert_classifier(s: Settings) -> Named:
-    yield biased_linear("pre_classifier", s.size("hidden_size"), s.size("hidden_size"))
+    yield biased_linear("pre_classifier", s.hidden, s.hidden)
     yield from one_layer(s)
 
 
 def _albert(s: Settings) -> Named:
     """The layers of a group are shared: the number of layers decides nothing."""
-    hidden, inner, width = s.size("hidden_size"), s.size("intermediate_size"), s.size("embedding_size")
+    width = s.size("embedding_size")
     yield from embeddings(s, width)
-    yield biased_linear("encoder.embedding_hidden_mapping_in", hidden, width)
+    yield biased_linear("encoder.embedding_hidden_mapping_in", s.hidden, width)
     for group in range(s.size("num_hidden_groups")):
         for index in range(s.size("inner_group_num")):
             path = f"encoder.albert_layer_groups.{group}.albert_layers.{index}"
-            yield from layer_norm(f"{path}.full_layer_layer_norm", hidden)
+            yield from layer_norm(f"{path}.full_layer_layer_norm", s.hidden)
             for name in ("query", "key", "value", "dense"):
-                yield biased_linear(f"{path}.attention.{name}", hidden, hidden)
-            yield from layer_norm(f"{path}.attention.LayerNorm", hidden)
-            yield biased_linear(f"{path}.ffn", inner, hidden)
-            yield biased_linear(f"{path}.ffn_output", hidden, inner)
+                yield biased_linear(f"{path}.attention.{name}", s.hidden, s.hidden)
+            yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
+            yield biased_linear(f"{path}.ffn", s.inner, s.hidden)
+            yield biased_linear(f"{path}.ffn_output", s.hidden, s.inner)
 
 
 def _albert_predictions(s: Settings) -> Named:
-    vocab, width = s.size("vocab_size"), s.size("embedding_size")
-    yield "predictions.bias", Module("parameter", (vocab,))
+    width = s.size("embedding_size")
+    yield "predictions.bias", Module("parameter", (s.vocab,))
     yield from layer_norm("predictions.LayerNorm", width)
-    yield biased_linear("predictions.dense", width, s.size("hidden_size"))
-    yield biased_linear("predictions.decoder", vocab, width)
+    yield biased_linear("predictions.dense", width, s.hidden)
+    yield biased_linear("predictions.decoder", s.vocab, width)
 
 
 def _eurobert_predictions(s: Settings) -> Named:
-    yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"), bias=s.flag("mlp_bias"))
+    yield linear("lm_head", s.vocab, s.hidden, bias=s.flag("mlp_bias"))
 
 
 def _eurobert_classifier(s: Settings) -> Named:
-    yield linear("dense", s.size("hidden_size"), s.size("hidden_size"), bias=True)
+    yield linear("dense", s.hidden, s.hidden, bias=True)
     yield from one_layer(s)
 
 
 def _nomic(s: Settings) -> Named:
-    hidden, (heads, _, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, _, head_dim) = head_sizes(s)
 
     def layer(path: str, _index: int) -> Named:
         for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.self_attn.{name}", heads * head_dim, hidden)
-        yield linear(f"{path}.self_attn.o_proj", hidden, heads * head_dim)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
-        yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
-        yield from layer_norm(f"{path}.post_mlp_layernorm", hidden)
+            yield linear(f"{path}.self_attn.{name}", heads * head_dim, s.hidden)
+        yield linear(f"{path}.self_attn.o_proj", s.hidden, heads * head_dim)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.post_attention_layernorm", s.hidden)
+        yield from layer_norm(f"{path}.post_mlp_layernorm", s.hidden)
 
-    yield from embeddings(s, hidden, tables=("word", "token_type"))
+    yield from embeddings(s, s.hidden, tables=("word", "token_type"))
     yield from numbered(s, "layers", layer)
 
 

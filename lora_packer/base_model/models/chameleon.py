@@ -94,16 +94,16 @@ def _codebook(s: Settings) -> Named:
 
 
 def _chameleon(s: Settings) -> Named:
-    hidden, heads, kv_heads = s.size("hidden_size"), s.size("num_attention_heads"), s.size("num_key_value_heads")
-    head_dim, bias = hidden // heads, s.flag("attention_bias")
+    kv_heads = s.size("num_key_value_heads")
+    head_dim, bias = s.hidden // s.heads, s.flag("attention_bias")
 
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_attn"
-        yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
-        for name, count in (("q_norm", heads), ("k_norm", kv_heads)):
+        yield from attention(path, s.hidden, s.heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        for name, count in (("q_norm", s.heads), ("k_norm", kv_heads)):
             yield f"{path}.{name}.weight", Module("parameter", (count, head_dim))
             yield f"{path}.{name}.bias", Module("parameter", (count, head_dim))
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     codes, _ = _CHAMELEON_CODES.of(s)
     vanilla, resolutions = codes.value("attn_type") == "vanilla", codes.indices("attn_resolutions")
@@ -117,21 +117,21 @@ def _chameleon(s: Settings) -> Named:
 
 def _janus_visual(s: Settings) -> Named:
     """SigLIP with an optional bias and norms on queries and keys."""
-    hidden, inner = s.size("hidden_size"), int(s.size("hidden_size") * s.ratio("mlp_ratio"))
+    inner = int(s.hidden * s.ratio("mlp_ratio"))
     yield patch_conv(s, "embeddings.patch_embedding", bias=True)
-    yield embedding("embeddings.position_embedding", patches(s), hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield embedding("embeddings.position_embedding", patches(s), s.hidden)
+    for index in range(s.layers):
         path = f"encoder.layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=s.flag("attention_bias"))
-        yield linear(f"{path}.self_attn.projection_layer", hidden, hidden, bias=True)
+            yield linear(f"{path}.self_attn.{name}", s.hidden, s.hidden, bias=s.flag("attention_bias"))
+        yield linear(f"{path}.self_attn.projection_layer", s.hidden, s.hidden, bias=True)
         if s.flag("use_qk_norm"):
-            yield from layer_norm(f"{path}.self_attn.q_norm", hidden)
-            yield from layer_norm(f"{path}.self_attn.k_norm", hidden)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
-    yield from layer_norm("post_layernorm", hidden)
+            yield from layer_norm(f"{path}.self_attn.q_norm", s.hidden)
+            yield from layer_norm(f"{path}.self_attn.k_norm", s.hidden)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
+        yield from layer_norm(f"{path}.layer_norm1", s.hidden)
+        yield from layer_norm(f"{path}.layer_norm2", s.hidden)
+    yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _janus_aligner(path: str, inputs: int, width: int, layers: int) -> Named:
@@ -144,16 +144,14 @@ def _janus_beside(s: Settings, _text: Settings) -> Named:
     vision, visual = _JANUS_VISION_PART.of(s)
     codes, _ = _JANUS_CODES.of(s)
     yield from below("vision_model", visual(vision))
-    yield from _janus_aligner(
-        "aligner", vision.size("hidden_size"), vision.size("projection_dim"), vision.size("depth")
-    )
+    yield from _janus_aligner("aligner", vision.hidden, vision.size("projection_dim"), vision.size("depth"))
     last = len(codes.sizes("channel_multiplier")) - 1
     yield from below("vqmodel.encoder", _encoder(codes, lambda level: level == last))
     yield from below("vqmodel.decoder", _decoder(codes))
     yield from below("vqmodel", _codebook(codes))
     count, width = codes.size("num_embeddings"), codes.size("projection_dim")
     yield embedding("generation_embeddings", count, codes.size("embed_dim"))
-    yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.size("num_hidden_layers"))
+    yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.layers)
     yield linear("generation_head.proj_out", width, codes.size("image_token_embed_dim"), bias=True)
     yield linear("generation_head.vision_head", count, width, bias=True)
 

@@ -34,45 +34,44 @@ def _cohere2(s: Settings) -> Named:
 
 
 def _cohere_compass(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer, norms=("input_layernorm",))
 
 
 def _cohere2_moe(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    inner = s.inner
     kind = sparse_after(s, s.count("first_k_dense_replace"))
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         if kind(index) == "dense":
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
             return
-        yield from fused_experts(f"{prefix}.mlp", hidden, inner, s.size("num_experts"))
+        yield from fused_experts(f"{prefix}.mlp", s.hidden, inner, s.size("num_experts"))
         shared = s.count("num_shared_experts")
         if shared:
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, inner * shared)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, inner * shared)
 
     return stacked(s, layer, norms=("input_layernorm",))
 
 
 def _aya(s: Settings, vision: Settings, text: Settings) -> Named:
-    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
-    width = s.optional_size("alignment_intermediate_size") or text.size("hidden_size")
+    folded = vision.hidden * s.size("downsample_factor") ** 2
+    width = s.optional_size("alignment_intermediate_size") or text.hidden
     yield from layer_norm("multi_modal_projector.layernorm", folded)
     yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+    yield linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
 def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
-    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
+    folded = vision.hidden * s.size("downsample_factor") ** 2
     width = s.size("alignment_intermediate_size")
     yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+    yield linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
 ARCHITECTURES: Architectures = {

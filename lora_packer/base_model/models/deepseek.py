@@ -92,10 +92,8 @@ def _deepseek_v4(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", kind(index))
-        yield from fused_experts(f"{prefix}.mlp", hidden, s.size("intermediate_size"), count)
-        yield from gated_mlp(
-            f"{prefix}.mlp.shared_experts", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias")
-        )
+        yield from fused_experts(f"{prefix}.mlp", hidden, s.inner, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, s.inner, bias=s.flag("mlp_bias"))
         yield from hyper_connections(prefix, hidden, mult)
 
     yield from stacked(s, layer)
@@ -122,7 +120,7 @@ DEEPSEEK_V3 = declared(*both_names(deepseek_v3, parameter_routed_experts, framed
 
 
 def _deepseek(_s: Settings, vision: Settings, text: Settings) -> Named:
-    for path, module in two_linears("aligner", vision.size("hidden_size"), text.size("hidden_size")):
+    for path, module in two_linears("aligner", vision.hidden, text.hidden):
         yield path.replace("linear_", "linear"), module
 
 
@@ -130,14 +128,13 @@ def _mixture_text(kind: Callable[[Settings], Callable[[int], str]]) -> Callable[
     """A Llama with DeepSeek's experts; the size of a head is not read."""
 
     def modules(s: Settings) -> Named:
-        hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
-        kv_heads, head_dim = s.optional_size("num_key_value_heads") or heads, hidden // heads
+        kv_heads, head_dim = s.optional_size("num_key_value_heads") or s.heads, s.hidden // s.heads
         bias, mlp_bias, kinds = s.flag("attention_bias"), s.flag("mlp_bias"), kind(s)
         experts = s.aliased({"num_experts": "n_routed_experts"}).size("n_routed_experts")
 
         def layer(prefix: str, index: int) -> Named:
             path = f"{prefix}.self_attn"
-            yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+            yield from attention(path, s.hidden, s.heads, kv_heads, head_dim, bias=bias, output_bias=bias)
             yield from mixture_or_dense(s, f"{prefix}.mlp", experts, sparse=kinds(index) == "sparse", bias=mlp_bias)
 
         return stacked(s, layer)
@@ -148,7 +145,7 @@ def _mixture_text(kind: Callable[[Settings], Callable[[int], str]]) -> Callable[
 def _listed(s: Settings) -> Callable[[int], str]:
     """What the layers are, which DeepSeek-OCR 2 has no default for. Raises InputError."""
     kinds = s.names("mlp_layer_types")
-    if kinds is None or len(kinds) < s.size("num_hidden_layers"):
+    if kinds is None or len(kinds) < s.layers:
         raise InputError(
             "the base config's mlp_layer_types does not name every layer.", hint="Use the base model's own config.json."
         )
@@ -187,14 +184,13 @@ def _two(sam: Settings) -> tuple[int, int]:
 def _deepseek2_beside(s: Settings, text: Settings) -> Named:
     vision = s.nested("vision_config")
     encoder, layers = _QWEN2_ENCODER.of(vision)
-    hidden = encoder.size("hidden_size")
     yield from below("vision_tower.sam_encoder", _sam(_with_channels(vision, [512, 896]))[1])
     # Everything of a Qwen2 but its embedding.
     yield from below("vision_tower.vision_encoder", (named for named in layers(encoder) if named[0] != "embed_tokens"))
-    yield embedding("vision_tower.query_768_resolution", 144, hidden)
-    yield embedding("vision_tower.query_1024_resolution", 256, hidden)
-    yield linear("multi_modal_projector", text.size("hidden_size"), hidden, bias=True)
-    yield "view_separator", Module("parameter", (text.size("hidden_size"),))
+    yield embedding("vision_tower.query_768_resolution", 144, encoder.hidden)
+    yield embedding("vision_tower.query_1024_resolution", 256, encoder.hidden)
+    yield linear("multi_modal_projector", text.hidden, encoder.hidden, bias=True)
+    yield "view_separator", Module("parameter", (text.hidden,))
 
 
 def _with_channels(vision: Settings, default: list[int]) -> Settings:
@@ -206,7 +202,7 @@ def _with_channels(vision: Settings, default: list[int]) -> Settings:
 
 
 def _unlimited_beside(s: Settings, text: Settings) -> Named:
-    vision, hidden = s.nested("vision_config"), text.size("hidden_size")
+    vision = s.nested("vision_config")
     encoder, clip = _CLIP_ENCODER.of(vision)
     sam, modules = _sam(_with_channels(vision, [512, 1024]))
     yield from below("vision_tower.sam_encoder", modules)
@@ -214,24 +210,24 @@ def _unlimited_beside(s: Settings, text: Settings) -> Named:
     for path, module in clip(encoder):
         if not path.startswith(("embeddings.patch_embedding", "post_layernorm")):
             yield f"vision_tower.vision_encoder.{path}", module
-    yield linear("multi_modal_projector", hidden, _two(sam)[1] + encoder.size("hidden_size"), bias=True)
-    yield "view_separator", Module("parameter", (hidden,))
-    yield "image_newline", Module("parameter", (hidden,))
+    yield linear("multi_modal_projector", text.hidden, _two(sam)[1] + encoder.hidden, bias=True)
+    yield "view_separator", Module("parameter", (text.hidden,))
+    yield "image_newline", Module("parameter", (text.hidden,))
 
 
 def _hybrid_beside(s: Settings, text: Settings) -> Named:
     """SigLIP, and Segment Anything for high resolution."""
     (vision, visual), (sam, high) = _SIGLIP.of(s), _HIGH_RES.of(s)
-    channels, hidden = sam.size("output_channels"), text.size("hidden_size")
+    channels = sam.size("output_channels")
     yield from below("vision_model", visual(vision))
     yield from below("high_res_vision_model.vision_encoder", high(sam))
-    yield from sam_neck("high_res_vision_neck", sam.size("hidden_size"), channels)
+    yield from sam_neck("high_res_vision_neck", sam.hidden, channels)
     yield conv("high_res_vision_proj.conv1", (2 * channels, channels, 3, 3), bias=False)
     yield conv("high_res_vision_proj.conv2", (4 * channels, 2 * channels, 3, 3), bias=False)
     yield "high_res_vision_alpha", Module("parameter", (1,))
-    yield linear("aligner.vision_proj", hidden // 2, vision.size("hidden_size"), bias=True)
-    yield linear("aligner.high_res_vision_proj", hidden // 2, 4 * channels, bias=True)
-    yield linear("aligner.proj", hidden, hidden, bias=True)
+    yield linear("aligner.vision_proj", text.hidden // 2, vision.hidden, bias=True)
+    yield linear("aligner.high_res_vision_proj", text.hidden // 2, 4 * channels, bias=True)
+    yield linear("aligner.proj", text.hidden, text.hidden, bias=True)
 
 
 _SAM = fixed("sam_config", Tower("deepseek_ocr2_sam_vision_model", sam_visual))

@@ -42,7 +42,7 @@ _SLIDING = {
 
 def _dots3_note(s: Settings) -> Named:
     """dots.note's decoder: sliding layers have sizes of their own, the others an indexer."""
-    feeds, hidden = sparse_layers(s), s.size("hidden_size")
+    feeds = sparse_layers(s)
     attends, indexes = _dots3_layers(s)
     shared = s.aliased({"moe_shared_expert_intermediate_size": "shared_experts_intermediate_size"})
     shared_inner = shared.size("moe_shared_expert_intermediate_size") * s.size("n_shared_experts")
@@ -58,14 +58,14 @@ def _dots3_note(s: Settings) -> Named:
         path, kind, own = f"{prefix}.self_attn", attends(index), s.with_fields(**fields(index))
         yield from latent_attention(own, path)
         yield norm(f"{path}.k_rope_only_layernorm", own.size("qk_rope_head_dim"))
-        yield linear(f"{path}.g_proj", own.size("num_attention_heads"), hidden)
+        yield linear(f"{path}.g_proj", own.heads, s.hidden)
         if kind in indexes:
             yield from indexer(own, f"{path}.indexer")
         if feeds(index) == "sparse":
-            yield from fused_experts(f"{prefix}.mlp", hidden, inner, count)
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared_inner)
+            yield from fused_experts(f"{prefix}.mlp", s.hidden, inner, count)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared_inner)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -102,16 +102,16 @@ _PYRAMID = (*(-1 for _ in range(25)), *range(4, 65, 4), 64)
 def _dots3_visual(s: Settings) -> Named:
     """Blocks of which the upper ones have experts, more the higher they are."""
     s = s.aliased({"embed_dim": "hidden_size", "num_heads": "num_attention_heads", "use_bias": "attention_bias"})
-    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
+    hidden, inner, bias = s.hidden, s.inner, s.flag("attention_bias")
     head_dim, merge, folded = (
-        hidden // s.size("num_attention_heads"),
+        hidden // s.heads,
         s.size("adapter_merge_size"),
         s.size("adapter_in_dim"),
     )
     kind, experts = _dots3_experts(s)
     yield patch_conv(s, "patch_embed.proj", bias=True)
     yield norm("patch_embed.norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"blocks.{index}"
         yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=bias)
         yield linear(f"{path}.attn.proj", hidden, hidden, bias=bias)
@@ -148,14 +148,14 @@ def _audio(s: Settings) -> Named:
     """Whisper with a gated feed-forward block; older configs have its fields in a config of their own."""
     older = s.nested("whisper_config").raw
     s = s.with_fields(**{name: older[legacy] for legacy, name in _WHISPER.items() if legacy in older})
-    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
-    width = hidden // s.size("num_attention_heads") * s.size("num_attention_heads")
+    hidden, inner, bias = s.hidden, s.inner, s.flag("attention_bias")
+    width = hidden // s.heads * s.heads
     channels = s.size("downsample_hidden_size")
     for index, inputs in enumerate((1, channels, channels)):
         yield conv(f"conv_stem.convs.{index}", (channels, inputs, 3, 3), bias=True)
     folded = s.optional_size("conv_output_size") or channels * ((s.size("feature_size") + 7) // 8)
     yield linear("conv_stem.conv_out", hidden, folded)
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
         yield linear(f"{path}.self_attn.q_proj", width, hidden, bias=bias)
         yield linear(f"{path}.self_attn.k_proj", hidden, hidden)

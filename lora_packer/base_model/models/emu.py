@@ -33,7 +33,7 @@ def _attention(path: str, hidden: int) -> Named:
 
 def _middle(s: Settings, channels: int, norm: Callable[[str, int], Named] = layer_norm) -> Named:
     yield from residual("middle_block.block_1", channels, channels, norm)
-    yield from _attention("middle_block.attn_1", s.size("hidden_size"))
+    yield from _attention("middle_block.attn_1", s.hidden)
     yield from norm("middle_block.attn_norm", channels)
     yield from residual("middle_block.block_2", channels, channels, norm)
 
@@ -60,7 +60,7 @@ def _encoder(s: Settings) -> Named:
             yield from residual(f"{path}.block.{block}", channels, outputs)
             channels = outputs
             if level in attends:
-                yield from _attention(f"{path}.attn.{block}", s.size("hidden_size"))
+                yield from _attention(f"{path}.attn.{block}", s.hidden)
                 yield from layer_norm(f"{path}.attn_norms.{block}", channels)
         if level != len(multipliers) - 1:
             yield plane(f"{path}.downsample.conv", channels, channels)
@@ -83,7 +83,7 @@ def _decoder(s: Settings) -> Named:
             yield from residual(f"{path}.block.{block}", channels, outputs, norm)
             channels = outputs
             if level in attends:
-                yield from _attention(f"{path}.attn.{block}", s.size("hidden_size"))
+                yield from _attention(f"{path}.attn.{block}", s.hidden)
                 yield from norm(f"{path}.attn_norms.{block}", channels)
         if level != 0:
             yield plane(f"{path}.upsample.conv", channels, channels)

@@ -48,20 +48,20 @@ def _ernie4_5_moe_before_5(s: Settings) -> Named:
 
 
 def _ernie4_5_moe(s: Settings, *, experts: Experts = _ernie_experts) -> Named:
-    bias, hidden, intermediate = s.flag("use_bias"), s.size("hidden_size"), s.size("moe_intermediate_size")
+    bias, intermediate = s.flag("use_bias"), s.size("moe_intermediate_size")
     count = number_of_experts(s, "moe_num_experts", "num_experts")
     start, interval = s.count("moe_layer_start_index"), s.size("moe_layer_interval")
-    end = s.size("num_hidden_layers") if s.value("moe_layer_end_index") == -1 else s.count("moe_layer_end_index")
+    end = s.layers if s.value("moe_layer_end_index") == -1 else s.count("moe_layer_end_index")
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         if (index + 1) % interval or not start <= index <= end:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
             return
-        yield from experts(f"{prefix}.mlp", hidden, intermediate, count)
+        yield from experts(f"{prefix}.mlp", s.hidden, intermediate, count)
         shared = s.count("moe_num_shared_experts")
         if shared:
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, intermediate * shared, bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, intermediate * shared, bias=bias)
 
     return stacked(s, layer)
 
@@ -75,7 +75,7 @@ def _paddle_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
 
     return stacked(s, layer)
 
@@ -85,15 +85,15 @@ def _paddle_visual(s: Settings) -> Named:
 
 
 def _paddle_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
-    merged = vision.size("hidden_size") * vision.size("spatial_merge_size") ** 2
-    yield from layer_norm("projector.pre_norm", vision.size("hidden_size"))
+    merged = vision.hidden * vision.size("spatial_merge_size") ** 2
+    yield from layer_norm("projector.pre_norm", vision.hidden)
     yield linear("projector.linear_1", merged, merged, bias=True)
-    yield linear("projector.linear_2", text.size("hidden_size"), merged, bias=True)
+    yield linear("projector.linear_2", text.hidden, merged, bias=True)
 
 
 def _ernie_text(s: Settings) -> Named:
     s = s.aliased({"num_experts": "moe_num_experts"})
-    hidden, bias = s.size("hidden_size"), s.flag("use_bias")
+    hidden, bias = s.hidden, s.flag("use_bias")
     kind = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
 
     def layer(prefix: str, index: int) -> Named:
@@ -101,7 +101,7 @@ def _ernie_text(s: Settings) -> Named:
         if kind(index) == "sparse":
             yield from _ernie_vl_experts(s, f"{prefix}.mlp", hidden, bias=bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp", hidden, s.inner, bias=bias)
 
     return stacked(s, layer)
 
@@ -120,27 +120,26 @@ def _ernie_vl_experts(s: Settings, path: str, hidden: int, *, bias: bool) -> Nam
 
 
 def _ernie_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear("patch_embed.proj", hidden, s.size("in_channels") * s.size("patch_size") ** 2)
+    yield linear("patch_embed.proj", s.hidden, s.size("in_channels") * s.size("patch_size") ** 2)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=True)
-        yield linear(f"{path}.attn.proj", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.norm1", hidden)
-        yield from layer_norm(f"{path}.norm2", hidden)
-    yield from layer_norm("ln", hidden)
+        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=True)
+        yield linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.norm1", s.hidden)
+        yield from layer_norm(f"{path}.norm2", s.hidden)
+    yield from layer_norm("ln", s.hidden)
 
 
 def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Folds neighbours in space, then in time, into one token."""
-    space = vision.size("hidden_size") * vision.size("spatial_merge_size") ** 2
+    space = vision.hidden * vision.size("spatial_merge_size") ** 2
     for name, inputs in (("spatial_linear", space), ("temporal_linear", space * vision.size("temporal_merge_size"))):
         yield linear(f"resampler_model.{name}.fc1", space, inputs, bias=True)
         yield linear(f"resampler_model.{name}.fc2", space, space, bias=True)
         yield from layer_norm(f"resampler_model.{name}.ln", space)
-    yield linear("resampler_model.mlp", text.size("hidden_size"), space, bias=True)
-    yield norm("resampler_model.after_norm", text.size("hidden_size"))
+    yield linear("resampler_model.mlp", text.hidden, space, bias=True)
+    yield norm("resampler_model.after_norm", text.hidden)
 
 
 _ernie_frame = partial(framed, heads=_ernie_head)
@@ -149,7 +148,7 @@ _ernie_frame = partial(framed, heads=_ernie_head)
 def _ernie_encoder(s: Settings) -> Named:
     if s.flag("use_task_id"):
         tasks = s.size("task_type_vocab_size")
-        yield embedding("embeddings.task_type_embeddings", tasks, s.size("hidden_size"))
+        yield embedding("embeddings.task_type_embeddings", tasks, s.hidden)
     yield from bert_body(s)
 
 

@@ -16,36 +16,34 @@ from lora_packer.base_model.settings import Settings
 
 
 def _esm(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
     absolute = s.value("position_embedding_type") == "absolute"
-    yield from embeddings(s, hidden, tables=("word", "position") if absolute else ("word",), norm=None)
+    yield from embeddings(s, s.hidden, tables=("word", "position") if absolute else ("word",), norm=None)
     if s.flag("emb_layer_norm_before"):
-        yield from layer_norm("embeddings.layer_norm", hidden)
+        yield from layer_norm("embeddings.layer_norm", s.hidden)
     yield from layers(s, attention_norm="LayerNorm", output_norm="LayerNorm", last_norm="encoder.emb_layer_norm_after")
     # Every head of every layer votes on which residues touch.
-    yield linear("contact_head.regression", 1, s.size("num_hidden_layers") * s.size("num_attention_heads"), bias=True)
+    yield linear("contact_head.regression", 1, s.layers * s.heads, bias=True)
 
 
 def _evolla(s: Settings) -> Named:
     """A Llama, some of whose layers attend to the protein."""
-    hidden, bias, mlp_bias = s.size("hidden_size"), s.flag("attention_bias"), s.flag("mlp_bias")
-    interval = max(s.size("num_hidden_layers") // s.size("aligner_num_add_layers"), 1)
+    bias, mlp_bias = s.flag("attention_bias"), s.flag("mlp_bias")
+    interval = max(s.layers // s.size("aligner_num_add_layers"), 1)
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=mlp_bias)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
         if (index + 1) % interval == 0:
-            yield from _evolla_aligner(s, f"{prefix}.adapter", hidden)
+            yield from _evolla_aligner(s, f"{prefix}.adapter", s.hidden)
 
     protein, encoder = _PROTEIN.of(s)
     yield from stacked(s, layer)
     yield from below("protein_encoder.model", encoder(protein))
-    yield from below("protein_encoder.sequence_compressor_resampler", _evolla_resampler(s, protein.size("hidden_size")))
+    yield from below("protein_encoder.sequence_compressor_resampler", _evolla_resampler(s, protein.hidden))
 
 
 def _evolla_aligner(s: Settings, path: str, hidden: int) -> Named:
-    heads = s.size("num_attention_heads")
-    width = heads * (hidden // heads)
+    width = s.heads * (hidden // s.heads)
     yield f"{path}.gate_attention", Module("parameter", (1,))
     yield f"{path}.gate_ffw", Module("parameter", (1,))
     for name in ("query", "key_protein", "value_protein"):
@@ -72,29 +70,28 @@ def _evolla_resampler(s: Settings, width: int) -> Named:
         yield linear(f"{path}.0.to_kv", 2 * inner, width)
         yield linear(f"{path}.0.to_out", width, inner)
         yield from _evolla_feed_forward(f"{path}.1", width, width * s.size("resampler_ff_mult"))
-    yield from layer_norm("norm", s.size("hidden_size"))
-    yield linear("protein_projector", s.size("hidden_size"), width, bias=True)
+    yield from layer_norm("norm", s.hidden)
+    yield linear("protein_projector", s.hidden, width, bias=True)
 
 
 def _saprot(s: Settings) -> Named:
     """ESM with rotary positions."""
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield embedding("embeddings.word_embeddings", s.size("vocab_size"), hidden)
+    yield embedding("embeddings.word_embeddings", s.vocab, s.hidden)
     if s.value("position_embedding_type") == "absolute":
-        yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), hidden)
+        yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), s.hidden)
     if s.flag("emb_layer_norm_before"):
-        yield from layer_norm("embeddings.layer_norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+        yield from layer_norm("embeddings.layer_norm", s.hidden)
+    for index in range(s.layers):
         path = f"encoder.layer.{index}"
         for block in ("attention", "crossattention") if s.flag("add_cross_attention") else ("attention",):
             for name in ("query", "key", "value"):
-                yield linear(f"{path}.{block}.self.{name}", hidden, hidden, bias=True)
-            yield linear(f"{path}.{block}.output.dense", hidden, hidden, bias=True)
-            yield from layer_norm(f"{path}.{block}.LayerNorm", hidden)
-        yield linear(f"{path}.intermediate.dense", inner, hidden, bias=True)
-        yield linear(f"{path}.output.dense", hidden, inner, bias=True)
-        yield from layer_norm(f"{path}.LayerNorm", hidden)
-    yield from layer_norm("encoder.emb_layer_norm_after", hidden)
+                yield linear(f"{path}.{block}.self.{name}", s.hidden, s.hidden, bias=True)
+            yield linear(f"{path}.{block}.output.dense", s.hidden, s.hidden, bias=True)
+            yield from layer_norm(f"{path}.{block}.LayerNorm", s.hidden)
+        yield linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
+        yield linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
+        yield from layer_norm(f"{path}.LayerNorm", s.hidden)
+    yield from layer_norm("encoder.emb_layer_norm_after", s.hidden)
 
 
 _PROTEIN = fixed("protein_encoder_config", Tower("evolla.protein_encoder_config", _saprot))

@@ -42,11 +42,11 @@ def _exaone_moe(s: Settings) -> Named:
 def _exaone_visual(s: Settings) -> Named:
     """The tower of Qwen2.5-VL, with fewer heads of keys and values."""
     named = s.aliased({"num_attention_heads": "num_heads"})
-    width, heads = s.size("hidden_size"), named.size("num_heads")
-    keys = s.size("num_key_value_heads") * (width // heads)
+    heads = named.size("num_heads")
+    keys = s.size("num_key_value_heads") * (s.hidden // heads)
     for path, module in qwen2_5_visual(s):
         fused = path.endswith(".attn.qkv")
-        yield linear(path, width // heads * heads + 2 * keys, width, bias=True) if fused else (path, module)
+        yield linear(path, s.hidden // heads * heads + 2 * keys, s.hidden, bias=True) if fused else (path, module)
 
 
 _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})

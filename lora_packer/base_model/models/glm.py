@@ -77,35 +77,34 @@ GLM4_MOE = declared(*both_names(glm4_moe, parameter_routed_experts, framed))
 
 
 def _glm4v_visual(s: Settings) -> Named:
-    width, outputs, inner = s.size("hidden_size"), s.size("out_hidden_size"), s.size("intermediate_size")
-    yield "embeddings.position_embedding", Module("embedding", (patches(s), width))
-    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    outputs = s.size("out_hidden_size")
+    yield "embeddings.position_embedding", Module("embedding", (patches(s), s.hidden))
+    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=s.flag("attention_bias"))
-        yield linear(f"{path}.attn.proj", width, width)
-        yield from gated_mlp(f"{path}.mlp", width, outputs)
-        yield norm(f"{path}.norm1", width)
-        yield norm(f"{path}.norm2", width)
+        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("attention_bias"))
+        yield linear(f"{path}.attn.proj", s.hidden, s.hidden)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, outputs)
+        yield norm(f"{path}.norm1", s.hidden)
+        yield norm(f"{path}.norm2", s.hidden)
     yield linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)
-    yield from gated_mlp("merger", outputs, inner)
+    yield from gated_mlp("merger", outputs, s.inner)
     merge = s.size("spatial_merge_size")
-    yield conv("downsample", (outputs, width, merge, merge), bias=True)
-    yield norm("post_conv_layernorm", width)
-    yield norm("post_layernorm", width)
+    yield conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
+    yield norm("post_conv_layernorm", s.hidden)
+    yield norm("post_layernorm", s.hidden)
 
 
 def _glm4v_text(s: Settings) -> Named:
-    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
-        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
-        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
+        yield linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
 
-    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
 
 
 def _glm4v_moe_text(dialect: str) -> Tower:
@@ -121,59 +120,53 @@ def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
-    hidden = text.size("hidden_size")
-    yield linear("multi_modal_projector.linear_1", 2 * hidden, audio.size("intermediate_size"), bias=True)
-    yield linear("multi_modal_projector.linear_2", hidden, 2 * hidden, bias=True)
+    yield linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
+    yield linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
 
 
 def _glmasr_encoder(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield from whisper_convs(s, hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from whisper_convs(s, s.hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        for name, module in attention(f"{path}.self_attn", hidden, *head_sizes(s), bias=True, output_bias=True):
+        for name, module in attention(f"{path}.self_attn", s.hidden, *head_sizes(s), bias=True, output_bias=True):
             yield name, module._replace(bias=not name.endswith(".k_proj"))
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.input_layernorm", hidden)
-        yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
-    yield from layer_norm("norm", hidden)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.input_layernorm", s.hidden)
+        yield from layer_norm(f"{path}.post_attention_layernorm", s.hidden)
+    yield from layer_norm("norm", s.hidden)
 
 
 def glm_ocr_visual(s: Settings) -> Named:
     """The tower of GLM-OCR: norms on queries and keys, and no positions."""
-    width, outputs, bias = s.size("hidden_size"), s.size("out_hidden_size"), s.flag("attention_bias")
-    inner, head_dim = (
-        s.size("intermediate_size"),
-        width // s.aliased({"num_attention_heads": "num_heads"}).size("num_heads"),
-    )
-    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
+    outputs, bias = s.size("out_hidden_size"), s.flag("attention_bias")
+    head_dim = s.hidden // s.aliased({"num_attention_heads": "num_heads"}).size("num_heads")
+    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * width, width, bias=bias)
-        yield linear(f"{path}.attn.proj", width, width, bias=bias)
+        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
+        yield linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
         yield norm(f"{path}.attn.q_norm", head_dim)
         yield norm(f"{path}.attn.k_norm", head_dim)
-        yield from gated_mlp(f"{path}.mlp", width, inner, bias=bias)
-        yield norm(f"{path}.norm1", width)
-        yield norm(f"{path}.norm2", width)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=bias)
+        yield norm(f"{path}.norm1", s.hidden)
+        yield norm(f"{path}.norm2", s.hidden)
     yield linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)
     projected = s.optional_size("projection_intermediate_size") or outputs * s.size("in_channels")
     yield from gated_mlp("merger", outputs, projected)
     merge = s.size("spatial_merge_size")
-    yield conv("downsample", (outputs, width, merge, merge), bias=True)
-    yield norm("post_layernorm", width)
+    yield conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
+    yield norm("post_layernorm", s.hidden)
 
 
 def _glm_ocr_text(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", hidden, *head_sizes(s))
-        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * inner, hidden)
-        yield linear(f"{prefix}.mlp.down_proj", hidden, inner)
+        yield from attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s))
+        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
+        yield linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
 
-    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": hidden, "post_mlp_layernorm": hidden})
+    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
 
 
 def _glm5_next_text(s: Settings) -> Named:
@@ -184,7 +177,7 @@ def _glm5_next_text(s: Settings) -> Named:
     )
     sparse = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= 3 else "dense")
     shares = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
-    streams, hidden, delta = s.size("hc_mult"), s.size("hidden_size"), kimi_delta_sizes(s)
+    streams, hidden, delta = s.size("hc_mult"), s.hidden, kimi_delta_sizes(s)
     forgets = {"dt_bias": (delta[0] * delta[1],), "A_log": (delta[0],)}
 
     def layer(prefix: str, index: int) -> Named:
@@ -205,7 +198,7 @@ def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     yield from indexer(s, path)
     size = s.size("index_head_dim")
     yield f"{path}.index_kpool_compress_ape", Module("parameter", (s.size("index_kpool"), size))
-    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.size("hidden_size")))
+    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.hidden))
 
 
 GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))

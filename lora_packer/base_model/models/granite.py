@@ -20,12 +20,11 @@ from lora_packer.errors import InputError
 
 
 def _granite_swa(s: Settings) -> Named:
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield f"{prefix}.self_attn.sinks", Module("parameter", (s.size("num_attention_heads"),))
-        yield from gated_mlp(f"{prefix}.mlp", hidden, intermediate, bias=s.flag("mlp_bias"))
+        yield f"{prefix}.self_attn.sinks", Module("parameter", (s.heads,))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer)
 
@@ -47,14 +46,14 @@ def granite_feed_forward(s: Settings, prefix: str, experts: Experts) -> Named:
     """Granite's routed experts, where there are any."""
     count = s.count("num_local_experts")
     if count:
-        yield from experts(f"{prefix}.block_sparse_moe", s.size("hidden_size"), s.size("intermediate_size"), count)
+        yield from experts(f"{prefix}.block_sparse_moe", s.hidden, s.inner, count)
 
 
 def granite_shared(s: Settings, prefix: str) -> Named:
     """Granite's shared feed-forward block."""
-    hidden, intermediate = s.size("hidden_size"), s.count("shared_intermediate_size")
-    yield linear(f"{prefix}.shared_mlp.input_linear", 2 * intermediate, hidden)
-    yield linear(f"{prefix}.shared_mlp.output_linear", hidden, intermediate)
+    intermediate = s.count("shared_intermediate_size")
+    yield linear(f"{prefix}.shared_mlp.input_linear", 2 * intermediate, s.hidden)
+    yield linear(f"{prefix}.shared_mlp.output_linear", s.hidden, intermediate)
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
@@ -73,13 +72,13 @@ def _granitemoeshared(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 
 def _granitemoe_swa(s: Settings) -> Named:
-    hidden, shared = s.size("hidden_size"), s.count("shared_intermediate_size") > 0
+    shared = s.count("shared_intermediate_size") > 0
 
     def layer(prefix: str, _index: int) -> Named:
         yield sinks(s, f"{prefix}.self_attn")
         yield from plain_attention(s, f"{prefix}.self_attn")
-        count, intermediate = s.size("num_local_experts"), s.size("intermediate_size")
-        yield from granite_experts(f"{prefix}.block_sparse_moe", hidden, intermediate, count)
+        count = s.size("num_local_experts")
+        yield from granite_experts(f"{prefix}.block_sparse_moe", s.hidden, s.inner, count)
         if shared:
             yield from granite_shared(s, prefix)
 
@@ -135,21 +134,21 @@ def _conformer(s: Settings) -> Named:
 def _granite_speech_beside(s: Settings, text: Settings) -> Named:
     encoder, modules = _CONFORMER.of(s)
     reading, qformer = _READER.of(s)
-    width = reading.size("hidden_size")
+    width = reading.hidden
     yield from below("encoder", modules(encoder))
     yield "projector.query", Module("parameter", (1, s.size("window_size") // s.size("downsample_rate"), width))
     yield from below("projector.qformer", qformer(reading))
-    yield linear("projector.linear", text.size("hidden_size"), width, bias=True)
+    yield linear("projector.linear", text.hidden, width, bias=True)
 
 
 def _docling_visual(s: Settings) -> Named:
     """SigLIP, and a connector that folds patches coarsely and, unless it is left out, finely."""
-    hidden, outputs, factor = s.size("hidden_size"), s.size("out_hidden_size"), s.size("scale_factor")
+    outputs, factor = s.size("out_hidden_size"), s.size("scale_factor")
     yield from siglip_body(s)
-    yield from layer_norm("connector.ln_in", hidden)
-    yield from _docling_route(s, "connector.coarse", hidden * factor**2, outputs)
+    yield from layer_norm("connector.ln_in", s.hidden)
+    yield from _docling_route(s, "connector.coarse", s.hidden * factor**2, outputs)
     if s.flag("use_fine_route"):
-        yield from _docling_route(s, "connector.fine", hidden * (factor // 2) ** 2, outputs)
+        yield from _docling_route(s, "connector.fine", s.hidden * (factor // 2) ** 2, outputs)
     yield from layer_norm("connector.ln_mid", outputs)
     yield linear("connector.mlp_fc2", outputs, outputs)
     yield from layer_norm("connector.ln_out", outputs)
@@ -167,18 +166,18 @@ def _docling_route(s: Settings, path: str, folded: int, outputs: int) -> Named:
 
 def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
     """What chooses the route, where the config has it."""
-    inner, hidden = s.optional_size("density_router_hidden_size"), vision.size("hidden_size")
+    inner = s.optional_size("density_router_hidden_size")
     if inner is not None:
-        yield linear("density_router.att", 1, hidden, bias=True)
-        yield from layer_norm("density_router.norm", hidden)
-        yield linear("density_router.fc1", inner, hidden, bias=True)
+        yield linear("density_router.att", 1, vision.hidden, bias=True)
+        yield from layer_norm("density_router.norm", vision.hidden)
+        yield linear("density_router.fc1", inner, vision.hidden, bias=True)
         yield linear("density_router.fc2", 1, inner, bias=True)
 
 
 def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
     """The tower, and a downsampler for every layer of it that the config reads and for each of four offsets."""
     vision, visual = _GRANITE_VISION.of(s)
-    yield "image_newline", Module("parameter", (text.size("hidden_size"),))
+    yield "image_newline", Module("parameter", (text.hidden,))
     yield from below("vision_tower", visual(vision))
     read = s.value("deepstack_layer_map")
     layers = len(read) if isinstance(read, list | tuple) else 0
@@ -188,13 +187,13 @@ def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
 
 
 def _downsampler(s: Settings, vision: Settings, text: Settings) -> Named:
-    width, (query, window) = vision.size("hidden_size"), _downsample_rate(s)
+    width, (query, window) = vision.hidden, _downsample_rate(s)
     reading, qformer = _GRANITE_QFORMER.of(s)
     yield from below("qformer", qformer(reading.with_fields(hidden_size=width, encoder_hidden_size=width)))
     yield from layer_norm("norm", width)
     yield "query", Module("parameter", (1, query**2, width))
     yield "image_positions", Module("parameter", (1, window**2, width))
-    yield linear("out_linear", text.size("hidden_size"), width, bias=True)
+    yield linear("out_linear", text.hidden, width, bias=True)
 
 
 def _downsample_rate(s: Settings) -> tuple[int, int]:

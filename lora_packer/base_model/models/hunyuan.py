@@ -46,54 +46,53 @@ def _hunyuan_experts_before_5(prefix: str, hidden: int, intermediate: int, count
 
 def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Named:
     head_dim = head_sizes(s)[2]
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     count = number_of_experts(s, "num_experts", "num_local_experts")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
-        yield from experts(f"{prefix}.mlp", hidden, intermediate, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", hidden, intermediate)
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
 
 def _hy_v3(s: Settings) -> Named:
     """Hunyuan 3's decoder."""
-    kind, bias, hidden = sparse_after(s, 1), s.flag("mlp_bias"), s.size("hidden_size")
-    shared = s.size("moe_intermediate_size") * s.count("num_shared_experts") or s.size("intermediate_size")
+    kind, bias = sparse_after(s, 1), s.flag("mlp_bias")
+    shared = s.size("moe_intermediate_size") * s.count("num_shared_experts") or s.inner
     count = aliased_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from normed_attention(s, f"{prefix}.self_attn")
         if kind(index) == "sparse":
             yield from routed_experts(s, f"{prefix}.mlp", count)
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
 
     return stacked(s, layer)
 
 
 def _hy_v4(s: Settings) -> Named:
     """Hunyuan 4's decoder: gated latent attention with sinks, and hyper-connections around each block."""
-    hidden, heads, streams = s.size("hidden_size"), s.size("num_attention_heads"), s.size("hc_mult")
+    streams = s.size("hc_mult")
     count = deepseek_experts(s)
     feeds = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
     indexed = layer_kinds(s.names("indexer_types"), lambda index: "full" if index == 0 or index % 4 == 1 else "shared")
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
-        yield f"{path}.sinks", Module("parameter", (heads,))
+        yield f"{path}.sinks", Module("parameter", (s.heads,))
         yield from latent_attention(s, path)
-        yield linear(f"{path}.gate_proj", heads * s.size("v_head_dim"), hidden)
+        yield linear(f"{path}.gate_proj", s.heads * s.size("v_head_dim"), s.hidden)
         if indexed(index) != "shared":
             yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse")
-        yield from hyper_connections(prefix, hidden, streams, mixes=False)
+        yield from hyper_connections(prefix, s.hidden, streams, mixes=False)
 
     yield from stacked(s, layer)
-    yield from merged_streams(hidden, streams)
+    yield from merged_streams(s.hidden, streams)
 
 
 def _hunyuan_text(s: Settings) -> Named:
@@ -109,12 +108,12 @@ def _hunyuan_text(s: Settings) -> Named:
 
 def _hunyuan_visual(s: Settings) -> Named:
     s = s.aliased({"attention_heads": "num_attention_heads"})
-    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
+    hidden, inner, heads = s.hidden, s.inner, s.heads
     head_dim = s.optional_size("head_dim") or hidden // heads
     yield patch_conv(s, "embeddings.patch_embedding", bias=True)
     positions = (s.size("max_image_size") // s.size("patch_size")) ** 2 + 1
     yield embedding("embeddings.position_embedding", positions, hidden)
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
         yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
         yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
@@ -123,16 +122,16 @@ def _hunyuan_visual(s: Settings) -> Named:
 
 
 def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
-    hidden, outputs, merge = vision.size("hidden_size"), text.size("hidden_size"), vision.size("spatial_merge_size")
+    merge = vision.size("spatial_merge_size")
     path = "vision_tower.patch_merger"
-    yield conv(f"{path}.proj_conv", (2 * hidden, hidden, merge, merge), bias=True)
-    yield conv(f"{path}.proj_out", (4 * hidden, 2 * hidden, 1, 1), bias=True)
-    yield linear(f"{path}.mlp", outputs, 4 * hidden, bias=True)
-    yield f"{path}.image_newline", Module("parameter", (4 * hidden,))
+    yield conv(f"{path}.proj_conv", (2 * vision.hidden, vision.hidden, merge, merge), bias=True)
+    yield conv(f"{path}.proj_out", (4 * vision.hidden, 2 * vision.hidden, 1, 1), bias=True)
+    yield linear(f"{path}.mlp", text.hidden, 4 * vision.hidden, bias=True)
+    yield f"{path}.image_newline", Module("parameter", (4 * vision.hidden,))
     for name in ("image_begin", "image_end", "image_sep"):
-        yield f"{path}.{name}", Module("parameter", (outputs,))
-    yield norm(f"{path}.before_rms", hidden)
-    yield norm(f"{path}.after_rms", outputs)
+        yield f"{path}.{name}", Module("parameter", (text.hidden,))
+    yield norm(f"{path}.before_rms", vision.hidden)
+    yield norm(f"{path}.after_rms", text.hidden)
 
 
 ARCHITECTURES: Architectures = {

@@ -36,17 +36,17 @@ def _inkling_heads(s: Settings, *, sliding: bool) -> tuple[int, int, int]:
 
 def _inkling_attention(s: Settings, prefix: str, *, sliding: bool) -> Named:
     """Attention with projected relative positions."""
-    hidden, relative = s.size("hidden_size"), s.size("d_rel")
+    relative = s.size("d_rel")
     heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
-    yield from attention(prefix, hidden, heads, kv_heads, head_dim)
-    yield linear(f"{prefix}.r_proj", heads * relative, hidden)
+    yield from attention(prefix, s.hidden, heads, kv_heads, head_dim)
+    yield linear(f"{prefix}.r_proj", heads * relative, s.hidden)
     extent = s.size("sliding_window_size" if sliding else "rel_extent")
     yield f"{prefix}.rel_logits_proj.proj", Module("parameter", (relative, extent))
 
 
 def _inkling(s: Settings) -> Named:
     """Inkling's decoder: sliding layers have heads of their own, and relative positions are projected."""
-    hidden, kernel = s.size("hidden_size"), s.size("conv_kernel_size")
+    kernel = s.size("conv_kernel_size")
     local, dense = s.indices("local_layer_ids"), s.count("dense_mlp_idx")
     listed = s.value("local_layer_ids") is not None
 
@@ -63,14 +63,14 @@ def _inkling(s: Settings) -> Named:
     def feed_forward(prefix: str, *, sparse: bool) -> Named:
         yield f"{prefix}{'.gate' if sparse else ''}.global_scale", Module("parameter", (1,))
         if not sparse:
-            yield from gated_mlp(prefix, hidden, inner)
+            yield from gated_mlp(prefix, s.hidden, inner)
             return
         experts, shared = s.size("n_routed_experts"), s.count("n_shared_experts")
-        yield from fused_weights(f"{prefix}.experts", hidden, expert_inner, experts)
-        yield f"{prefix}.gate.weight", Module("parameter", (experts + shared, hidden))
+        yield from fused_weights(f"{prefix}.experts", s.hidden, expert_inner, experts)
+        yield f"{prefix}.gate.weight", Module("parameter", (experts + shared, s.hidden))
         for name in ("gate_proj", "up_proj"):
-            yield f"{prefix}.shared_experts.{name}", Module("parameter", (shared, expert_inner, hidden))
-        yield f"{prefix}.shared_experts.down_proj", Module("parameter", (shared, hidden, expert_inner))
+            yield f"{prefix}.shared_experts.{name}", Module("parameter", (shared, expert_inner, s.hidden))
+        yield f"{prefix}.shared_experts.down_proj", Module("parameter", (shared, s.hidden, expert_inner))
 
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
@@ -80,17 +80,17 @@ def _inkling(s: Settings) -> Named:
         for name in ("k_sconv", "v_sconv"):
             yield depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
         for name in ("attn_sconv", "mlp_sconv"):
-            yield depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
+            yield depthwise(f"{prefix}.{name}.conv1d", s.hidden, kernel)
         yield from feed_forward(f"{prefix}.mlp", sparse=feeds(index) == "sparse")
 
     yield from stacked(s, layer)
-    yield norm("embed_tokens.embed_norm", hidden)
+    yield norm("embed_tokens.embed_norm", s.hidden)
 
 
 def _inkling2(s: Settings) -> Named:
     """Inkling 2's decoder: each block chooses what it reads of the layers before it."""
     s = s.aliased({"intermediate_size": "moe_intermediate_size"})
-    hidden, kernel, relative = s.size("hidden_size"), s.size("conv_kernel_size"), s.size("d_rel")
+    hidden, kernel, relative = s.hidden, s.size("conv_kernel_size"), s.size("d_rel")
     attends = layer_kinds(s.names("layer_types"), lambda index: "hybrid_sliding" if (index + 1) % 6 else "hybrid")
 
     def layer(prefix: str, index: int) -> Named:
@@ -115,7 +115,7 @@ def _inkling2(s: Settings) -> Named:
             yield norm(f"{prefix}.{name}input_layernorm", hidden)
         for name in ("post_attention_convolution", "post_mlp_convolution"):
             yield depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
-        yield from fused_experts(f"{prefix}.mlp", hidden, s.size("intermediate_size"), s.size("n_routed_experts"))
+        yield from fused_experts(f"{prefix}.mlp", hidden, s.inner, s.size("n_routed_experts"))
 
     yield from stacked(s, layer, norms=("post_attention_layernorm",))
     yield norm("embed_tokens.embed_norm", hidden)
@@ -205,18 +205,17 @@ def _inkling_visual(s: Settings, hidden: int) -> Named:
 
 
 def _inkling_beside(s: Settings, text: Settings) -> Named:
-    hidden = text.size("hidden_size")
     vision, _ = _VISION_PART.of(s)
     audio, _ = _AUDIO_PART.of(s)
-    yield from below("vision_tower", _inkling_visual(vision, hidden))
+    yield from below("vision_tower", _inkling_visual(vision, text.hidden))
     tokens = audio.size("n_mel_bins") * audio.size("mel_vocab_size")
-    yield embedding("audio_tower.embed_audio_tokens.embed_audio_tokens", tokens, hidden)
-    yield norm("audio_tower.norm", hidden)
+    yield embedding("audio_tower.embed_audio_tokens.embed_audio_tokens", tokens, text.hidden)
+    yield norm("audio_tower.norm", text.hidden)
 
 
 def _inkling2_visual(s: Settings) -> Named:
     s = s.aliased({"native_patch_size": "patch_size", "adapter_merge_size": "spatial_merge_size"})
-    hidden, inner = s.size("hidden_size"), s.optional_size("intermediate_size")
+    hidden, inner = s.hidden, s.optional_size("intermediate_size")
     width, bias = s.size("projection_hidden_dim"), s.flag("projector_bias")
     yield "embeddings.class_embedding", Module("parameter", (hidden,))
     yield "embeddings.cls_position_embedding", Module("parameter", (hidden,))

@@ -30,7 +30,7 @@ def _kimi_linear(s: Settings) -> Named:
         if attends(index) == "full_attention":
             yield from latent_attention(s, f"{prefix}.self_attn")
         else:
-            yield from kimi_delta_attention(f"{prefix}.self_attn", s.size("hidden_size"), *delta, forgets=forgets)
+            yield from kimi_delta_attention(f"{prefix}.self_attn", s.hidden, *delta, forgets=forgets)
         yield from mixture_or_dense(
             s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
         )
@@ -52,26 +52,25 @@ def _kimi_kinds(s: Settings) -> Callable[[int], str]:
 
 
 def _kimi_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield conv("patch_embed.proj", (hidden, 3, *s.pair("patch_size")), bias=True)
-    grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), hidden)
+    yield conv("patch_embed.proj", (s.hidden, 3, *s.pair("patch_size")), bias=True)
+    grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), s.hidden)
     yield "patch_embed.pos_emb.position_embeddings", Module("parameter", grid)
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "proj"):
-            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.norm1", hidden)
-        yield from layer_norm(f"{path}.norm2", hidden)
-    yield from layer_norm("final_layernorm", hidden)
+            yield linear(f"{path}.attn.{name}", s.hidden, s.hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.norm1", s.hidden)
+        yield from layer_norm(f"{path}.norm2", s.hidden)
+    yield from layer_norm("final_layernorm", s.hidden)
 
 
 def _kimi_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     height, width = vision.pair("merge_kernel_size")
-    merged = vision.size("hidden_size") * height * width
+    merged = vision.hidden * height * width
     yield from layer_norm("mm_projector.pre_norm", s.size("projection_hidden_size"))
     yield linear("mm_projector.in_proj", merged, merged, bias=True)
-    yield linear("mm_projector.out_proj", text.size("hidden_size"), merged, bias=True)
+    yield linear("mm_projector.out_proj", text.hidden, merged, bias=True)
 
 
 _DEEPSEEK_V3_CLASSES = tuple(

@@ -14,20 +14,19 @@ from lora_packer.base_model.settings import Settings
 
 
 def _llama4_text(s: Settings) -> Named:
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     sparse = _moe_layers(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         path = f"{prefix}.feed_forward"
         if index not in sparse:
-            yield from gated_mlp(path, hidden, s.size("intermediate_size_mlp"))
+            yield from gated_mlp(path, s.hidden, s.size("intermediate_size_mlp"))
             return
         experts = s.size("num_local_experts")
-        yield linear(f"{path}.router", experts, hidden)
-        yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, hidden, 2 * intermediate))
-        yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
-        yield from gated_mlp(f"{path}.shared_expert", hidden, intermediate)
+        yield linear(f"{path}.router", experts, s.hidden)
+        yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, s.hidden, 2 * s.inner))
+        yield f"{path}.experts.down_proj", Module("parameter", (experts, s.inner, s.hidden))
+        yield from gated_mlp(f"{path}.shared_expert", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -36,20 +35,19 @@ def _moe_layers(s: Settings) -> frozenset[int]:
     if s.value("moe_layers") is not None:
         return s.indices("moe_layers")
     step = s.size("interleave_moe_layer_step")
-    return frozenset(range(step - 1, s.size("num_hidden_layers"), step))
+    return frozenset(range(step - 1, s.layers, step))
 
 
 def _llama4_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
     height, width = s.pair("patch_size")
-    yield "class_embedding", Module("parameter", (hidden,))
-    yield "positional_embedding_vlm", Module("parameter", (patches(s) + 1, hidden))
-    yield linear("patch_embedding.linear", hidden, s.size("num_channels") * height * width)
-    yield from layer_norm("layernorm_pre", hidden)
-    yield from layer_norm("layernorm_post", hidden)
-    for index in range(s.size("num_hidden_layers")):
-        yield from visual_layer(f"model.layers.{index}", hidden, inner, bias=True)
-    yield linear("vision_adapter.mlp.fc1", s.size("projector_input_dim"), inner)
+    yield "class_embedding", Module("parameter", (s.hidden,))
+    yield "positional_embedding_vlm", Module("parameter", (patches(s) + 1, s.hidden))
+    yield linear("patch_embedding.linear", s.hidden, s.size("num_channels") * height * width)
+    yield from layer_norm("layernorm_pre", s.hidden)
+    yield from layer_norm("layernorm_post", s.hidden)
+    for index in range(s.layers):
+        yield from visual_layer(f"model.layers.{index}", s.hidden, s.inner, bias=True)
+    yield linear("vision_adapter.mlp.fc1", s.size("projector_input_dim"), s.inner)
     yield linear("vision_adapter.mlp.fc2", s.size("projector_output_dim"), s.size("projector_output_dim"))
 
 
@@ -67,7 +65,7 @@ def _llama4(s: Settings, _head: Head) -> Named:
     vision, visual = _LLAMA4_VISION.of(s)
     text, _ = _LLAMA4_TEXT.of(s)
     yield from below("vision_model", visual(vision))
-    yield linear("multi_modal_projector.linear_1", text.size("hidden_size"), vision.size("vision_output_dim"))
+    yield linear("multi_modal_projector.linear_1", text.hidden, vision.size("vision_output_dim"))
     yield from below("language_model", framed(_llama4_text)(text, "causal-lm"))
 
 

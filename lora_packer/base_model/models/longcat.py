@@ -15,7 +15,7 @@ from lora_packer.base_model.settings import Settings
 def _longcat_flash(s: Settings, *, experts: Experts, layers: int) -> Named:
     """LongCat-Flash's decoder: each layer has two attentions, two dense blocks and experts beside them."""
     s = s.aliased({"intermediate_size": "ffn_hidden_size", "moe_intermediate_size": "expert_ffn_hidden_size"})
-    hidden, routed = s.size("hidden_size"), deepseek_experts(s)
+    hidden, routed = s.hidden, deepseek_experts(s)
     every = routed + s.count("zero_expert_num")
 
     def layer(prefix: str, _index: int) -> Named:
@@ -23,7 +23,7 @@ def _longcat_flash(s: Settings, *, experts: Experts, layers: int) -> Named:
         yield linear(f"{prefix}.mlp.router.classifier", every, hidden, bias=s.flag("router_bias"))
         for half in range(2):
             yield from latent_attention(s, f"{prefix}.self_attn.{half}", query=s.optional_size("qk_head_dim"))
-            yield from gated_mlp(f"{prefix}.mlps.{half}", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlps.{half}", hidden, s.inner)
             yield norm(f"{prefix}.input_layernorm.{half}", hidden)
             yield norm(f"{prefix}.post_attention_layernorm.{half}", hidden)
 

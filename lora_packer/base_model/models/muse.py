@@ -17,7 +17,7 @@ _NORMS = ("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_laye
 def _attention(s: Settings, path: str) -> Named:
     heads, _, head_dim = head_sizes(s)
     yield from plain_attention(s, path)
-    yield linear(f"{path}.gate_proj", heads * head_dim, s.size("hidden_size"))
+    yield linear(f"{path}.gate_proj", heads * head_dim, s.hidden)
 
 
 def _glimmer_text(s: Settings) -> Named:
@@ -29,47 +29,46 @@ def _glimmer_text(s: Settings) -> Named:
 
 
 def _spark_text(s: Settings) -> Named:
-    hidden, kind = s.size("hidden_size"), layer_kinds(s.names("mlp_layer_types"), lambda _: "sparse")
+    kind = layer_kinds(s.names("mlp_layer_types"), lambda _: "sparse")
 
     def layer(prefix: str, index: int) -> Named:
         yield from _attention(s, f"{prefix}.self_attn")
         for name in ("post_attention_residual_gate", "post_feedforward_residual_gate"):
-            yield f"{prefix}.{name}.gate", Module("parameter", (hidden,))
+            yield f"{prefix}.{name}.gate", Module("parameter", (s.hidden,))
         if kind(index) == "sparse":
             yield from _narrow_experts(s, f"{prefix}.mlp")
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer, norms=_NORMS)
 
 
 def _narrow_experts(s: Settings, path: str) -> Named:
     """Experts that work at a width of their own."""
-    hidden, width, inner = s.size("hidden_size"), s.size("moe_hidden_size"), s.size("moe_intermediate_size")
+    width, inner = s.size("moe_hidden_size"), s.size("moe_intermediate_size")
     experts = s.size("num_local_experts")
-    yield f"{path}.gate.weight", Module("parameter", (experts, hidden))
-    yield linear(f"{path}.pre_expert_proj", width, hidden)
+    yield f"{path}.gate.weight", Module("parameter", (experts, s.hidden))
+    yield linear(f"{path}.pre_expert_proj", width, s.hidden)
     yield norm(f"{path}.pre_expert_norm", width)
     yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, width))
     yield f"{path}.experts.down_proj", Module("parameter", (experts, width, inner))
     yield norm(f"{path}.experts.post_expert_norm", width)
-    yield linear(f"{path}.post_expert_proj", hidden, width)
+    yield linear(f"{path}.post_expert_proj", s.hidden, width)
 
 
 def _visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear("patch_embedder.patch_embedding", hidden, s.size("patch_temporal") * 3 * s.size("patch_size") ** 2)
+    yield linear("patch_embedder.patch_embedding", s.hidden, s.size("patch_temporal") * 3 * s.size("patch_size") ** 2)
     positions = s.size("pos_emb_height") * s.size("pos_emb_width")
-    yield embedding("patch_embedder.position_embedding_table", positions, hidden)
-    yield from layer_norm("ln_pre", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield embedding("patch_embedder.position_embedding_table", positions, s.hidden)
+    yield from layer_norm("ln_pre", s.hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
         for name in ("q_proj", "k_proj", "v_proj", "proj"):
-            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.norm1", hidden)
-        yield from layer_norm(f"{path}.norm2", hidden)
-    yield from layer_norm("ln_post", hidden)
+            yield linear(f"{path}.attn.{name}", s.hidden, s.hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.norm1", s.hidden)
+        yield from layer_norm(f"{path}.norm2", s.hidden)
+    yield from layer_norm("ln_post", s.hidden)
 
 
 def _audio(s: Settings) -> Named:
@@ -96,7 +95,7 @@ def _beside(s: Settings, text: Settings) -> Named:
     yield from below("vision_tower", visual(vision))
     yield linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
     yield linear("vision_adapter.fc2", width, width)
-    yield linear("vision_projection", text.size("hidden_size"), width)
+    yield linear("vision_projection", text.hidden, width)
 
 
 def _beside_and_audio(s: Settings, text: Settings) -> Named:

@@ -60,7 +60,7 @@ def _nemotron_mixer(s: Settings, prefix: str) -> Named:
     s = s.aliased({"mamba_n_groups": "n_groups", "mamba_d_conv": "conv_kernel", "mamba_conv_bias": "use_conv_bias"})
     return mamba_2(
         prefix,
-        s.size("hidden_size"),
+        s.hidden,
         heads * s.size("mamba_head_dim"),
         heads,
         s.size("mamba_n_groups") * s.size("ssm_state_size"),
@@ -75,25 +75,25 @@ def _nemotron_attention(s: Settings, prefix: str) -> Named:
 
 
 def _nemotron_feed_forward(s: Settings, prefix: str) -> Named:
-    return _up_down(s, prefix, s.size("intermediate_size"))
+    return _up_down(s, prefix, s.inner)
 
 
 def _up_down(s: Settings, prefix: str, intermediate: int) -> Named:
-    hidden, bias = s.size("hidden_size"), s.flag("mlp_bias")
-    yield linear(f"{prefix}.up_proj", intermediate, hidden, bias=bias)
-    yield linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
+    bias = s.flag("mlp_bias")
+    yield linear(f"{prefix}.up_proj", intermediate, s.hidden, bias=bias)
+    yield linear(f"{prefix}.down_proj", s.hidden, intermediate, bias=bias)
 
 
 def _nemotron_experts(s: Settings, prefix: str) -> Named:
-    hidden, latent, bias = s.size("hidden_size"), s.optional_size("moe_latent_size"), s.flag("mlp_bias")
+    latent, bias = s.optional_size("moe_latent_size"), s.flag("mlp_bias")
     count, intermediate = deepseek_experts(s), s.size("moe_intermediate_size")
-    yield f"{prefix}.gate.weight", Module("parameter", (count, hidden))
-    yield f"{prefix}.experts.up_proj", Module("parameter", (count, intermediate, latent or hidden))
-    yield f"{prefix}.experts.down_proj", Module("parameter", (count, latent or hidden, intermediate))
+    yield f"{prefix}.gate.weight", Module("parameter", (count, s.hidden))
+    yield f"{prefix}.experts.up_proj", Module("parameter", (count, intermediate, latent or s.hidden))
+    yield f"{prefix}.experts.down_proj", Module("parameter", (count, latent or s.hidden, intermediate))
     yield from _up_down(s, f"{prefix}.shared_experts", s.size("moe_shared_expert_intermediate_size"))
     if latent:
-        yield linear(f"{prefix}.fc1_latent_proj", latent, hidden, bias=bias)
-        yield linear(f"{prefix}.fc2_latent_proj", hidden, latent, bias=bias)
+        yield linear(f"{prefix}.fc1_latent_proj", latent, s.hidden, bias=bias)
+        yield linear(f"{prefix}.fc2_latent_proj", s.hidden, latent, bias=bias)
 
 
 _NEMOTRON_LAYERS = {
@@ -106,27 +106,27 @@ _NEMOTRON_LAYERS = {
 
 def _radio(s: Settings) -> Named:
     """C-RADIO: patches of images and of pairs of frames, and several class tokens."""
-    hidden, patch = s.size("hidden_size"), s.size("num_channels") * s.size("patch_size") ** 2
-    heads, inner = s.size("num_attention_heads"), int(s.size("hidden_size") * s.ratio("mlp_ratio"))
-    head_dim, frames = s.optional_size("head_dim") or hidden // heads, s.optional_size("video_temporal_patch_size")
+    patch = s.size("num_channels") * s.size("patch_size") ** 2
+    inner = int(s.hidden * s.ratio("mlp_ratio"))
+    head_dim, frames = s.optional_size("head_dim") or s.hidden // s.heads, s.optional_size("video_temporal_patch_size")
     side = s.size("max_img_size") // s.size("patch_size")
     tokens = s.count("num_cls_tokens") + s.count("num_registers")
-    yield "embeddings.position_embedding", Module("parameter", (1, side * side, hidden))
-    yield "embeddings.cls_register_token", Module("parameter", (tokens, hidden))
-    yield linear("embeddings.patch_projection", hidden, patch)
+    yield "embeddings.position_embedding", Module("parameter", (1, side * side, s.hidden))
+    yield "embeddings.cls_register_token", Module("parameter", (tokens, s.hidden))
+    yield linear("embeddings.patch_projection", s.hidden, patch)
     if frames is not None:
-        yield linear("embeddings.video_patch_projection", hidden, frames * patch)
-    for index in range(s.size("num_hidden_layers")):
+        yield linear("embeddings.video_patch_projection", s.hidden, frames * patch)
+    for index in range(s.layers):
         path = f"encoder.layer.{index}"
         bias = s.flag("qkv_bias")
-        yield from attention(f"{path}.attention", hidden, heads, heads, head_dim, bias=bias, output_bias=True)
+        yield from attention(f"{path}.attention", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=True)
         if s.flag("use_swiglu_ffn"):
-            yield from gated_mlp(f"{path}.mlp", hidden, (int(inner * 2 / 3) + 7) // 8 * 8, bias=True)
+            yield from gated_mlp(f"{path}.mlp", s.hidden, (int(inner * 2 / 3) + 7) // 8 * 8, bias=True)
         else:
-            yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
+            yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
         for number in (1, 2):
-            yield from layer_norm(f"{path}.norm{number}", hidden)
-            yield f"{path}.layer_scale{number}.lambda1", Module("parameter", (hidden,))
+            yield from layer_norm(f"{path}.norm{number}", s.hidden)
+            yield f"{path}.layer_scale{number}.lambda1", Module("parameter", (s.hidden,))
 
 
 def _parakeet(s: Settings) -> Named:
@@ -141,47 +141,46 @@ def _parakeet(s: Settings) -> Named:
         yield conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
         yield conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
-    yield linear("subsampling.linear", s.size("hidden_size"), channels * bands, bias=True)
-    for index in range(s.size("num_hidden_layers")):
+    yield linear("subsampling.linear", s.hidden, channels * bands, bias=True)
+    for index in range(s.layers):
         yield from _parakeet_layer(s, f"layers.{index}")
 
 
 def _parakeet_layer(s: Settings, path: str) -> Named:
-    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
     head_dim, bias, folded = (
-        s.optional_size("head_dim") or hidden // heads,
+        s.optional_size("head_dim") or s.hidden // s.heads,
         s.flag("attention_bias"),
-        (hidden, hidden, 1),
+        (s.hidden, s.hidden, 1),
     )
     for name in ("feed_forward1", "feed_forward2"):
-        yield linear(f"{path}.{name}.linear1", inner, hidden, bias=bias)
-        yield linear(f"{path}.{name}.linear2", hidden, inner, bias=bias)
-    yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=bias, output_bias=bias)
-    yield linear(f"{path}.self_attn.relative_k_proj", heads * head_dim, hidden)
-    yield f"{path}.self_attn.bias_u", Module("parameter", (heads, head_dim))
-    yield f"{path}.self_attn.bias_v", Module("parameter", (heads, head_dim))
+        yield linear(f"{path}.{name}.linear1", s.inner, s.hidden, bias=bias)
+        yield linear(f"{path}.{name}.linear2", s.hidden, s.inner, bias=bias)
+    yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
+    yield linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
+    yield f"{path}.self_attn.bias_u", Module("parameter", (s.heads, head_dim))
+    yield f"{path}.self_attn.bias_v", Module("parameter", (s.heads, head_dim))
     bias = s.flag("convolution_bias")
-    yield conv(f"{path}.conv.pointwise_conv1", (2 * hidden, hidden, 1), bias=bias)
-    yield conv(f"{path}.conv.depthwise_conv", (hidden, 1, s.size("conv_kernel_size")), bias=bias)
+    yield conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
+    yield conv(f"{path}.conv.depthwise_conv", (s.hidden, 1, s.size("conv_kernel_size")), bias=bias)
     yield conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
     for name in ("conv.norm", "norm_feed_forward1", "norm_self_att", "norm_conv", "norm_feed_forward2", "norm_out"):
-        yield from layer_norm(f"{path}.{name}", hidden)
+        yield from layer_norm(f"{path}.{name}", s.hidden)
 
 
 def _omni(s: Settings, _head: Head) -> Named:
     (text, language), (vision, visual) = _NEMOTRON.of(s), _RADIO_PART.of(s)
-    hidden, seen = text.size("hidden_size"), s.size("vision_hidden_size")
+    seen = s.size("vision_hidden_size")
     yield from below("language_model", language(text))
     yield from below("vision_model", visual(vision))
     if text.count("num_nextn_predict_layers"):
         yield from layer_norm("vision_final_layernorm", seen)
     folded = seen * int(1 / s.ratio("downsample_ratio")) ** 2
-    yield from _omni_projector("multi_modal_projector", folded, s.size("projector_hidden_size"), hidden)
+    yield from _omni_projector("multi_modal_projector", folded, s.size("projector_hidden_size"), text.hidden)
     if s.value("audio_config") is not None:
         audio, heard = _PARAKEET_PART.of(s)
         inner, bias = audio.size("projection_hidden_size"), audio.flag("projection_bias")
         yield from below("audio_tower", heard(audio))
-        yield from _omni_projector("embed_audio", audio.size("hidden_size"), inner, hidden, bias=bias)
+        yield from _omni_projector("embed_audio", audio.hidden, inner, text.hidden, bias=bias)
 
 
 def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: bool = False) -> Named:

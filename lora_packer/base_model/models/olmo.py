@@ -31,8 +31,8 @@ def _olmo2(s: Settings) -> Named:
 
 
 def _olmoe(s: Settings, *, experts: Experts = fused_experts) -> Named:
-    hidden, kv_heads = s.size("hidden_size"), head_sizes(s)[1]
-    norms = (hidden, hidden // s.size("num_attention_heads") * kv_heads)
+    kv_heads = head_sizes(s)[1]
+    norms = (s.hidden, s.hidden // s.heads * kv_heads)
     return _olmo_moe(s, experts, norms, ("input_layernorm", "post_attention_layernorm"))
 
 
@@ -48,33 +48,33 @@ def _olmo_moe(s: Settings, experts: Experts, norms: tuple[int, int], layer_norms
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", *norms)
-        yield from experts(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), count)
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
 
     return stacked(s, layer, norms=layer_norms)
 
 
 def _olmo_hybrid(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
     key_heads = s.optional_size("linear_num_key_heads") or heads
     value_heads = s.optional_size("linear_num_value_heads") or heads
-    key_dim = s.optional_size("linear_key_head_dim") or int(0.75 * hidden / key_heads)
+    key_dim = s.optional_size("linear_key_head_dim") or int(0.75 * s.hidden / key_heads)
     value_dim = s.optional_size("linear_value_head_dim") or 2 * key_dim
-    keys, values, last = key_heads * key_dim, value_heads * value_dim, s.size("num_hidden_layers") - 1
+    keys, values, last = key_heads * key_dim, value_heads * value_dim, s.layers - 1
     kind = layer_kinds(
         s.names("layer_types"),
         lambda index: "full_attention" if index % 4 == 3 or index == last < 3 else "linear_attention",
     )
 
     def layer(prefix: str, index: int) -> Named:
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
-        yield norm(f"{prefix}.post_attention_layernorm", hidden)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield norm(f"{prefix}.post_attention_layernorm", s.hidden)
         if kind(index) != "linear_attention":
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
             yield from qk_norms(f"{prefix}.self_attn", heads * head_dim, kv_heads * head_dim)
-            yield norm(f"{prefix}.post_feedforward_layernorm", hidden)
+            yield norm(f"{prefix}.post_feedforward_layernorm", s.hidden)
             return
         path = f"{prefix}.linear_attn"
-        yield norm(f"{prefix}.input_layernorm", hidden)
+        yield norm(f"{prefix}.input_layernorm", s.hidden)
         for name in ("A_log", "dt_bias"):
             yield f"{path}.{name}", Module("parameter", (value_heads,))
         for name, size in (
@@ -85,8 +85,8 @@ def _olmo_hybrid(s: Settings) -> Named:
             ("b", value_heads),
             ("g", values),
         ):
-            yield linear(f"{path}.{name}_proj", size, hidden)
-        yield linear(f"{path}.o_proj", hidden, values)
+            yield linear(f"{path}.{name}_proj", size, s.hidden)
+        yield linear(f"{path}.o_proj", s.hidden, values)
         yield depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
         yield norm(f"{path}.o_norm", value_dim)
 
@@ -104,10 +104,10 @@ def _molmo_text(s: Settings) -> Named:
         yield from qk_norms(f"{prefix}.self_attn", query, key)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    rows = s.size("vocab_size") + s.count("additional_vocab_size")
+    rows = s.vocab + s.count("additional_vocab_size")
     for path, module in stacked(s, layer):
         # The head does not predict the additional tokens.
-        yield embedding(path, rows, s.size("hidden_size")) if path == "embed_tokens" else (path, module)
+        yield embedding(path, rows, s.hidden) if path == "embed_tokens" else (path, module)
 
 
 def _molmo_attention(s: Settings, path: str, inputs: int) -> Named:
@@ -115,20 +115,19 @@ def _molmo_attention(s: Settings, path: str, inputs: int) -> Named:
     yield linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
     yield linear(f"{path}.k_proj", kv_heads * head_dim, inputs, bias=bias)
     yield linear(f"{path}.v_proj", kv_heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.o_proj", s.size("hidden_size"), heads * head_dim, bias=bias)
+    yield linear(f"{path}.o_proj", s.hidden, heads * head_dim, bias=bias)
 
 
 def _molmo_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
     patch = s.size("image_patch_size" if "image_patch_size" in s.raw else "patch_size")
-    yield "positional_embedding", Module("parameter", (_molmo_positions(s, patch), hidden))
-    yield linear("patch_embedding", hidden, s.size("num_channels") * patch**2, bias=True)
-    for index in range(s.size("num_hidden_layers")):
+    yield "positional_embedding", Module("parameter", (_molmo_positions(s, patch), s.hidden))
+    yield linear("patch_embedding", s.hidden, s.size("num_channels") * patch**2, bias=True)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield from _molmo_attention(s, f"{path}.self_attn", hidden)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
+        yield from _molmo_attention(s, f"{path}.self_attn", s.hidden)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(f"{path}.layer_norm1", s.hidden)
+        yield from layer_norm(f"{path}.layer_norm2", s.hidden)
 
 
 def _molmo_positions(s: Settings, patch: int) -> int:
@@ -145,15 +144,15 @@ def _molmo_beside(s: Settings, _text: Settings) -> Named:
     read = _read_layers(adapter)
     if legacy is not None:
         # Layers above the last one that is read are left out.
-        layers = vision.size("num_hidden_layers")
+        layers = vision.layers
         vision = vision.with_fields(num_hidden_layers=max(layer % layers for layer in read) + 1)
     yield from below("vision_tower", visual(vision))
-    hidden, inner, bias = adapter.size("hidden_size"), adapter.size("intermediate_size"), adapter.flag("mlp_bias")
+    bias = adapter.flag("mlp_bias")
     path = "multi_modal_projector"
-    yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", hidden * len(read))
-    yield linear(f"{path}.image_projector.gate_proj", inner, hidden, bias=bias)
-    yield linear(f"{path}.image_projector.up_proj", inner, hidden, bias=bias)
-    yield linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), inner)
+    yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", adapter.hidden * len(read))
+    yield linear(f"{path}.image_projector.gate_proj", adapter.inner, adapter.hidden, bias=bias)
+    yield linear(f"{path}.image_projector.up_proj", adapter.inner, adapter.hidden, bias=bias)
+    yield linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), adapter.inner)
 
 
 def _read_layers(adapter: Settings) -> list[int]:

@@ -23,23 +23,23 @@ from lora_packer.base_model.settings import Settings
 
 
 def _phi3(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, hidden)
-        yield linear(f"{prefix}.self_attn.o_proj", hidden, heads * head_dim)
+        yield linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
+        yield linear(f"{prefix}.self_attn.o_proj", s.hidden, heads * head_dim)
         yield from fused_gated_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
 
 def _phi(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, hidden, bias=True)
-        yield linear(f"{prefix}.self_attn.dense", hidden, heads * head_dim, bias=True)
+            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, s.hidden, bias=True)
+        yield linear(f"{prefix}.self_attn.dense", s.hidden, heads * head_dim, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("fc1", "fc2"), bias=True)
 
@@ -59,16 +59,15 @@ def _phimoe_before_5(s: Settings) -> Named:
 
 
 def _phimoe_of(s: Settings, experts: Experts, block: str) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from experts(f"{prefix}.{block}", hidden, s.size("intermediate_size"), s.size("num_local_experts"))
-        yield from layer_norm(f"{prefix}.input_layernorm", hidden)
-        yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
+        yield from experts(f"{prefix}.{block}", s.hidden, s.inner, s.size("num_local_experts"))
+        yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
+        yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
 
     yield from stacked(s, layer, norms=())
-    yield "norm.bias", Module("parameter", (hidden,))
+    yield "norm.bias", Module("parameter", (s.hidden,))
 
 
 def _phimoe_head(s: Settings, head: Head) -> Named:
@@ -77,26 +76,25 @@ def _phimoe_head(s: Settings, head: Head) -> Named:
 
 def _phi4(s: Settings) -> Named:
     """The decoder of Phi-3, and what embeds images and sound."""
-    hidden = s.size("hidden_size")
     yield from PHI3.dialects[TRANSFORMERS_5](s, "none")
     vision, visual = _PHI4_VISION_PART.of(s)
-    width, path = vision.size("hidden_size"), "embed_tokens_extend.image_embed"
+    path = "embed_tokens_extend.image_embed"
     yield from below(f"{path}.img_processor", visual(vision))
-    yield linear(f"{path}.img_projection_up", hidden, width, bias=True)
-    yield linear(f"{path}.img_projection_down", hidden, hidden, bias=True)
-    yield f"{path}.global_img_feature_extensor", Module("parameter", (1, 1, width))
-    yield f"{path}.sub_img_feature_extensor", Module("parameter", (1, 1, 1, width))
+    yield linear(f"{path}.img_projection_up", s.hidden, vision.hidden, bias=True)
+    yield linear(f"{path}.img_projection_down", s.hidden, s.hidden, bias=True)
+    yield f"{path}.global_img_feature_extensor", Module("parameter", (1, 1, vision.hidden))
+    yield f"{path}.sub_img_feature_extensor", Module("parameter", (1, 1, 1, vision.hidden))
     audio, heard = _PHI4_AUDIO_PART.of(s)
-    path, frames = "embed_tokens_extend.audio_embed", audio.size("hidden_size") * audio.size("downsample_rate")
+    path, frames = "embed_tokens_extend.audio_embed", audio.hidden * audio.size("downsample_rate")
     yield from below(f"{path}.encoder", heard(audio))
     for name in ("speech", "vision_speech"):
-        yield linear(f"{path}.up_proj_for_{name}", hidden, frames, bias=True)
-        yield linear(f"{path}.down_proj_for_{name}", hidden, hidden, bias=True)
+        yield linear(f"{path}.up_proj_for_{name}", s.hidden, frames, bias=True)
+        yield linear(f"{path}.down_proj_for_{name}", s.hidden, s.hidden, bias=True)
 
 
 def _phi4_audio(s: Settings) -> Named:
     """A conformer."""
-    hidden, channels = s.size("hidden_size"), s.size("nemo_conv_channels")
+    channels = s.size("nemo_conv_channels")
     halvings, bands = s.size("time_reduction").bit_length() - 1, s.size("input_size")
     yield conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
     for index in range(max(halvings - 1, 0)):
@@ -104,21 +102,20 @@ def _phi4_audio(s: Settings) -> Named:
         yield conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     for _ in range(halvings):
         bands = (bands + 1) // 2
-    yield linear("embed.out", hidden, channels * (s.optional_size("nemo_final_size") or bands), bias=True)
+    yield linear("embed.out", s.hidden, channels * (s.optional_size("nemo_final_size") or bands), bias=True)
     buckets = s.size("bias_max_distance") * (1 if s.flag("bias_symmetric") else 2)
-    yield embedding("relative_attention_bias_layer.bias_values", buckets, s.size("num_attention_heads"))
+    yield embedding("relative_attention_bias_layer.bias_values", buckets, s.heads)
     for index in range(s.size("num_blocks")):
-        yield from _phi4_audio_layer(s, f"encoders.{index}", hidden)
+        yield from _phi4_audio_layer(s, f"encoders.{index}", s.hidden)
 
 
 def _phi4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
-    heads, inner = s.size("num_attention_heads"), s.size("intermediate_size")
-    head_dim = s.optional_size("head_dim") or hidden // heads
+    head_dim = s.optional_size("head_dim") or hidden // s.heads
     for name in ("feed_forward_in", "feed_forward_out"):
         yield from layer_norm(f"{path}.{name}.layer_norm", hidden)
-        yield linear(f"{path}.{name}.gate_up_proj", 2 * inner, hidden, bias=True)
-        yield linear(f"{path}.{name}.down_proj", hidden, inner, bias=True)
-    yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
+        yield linear(f"{path}.{name}.gate_up_proj", 2 * s.inner, hidden, bias=True)
+        yield linear(f"{path}.{name}.down_proj", hidden, s.inner, bias=True)
+    yield from attention(f"{path}.self_attn", hidden, s.heads, s.heads, head_dim, bias=True, output_bias=True)
     pointwise, deep = s.size("ext_pw_out_channel"), hidden * s.size("depthwise_multiplier")
     yield from layer_norm(f"{path}.conv.layer_norm", hidden)
     yield conv(f"{path}.conv.glu.ext_pw_conv_1d", (2 * pointwise, hidden, 1), bias=True)

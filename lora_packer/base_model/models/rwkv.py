@@ -12,34 +12,33 @@ from lora_packer.base_model.settings import Settings
 
 
 def _rwkv(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
     width, inner = (
-        s.optional_size("attention_hidden_size") or hidden,
-        s.optional_size("intermediate_size") or 4 * hidden,
+        s.optional_size("attention_hidden_size") or s.hidden,
+        s.optional_size("intermediate_size") or 4 * s.hidden,
     )
 
     def layer(prefix: str, _index: int) -> Named:
         for name in ("ln1", "ln2"):
-            yield from layer_norm(f"{prefix}.{name}", hidden)
+            yield from layer_norm(f"{prefix}.{name}", s.hidden)
         path = f"{prefix}.attention"
         for name in ("time_decay", "time_first"):
             yield f"{path}.{name}", Module("parameter", (width,))
         for name in ("time_mix_key", "time_mix_value", "time_mix_receptance"):
-            yield f"{path}.{name}", Module("parameter", (1, 1, hidden))
+            yield f"{path}.{name}", Module("parameter", (1, 1, s.hidden))
         for name in ("key", "value", "receptance"):
-            yield linear(f"{path}.{name}", width, hidden)
-        yield linear(f"{path}.output", hidden, width)
+            yield linear(f"{path}.{name}", width, s.hidden)
+        yield linear(f"{path}.output", s.hidden, width)
         path = f"{prefix}.feed_forward"
         for name in ("time_mix_key", "time_mix_receptance"):
-            yield f"{path}.{name}", Module("parameter", (1, 1, hidden))
-        yield linear(f"{path}.key", inner, hidden)
-        yield linear(f"{path}.receptance", hidden, hidden)
-        yield linear(f"{path}.value", hidden, inner)
+            yield f"{path}.{name}", Module("parameter", (1, 1, s.hidden))
+        yield linear(f"{path}.key", inner, s.hidden)
+        yield linear(f"{path}.receptance", s.hidden, s.hidden)
+        yield linear(f"{path}.value", s.hidden, inner)
 
-    yield embedding("embeddings", s.size("vocab_size"), hidden)
-    yield from layer_norm("blocks.0.pre_ln", hidden)
+    yield embedding("embeddings", s.vocab, s.hidden)
+    yield from layer_norm("blocks.0.pre_ln", s.hidden)
     yield from numbered(s, "blocks", layer)
-    yield from layer_norm("ln_out", hidden)
+    yield from layer_norm("ln_out", s.hidden)
 
 
 ARCHITECTURES: Architectures = {

@@ -35,8 +35,8 @@ from lora_packer.base_model.settings import Settings
 
 
 def _hyperclovax(s: Settings) -> Named:
-    bias, hidden = s.flag("attention_bias"), s.size("hidden_size")
-    norms = {"post_norm1": hidden, "post_norm2": hidden} if s.flag("use_post_norm") else {}
+    bias = s.flag("attention_bias")
+    norms = {"post_norm1": s.hidden, "post_norm2": s.hidden} if s.flag("use_post_norm") else {}
     return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"), norms=norms)
 
 
@@ -50,23 +50,21 @@ def _seed_oss(s: Settings) -> Named:
 
 
 def _helium(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
         # The output projection is square, whatever the size of a head.
-        for path, module in attention(f"{prefix}.self_attn", hidden, *head_sizes(s), bias=s.flag("attention_bias")):
-            yield linear(path, hidden, hidden) if path.endswith(".o_proj") else (path, module)
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+        for path, module in attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s), bias=s.flag("attention_bias")):
+            yield linear(path, s.hidden, s.hidden) if path.endswith(".o_proj") else (path, module)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer)
 
 
 def _persimmon(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attn.query_key_value", 3 * hidden, hidden, bias=True)
-        yield linear(f"{prefix}.self_attn.dense", hidden, hidden, bias=True)
+        yield linear(f"{prefix}.self_attn.query_key_value", 3 * s.hidden, s.hidden, bias=True)
+        yield linear(f"{prefix}.self_attn.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("dense_h_to_4h", "dense_4h_to_h"), bias=True)
 
@@ -84,16 +82,15 @@ def _starcoder2(s: Settings) -> Named:
 
 
 def _stablelm(s: Settings) -> Named:
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
-    head_dim, bias = hidden // heads, s.flag("use_qkv_bias")
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
+    head_dim, bias = s.hidden // s.heads, s.flag("use_qkv_bias")
 
     def layer(prefix: str, _index: int) -> Named:
-        for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, hidden, bias=bias)
-        yield linear(f"{prefix}.self_attn.o_proj", hidden, hidden)
+        for name, size in (("q_proj", s.heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
+            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, s.hidden, bias=bias)
+        yield linear(f"{prefix}.self_attn.o_proj", s.hidden, s.hidden)
         if s.flag("qk_layernorm"):  # one norm for each head
-            for name, size in (("q_layernorm", heads), ("k_layernorm", kv_heads)):
+            for name, size in (("q_layernorm", s.heads), ("k_layernorm", kv_heads)):
                 for head in range(size):
                     yield norm(f"{prefix}.self_attn.{name}.norms.{head}", head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
@@ -140,16 +137,16 @@ def _diffllama(s: Settings) -> Named:
 def _bitnet(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.attn_sub_norm", s.size("hidden_size"))
+        yield norm(f"{prefix}.self_attn.attn_sub_norm", s.hidden)
         yield from plain_mlp(s, f"{prefix}.mlp")
-        yield norm(f"{prefix}.mlp.ffn_sub_norm", s.size("intermediate_size"))
+        yield norm(f"{prefix}.mlp.ffn_sub_norm", s.inner)
 
     return stacked(s, layer)
 
 
 def _doge(s: Settings) -> Named:
     """Doge's decoder: masked attention, residuals with weights, and experts that are rows of embeddings."""
-    hidden, bias, (_, kv_heads, head_dim) = s.size("hidden_size"), s.flag("attention_bias"), head_sizes(s)
+    bias, (_, kv_heads, head_dim) = s.flag("attention_bias"), head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_attn"
@@ -157,31 +154,31 @@ def _doge(s: Settings) -> Named:
         yield f"{path}.A", Module("parameter", (kv_heads,))
         yield linear(f"{path}.dt_proj", kv_heads, kv_heads * head_dim, bias=bias)
         yield from qk_norms(path, head_dim, head_dim)
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
         if s.flag("is_moe"):
             count = s.size("num_experts")
-            yield linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), hidden)
-            yield embedding(f"{prefix}.mlp.down_embed", count, hidden)
-            yield embedding(f"{prefix}.mlp.up_embed", count, hidden)
+            yield linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), s.hidden)
+            yield embedding(f"{prefix}.mlp.down_embed", count, s.hidden)
+            yield embedding(f"{prefix}.mlp.up_embed", count, s.hidden)
         for name in ("input_residual", "post_attention_residual"):
-            yield f"{prefix}.{name}", Module("parameter", (hidden,))
+            yield f"{prefix}.{name}", Module("parameter", (s.hidden,))
 
     return stacked(s, layer)
 
 
 def _hrm(s: Settings) -> Named:
     """HRM-Text's decoder: two stacks of layers, which run in turn; no norm has a weight."""
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
-    width = heads * head_sizes(s)[2]
-    yield "z_L_init", Module("parameter", (hidden,))
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
+    bias = s.flag("attention_bias")
+    width = s.heads * head_sizes(s)[2]
+    yield "z_L_init", Module("parameter", (s.hidden,))
+    yield embedding("embed_tokens", s.vocab, s.hidden)
     for stack in ("L_module", "H_module"):
-        for index in range(s.optional_size("num_layers_per_stack") or s.size("num_hidden_layers")):
+        for index in range(s.optional_size("num_layers_per_stack") or s.layers):
             path = f"{stack}.layers.{index}"
             for name in ("q_proj", "k_proj", "v_proj", "gate_proj"):
-                yield linear(f"{path}.self_attn.{name}", width, hidden, bias=bias)
-            yield linear(f"{path}.self_attn.o_proj", hidden, width, bias=bias)
-            yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+                yield linear(f"{path}.self_attn.{name}", width, s.hidden, bias=bias)
+            yield linear(f"{path}.self_attn.o_proj", s.hidden, width, bias=bias)
+            yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
 
 def _youtu(s: Settings) -> Named:
@@ -189,36 +186,34 @@ def _youtu(s: Settings) -> Named:
 
 
 def _bloom(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from layer_norm(f"{prefix}.input_layernorm", hidden)
-        yield linear(f"{prefix}.self_attention.query_key_value", 3 * hidden, hidden, bias=True)
-        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=True)
-        yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", 4 * hidden, hidden, bias=True)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, 4 * hidden, bias=True)
+        yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
+        yield linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
+        yield linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
+        yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
+        yield linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
+        yield linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
 
-    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
-    yield from layer_norm("word_embeddings_layernorm", hidden)
+    yield embedding("word_embeddings", s.vocab, s.hidden)
+    yield from layer_norm("word_embeddings_layernorm", s.hidden)
     yield from numbered(s, "h", layer)
-    yield from layer_norm("ln_f", hidden)
+    yield from layer_norm("ln_f", s.hidden)
 
 
 def _mpt(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield norm(f"{prefix}.norm_1", hidden)
-        yield linear(f"{prefix}.attn.Wqkv", 3 * hidden, hidden)
-        yield linear(f"{prefix}.attn.out_proj", hidden, hidden)
-        yield norm(f"{prefix}.norm_2", hidden)
-        yield linear(f"{prefix}.ffn.up_proj", 4 * hidden, hidden)  # whatever expansion_ratio says
-        yield linear(f"{prefix}.ffn.down_proj", hidden, 4 * hidden)
+        yield norm(f"{prefix}.norm_1", s.hidden)
+        yield linear(f"{prefix}.attn.Wqkv", 3 * s.hidden, s.hidden)
+        yield linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
+        yield norm(f"{prefix}.norm_2", s.hidden)
+        yield linear(f"{prefix}.ffn.up_proj", 4 * s.hidden, s.hidden)  # whatever expansion_ratio says
+        yield linear(f"{prefix}.ffn.down_proj", s.hidden, 4 * s.hidden)
 
-    yield embedding("wte", s.size("vocab_size"), hidden)
+    yield embedding("wte", s.vocab, s.hidden)
     yield from numbered(s, "blocks", layer)
-    yield norm("norm_f", hidden)
+    yield norm("norm_f", s.hidden)
 
 
 ARCHITECTURES: Architectures = {

@@ -40,27 +40,27 @@ def _solar_open(s: Settings) -> Named:
 
 
 def _afmoe(s: Settings) -> Named:
-    (heads, _, head_dim), hidden = head_sizes(s), s.size("hidden_size")
+    (heads, _, head_dim) = head_sizes(s)
     dense, count, intermediate = s.count("num_dense_layers"), s.size("num_experts"), s.size("moe_intermediate_size")
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
-        yield linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, hidden)
+        yield linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, s.hidden)
         if index < dense:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
             return
-        yield linear(f"{prefix}.mlp.router.gate", count, hidden)
+        yield linear(f"{prefix}.mlp.router.gate", count, s.hidden)
         yield f"{prefix}.mlp.expert_bias", Module("parameter", (count,))
-        yield from fused_weights(f"{prefix}.mlp.experts", hidden, intermediate, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, intermediate * s.size("num_shared_experts"))
+        yield from fused_weights(f"{prefix}.mlp.experts", s.hidden, intermediate, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, intermediate * s.size("num_shared_experts"))
 
     norms = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
     return stacked(s, layer, norms=norms)
 
 
 def _mimo_v2_flash(s: Settings) -> Named:
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
+    bias = s.flag("attention_bias")
     head_dim, value_dim, few = s.size("head_dim"), s.size("v_head_dim"), s.size("num_key_value_heads")
     attends = layer_kinds(
         s.names("layer_types"), lambda index: "sliding_attention" if index and (index + 1) % 6 else "full_attention"
@@ -72,34 +72,34 @@ def _mimo_v2_flash(s: Settings) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "sliding_attention"
         kv_heads = 2 * few if sliding else few
         if sliding:
-            yield f"{path}.sinks", Module("parameter", (heads,))
-        yield linear(f"{path}.q_proj", heads * head_dim, hidden, bias=bias)
-        yield linear(f"{path}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-        yield linear(f"{path}.v_proj", kv_heads * value_dim, hidden, bias=bias)
-        yield linear(f"{path}.o_proj", hidden, heads * value_dim)
+            yield f"{path}.sinks", Module("parameter", (s.heads,))
+        yield linear(f"{path}.q_proj", s.heads * head_dim, s.hidden, bias=bias)
+        yield linear(f"{path}.k_proj", kv_heads * head_dim, s.hidden, bias=bias)
+        yield linear(f"{path}.v_proj", kv_heads * value_dim, s.hidden, bias=bias)
+        yield linear(f"{path}.o_proj", s.hidden, s.heads * value_dim)
         if feeds(index) == "sparse":
-            yield from fused_experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
+            yield from fused_experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
 
 def _jetmoe(s: Settings) -> Named:
     """JetMoE: the query and output projections are experts too."""
-    hidden, count, kv_heads = s.size("hidden_size"), s.size("num_local_experts"), s.size("num_key_value_heads")
+    count, kv_heads = s.size("num_local_experts"), s.size("num_key_value_heads")
     width = kv_heads * s.aliased({"head_dim": "kv_channels"}).size("head_dim")
 
     def experts(prefix: str, outwards: int, inwards: int) -> Named:
-        yield f"{prefix}.bias", Module("parameter", (hidden,))
-        yield f"{prefix}.input_linear.weight", Module("parameter", (count, outwards, hidden))
-        yield f"{prefix}.output_linear.weight", Module("parameter", (count, hidden, inwards))
-        yield linear(f"{prefix}.router.layer", count, hidden)
+        yield f"{prefix}.bias", Module("parameter", (s.hidden,))
+        yield f"{prefix}.input_linear.weight", Module("parameter", (count, outwards, s.hidden))
+        yield f"{prefix}.output_linear.weight", Module("parameter", (count, s.hidden, inwards))
+        yield linear(f"{prefix}.router.layer", count, s.hidden)
 
     def layer(prefix: str, _index: int) -> Named:
         yield from experts(f"{prefix}.self_attention.experts", width, width)
-        yield linear(f"{prefix}.self_attention.kv_proj", 2 * width, hidden)
-        yield from experts(f"{prefix}.mlp", 2 * s.size("intermediate_size"), s.size("intermediate_size"))
+        yield linear(f"{prefix}.self_attention.kv_proj", 2 * width, s.hidden)
+        yield from experts(f"{prefix}.mlp", 2 * s.inner, s.inner)
 
     return stacked(s, layer)
 
@@ -107,11 +107,11 @@ def _jetmoe(s: Settings) -> Named:
 def _dbrx(s: Settings) -> Named:
     width = s.size("d_model")  # transformers takes the experts' from the declared name alone
     s = s.aliased({"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"})
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
+    hidden, heads = s.hidden, s.heads
     feed, kv_heads = s.nested("ffn_config"), s.nested("attn_config").size("kv_n_heads")
     count, intermediate = feed.size("moe_num_experts"), feed.size("ffn_hidden_size")
-    yield "wte", Module("embedding", (s.size("vocab_size"), hidden))
-    for index in range(s.size("num_hidden_layers")):
+    yield "wte", Module("embedding", (s.vocab, hidden))
+    for index in range(s.layers):
         prefix = f"blocks.{index}"
         attends = f"{prefix}.norm_attn_norm"
         yield norm(f"{attends}.norm_1", hidden)
@@ -129,7 +129,7 @@ def _dbrx_head(s: Settings, head: Head) -> Named:
 
 
 def _shared_expert(s: Settings, path: str) -> Named:
-    return gated_mlp(path, s.size("hidden_size"), s.size("shared_expert_intermediate_size"))
+    return gated_mlp(path, s.hidden, s.size("shared_expert_intermediate_size"))
 
 
 def _dense(s: Settings, prefix: str) -> Named:
@@ -150,16 +150,16 @@ def _kolibri1(s: Settings) -> Named:
 
 def _laguna(s: Settings) -> Named:
     """Laguna's decoder: gated attention, whose number of heads may differ between layers."""
-    kind, hidden, bias = sparse_after(s, 1), s.size("hidden_size"), s.flag("attention_bias")
+    kind, bias = sparse_after(s, 1), s.flag("attention_bias")
     usual, kv_heads, head_dim = head_sizes(s)
     listed = s.numbers("num_attention_heads_per_layer") or ()
     per_head = s.value("gating") is True or s.value("gating") == "per-head"
 
     def layer(prefix: str, index: int) -> Named:
         path, heads = f"{prefix}.self_attn", listed[index] if index < len(listed) else usual
-        yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        yield from attention(path, s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
         yield from qk_norms(path, head_dim, head_dim)
-        yield linear(f"{path}.g_proj", heads if per_head else heads * head_dim, hidden)
+        yield linear(f"{path}.g_proj", heads if per_head else heads * head_dim, s.hidden)
         if kind(index) != "sparse":
             yield from _dense(s, f"{prefix}.mlp")
             return
@@ -199,13 +199,13 @@ def _flint(s: Settings) -> Named:
 
 
 def _beam(s: Settings) -> Named:
-    kind, hidden, (heads, _, head_dim) = sparse_after(s, 3), s.size("hidden_size"), head_sizes(s)
+    kind, (heads, _, head_dim) = sparse_after(s, 3), head_sizes(s)
     count = s.size("num_experts")
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
         yield from normed_attention(s, path)
-        yield linear(f"{path}.gate_proj", heads * head_dim, hidden)
+        yield linear(f"{path}.gate_proj", heads * head_dim, s.hidden)
         yield f"{path}.gate_bias", Module("parameter", (heads,))
         yield from routed_experts(s, f"{prefix}.mlp", count) if kind(index) == "sparse" else _dense(s, f"{prefix}.mlp")
 

@@ -17,25 +17,25 @@ from lora_packer.errors import InputError
 
 def _moshi(s: Settings) -> Named:
     """Moshi's language model, whose projections are linears inside modules of their own."""
-    hidden, inner, (heads, kv_heads, head_dim) = s.size("hidden_size"), s.size("ffn_dim"), head_sizes(s)
+    inner, (heads, kv_heads, head_dim) = s.size("ffn_dim"), head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, hidden)
-        yield linear(f"{prefix}.self_attn.o_proj.linear", hidden, heads * head_dim)
-        yield linear(f"{prefix}.mlp.fc1", inner, hidden)
-        yield linear(f"{prefix}.mlp.fc2", hidden, inner // 2)
+            yield linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, s.hidden)
+        yield linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
+        yield linear(f"{prefix}.mlp.fc1", inner, s.hidden)
+        yield linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
         for name in LAYER_NORMS:
-            yield norm(f"{prefix}.{name}", hidden)
+            yield norm(f"{prefix}.{name}", s.hidden)
 
-    yield embedding("embed_tokens", s.size("vocab_size") + 1, hidden)
+    yield embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
-    yield norm("norm", hidden)
+    yield norm("norm", s.hidden)
 
 
 def _audioflamingo3(s: Settings, audio: Settings, text: Settings) -> Named:
     bias = s.flag("projector_bias")
-    yield from two_linears("multi_modal_projector", audio.size("hidden_size"), text.size("hidden_size"), bias=bias)
+    yield from two_linears("multi_modal_projector", audio.hidden, text.hidden, bias=bias)
 
 
 def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named:
@@ -68,18 +68,17 @@ def _vibevoice_tokenizer(s: Settings) -> Named:
         yield conv(f"{path}.conv.conv", (2 * width, width, 2 * ratio), bias=True)
         width *= 2
         yield from _vibevoice_convnext(s, path, width, depth)
-    yield conv("head.conv", (s.size("hidden_size"), width, kernel), bias=True)
+    yield conv("head.conv", (s.hidden, width, kernel), bias=True)
 
 
 def _vibevoice_beside(s: Settings, text: Settings) -> Named:
-    hidden = text.size("hidden_size")
     for name, part in _VIBEVOICE_TOKENIZERS.items():
         settings, modules = part.of(s)
         yield from below(f"{name}_tokenizer_encoder", modules(settings))
         path = f"multi_modal_projector.{name}"
-        yield linear(f"{path}_linear_1", hidden, settings.size("hidden_size"), bias=True)
-        yield norm(f"{path}_norm", hidden)
-        yield linear(f"{path}_linear_2", hidden, hidden, bias=True)
+        yield linear(f"{path}_linear_1", text.hidden, settings.hidden, bias=True)
+        yield norm(f"{path}_norm", text.hidden)
+        yield linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
 
 
 _FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)

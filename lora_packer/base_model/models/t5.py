@@ -28,7 +28,7 @@ def t5_side(s: Settings, side: str, *, every_bias: bool) -> Named:
         gated = s.flag("is_gated_act")
     names = ("SelfAttention", "EncDecAttention") if side == "decoder" else ("SelfAttention",)
     layers = s.optional_size("num_decoder_layers") if side == "decoder" else None
-    yield embedding(f"{side}.embed_tokens", s.size("vocab_size"), width)
+    yield embedding(f"{side}.embed_tokens", s.vocab, width)
     for index in range(layers or s.size("num_layers")):
         path = f"{side}.block.{index}.layer"
         for number, name in enumerate(names):
@@ -52,13 +52,13 @@ def _t5(*, every_bias: bool = False) -> Build:
         s = raw.aliased(_T5_NAMES)
         width = s.size("d_model")
         before = "transformer." if head in ("sequence-classification", "token-classification") else ""
-        yield embedding(f"{before}shared", s.size("vocab_size"), width)
+        yield embedding(f"{before}shared", s.vocab, width)
         for side in ("encoder",) if head == "token-classification" else ("encoder", "decoder"):
             for path, module in t5_side(s, side, every_bias=every_bias):
                 yield before + path, module
         match head:
             case "causal-lm" | "seq2seq":
-                yield linear("lm_head", s.size("vocab_size"), width)
+                yield linear("lm_head", s.vocab, width)
             case "sequence-classification":
                 yield linear("classification_head.dense", width, width, bias=True)
                 yield linear("classification_head.out_proj", s.labels(), width, bias=True)
@@ -81,23 +81,23 @@ def _pix2struct(s: Settings, _head: Head) -> Named:
 
 def _pix2struct_text(s: Settings) -> Named:
     """T5's decoder under other names, with its head."""
-    hidden, inner = s.size("hidden_size"), s.size("d_ff")
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
+    inner = s.size("d_ff")
+    yield embedding("embed_tokens", s.vocab, s.hidden)
     for index in range(s.size("num_layers")):
         path = f"layer.{index}"
         for name in ("self_attention", "encoder_decoder_attention"):
             for projection in ("query", "key", "value", "output"):
-                yield linear(f"{path}.{name}.attention.{projection}", hidden, hidden)
-            yield norm(f"{path}.{name}.layer_norm", hidden)
+                yield linear(f"{path}.{name}.attention.{projection}", s.hidden, s.hidden)
+            yield norm(f"{path}.{name}.layer_norm", s.hidden)
         if index == 0:
             table = f"{path}.self_attention.attention.relative_attention_bias"
             yield embedding(table, s.size("relative_attention_num_buckets"), s.size("num_heads"))
-        yield linear(f"{path}.mlp.DenseReluDense.wi_0", inner, hidden)
-        yield linear(f"{path}.mlp.DenseReluDense.wi_1", inner, hidden)
-        yield linear(f"{path}.mlp.DenseReluDense.wo", hidden, inner)
-        yield norm(f"{path}.mlp.layer_norm", hidden)
-    yield norm("final_layer_norm", hidden)
-    yield linear("lm_head", s.size("vocab_size"), hidden)
+        yield linear(f"{path}.mlp.DenseReluDense.wi_0", inner, s.hidden)
+        yield linear(f"{path}.mlp.DenseReluDense.wi_1", inner, s.hidden)
+        yield linear(f"{path}.mlp.DenseReluDense.wo", s.hidden, inner)
+        yield norm(f"{path}.mlp.layer_norm", s.hidden)
+    yield norm("final_layer_norm", s.hidden)
+    yield linear("lm_head", s.vocab, s.hidden)
 
 
 def _udop(s: Settings, head: Head) -> Named:
@@ -108,7 +108,7 @@ def _udop(s: Settings, head: Head) -> Named:
     # What the file says is gated does not count: the name of the activation decides.
     gated = str(s.value("feed_forward_proj")).startswith("gated-") if "is_gated_act" not in s.raw else None
     s = s if gated is None else s.with_fields(is_gated_act=gated)
-    yield embedding("shared", s.size("vocab_size"), width)
+    yield embedding("shared", s.vocab, width)
     yield conv("patch_embed.proj", patch, bias=True)
     for side in ("encoder", "decoder"):
         yield from t5_side(s, side, every_bias=False)
@@ -122,7 +122,7 @@ def _udop(s: Settings, head: Head) -> Named:
     for name in ("x_position_embeddings", "y_position_embeddings"):
         yield embedding(f"encoder.cell_2d_embedding.{name}", positions, width)
     if head != "none":
-        yield linear("lm_head", s.size("vocab_size"), width)
+        yield linear("lm_head", s.vocab, width)
 
 
 def _udop_buckets(s: Settings) -> list[int]:

@@ -17,33 +17,33 @@ from lora_packer.base_model.settings import Settings
 
 def _gemma_side(s: Settings, crossed: int | None, *, normed: bool = False) -> Named:
     """One side; ``crossed`` is the width of what its cross attention reads, or None where it has none."""
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
     bias = s.flag("attention_bias")
     norms = ["pre_self_attn_layernorm", "post_self_attn_layernorm"]
     norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     norms += [] if crossed is None else ["pre_cross_attn_layernorm", "post_cross_attn_layernorm"]
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
-    yield norm("norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield embedding("embed_tokens", s.vocab, s.hidden)
+    yield norm("norm", s.hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield from attention(f"{path}.self_attn", hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        yield from attention(f"{path}.self_attn", s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
         if normed:
             yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
         if crossed is not None:
             width = kv_heads * head_dim
-            yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, hidden, bias=bias)
+            yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, s.hidden, bias=bias)
             yield linear(f"{path}.cross_attn.k_proj", width, crossed, bias=bias)
             yield linear(f"{path}.cross_attn.v_proj", width, crossed, bias=bias)
-            yield linear(f"{path}.cross_attn.o_proj", hidden, heads * head_dim, bias=bias)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+            yield linear(f"{path}.cross_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
         for name in norms:
-            yield norm(f"{path}.{name}", hidden)
+            yield norm(f"{path}.{name}", s.hidden)
 
 
 def _t5gemma_sides(s: Settings) -> Named:
     encoder, decoder = s.nested("encoder"), s.nested("decoder")
     yield from below("encoder", _gemma_side(encoder, None))
-    yield from below("decoder", _gemma_side(decoder, encoder.size("hidden_size")))
+    yield from below("decoder", _gemma_side(decoder, encoder.hidden))
 
 
 def _t5gemma2_sides(s: Settings) -> Named:
@@ -62,9 +62,9 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
             yield path if head == "none" else f"model.{path}", module
         decoder = s.nested("decoder")
         if head in ("causal-lm", "seq2seq"):
-            yield linear("lm_head.out_proj", decoder.size("vocab_size"), decoder.size("hidden_size"))
+            yield linear("lm_head.out_proj", decoder.vocab, decoder.hidden)
         elif head != "none":
-            yield linear("score.out_proj", s.labels(), decoder.size("hidden_size"), bias=True)
+            yield linear("score.out_proj", s.labels(), decoder.hidden, bias=True)
 
     return build
 

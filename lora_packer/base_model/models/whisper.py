@@ -16,7 +16,7 @@ def _whisper_side(s: Settings, side: str) -> Named:
         yield from whisper_convs(s, width, "encoder.")
         yield embedding("encoder.embed_positions", s.size("max_source_positions"), width)
     else:
-        yield embedding("decoder.embed_tokens", s.size("vocab_size"), width)
+        yield embedding("decoder.embed_tokens", s.vocab, width)
         yield embedding("decoder.embed_positions", s.size("max_target_positions"), width)
     yield from side_layers(s, side, key_bias=False)
     yield from layer_norm(f"{side}.layer_norm", width)
@@ -28,7 +28,7 @@ def _whisper(raw: Settings, head: Head) -> Named:
         for path, module in _whisper_side(s, side):
             yield path if head == "none" else f"model.{path}", module
     if head != "none":
-        yield linear("proj_out", s.size("vocab_size"), s.size("d_model"))
+        yield linear("proj_out", s.vocab, s.size("d_model"))
 
 
 ARCHITECTURES: Architectures = {"whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)}

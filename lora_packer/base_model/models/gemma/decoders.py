@@ -30,14 +30,14 @@ def _gemma(s: Settings) -> Named:
 
 
 def _gemma2(s: Settings) -> Named:
-    bias, hidden = s.flag("attention_bias"), s.size("hidden_size")
-    norms = {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
+    bias = s.flag("attention_bias")
+    norms = {"pre_feedforward_layernorm": s.hidden, "post_feedforward_layernorm": s.hidden}
     return dense(s, bias=bias, output_bias=bias, norms=norms)
 
 
 def _gemma3_text(s: Settings) -> Named:
-    bias, hidden, head_dim = s.flag("attention_bias"), s.size("hidden_size"), s.size("head_dim")
-    norms = {"pre_feedforward_layernorm": hidden, "post_feedforward_layernorm": hidden}
+    bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
+    norms = {"pre_feedforward_layernorm": s.hidden, "post_feedforward_layernorm": s.hidden}
     norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
     return dense(s, bias=bias, output_bias=bias, norms=norms)
 
@@ -48,23 +48,23 @@ def _vaultgemma(s: Settings) -> Named:
 
 def _recurrent_gemma(s: Settings) -> Named:
     """RecurrentGemma's decoder: gated linear recurrences, and attention where ``block_types`` says so."""
-    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
-    width, blocks = s.optional_size("lru_width") or hidden, s.names("block_types") or ("recurrent",)
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
+    width, blocks = s.optional_size("lru_width") or s.hidden, s.names("block_types") or ("recurrent",)
 
     def layer(prefix: str, index: int) -> Named:
-        path, intermediate = f"{prefix}.temporal_block", s.size("intermediate_size") // 2
+        path, intermediate = f"{prefix}.temporal_block", s.inner // 2
         if blocks[index % len(blocks)] == "recurrent":
-            yield linear(f"{path}.linear_y", width, hidden, bias=True)
-            yield linear(f"{path}.linear_x", width, hidden, bias=True)
-            yield linear(f"{path}.linear_out", hidden, width, bias=True)
+            yield linear(f"{path}.linear_y", width, s.hidden, bias=True)
+            yield linear(f"{path}.linear_x", width, s.hidden, bias=True)
+            yield linear(f"{path}.linear_out", s.hidden, width, bias=True)
             yield depthwise(f"{path}.conv_1d", width, s.size("conv1d_width"), bias=True)
             yield f"{path}.rg_lru.recurrent_param", Module("parameter", (width,))
             for gate in ("input_gate", "recurrent_gate"):
                 yield f"{path}.rg_lru.{gate}_weight", Module("parameter", (heads, width // heads, width // heads))
                 yield f"{path}.rg_lru.{gate}_bias", Module("parameter", (heads, width // heads))
         else:
-            yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=True)
-        yield from gated_mlp(f"{prefix}.mlp_block", hidden, intermediate, bias=True)
+            yield from attention(path, s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=True)
+        yield from gated_mlp(f"{prefix}.mlp_block", s.hidden, intermediate, bias=True)
 
     return stacked(s, layer, norms=("temporal_pre_norm", "channel_pre_norm"), last_norm="final_norm")
 
@@ -75,33 +75,33 @@ def gemma3n(s: Settings, *, shares: bool = True) -> Named:
     The last layers take over the keys and values of earlier ones; transformers 4 kept their own, unused
     (``shares`` is false).
     """
-    hidden, layers, copies = s.size("hidden_size"), s.size("num_hidden_layers"), s.size("altup_num_inputs")
-    per_layer, first_sharing = s.count("hidden_size_per_layer_input"), layers - s.count("num_kv_shared_layers")
+    copies = s.size("altup_num_inputs")
+    per_layer, first_sharing = s.count("hidden_size_per_layer_input"), s.layers - s.count("num_kv_shared_layers")
     intermediate = _gemma3n_per_layer(s, "intermediate_size")
 
     def layer(prefix: str, index: int) -> Named:
         yield from _gemma3n_attention(s, f"{prefix}.self_attn", shares=shares and index >= first_sharing)
-        yield from gated_mlp(f"{prefix}.mlp", hidden, intermediate(index))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, intermediate(index))
         path = f"{prefix}.altup"
-        yield f"{path}.correct_output_scale", Module("parameter", (hidden,))
+        yield f"{path}.correct_output_scale", Module("parameter", (s.hidden,))
         yield linear(f"{path}.correction_coefs", copies, copies)
         yield linear(f"{path}.prediction_coefs", copies**2, copies)
-        yield linear(f"{path}.modality_router", copies, hidden)
-        yield norm(f"{path}.router_norm", hidden)
-        yield linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), hidden)
-        yield linear(f"{prefix}.laurel.linear_right", hidden, s.size("laurel_rank"))
-        yield norm(f"{prefix}.laurel.post_laurel_norm", hidden)
-        yield linear(f"{prefix}.per_layer_input_gate", per_layer, hidden)
-        yield linear(f"{prefix}.per_layer_projection", hidden, per_layer)
-        yield norm(f"{prefix}.post_per_layer_input_norm", hidden)
+        yield linear(f"{path}.modality_router", copies, s.hidden)
+        yield norm(f"{path}.router_norm", s.hidden)
+        yield linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), s.hidden)
+        yield linear(f"{prefix}.laurel.linear_right", s.hidden, s.size("laurel_rank"))
+        yield norm(f"{prefix}.laurel.post_laurel_norm", s.hidden)
+        yield linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
+        yield linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
+        yield norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
 
     yield from stacked(s, layer, norms=NORMS_AROUND_BOTH)
-    yield embedding("embed_tokens_per_layer", s.size("vocab_size_per_layer_input"), layers * per_layer)
-    yield linear("per_layer_model_projection", layers * per_layer, hidden)
+    yield embedding("embed_tokens_per_layer", s.size("vocab_size_per_layer_input"), s.layers * per_layer)
+    yield linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
     yield norm("per_layer_projection_norm", per_layer)
     for copy in range(copies - 1):
-        yield linear(f"altup_projections.{copy}", hidden, hidden)
-        yield linear(f"altup_unembed_projections.{copy}", hidden, hidden)
+        yield linear(f"altup_projections.{copy}", s.hidden, s.hidden)
+        yield linear(f"altup_unembed_projections.{copy}", s.hidden, s.hidden)
 
 
 def _gemma3n_attention(s: Settings, prefix: str, *, shares: bool) -> Named:

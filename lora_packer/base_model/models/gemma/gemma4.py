@@ -46,7 +46,7 @@ def _gemma4_attends(s: Settings) -> Callable[[int], str]:
     derived = layer_kinds(
         s.names("layer_types"), lambda index: "sliding_attention" if (index + 1) % 6 else "full_attention"
     )
-    last = s.size("num_hidden_layers") - 1
+    last = s.layers - 1
     return lambda index: "full_attention" if index == last else derived(index)
 
 
@@ -67,33 +67,32 @@ def _gemma4_of_layer(s: Settings, saved: Mapping[str, Any] | None, *, full: bool
 
 def _gemma4_attention(s: Settings, path: str, *, shares: bool, values: bool) -> Named:
     """Attention; a layer that shares the keys of an earlier one has none of its own."""
-    bias, hidden, head_dim = s.flag("attention_bias"), s.size("hidden_size"), s.size("head_dim")
-    queries, keys = s.size("num_attention_heads") * head_dim, s.size("num_key_value_heads") * head_dim
-    yield linear(f"{path}.q_proj", queries, hidden, bias=bias)
+    bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
+    queries, keys = s.heads * head_dim, s.size("num_key_value_heads") * head_dim
+    yield linear(f"{path}.q_proj", queries, s.hidden, bias=bias)
     yield norm(f"{path}.q_norm", head_dim)
     if not shares:
-        yield linear(f"{path}.k_proj", keys, hidden, bias=bias)
+        yield linear(f"{path}.k_proj", keys, s.hidden, bias=bias)
         yield norm(f"{path}.k_norm", head_dim)
         if values:
-            yield linear(f"{path}.v_proj", keys, hidden, bias=bias)
-    yield linear(f"{path}.o_proj", hidden, queries, bias=bias)
+            yield linear(f"{path}.v_proj", keys, s.hidden, bias=bias)
+    yield linear(f"{path}.o_proj", s.hidden, queries, bias=bias)
 
 
 def _gemma4_experts(s: Settings, path: str) -> Named:
-    hidden, inner, experts = s.size("hidden_size"), s.size("moe_intermediate_size"), s.size("num_experts")
-    yield linear(f"{path}.router.proj", experts, hidden)
-    yield f"{path}.router.scale", Module("parameter", (hidden,))
+    inner, experts = s.size("moe_intermediate_size"), s.size("num_experts")
+    yield linear(f"{path}.router.proj", experts, s.hidden)
+    yield f"{path}.router.scale", Module("parameter", (s.hidden,))
     yield f"{path}.router.per_expert_scale", Module("parameter", (experts,))
-    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, hidden))
-    yield f"{path}.experts.down_proj", Module("parameter", (experts, hidden, inner))
+    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, s.hidden))
+    yield f"{path}.experts.down_proj", Module("parameter", (experts, s.hidden, inner))
     for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
-        yield norm(f"{path}.{name}", hidden)
+        yield norm(f"{path}.{name}", s.hidden)
 
 
 def _gemma4_text(s: Settings) -> Named:
-    hidden, layers = s.size("hidden_size"), s.size("num_hidden_layers")
     per_layer = s.count("hidden_size_per_layer_input")
-    first_sharing = layers - s.count("num_kv_shared_layers")
+    first_sharing = s.layers - s.count("num_kv_shared_layers")
     attends, by_layer = _gemma4_attends(s), fields_by_layer(s)
 
     def layer(prefix: str, index: int) -> Named:
@@ -102,19 +101,19 @@ def _gemma4_text(s: Settings) -> Named:
         own = _gemma4_of_layer(s, None if by_layer is None else by_layer.get(index, {}), full=full)
         yield from _gemma4_attention(own, f"{prefix}.self_attn", shares=shares, values=values)
         widening = 2 if s.flag("use_double_wide_mlp") and shares else 1
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size") * widening)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner * widening)
         if per_layer:
-            yield linear(f"{prefix}.per_layer_input_gate", per_layer, hidden)
-            yield linear(f"{prefix}.per_layer_projection", hidden, per_layer)
-            yield norm(f"{prefix}.post_per_layer_input_norm", hidden)
+            yield linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
+            yield linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
+            yield norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
         if s.flag("enable_moe_block"):
             yield from _gemma4_experts(s, prefix)
 
     yield from stacked(s, layer, norms=NORMS_AROUND_BOTH)
     if per_layer:
         rows = s.size("vocab_size_per_layer_input")
-        yield "embed_tokens_per_layer", Module("embedding", (rows, layers * per_layer))
-        yield linear("per_layer_model_projection", layers * per_layer, hidden)
+        yield "embed_tokens_per_layer", Module("embedding", (rows, s.layers * per_layer))
+        yield linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
         yield norm("per_layer_projection_norm", per_layer)
 
 
@@ -128,36 +127,35 @@ def _clippable(path: str, out_features: int, in_features: int) -> tuple[str, Mod
 
 def gemma4_visual(s: Settings) -> Named:
     """Gemma 4's tower."""
-    hidden, inner, head_dim = s.size("hidden_size"), s.size("intermediate_size"), s.size("head_dim")
-    queries, keys = s.size("num_attention_heads") * head_dim, s.size("num_key_value_heads") * head_dim
-    yield linear("patch_embedder.input_proj", hidden, 3 * s.size("patch_size") ** 2)
-    positions = (2, s.size("position_embedding_size"), hidden)
+    head_dim = s.size("head_dim")
+    queries, keys = s.heads * head_dim, s.size("num_key_value_heads") * head_dim
+    yield linear("patch_embedder.input_proj", s.hidden, 3 * s.size("patch_size") ** 2)
+    positions = (2, s.size("position_embedding_size"), s.hidden)
     yield "patch_embedder.position_embedding_table", Module("parameter", positions)
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"encoder.layers.{index}"
-        yield _clippable(f"{path}.self_attn.q_proj", queries, hidden)
-        yield _clippable(f"{path}.self_attn.k_proj", keys, hidden)
-        yield _clippable(f"{path}.self_attn.v_proj", keys, hidden)
-        yield _clippable(f"{path}.self_attn.o_proj", hidden, queries)
+        yield _clippable(f"{path}.self_attn.q_proj", queries, s.hidden)
+        yield _clippable(f"{path}.self_attn.k_proj", keys, s.hidden)
+        yield _clippable(f"{path}.self_attn.v_proj", keys, s.hidden)
+        yield _clippable(f"{path}.self_attn.o_proj", s.hidden, queries)
         yield norm(f"{path}.self_attn.q_norm", head_dim)
         yield norm(f"{path}.self_attn.k_norm", head_dim)
-        yield _clippable(f"{path}.mlp.gate_proj", inner, hidden)
-        yield _clippable(f"{path}.mlp.up_proj", inner, hidden)
-        yield _clippable(f"{path}.mlp.down_proj", hidden, inner)
+        yield _clippable(f"{path}.mlp.gate_proj", s.inner, s.hidden)
+        yield _clippable(f"{path}.mlp.up_proj", s.inner, s.hidden)
+        yield _clippable(f"{path}.mlp.down_proj", s.hidden, s.inner)
         for name in NORMS_AROUND_BOTH:
-            yield norm(f"{path}.{name}", hidden)
+            yield norm(f"{path}.{name}", s.hidden)
 
 
 def _gemma4_audio(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
     first, second = s.pair("subsampling_conv_channels")
     for index, shape in enumerate([(first, 1, 3, 3), (second, first, 3, 3)]):
         yield conv(f"subsample_conv_projection.layer{index}.conv", shape, bias=False)
         yield norm(f"subsample_conv_projection.layer{index}.norm", shape[0])
-    yield linear("subsample_conv_projection.input_proj_linear", hidden, first // 4 * second)
-    for index in range(s.size("num_hidden_layers")):
-        yield from _gemma4_audio_layer(s, f"layers.{index}", hidden)
-    yield linear("output_proj", s.size("output_proj_dims"), hidden, bias=True)
+    yield linear("subsample_conv_projection.input_proj_linear", s.hidden, first // 4 * second)
+    for index in range(s.layers):
+        yield from _gemma4_audio_layer(s, f"layers.{index}", s.hidden)
+    yield linear("output_proj", s.size("output_proj_dims"), s.hidden, bias=True)
 
 
 def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
@@ -167,8 +165,8 @@ def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
         yield _clippable(f"{path}.{name}.ffw_layer_2", hidden, 4 * hidden)
         yield norm(f"{path}.{name}.pre_layer_norm", hidden)
         yield norm(f"{path}.{name}.post_layer_norm", hidden)
-    head_dim = hidden // s.size("num_attention_heads")
-    width = head_dim * s.size("num_attention_heads")
+    head_dim = hidden // s.heads
+    width = head_dim * s.heads
     for name in ("q_proj", "k_proj", "v_proj"):
         yield _clippable(f"{path}.self_attn.{name}", width, hidden)
     yield _clippable(f"{path}.self_attn.post", hidden, hidden)
@@ -183,7 +181,6 @@ def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
 
 def _gemma4_beside(s: Settings, text: Settings) -> Named:
     """The towers that the config has, each with what projects its features."""
-    hidden = text.size("hidden_size")
     for kind, part, width in (
         ("vision", GEMMA4_VISION, "hidden_size"),
         ("audio", _GEMMA4_AUDIO_PART, "output_proj_dims"),
@@ -191,12 +188,11 @@ def _gemma4_beside(s: Settings, text: Settings) -> Named:
         if s.value(part.name) is not None:
             settings, modules = part.of(s)
             yield from below(f"{kind}_tower", modules(settings))
-            yield linear(f"embed_{kind}.embedding_projection", hidden, settings.size(width))
+            yield linear(f"embed_{kind}.embedding_projection", text.hidden, settings.size(width))
 
 
 def _gemma4_unified_beside(s: Settings, text: Settings) -> Named:
     """Patches and samples are projected straight to the language model's width, where the config has their part."""
-    hidden = text.size("hidden_size")
     if s.value("vision_config") is not None:
         vision, _ = _UNIFIED_VISION_PART.of(s)
         pixels = 3 * (vision.size("patch_size") * vision.size("pooling_kernel_size")) ** 2
@@ -207,10 +203,10 @@ def _gemma4_unified_beside(s: Settings, text: Settings) -> Named:
         yield "embed_vision.pos_embedding", Module("parameter", (vision.size("mm_posemb_size"), 2, width))
         yield from layer_norm("embed_vision.pos_norm", width)
         path = "embed_vision.multimodal_embedder.embedding_projection"
-        yield linear(path, hidden, vision.size("output_proj_dims"))
+        yield linear(path, text.hidden, vision.size("output_proj_dims"))
     if s.value("audio_config") is not None:
         audio, _ = _UNIFIED_AUDIO_PART.of(s)
-        yield linear("embed_audio.embedding_projection", hidden, audio.size("audio_embed_dim"))
+        yield linear("embed_audio.embedding_projection", text.hidden, audio.size("audio_embed_dim"))
 
 
 def _diffusion_text(s: Settings) -> Named:
@@ -225,13 +221,12 @@ def _diffusion(s: Settings, head: Head) -> Named:
     """An encoder that sees, and a decoder of the same shape that is fed its own last guess."""
     before = "" if head == "none" else "model."
     (text, decoder), (vision, visual) = _DIFFUSION_TEXT.of(s), GEMMA4_VISION.of(s)
-    hidden, inner = text.size("hidden_size"), text.size("intermediate_size")
     yield from below(f"{before}encoder.language_model", decoder(text))
     yield from below(f"{before}encoder.vision_tower", visual(vision))
-    yield linear(f"{before}encoder.embed_vision.embedding_projection", hidden, vision.size("hidden_size"))
+    yield linear(f"{before}encoder.embed_vision.embedding_projection", text.hidden, vision.hidden)
     yield from below(f"{before}decoder", decoder(text))
-    yield norm(f"{before}decoder.self_conditioning.pre_norm", hidden)
-    yield from gated_mlp(f"{before}decoder.self_conditioning", hidden, inner)
+    yield norm(f"{before}decoder.self_conditioning.pre_norm", text.hidden)
+    yield from gated_mlp(f"{before}decoder.self_conditioning", text.hidden, text.inner)
     yield from head_of_text(s, text, head)
 
 

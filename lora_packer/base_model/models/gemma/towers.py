@@ -24,15 +24,14 @@ from lora_packer.base_model.settings import Settings
 
 
 def _paligemma_projector(s: Settings, vision: Settings, _text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", s.size("projection_dim"), vision.size("hidden_size"), bias=True)
+    yield linear("multi_modal_projector.linear", s.size("projection_dim"), vision.hidden, bias=True)
 
 
 def gemma3_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Gemma 3's projector."""
-    hidden = vision.size("hidden_size")
-    weight = Module("parameter", (hidden, text.size("hidden_size")))
+    weight = Module("parameter", (vision.hidden, text.hidden))
     yield "multi_modal_projector.mm_input_projection_weight", weight
-    yield norm("multi_modal_projector.mm_soft_emb_norm", hidden)
+    yield norm("multi_modal_projector.mm_soft_emb_norm", vision.hidden)
 
 
 def _shieldgemma2_classifier(build: Build) -> Build:
@@ -50,11 +49,11 @@ def _pi0(s: Settings, head: Head) -> Named:
     before = "" if head == "none" else "model."
     (vlm, seeing), (acting, decoder) = _PI0_VLM.of(s), _PI0_ACTS.of(s)
     words, _ = _PALIGEMMA_TEXT.of(vlm)
-    acting = acting.with_fields(vocab_size=words.size("vocab_size"))
+    acting = acting.with_fields(vocab_size=words.vocab)
     yield from below(f"{before}vlm", seeing(vlm))
     yield from below(f"{before}dit", decoder(acting))
     if head != "none":
-        hidden, actions = acting.size("hidden_size"), s.size("max_action_dim")
+        hidden, actions = acting.hidden, s.size("max_action_dim")
         yield linear("embed_action_time.action_in_proj", hidden, actions, bias=True)
         yield linear("embed_action_time.state_proj", hidden, s.size("max_state_dim"), bias=True)
         yield linear("embed_action_time.action_time_mlp_in", hidden, 2 * hidden, bias=True)

@@ -11,13 +11,12 @@ from lora_packer.base_model.settings import Settings
 
 
 def _qwen2_audio(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", text.size("hidden_size"), audio.size("hidden_size"), bias=True)
+    yield linear("multi_modal_projector.linear", text.hidden, audio.hidden, bias=True)
 
 
 def _qwen3_asr(_s: Settings, audio: Settings, _text: Settings) -> Named:
-    width = audio.size("hidden_size")
-    yield linear("multi_modal_projector.linear_1", width, width, bias=True)
-    yield linear("multi_modal_projector.linear_2", audio.size("output_dim"), width, bias=True)
+    yield linear("multi_modal_projector.linear_1", audio.hidden, audio.hidden, bias=True)
+    yield linear("multi_modal_projector.linear_2", audio.size("output_dim"), audio.hidden, bias=True)
 
 
 def qwen3_convs(s: Settings) -> Named:
@@ -28,13 +27,13 @@ def qwen3_convs(s: Settings) -> Named:
     height = s.size("num_mel_bins")
     for _ in range(3):
         height = (height + 1) // 2
-    yield linear("conv_out", s.size("hidden_size"), channels * height)
+    yield linear("conv_out", s.hidden, channels * height)
 
 
 def _qwen3_asr_encoder(s: Settings) -> Named:
     yield from qwen3_convs(s)
     yield from whisper_layers(s, key_bias=True)
-    yield from layer_norm("ln_post", s.size("hidden_size"))
+    yield from layer_norm("ln_post", s.hidden)
 
 
 def _with_plain_score(build: Build) -> Build:

@@ -35,15 +35,15 @@ def _qwen3(s: Settings) -> Named:
 
 def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
     """Qwen3-MoE's decoder."""
-    count, hidden = number_of_experts(s, "num_experts", "num_local_experts"), s.size("hidden_size")
+    count = number_of_experts(s, "num_experts", "num_local_experts")
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
-            yield from experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
+            yield from experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -95,8 +95,7 @@ def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
 
 def qwen3_5(s: Settings) -> Named:
     """Qwen3.5's text decoder."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, hidden, intermediate), fused=False)
+    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, s.hidden, s.inner), fused=False)
 
 
 def qwen3_5_moe(s: Settings) -> Named:

@@ -22,30 +22,27 @@ from lora_packer.base_model.settings import Settings
 
 
 def _audio_2_5(s: Settings) -> Named:
-    width = s.size("hidden_size")
-    yield from whisper_convs(s, width)
+    yield from whisper_convs(s, s.hidden)
     yield embedding("audio_bos_eos_token", 2, s.size("output_dim"))
     yield from whisper_layers(s)
-    yield from layer_norm("ln_post", width)
-    yield linear("proj", s.size("output_dim"), width, bias=True)
+    yield from layer_norm("ln_post", s.hidden)
+    yield linear("proj", s.size("output_dim"), s.hidden, bias=True)
 
 
 def _audio_3(s: Settings) -> Named:
-    width = s.size("hidden_size")
     yield from qwen3_convs(s)
     yield from whisper_layers(s, key_bias=True)
-    yield from layer_norm("ln_post", width)
-    yield linear("proj1", width, width, bias=True)
-    yield linear("proj2", s.size("output_dim"), width, bias=True)
+    yield from layer_norm("ln_post", s.hidden)
+    yield linear("proj1", s.hidden, s.hidden, bias=True)
+    yield linear("proj2", s.size("output_dim"), s.hidden, bias=True)
 
 
 def _visual_2_5(s: Settings) -> Named:
     """Qwen2.5-VL's tower with query, key and value apart."""
-    width = s.size("hidden_size")
     for path, module in qwen2_5_visual(s):
         if path.endswith(".attn.qkv"):
             for name in ("q", "k", "v"):
-                yield linear(f"{path[:-3]}{name}", width, width, bias=True)
+                yield linear(f"{path[:-3]}{name}", s.hidden, s.hidden, bias=True)
         else:
             yield path, module
 
@@ -70,15 +67,14 @@ def _text_2_5(s: Settings) -> Named:
 
 
 def _talker_2_5(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-    yield linear("thinker_to_talker_proj", hidden, s.size("embedding_size"), bias=True)
+    yield linear("thinker_to_talker_proj", s.hidden, s.size("embedding_size"), bias=True)
     for path, module in below("model", _text_2_5(s)):
         # What it reads is as wide as the thinker's embeddings.
         if path == "model.embed_tokens":
-            yield embedding(path, s.size("vocab_size"), s.size("embedding_size"))
+            yield embedding(path, s.vocab, s.size("embedding_size"))
         else:
             yield path, module
-    yield linear("codec_head", s.size("vocab_size"), hidden)
+    yield linear("codec_head", s.vocab, s.hidden)
 
 
 def _talker_text(s: Settings, experts: Experts) -> Named:
@@ -92,29 +88,29 @@ def _talker_text(s: Settings, experts: Experts) -> Named:
 
 def _code_predictor(s: Settings) -> Named:
     """A small language model over the codes: the first comes from the talker, each other has its own tables."""
-    hidden, bias, head_dim = s.size("hidden_size"), s.flag("attention_bias"), head_sizes(s)[2]
+    bias, head_dim = s.flag("attention_bias"), head_sizes(s)[2]
 
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
         yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
 
     for path, module in below("model", stacked(s, layer)):
         if path != "model.embed_tokens":
             yield path, module
     for index in range(s.size("num_code_groups") - 1):
-        yield embedding(f"model.codec_embedding.{index}", s.size("vocab_size"), hidden)
-        yield linear(f"lm_head.{index}", s.size("vocab_size"), hidden)
+        yield embedding(f"model.codec_embedding.{index}", s.vocab, s.hidden)
+        yield linear(f"lm_head.{index}", s.vocab, s.hidden)
 
 
 def _talker_3(s: Settings, experts: Experts) -> Named:
     text = s.nested("text_config").aliased({"num_experts": "num_local_experts"})
-    hidden, read = text.size("hidden_size"), s.size("thinker_hidden_size")
+    read = s.size("thinker_hidden_size")
     yield from below("model", _talker_text(text, experts))
     for name in ("text_projection", "hidden_projection"):
-        yield linear(f"{name}.linear_fc1", text.size("intermediate_size"), read, bias=True)
-        yield linear(f"{name}.linear_fc2", hidden, text.size("intermediate_size"), bias=True)
-    yield linear("codec_head", text.size("vocab_size"), hidden)
+        yield linear(f"{name}.linear_fc1", text.inner, read, bias=True)
+        yield linear(f"{name}.linear_fc2", text.hidden, text.inner, bias=True)
+    yield linear("codec_head", text.vocab, text.hidden)
     yield from below("code_predictor", _code_predictor(s.nested("code_predictor_config")))
 
 

@@ -47,15 +47,14 @@ def _qwen2_visual(s: Settings) -> Named:
         yield from layer_norm(f"{path}.norm1", width)
         yield from layer_norm(f"{path}.norm2", width)
     yield from layer_norm("merger.ln_q", width)
-    yield from merger_mlp(s, width, s.size("hidden_size"))
+    yield from merger_mlp(s, width, s.hidden)
 
 
 def _qwen2_text(s: Settings) -> Named:
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
+        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
         yield from dense_mlp(s, f"{prefix}.mlp", 0)
 
     return stacked(s, layer)
@@ -80,7 +79,7 @@ def _is_sparse(s: Settings, index: int) -> bool:
 
 def _experts(s: Settings) -> tuple[int, int, int]:
     named = s.aliased({"num_experts": "num_local_experts"})
-    return s.size("hidden_size"), s.size("moe_intermediate_size"), named.size("num_experts")
+    return s.hidden, s.size("moe_intermediate_size"), named.size("num_experts")
 
 
 def _sparse_mlp(s: Settings, path: str, index: int) -> Named:

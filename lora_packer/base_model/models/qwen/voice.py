@@ -57,24 +57,24 @@ def _speaker(s: Settings) -> Named:
 
 def diffusion(s: Settings) -> Named:
     """Qwen2.5-Omni's diffusion transformer, from codes to a spectrogram."""
-    hidden, mels, width = s.size("hidden_size"), s.size("mel_dim"), s.size("emb_dim")
-    projected, inner = s.size("head_dim") * s.size("num_attention_heads"), hidden * s.size("ff_mult")
-    yield linear("time_embed.time_mlp.0", hidden, _TIME_WIDTH, bias=True)
-    yield linear("time_embed.time_mlp.2", hidden, hidden, bias=True)
+    mels, width = s.size("mel_dim"), s.size("emb_dim")
+    projected, inner = s.size("head_dim") * s.heads, s.hidden * s.size("ff_mult")
+    yield linear("time_embed.time_mlp.0", s.hidden, _TIME_WIDTH, bias=True)
+    yield linear("time_embed.time_mlp.2", s.hidden, s.hidden, bias=True)
     yield embedding("text_embed.codec_embed", s.size("num_embeds") + 1, width)
     read = mels + s.size("enc_dim") + s.size("enc_emb_dim") + width
-    yield linear("input_embed.proj", hidden, read, bias=True)
+    yield linear("input_embed.proj", s.hidden, read, bias=True)
     yield from below("input_embed.spk_encoder", _speaker(s))
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"transformer_blocks.{index}"
-        yield linear(f"{path}.attn_norm.linear", 6 * hidden, hidden, bias=True)
+        yield linear(f"{path}.attn_norm.linear", 6 * s.hidden, s.hidden, bias=True)
         for name in ("to_q", "to_k", "to_v"):
-            yield linear(f"{path}.attn.{name}", projected, hidden, bias=True)
-        yield linear(f"{path}.attn.to_out.0", hidden, projected, bias=True)
-        yield linear(f"{path}.ff.ff.0", inner, hidden, bias=True)
-        yield linear(f"{path}.ff.ff.3", hidden, inner, bias=True)
-    yield linear("norm_out.linear", 2 * hidden, hidden, bias=True)
-    yield linear("proj_out", mels, hidden, bias=True)
+            yield linear(f"{path}.attn.{name}", projected, s.hidden, bias=True)
+        yield linear(f"{path}.attn.to_out.0", s.hidden, projected, bias=True)
+        yield linear(f"{path}.ff.ff.0", inner, s.hidden, bias=True)
+        yield linear(f"{path}.ff.ff.3", s.hidden, inner, bias=True)
+    yield linear("norm_out.linear", 2 * s.hidden, s.hidden, bias=True)
+    yield linear("proj_out", mels, s.hidden, bias=True)
 
 
 def bigvgan(s: Settings) -> Named:
@@ -106,22 +106,22 @@ def _residual(path: str, channels: int, kernel: int) -> Named:
 
 def code2wav(s: Settings) -> Named:
     """Qwen3-Omni's decoder, from codes to sound."""
-    hidden, bias = s.size("hidden_size"), s.flag("attention_bias")
+    bias = s.flag("attention_bias")
 
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
         for name in ("self_attn_layer_scale", "mlp_layer_scale"):
-            yield f"{path}.{name}.scale", Module("parameter", (hidden,))
+            yield f"{path}.{name}.scale", Module("parameter", (s.hidden,))
 
-    yield embedding("code_embedding", s.size("codebook_size") * s.size("num_quantizers"), hidden)
+    yield embedding("code_embedding", s.size("codebook_size") * s.size("num_quantizers"), s.hidden)
     for path, module in below("pre_transformer", stacked(s.with_fields(vocab_size=1), layer)):
         if not path.endswith(".embed_tokens"):
             yield path, module
     for index, ratio in enumerate(s.numbers("upsampling_ratios") or ()):
-        yield from _upward(f"upsample.{index}.0.conv", hidden, hidden, ratio)
-        yield from _convnext(f"upsample.{index}.1", hidden)
-    yield from _decoder(s, hidden)
+        yield from _upward(f"upsample.{index}.0.conv", s.hidden, s.hidden, ratio)
+        yield from _convnext(f"upsample.{index}.1", s.hidden)
+    yield from _decoder(s, s.hidden)
 
 
 def _convnext(path: str, width: int) -> Named:
