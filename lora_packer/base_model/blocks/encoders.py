@@ -7,8 +7,8 @@ from functools import partial
 
 from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.frames import numbered
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 Body = Callable[[Settings], Named]
@@ -25,7 +25,7 @@ def embeddings(
     """The tables of BERT's embeddings, and their norm."""
     fields = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
     for name in tables:
-        yield embedding(f"embeddings.{name}_embeddings", s.size(fields[name]), width)
+        yield from embedding(f"embeddings.{name}_embeddings", s.size(fields[name]), width)
     if norm is not None:
         yield from layer_norm(f"embeddings.{norm}", width)
 
@@ -42,12 +42,11 @@ def layers(
 
     def layer(path: str, _index: int) -> Named:
         for name in ("attention", "crossattention") if s.flag("add_cross_attention") else ("attention",):
-            for projection in ("query", "key", "value"):
-                yield linear(f"{path}.{name}.self.{projection}", s.hidden, s.hidden, bias=bias)
-            yield linear(f"{path}.{name}.output.dense", s.hidden, s.hidden, bias=True)
+            yield from linear(f"{path}.{name}.self", s.hidden, s.hidden, "query", "key", "value", bias=bias)
+            yield from linear(f"{path}.{name}.output.dense", s.hidden, s.hidden, bias=True)
             yield from layer_norm(f"{path}.{name}.{attention_norm}", s.hidden)
-        yield linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
-        yield linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
+        yield from linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
+        yield from linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
         yield from layer_norm(f"{path}.{output_norm}", s.hidden)
 
     yield from numbered(s, "encoder.layer", layer)
@@ -64,34 +63,34 @@ def bert_body(s: Settings) -> Named:
 def bert_predictions(s: Settings, *, width: str = "hidden_size", path: str = "cls.predictions") -> Named:
     """BERT's language model head, whose input the named field may narrow."""
     narrow = s.size(width)
-    yield f"{path}.bias", Module("parameter", (s.vocab,))
-    yield linear(f"{path}.transform.dense", narrow, s.hidden, bias=True)
+    yield from parameter(f"{path}.bias", s.vocab)
+    yield from linear(f"{path}.transform.dense", narrow, s.hidden, bias=True)
     yield from layer_norm(f"{path}.transform.LayerNorm", narrow)
-    yield linear(f"{path}.decoder", s.vocab, narrow, bias=True)
+    yield from linear(f"{path}.decoder", s.vocab, narrow, bias=True)
 
 
 def roberta_predictions(s: Settings, *, bias: bool = True) -> Named:
     """RoBERTa's language model head; its last layer may leave the bias to the head."""
-    yield "lm_head.bias", Module("parameter", (s.vocab,))
-    yield linear("lm_head.dense", s.hidden, s.hidden, bias=True)
+    yield from parameter("lm_head.bias", s.vocab)
+    yield from linear("lm_head.dense", s.hidden, s.hidden, bias=True)
     yield from layer_norm("lm_head.layer_norm", s.hidden)
-    yield linear("lm_head.decoder", s.vocab, s.hidden, bias=bias)
+    yield from linear("lm_head.decoder", s.vocab, s.hidden, bias=bias)
 
 
 def one_layer(s: Settings) -> Named:
     """A classifier of one layer."""
-    yield linear("classifier", s.labels(), s.hidden, bias=True)
+    yield from linear("classifier", s.labels(), s.hidden, bias=True)
 
 
 def two_layers(s: Settings, path: str = "classifier") -> Named:
     """A classifier of two layers."""
-    yield linear(f"{path}.dense", s.hidden, s.hidden, bias=True)
-    yield linear(f"{path}.out_proj", s.labels(), s.hidden, bias=True)
+    yield from linear(f"{path}.dense", s.hidden, s.hidden, bias=True)
+    yield from linear(f"{path}.out_proj", s.labels(), s.hidden, bias=True)
 
 
 def answers(s: Settings) -> Named:
     """BERT's question answering head: as many outputs as there are labels."""
-    yield linear("qa_outputs", s.labels(), s.hidden, bias=True)
+    yield from linear("qa_outputs", s.labels(), s.hidden, bias=True)
 
 
 def encoder(
@@ -117,7 +116,7 @@ def encoder(
         for path, module in body(s):
             yield before + path, module
         if head in pooled:
-            yield linear(before + pooler, s.hidden, s.hidden, bias=True)
+            yield from linear(before + pooler, s.hidden, s.hidden, bias=True)
         if head in heads:
             yield from heads[head](s)
 
@@ -128,7 +127,7 @@ def summary_classifier(s: Settings) -> Named:
     """The classifier on a summary of the sequence, where ``summary_use_proj`` says so."""
     if s.flag("summary_use_proj"):
         outputs = s.labels() if s.flag("summary_proj_to_labels") else s.hidden
-        yield biased_linear("sequence_summary.summary", outputs, s.hidden)
+        yield from linear("sequence_summary.summary", outputs, s.hidden, bias=True)
 
 
 # An encoder under BERT's heads, whose bare model and sequence classifier keep the pooler.

@@ -25,8 +25,8 @@ RENAMED_NAMES = {name: alias for alias, name in WHISPER_NAMES.items()}
 
 def whisper_convs(s: Settings, width: int, path: str = "") -> Named:
     """The two convolutions over a spectrogram."""
-    yield conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
-    yield conv(f"{path}conv2", (width, width, 3), bias=True)
+    yield from conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
+    yield from conv(f"{path}conv2", (width, width, 3), bias=True)
 
 
 def whisper_layers(s: Settings, *, key_bias: bool = False) -> Named:
@@ -40,7 +40,7 @@ def whisper_layers(s: Settings, *, key_bias: bool = False) -> Named:
 def whisper_encoder(s: Settings) -> Named:
     """Whisper's encoder."""
     yield from whisper_convs(s, s.hidden)
-    yield embedding("embed_positions", s.size("max_source_positions"), s.hidden)
+    yield from embedding("embed_positions", s.size("max_source_positions"), s.hidden)
     yield from whisper_layers(s)
     yield from layer_norm("layer_norm", s.hidden)
 

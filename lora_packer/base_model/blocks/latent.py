@@ -28,15 +28,15 @@ def latent_attention(s: Settings, prefix: str, *, rope: int | None = None, query
     rope = s.size("qk_rope_head_dim") if rope is None else rope
     rank, key_rank, query = s.optional_size("q_lora_rank"), s.size("kv_lora_rank"), query or nope + rope
     if rank is None:
-        yield linear(f"{prefix}.q_proj", s.heads * query, s.hidden)
+        yield from linear(f"{prefix}.q_proj", s.heads * query, s.hidden)
     else:
-        yield linear(f"{prefix}.q_a_proj", rank, s.hidden, bias=bias)
-        yield norm(f"{prefix}.q_a_layernorm", rank)
-        yield linear(f"{prefix}.q_b_proj", s.heads * query, rank)
-    yield linear(f"{prefix}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
-    yield norm(f"{prefix}.kv_a_layernorm", key_rank)
-    yield linear(f"{prefix}.kv_b_proj", s.heads * (nope + value), key_rank)
-    yield linear(f"{prefix}.o_proj", s.hidden, s.heads * value, bias=bias)
+        yield from linear(f"{prefix}.q_a_proj", rank, s.hidden, bias=bias)
+        yield from norm(f"{prefix}.q_a_layernorm", rank)
+        yield from linear(f"{prefix}.q_b_proj", s.heads * query, rank)
+    yield from linear(f"{prefix}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
+    yield from norm(f"{prefix}.kv_a_layernorm", key_rank)
+    yield from linear(f"{prefix}.kv_b_proj", s.heads * (nope + value), key_rank)
+    yield from linear(f"{prefix}.o_proj", s.hidden, s.heads * value, bias=bias)
 
 
 def layered(
@@ -65,10 +65,10 @@ def attends(s: Settings, rope: int | None = None) -> Callable[[str, int], Named]
 def indexer(s: Settings, prefix: str, *, inputs: int | None = None) -> Named:
     """What chooses the tokens to attend to; its queries come from the narrow middle, or from ``inputs`` features."""
     heads, size = s.size("index_n_heads"), s.size("index_head_dim")
-    yield linear(f"{prefix}.wq_b", heads * size, inputs or s.size("q_lora_rank"))
-    yield linear(f"{prefix}.wk", size, s.hidden)
+    yield from linear(f"{prefix}.wq_b", heads * size, inputs or s.size("q_lora_rank"))
+    yield from linear(f"{prefix}.wk", size, s.hidden)
     yield from layer_norm(f"{prefix}.k_norm", size)
-    yield linear(f"{prefix}.weights_proj", heads, s.hidden)
+    yield from linear(f"{prefix}.weights_proj", heads, s.hidden)
 
 
 def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:

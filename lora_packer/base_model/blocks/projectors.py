@@ -37,8 +37,8 @@ def seeing(vision: Part, projector: Projector, tower: str = "vision_tower") -> B
 
 def two_linears(path: str, inputs: int, outputs: int, *, bias: bool = True) -> Named:
     """The projector of most: linear_1, linear_2."""
-    yield linear(f"{path}.linear_1", outputs, inputs, bias=bias)
-    yield linear(f"{path}.linear_2", outputs, outputs, bias=bias)
+    yield from linear(f"{path}.linear_1", outputs, inputs, bias=bias)
+    yield from linear(f"{path}.linear_2", outputs, outputs, bias=bias)
 
 
 def feature_width(s: Settings, vision: Settings) -> int:

@@ -9,17 +9,16 @@ from lora_packer.base_model.settings import Settings
 
 def bert_attention(path: str, hidden: int, read: int) -> Named:
     """BERT's attention, whose keys and values come from what is ``read``."""
-    yield linear(f"{path}.attention.query", hidden, hidden, bias=True)
-    yield linear(f"{path}.attention.key", hidden, read, bias=True)
-    yield linear(f"{path}.attention.value", hidden, read, bias=True)
-    yield linear(f"{path}.output.dense", hidden, hidden, bias=True)
+    yield from linear(f"{path}.attention.query", hidden, hidden, bias=True)
+    yield from linear(f"{path}.attention", hidden, read, "key", "value", bias=True)
+    yield from linear(f"{path}.output.dense", hidden, hidden, bias=True)
     yield from layer_norm(f"{path}.output.LayerNorm", hidden)
 
 
 def bert_mlp(path: str, hidden: int, inner: int, suffix: str = "") -> Named:
     """BERT's feed-forward block."""
-    yield linear(f"{path}.intermediate{suffix}.dense", inner, hidden, bias=True)
-    yield linear(f"{path}.output{suffix}.dense", hidden, inner, bias=True)
+    yield from linear(f"{path}.intermediate{suffix}.dense", inner, hidden, bias=True)
+    yield from linear(f"{path}.output{suffix}.dense", hidden, inner, bias=True)
     yield from layer_norm(f"{path}.output{suffix}.LayerNorm", hidden)
 
 

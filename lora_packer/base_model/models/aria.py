@@ -10,7 +10,7 @@ from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixe
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
@@ -19,15 +19,15 @@ from lora_packer.base_model.settings import Settings
 
 def _aria_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
     """Aria's router and experts, whose weights are stored as (experts, in, out)."""
-    yield f"{prefix}.router.weight", Module("parameter", (count, hidden))
+    yield from parameter(f"{prefix}.router.weight", count, hidden)
     yield f"{prefix}.experts.gate_up_proj", Module("parameter", (count, hidden, 2 * intermediate), transposed=True)
     yield f"{prefix}.experts.down_proj", Module("parameter", (count, intermediate, hidden), transposed=True)
 
 
 def _aria_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.router", count, hidden)
-    yield f"{prefix}.experts.fc1.weight", Module("parameter", (count, hidden, 2 * intermediate))
-    yield f"{prefix}.experts.fc2.weight", Module("parameter", (count, intermediate, hidden))
+    yield from linear(f"{prefix}.router", count, hidden)
+    yield from parameter(f"{prefix}.experts.fc1.weight", count, hidden, 2 * intermediate)
+    yield from parameter(f"{prefix}.experts.fc2.weight", count, intermediate, hidden)
 
 
 def _aria(s: Settings, *, experts: Experts = _aria_experts) -> Named:
@@ -45,17 +45,15 @@ def _aria(s: Settings, *, experts: Experts = _aria_experts) -> Named:
 def _aria_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """Queries that attend to the patches: as many as the largest image needs."""
     path = "multi_modal_projector"
-    yield f"{path}.query", Module("parameter", (_aria_queries(s), vision.hidden))
-    for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{path}.cross_attn.{name}", vision.hidden, vision.hidden)
-    yield f"{path}.cross_attn.multihead_attn.in_proj_weight", Module("parameter", (3 * vision.hidden, vision.hidden))
-    yield f"{path}.cross_attn.multihead_attn.in_proj_bias", Module("parameter", (3 * vision.hidden,))
-    yield linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
-    yield linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
-    for name in ("cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm"):
-        yield from layer_norm(f"{path}.{name}", vision.hidden)
-    yield linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
-    yield linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
+    yield from parameter(f"{path}.query", _aria_queries(s), vision.hidden)
+    yield from linear(f"{path}.cross_attn", vision.hidden, vision.hidden, "q_proj", "k_proj", "v_proj")
+    yield from parameter(f"{path}.cross_attn.multihead_attn.in_proj_weight", 3 * vision.hidden, vision.hidden)
+    yield from parameter(f"{path}.cross_attn.multihead_attn.in_proj_bias", 3 * vision.hidden)
+    yield from linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
+    yield from linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
+    yield from layer_norm(path, vision.hidden, "cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm")
+    yield from linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
+    yield from linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
 
 
 def _aria_queries(s: Settings) -> int:

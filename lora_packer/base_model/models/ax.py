@@ -20,7 +20,7 @@ def _axk1(s: Settings) -> Named:
         sparse = kind(index) == "sparse"
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         if sparse:
-            yield norm(f"{prefix}.mlp.post_mlp_layernorm", s.hidden)
+            yield from norm(f"{prefix}.mlp.post_mlp_layernorm", s.hidden)
 
     return stacked(s, layer)
 
@@ -33,26 +33,26 @@ def _axk2(s: Settings) -> Named:
     bias = s.flag("attention_bias")
 
     def gated_norm(prefix: str) -> Named:
-        yield norm(f"{prefix}.norm", s.hidden)
-        yield linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), s.hidden)
-        yield linear(f"{prefix}.mlp.fc2", s.hidden, s.size("gated_norm_rank"))
+        yield from norm(f"{prefix}.norm", s.hidden)
+        yield from linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), s.hidden)
+        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.size("gated_norm_rank"))
 
     def layer(prefix: str, index: int) -> Named:
         path, sparse = f"{prefix}.self_attn", kind(index) == "sparse"
-        yield linear(f"{path}.q_a_proj", rank, s.hidden, bias=bias)
-        yield norm(f"{path}.q_a_layernorm", rank)
-        yield linear(f"{path}.q_gate_proj", s.heads * (nope + rope + value), 2 * rank)
-        yield linear(f"{path}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
-        yield norm(f"{path}.kv_a_layernorm", key_rank)
-        yield linear(f"{path}.kv_b_proj", s.heads * (nope + value), key_rank)
-        yield linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
+        yield from linear(f"{path}.q_a_proj", rank, s.hidden, bias=bias)
+        yield from norm(f"{path}.q_a_layernorm", rank)
+        yield from linear(f"{path}.q_gate_proj", s.heads * (nope + rope + value), 2 * rank)
+        yield from linear(f"{path}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
+        yield from norm(f"{path}.kv_a_layernorm", key_rank)
+        yield from linear(f"{path}.kv_b_proj", s.heads * (nope + value), key_rank)
+        yield from linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
         yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         yield from gated_norm(f"{prefix}.input_layernorm")
         if sparse:
             yield from gated_norm(f"{prefix}.post_attention_layernorm")
         else:
-            yield norm(f"{prefix}.post_attention_layernorm", s.hidden)
+            yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
 
     return stacked(s, layer, norms=())
 

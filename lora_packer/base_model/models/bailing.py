@@ -30,7 +30,7 @@ def bailing_hybrid(s: Settings) -> Named:
         path = f"{prefix}.self_attn"
         if attends(index) == "full_attention":
             yield from latent_attention(s, path)
-            yield linear(f"{path}.g_proj", s.heads, s.hidden)
+            yield from linear(f"{path}.g_proj", s.heads, s.hidden)
         else:
             yield from kimi_delta_attention(path, s.hidden, heads, head_dim, kernel, forgets=forgets, narrow=False)
         yield from mixture_or_dense(

@@ -17,8 +17,8 @@ from lora_packer.base_model.blocks.encoders import (
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -47,7 +47,7 @@ def _widened(s: Settings, path: str) -> Named:
     """The projection of embeddings that are not as wide as the layers."""
     width = s.size("embedding_size")
     if width != s.hidden:
-        yield linear(path, s.hidden, width, bias=True)
+        yield from linear(path, s.hidden, width, bias=True)
 
 
 def _roformer(s: Settings) -> Named:
@@ -56,14 +56,14 @@ def _roformer(s: Settings) -> Named:
     yield from embeddings(s, width, tables=("word", "token_type"))
     yield from _widened(s, "embeddings_project")
     head_dim = s.hidden // s.heads
-    yield embedding("encoder.embed_positions", s.size("max_position_embeddings"), head_dim)
+    yield from embedding("encoder.embed_positions", s.size("max_position_embeddings"), head_dim)
     yield from layers(s)
 
 
 def _rembert(s: Settings) -> Named:
     width = s.size("input_embedding_size")
     yield from embeddings(s, width)
-    yield linear("encoder.embedding_hidden_mapping_in", s.hidden, width, bias=True)
+    yield from linear("encoder.embedding_hidden_mapping_in", s.hidden, width, bias=True)
     yield from layers(s)
 
 
@@ -71,23 +71,23 @@ def _roc_bert(s: Settings) -> Named:
     width = hidden = s.hidden
     for name in ("pronunciation", "shape"):
         part = s.size(f"{name}_embed_dim")
-        yield embedding(f"embeddings.{name}_embed", s.size(f"{name}_vocab_size"), part)
+        yield from embedding(f"embeddings.{name}_embed", s.size(f"{name}_vocab_size"), part)
         width += part if s.flag(f"enable_{name}") else 0
     if s.flag("concat_input"):
-        yield linear("embeddings.map_inputs_layer", hidden, width, bias=True)
+        yield from linear("embeddings.map_inputs_layer", hidden, width, bias=True)
     yield from bert_body(s)
 
 
 def _generation_predictions(s: Settings) -> Named:
-    yield "lm_head.bias", Module("parameter", (s.vocab,))
-    yield linear("lm_head.decoder", s.vocab, s.hidden, bias=True)
+    yield from parameter("lm_head.bias", s.vocab)
+    yield from linear("lm_head.decoder", s.vocab, s.hidden, bias=True)
 
 
 def _electra_predictions(s: Settings) -> Named:
     width = s.size("embedding_size")
     yield from layer_norm("generator_predictions.LayerNorm", width)
-    yield linear("generator_predictions.dense", width, s.hidden, bias=True)
-    yield linear("generator_lm_head", s.vocab, width, bias=True)
+    yield from linear("generator_predictions.dense", width, s.hidden, bias=True)
+    yield from linear("generator_lm_head", s.vocab, width, bias=True)
 
 
 def _roformer_predictions(s: Settings) -> Named:
@@ -97,31 +97,30 @@ def _roformer_predictions(s: Settings) -> Named:
 
 def _rembert_predictions(s: Settings) -> Named:
     width = s.size("output_embedding_size")
-    yield linear("cls.predictions.dense", width, s.hidden, bias=True)
-    yield linear("cls.predictions.decoder", s.vocab, width, bias=True)
+    yield from linear("cls.predictions.dense", width, s.hidden, bias=True)
+    yield from linear("cls.predictions.decoder", s.vocab, width, bias=True)
     yield from layer_norm("cls.predictions.LayerNorm", width)
 
 
 def _two_answers(s: Settings) -> Named:
-    yield linear("qa_outputs", 2, s.hidden, bias=True)
+    yield from linear("qa_outputs", 2, s.hidden, bias=True)
 
 
 def _big_bird_answers(s: Settings) -> Named:
-    yield linear("qa_classifier.intermediate.dense", s.inner, s.hidden, bias=True)
-    yield linear("qa_classifier.output.dense", s.hidden, s.inner, bias=True)
+    yield from linear("qa_classifier.intermediate.dense", s.inner, s.hidden, bias=True)
+    yield from linear("qa_classifier.output.dense", s.hidden, s.inner, bias=True)
     yield from layer_norm("qa_classifier.output.LayerNorm", s.hidden)
-    yield linear("qa_classifier.qa_outputs", 2, s.hidden, bias=True)
+    yield from linear("qa_classifier.qa_outputs", 2, s.hidden, bias=True)
 
 
 def _distilbert(s: Settings) -> Named:
     inner = s.size("hidden_dim")
 
     def layer(path: str, _index: int) -> Named:
-        for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-            yield biased_linear(f"{path}.attention.{name}", s.hidden, s.hidden)
+        yield from linear(f"{path}.attention", s.hidden, s.hidden, "q_lin", "k_lin", "v_lin", "out_lin", bias=True)
         yield from layer_norm(f"{path}.sa_layer_norm", s.hidden)
-        yield biased_linear(f"{path}.ffn.lin1", inner, s.hidden)
-        yield biased_linear(f"{path}.ffn.lin2", s.hidden, inner)
+        yield from linear(f"{path}.ffn.lin1", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.ffn.lin2", s.hidden, inner, bias=True)
         yield from layer_norm(f"{path}.output_layer_norm", s.hidden)
 
     yield from embeddings(s, s.hidden, tables=("word", "position"))
@@ -129,13 +128,13 @@ def _distilbert(s: Settings) -> Named:
 
 
 def _distilbert_predictions(s: Settings) -> Named:
-    yield biased_linear("vocab_transform", s.hidden, s.hidden)
+    yield from linear("vocab_transform", s.hidden, s.hidden, bias=True)
     yield from layer_norm("vocab_layer_norm", s.hidden)
-    yield biased_linear("vocab_projector", s.vocab, s.hidden)
+    yield from linear("vocab_projector", s.vocab, s.hidden, bias=True)
 
 
 def _distilbert_classifier(s: Settings) -> Named:
-    yield biased_linear("pre_classifier", s.hidden, s.hidden)
+    yield from linear("pre_classifier", s.hidden, s.hidden, bias=True)
     yield from one_layer(s)
 
 
@@ -143,32 +142,31 @@ def _albert(s: Settings) -> Named:
     """The layers of a group are shared: the number of layers decides nothing."""
     width = s.size("embedding_size")
     yield from embeddings(s, width)
-    yield biased_linear("encoder.embedding_hidden_mapping_in", s.hidden, width)
+    yield from linear("encoder.embedding_hidden_mapping_in", s.hidden, width, bias=True)
     for group in range(s.size("num_hidden_groups")):
         for index in range(s.size("inner_group_num")):
             path = f"encoder.albert_layer_groups.{group}.albert_layers.{index}"
             yield from layer_norm(f"{path}.full_layer_layer_norm", s.hidden)
-            for name in ("query", "key", "value", "dense"):
-                yield biased_linear(f"{path}.attention.{name}", s.hidden, s.hidden)
+            yield from linear(f"{path}.attention", s.hidden, s.hidden, "query", "key", "value", "dense", bias=True)
             yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
-            yield biased_linear(f"{path}.ffn", s.inner, s.hidden)
-            yield biased_linear(f"{path}.ffn_output", s.hidden, s.inner)
+            yield from linear(f"{path}.ffn", s.inner, s.hidden, bias=True)
+            yield from linear(f"{path}.ffn_output", s.hidden, s.inner, bias=True)
 
 
 def _albert_predictions(s: Settings) -> Named:
     width = s.size("embedding_size")
-    yield "predictions.bias", Module("parameter", (s.vocab,))
+    yield from parameter("predictions.bias", s.vocab)
     yield from layer_norm("predictions.LayerNorm", width)
-    yield biased_linear("predictions.dense", width, s.hidden)
-    yield biased_linear("predictions.decoder", s.vocab, width)
+    yield from linear("predictions.dense", width, s.hidden, bias=True)
+    yield from linear("predictions.decoder", s.vocab, width, bias=True)
 
 
 def _eurobert_predictions(s: Settings) -> Named:
-    yield linear("lm_head", s.vocab, s.hidden, bias=s.flag("mlp_bias"))
+    yield from linear("lm_head", s.vocab, s.hidden, bias=s.flag("mlp_bias"))
 
 
 def _eurobert_classifier(s: Settings) -> Named:
-    yield linear("dense", s.hidden, s.hidden, bias=True)
+    yield from linear("dense", s.hidden, s.hidden, bias=True)
     yield from one_layer(s)
 
 
@@ -176,12 +174,10 @@ def _nomic(s: Settings) -> Named:
     (heads, _, head_dim) = head_sizes(s)
 
     def layer(path: str, _index: int) -> Named:
-        for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.self_attn.{name}", heads * head_dim, s.hidden)
-        yield linear(f"{path}.self_attn.o_proj", s.hidden, heads * head_dim)
+        yield from linear(f"{path}.self_attn", heads * head_dim, s.hidden, "q_proj", "k_proj", "v_proj")
+        yield from linear(f"{path}.self_attn.o_proj", s.hidden, heads * head_dim)
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.post_attention_layernorm", s.hidden)
-        yield from layer_norm(f"{path}.post_mlp_layernorm", s.hidden)
+        yield from layer_norm(path, s.hidden, "post_attention_layernorm", "post_mlp_layernorm")
 
     yield from embeddings(s, s.hidden, tables=("word", "token_type"))
     yield from numbered(s, "layers", layer)

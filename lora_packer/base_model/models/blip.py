@@ -16,24 +16,23 @@ from lora_packer.base_model.blocks.composite import (
 )
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.qformer import bert_mlp, qformer_layers
 from lora_packer.base_model.blocks.towers import clip, patches, pix2struct_visual
 from lora_packer.base_model.models.vision_towers import BLIP2_QFORMER
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _kosmos_attention(path: str, width: int, *, inner_norm: bool = False) -> Named:
-    for name in ("k_proj", "v_proj", "q_proj", "out_proj"):
-        yield linear(f"{path}.{name}", width, width, bias=True)
+    yield from linear(path, width, width, "k_proj", "v_proj", "q_proj", "out_proj", bias=True)
     if inner_norm:
         yield from layer_norm(f"{path}.inner_attn_ln", width)
 
 
 def _kosmos_text(s: Settings, *, inner_norm: bool) -> Named:
     width, inner = s.size("embed_dim"), s.size("ffn_dim")
-    yield embedding("embed_tokens", s.vocab, width)
+    yield from embedding("embed_tokens", s.vocab, width)
     for index in range(s.size("layers")):
         path = f"layers.{index}"
         yield from _kosmos_attention(f"{path}.self_attn", width, inner_norm=inner_norm)
@@ -54,7 +53,7 @@ def _kosmos2_text(s: Settings) -> Named:
 def _kosmos25_text(s: Settings) -> Named:
     """No cross attention, and an embedding for what is text and what is an image."""
     yield from _kosmos_text(s.with_fields(add_cross_attention=False), inner_norm=False)
-    yield embedding("segment_emb", 2, s.size("embed_dim"))
+    yield from embedding("segment_emb", 2, s.size("embed_dim"))
 
 
 def _kosmos25_visual(s: Settings) -> Named:
@@ -75,25 +74,24 @@ def _kosmos(text: Tower, vision: Tower) -> Architecture:
         yield from below("text_model.model", modules(language))
         yield from below("text_model", head_modules(language, head, width="embed_dim"))
         yield from below("vision_model", visual(seen))
-        yield "image_to_text_projection.latent_query", Module("parameter", (s.size("latent_query_num"), width))
-        yield linear("image_to_text_projection.dense", width, seen.hidden, bias=True)
+        yield from parameter("image_to_text_projection.latent_query", s.size("latent_query_num"), width)
+        yield from linear("image_to_text_projection.dense", width, seen.hidden, bias=True)
         yield from _kosmos_attention("image_to_text_projection.x_attn", width)
 
     return composite(build)
 
 
 def _bert_embeddings(s: Settings) -> Named:
-    yield embedding("embeddings.word_embeddings", s.vocab, s.hidden)
-    yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("embeddings.word_embeddings", s.vocab, s.hidden)
+    yield from embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), s.hidden)
     yield from layer_norm("embeddings.LayerNorm", s.hidden)
 
 
 def _self_attention(path: str, hidden: int, read: int) -> Named:
     """BERT's attention under its own names."""
-    yield linear(f"{path}.self.query", hidden, hidden, bias=True)
-    yield linear(f"{path}.self.key", hidden, read, bias=True)
-    yield linear(f"{path}.self.value", hidden, read, bias=True)
-    yield linear(f"{path}.output.dense", hidden, hidden, bias=True)
+    yield from linear(f"{path}.self.query", hidden, hidden, bias=True)
+    yield from linear(f"{path}.self", hidden, read, "key", "value", bias=True)
+    yield from linear(f"{path}.output.dense", hidden, hidden, bias=True)
     yield from layer_norm(f"{path}.output.LayerNorm", hidden)
 
 
@@ -115,17 +113,17 @@ def _blip(s: Settings, head: Head) -> Named:
     yield from below("vision_model", visual(vision.with_fields(qkv_bias=True)))
     if head == "none":
         yield from below("text_model", _bert(text, read=read))
-        yield linear("text_model.pooler.dense", text.hidden, text.hidden, bias=True)
-        yield linear("visual_projection", s.size("projection_dim"), vision.hidden)
-        yield linear("text_projection", s.size("projection_dim"), text.hidden)
-        yield "logit_scale", Module("parameter", ())
+        yield from linear("text_model.pooler.dense", text.hidden, text.hidden, bias=True)
+        yield from linear("visual_projection", s.size("projection_dim"), vision.hidden)
+        yield from linear("text_projection", s.size("projection_dim"), text.hidden)
+        yield from parameter("logit_scale")
         return
     yield from below("text_decoder.bert", _bert(text, read=read))
     path = "text_decoder.cls.predictions"
-    yield linear(f"{path}.transform.dense", text.hidden, text.hidden, bias=True)
+    yield from linear(f"{path}.transform.dense", text.hidden, text.hidden, bias=True)
     yield from layer_norm(f"{path}.transform.LayerNorm", text.hidden)
-    yield linear(f"{path}.decoder", text.vocab, text.hidden, bias=True)
-    yield f"{path}.bias", Module("parameter", (text.vocab,))
+    yield from linear(f"{path}.decoder", text.vocab, text.hidden, bias=True)
+    yield from parameter(f"{path}.bias", text.vocab)
 
 
 def _git(s: Settings) -> Named:
@@ -133,10 +131,10 @@ def _git(s: Settings) -> Named:
     vision, visual = _GIT_VISION_PART.of(s)
     yield from _bert(s)
     yield from below("image_encoder.vision_model", visual(vision))
-    yield linear("visual_projection.visual_projection.0", s.hidden, vision.hidden, bias=True)
+    yield from linear("visual_projection.visual_projection.0", s.hidden, vision.hidden, bias=True)
     yield from layer_norm("visual_projection.visual_projection.1", s.hidden)
     for index in range(frames or 0):
-        yield f"img_temporal_embedding.{index}", Module("parameter", (1, 1, vision.hidden))
+        yield from parameter(f"img_temporal_embedding.{index}", 1, 1, vision.hidden)
 
 
 def _git_heads(s: Settings, head: Head) -> Named:
@@ -146,22 +144,21 @@ def _git_heads(s: Settings, head: Head) -> Named:
 def blip_visual(s: Settings) -> Named:
     """The tower of BLIP and its successors."""
     patch = s.size("patch_size")
-    yield "embeddings.class_embedding", Module("parameter", (1, 1, s.hidden))
-    yield "embeddings.position_embedding", Module("parameter", (1, patches(s) + 1, s.hidden))
-    yield conv("embeddings.patch_embedding", (s.hidden, 3, patch, patch), bias=True)
+    yield from parameter("embeddings.class_embedding", 1, 1, s.hidden)
+    yield from parameter("embeddings.position_embedding", 1, patches(s) + 1, s.hidden)
+    yield from conv("embeddings.patch_embedding", (s.hidden, 3, patch, patch), bias=True)
     for index in range(s.layers):
         path = f"encoder.layers.{index}"
-        yield linear(f"{path}.self_attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("qkv_bias"))
-        yield linear(f"{path}.self_attn.projection", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{path}.self_attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("qkv_bias"))
+        yield from linear(f"{path}.self_attn.projection", s.hidden, s.hidden, bias=True)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.layer_norm1", s.hidden)
-        yield from layer_norm(f"{path}.layer_norm2", s.hidden)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
     yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _instruct_qformer(s: Settings) -> Named:
-    yield embedding("embeddings.word_embeddings", s.vocab, s.hidden)
-    yield embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("embeddings.word_embeddings", s.vocab, s.hidden)
+    yield from embedding("embeddings.position_embeddings", s.size("max_position_embeddings"), s.hidden)
     yield from layer_norm("embeddings.layernorm", s.hidden)
     yield from qformer_layers(s, reads_text=True)
 
@@ -176,12 +173,12 @@ def _blip2(qformer: Tower, *, bare: Part, targets: tuple[str, ...] = ()) -> Arch
         text, language = (bare if head == "none" else _LANGUAGE).of(s)
         reading = reading.with_fields(encoder_hidden_size=vision.hidden)
         width = reading.hidden
-        yield "query_tokens", Module("parameter", (1, s.size("num_query_tokens"), width))
+        yield from parameter("query_tokens", 1, s.size("num_query_tokens"), width)
         yield from below("vision_model", visual(vision))
         yield from below("qformer", query(reading))
         # T5 calls the size of its states d_model.
         outputs = text.aliased({"hidden_size": "d_model"}).hidden
-        yield linear("language_projection", outputs, width, bias=True)
+        yield from linear("language_projection", outputs, width, bias=True)
         yield from below("language_model", language(text))
 
     return composite(build, targets=targets)

@@ -8,11 +8,11 @@ from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, llama_like, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -22,8 +22,8 @@ def _cohere(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         if s.flag("use_qk_norm"):
-            yield f"{prefix}.self_attn.q_norm.weight", Module("parameter", (heads, head_dim))
-            yield f"{prefix}.self_attn.k_norm.weight", Module("parameter", (kv_heads, head_dim))
+            yield from parameter(f"{prefix}.self_attn.q_norm.weight", heads, head_dim)
+            yield from parameter(f"{prefix}.self_attn.k_norm.weight", kv_heads, head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=("input_layernorm",))
@@ -63,15 +63,15 @@ def _aya(s: Settings, vision: Settings, text: Settings) -> Named:
     folded = vision.hidden * s.size("downsample_factor") ** 2
     width = s.optional_size("alignment_intermediate_size") or text.hidden
     yield from layer_norm("multi_modal_projector.layernorm", folded)
-    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
+    yield from linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
 def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     folded = vision.hidden * s.size("downsample_factor") ** 2
     width = s.size("alignment_intermediate_size")
-    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
+    yield from linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
 ARCHITECTURES: Architectures = {

@@ -23,8 +23,8 @@ def _edge_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield linear(f"{prefix}.mlp.fc1", s.inner, s.hidden, bias=mlp_bias)
-        yield linear(f"{prefix}.mlp.fc2", s.hidden, s.inner, bias=mlp_bias)
+        yield from linear(f"{prefix}.mlp.fc1", s.inner, s.hidden, bias=mlp_bias)
+        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.inner, bias=mlp_bias)
 
     return stacked(s, layer)
 
@@ -37,8 +37,8 @@ def _edge_visual(s: Settings) -> Named:
 def _edge_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     inner = s.size("projector_hidden_size")
     yield from layer_norm("projector.norm", vision.hidden)
-    yield linear("projector.linear_fc1", inner, vision.hidden * vision.size("spatial_merge_size") ** 2, bias=True)
-    yield linear("projector.linear_fc2", text.hidden, inner, bias=True)
+    yield from linear("projector.linear_fc1", inner, vision.hidden * vision.size("spatial_merge_size") ** 2, bias=True)
+    yield from linear("projector.linear_fc2", text.hidden, inner, bias=True)
 
 
 _EDGE_TEXT = fixed("text_config", Tower("cosmos3_edge_text", _edge_text))

@@ -30,13 +30,13 @@ from lora_packer.base_model.blocks.experts import (
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
-from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.blocks.sam import sam_neck, sam_visual
 from lora_packer.base_model.blocks.towers import clip
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
@@ -71,14 +71,14 @@ def _deepseek_v4(s: Settings) -> Named:
     kind, rates = _deepseek_v4_compression(s), s.nested("compress_rates")
 
     def attention(prefix: str, compression: str) -> Named:
-        yield f"{prefix}.sinks", Module("parameter", (heads,))
-        yield linear(f"{prefix}.q_a_proj", rank, hidden)
-        yield norm(f"{prefix}.q_a_norm", rank)
-        yield linear(f"{prefix}.q_b_proj", heads * head_dim, rank)
-        yield linear(f"{prefix}.kv_proj", head_dim, hidden)
-        yield norm(f"{prefix}.kv_norm", head_dim)
-        yield linear(f"{prefix}.o_a_proj", groups * group_rank, heads * head_dim // groups)
-        yield linear(f"{prefix}.o_b_proj", hidden, groups * group_rank)
+        yield from parameter(f"{prefix}.sinks", heads)
+        yield from linear(f"{prefix}.q_a_proj", rank, hidden)
+        yield from norm(f"{prefix}.q_a_norm", rank)
+        yield from linear(f"{prefix}.q_b_proj", heads * head_dim, rank)
+        yield from linear(f"{prefix}.kv_proj", head_dim, hidden)
+        yield from norm(f"{prefix}.kv_norm", head_dim)
+        yield from linear(f"{prefix}.o_a_proj", groups * group_rank, heads * head_dim // groups)
+        yield from linear(f"{prefix}.o_b_proj", hidden, groups * group_rank)
         if compression == "heavily_compressed_attention":
             rate = s.optional_size("compress_rate_hca") or rates.size(compression)
             yield from _deepseek_v4_compressor(f"{prefix}.compressor", hidden, head_dim, head_dim, rate)
@@ -87,8 +87,8 @@ def _deepseek_v4(s: Settings) -> Named:
             path, size = f"{prefix}.compressor", s.size("index_head_dim")
             yield from _deepseek_v4_compressor(path, hidden, 2 * head_dim, head_dim, rate)
             yield from _deepseek_v4_compressor(f"{path}.indexer", hidden, 2 * size, size, rate)
-            yield linear(f"{path}.indexer.q_b_proj", s.size("index_n_heads") * size, rank)
-            yield linear(f"{path}.indexer.scorer.weights_proj", s.size("index_n_heads"), hidden)
+            yield from linear(f"{path}.indexer.q_b_proj", s.size("index_n_heads") * size, rank)
+            yield from linear(f"{path}.indexer.scorer.weights_proj", s.size("index_n_heads"), hidden)
 
     def layer(prefix: str, index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", kind(index))
@@ -101,10 +101,9 @@ def _deepseek_v4(s: Settings) -> Named:
 
 
 def _deepseek_v4_compressor(prefix: str, hidden: int, width: int, size: int, rate: int) -> Named:
-    yield f"{prefix}.position_bias", Module("parameter", (rate, width))
-    yield linear(f"{prefix}.kv_proj", width, hidden)
-    yield linear(f"{prefix}.gate_proj", width, hidden)
-    yield norm(f"{prefix}.kv_norm", size)
+    yield from parameter(f"{prefix}.position_bias", rate, width)
+    yield from linear(prefix, width, hidden, "kv_proj", "gate_proj")
+    yield from norm(f"{prefix}.kv_norm", size)
 
 
 def _deepseek_v4_compression(s: Settings) -> Callable[[int], str]:
@@ -164,8 +163,8 @@ def _sam(s: Settings) -> tuple[Settings, Named]:
 
     def modules() -> Named:
         yield from visual(sam)
-        yield conv("proj.conv1", (first, channels, 3, 3), bias=False)
-        yield conv("proj.conv2", (second, first, 3, 3), bias=False)
+        yield from conv("proj.conv1", (first, channels, 3, 3), bias=False)
+        yield from conv("proj.conv2", (second, first, 3, 3), bias=False)
 
     return sam, modules()
 
@@ -187,10 +186,10 @@ def _deepseek2_beside(s: Settings, text: Settings) -> Named:
     yield from below("vision_tower.sam_encoder", _sam(_with_channels(vision, [512, 896]))[1])
     # Everything of a Qwen2 but its embedding.
     yield from below("vision_tower.vision_encoder", (named for named in layers(encoder) if named[0] != "embed_tokens"))
-    yield embedding("vision_tower.query_768_resolution", 144, encoder.hidden)
-    yield embedding("vision_tower.query_1024_resolution", 256, encoder.hidden)
-    yield linear("multi_modal_projector", text.hidden, encoder.hidden, bias=True)
-    yield "view_separator", Module("parameter", (text.hidden,))
+    yield from embedding("vision_tower.query_768_resolution", 144, encoder.hidden)
+    yield from embedding("vision_tower.query_1024_resolution", 256, encoder.hidden)
+    yield from linear("multi_modal_projector", text.hidden, encoder.hidden, bias=True)
+    yield from parameter("view_separator", text.hidden)
 
 
 def _with_channels(vision: Settings, default: list[int]) -> Settings:
@@ -210,9 +209,9 @@ def _unlimited_beside(s: Settings, text: Settings) -> Named:
     for path, module in clip(encoder):
         if not path.startswith(("embeddings.patch_embedding", "post_layernorm")):
             yield f"vision_tower.vision_encoder.{path}", module
-    yield linear("multi_modal_projector", text.hidden, _two(sam)[1] + encoder.hidden, bias=True)
-    yield "view_separator", Module("parameter", (text.hidden,))
-    yield "image_newline", Module("parameter", (text.hidden,))
+    yield from linear("multi_modal_projector", text.hidden, _two(sam)[1] + encoder.hidden, bias=True)
+    yield from parameter("view_separator", text.hidden)
+    yield from parameter("image_newline", text.hidden)
 
 
 def _hybrid_beside(s: Settings, text: Settings) -> Named:
@@ -222,12 +221,12 @@ def _hybrid_beside(s: Settings, text: Settings) -> Named:
     yield from below("vision_model", visual(vision))
     yield from below("high_res_vision_model.vision_encoder", high(sam))
     yield from sam_neck("high_res_vision_neck", sam.hidden, channels)
-    yield conv("high_res_vision_proj.conv1", (2 * channels, channels, 3, 3), bias=False)
-    yield conv("high_res_vision_proj.conv2", (4 * channels, 2 * channels, 3, 3), bias=False)
-    yield "high_res_vision_alpha", Module("parameter", (1,))
-    yield linear("aligner.vision_proj", text.hidden // 2, vision.hidden, bias=True)
-    yield linear("aligner.high_res_vision_proj", text.hidden // 2, 4 * channels, bias=True)
-    yield linear("aligner.proj", text.hidden, text.hidden, bias=True)
+    yield from conv("high_res_vision_proj.conv1", (2 * channels, channels, 3, 3), bias=False)
+    yield from conv("high_res_vision_proj.conv2", (4 * channels, 2 * channels, 3, 3), bias=False)
+    yield from parameter("high_res_vision_alpha", 1)
+    yield from linear("aligner.vision_proj", text.hidden // 2, vision.hidden, bias=True)
+    yield from linear("aligner.high_res_vision_proj", text.hidden // 2, 4 * channels, bias=True)
+    yield from linear("aligner.proj", text.hidden, text.hidden, bias=True)
 
 
 _SAM = fixed("sam_config", Tower("deepseek_ocr2_sam_vision_model", sam_visual))

@@ -20,11 +20,11 @@ from lora_packer.base_model.blocks.frames import (
     layer_kinds,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
 from lora_packer.base_model.blocks.towers import siglip_body
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -35,13 +35,13 @@ def _ernie(s: Settings) -> Named:
 
 def _ernie_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
     yield from fused_experts(prefix, hidden, intermediate, count)
-    yield f"{prefix}.gate.moe_statics.e_score_correction_bias", Module("parameter", (1, count))
+    yield from parameter(f"{prefix}.gate.moe_statics.e_score_correction_bias", 1, count)
 
 
 def _ernie4_5_moe_before_5(s: Settings) -> Named:
     def experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-        yield linear(f"{prefix}.gate", count, hidden)
-        yield f"{prefix}.moe_statics.e_score_correction_bias", Module("parameter", (1, count))
+        yield from linear(f"{prefix}.gate", count, hidden)
+        yield from parameter(f"{prefix}.moe_statics.e_score_correction_bias", 1, count)
         yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count, bias=s.flag("use_bias"))
 
     return _ernie4_5_moe(s, experts=experts)
@@ -87,8 +87,8 @@ def _paddle_visual(s: Settings) -> Named:
 def _paddle_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     merged = vision.hidden * vision.size("spatial_merge_size") ** 2
     yield from layer_norm("projector.pre_norm", vision.hidden)
-    yield linear("projector.linear_1", merged, merged, bias=True)
-    yield linear("projector.linear_2", text.hidden, merged, bias=True)
+    yield from linear("projector.linear_1", merged, merged, bias=True)
+    yield from linear("projector.linear_2", text.hidden, merged, bias=True)
 
 
 def _ernie_text(s: Settings) -> Named:
@@ -111,23 +111,22 @@ def _ernie_vl_experts(s: Settings, path: str, hidden: int, *, bias: bool) -> Nam
     experts, shared = s.size("moe_num_experts"), s.count("moe_num_shared_experts")
     for_text, for_images = s.pair("moe_intermediate_size")
     for name, inner in (("text_moe", for_text), ("vision_moe", for_images)):
-        yield f"{path}.{name}.gate.weight", Module("parameter", (experts, hidden))
-        yield f"{path}.{name}.gate.moe_statics.e_score_correction_bias", Module("parameter", (1, experts))
-        yield f"{path}.{name}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, hidden))
-        yield f"{path}.{name}.experts.down_proj", Module("parameter", (experts, hidden, inner))
+        yield from parameter(f"{path}.{name}.gate.weight", experts, hidden)
+        yield from parameter(f"{path}.{name}.gate.moe_statics.e_score_correction_bias", 1, experts)
+        yield from parameter(f"{path}.{name}.experts.gate_up_proj", experts, 2 * inner, hidden)
+        yield from parameter(f"{path}.{name}.experts.down_proj", experts, hidden, inner)
     if shared:
         yield from gated_mlp(f"{path}.shared_experts", hidden, for_text * shared, bias=bias)
 
 
 def _ernie_visual(s: Settings) -> Named:
-    yield linear("patch_embed.proj", s.hidden, s.size("in_channels") * s.size("patch_size") ** 2)
+    yield from linear("patch_embed.proj", s.hidden, s.size("in_channels") * s.size("patch_size") ** 2)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=True)
-        yield linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.norm1", s.hidden)
-        yield from layer_norm(f"{path}.norm2", s.hidden)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
     yield from layer_norm("ln", s.hidden)
 
 
@@ -135,11 +134,11 @@ def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Folds neighbours in space, then in time, into one token."""
     space = vision.hidden * vision.size("spatial_merge_size") ** 2
     for name, inputs in (("spatial_linear", space), ("temporal_linear", space * vision.size("temporal_merge_size"))):
-        yield linear(f"resampler_model.{name}.fc1", space, inputs, bias=True)
-        yield linear(f"resampler_model.{name}.fc2", space, space, bias=True)
+        yield from linear(f"resampler_model.{name}.fc1", space, inputs, bias=True)
+        yield from linear(f"resampler_model.{name}.fc2", space, space, bias=True)
         yield from layer_norm(f"resampler_model.{name}.ln", space)
-    yield linear("resampler_model.mlp", text.hidden, space, bias=True)
-    yield norm("resampler_model.after_norm", text.hidden)
+    yield from linear("resampler_model.mlp", text.hidden, space, bias=True)
+    yield from norm("resampler_model.after_norm", text.hidden)
 
 
 _ernie_frame = partial(framed, heads=_ernie_head)
@@ -148,7 +147,7 @@ _ernie_frame = partial(framed, heads=_ernie_head)
 def _ernie_encoder(s: Settings) -> Named:
     if s.flag("use_task_id"):
         tasks = s.size("task_type_vocab_size")
-        yield embedding("embeddings.task_type_embeddings", tasks, s.hidden)
+        yield from embedding("embeddings.task_type_embeddings", tasks, s.hidden)
     yield from bert_body(s)
 
 

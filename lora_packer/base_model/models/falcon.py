@@ -42,14 +42,14 @@ def _falcon(s: Settings) -> Named:
     norms = _falcon_norms(s)
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
-        yield linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden, bias=bias)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner, bias=bias)
+        yield from linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner, bias=bias)
         for name in norms:
             yield from layer_norm(f"{prefix}.{name}", s.hidden)
 
-    yield embedding("word_embeddings", s.vocab, s.hidden)
+    yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("ln_f", s.hidden)
 

@@ -25,7 +25,7 @@ def _florence_visual(s: Settings) -> Named:
         )
     for stage, (inputs, width) in enumerate(pairwise((s.size("in_channels"), *widths))):
         side = sides[stage]
-        yield conv(f"convs.{stage}.conv", (width, inputs, side, side), bias=True)
+        yield from conv(f"convs.{stage}.conv", (width, inputs, side, side), bias=True)
         yield from layer_norm(f"convs.{stage}.norm", inputs if before[stage] else width)
         for block in range(depths[stage]):
             for kind, name in (("spatial_block", "window_attn"), ("channel_block", "channel_attn")):
@@ -34,10 +34,10 @@ def _florence_visual(s: Settings) -> Named:
 
 def _florence_visual_block(s: Settings, path: str, name: str, width: int) -> Named:
     inner = int(width * s.ratio("mlp_ratio"))
-    yield linear(f"{path}.{name}.qkv", 3 * width, width, bias=s.flag("qkv_bias"))
-    yield linear(f"{path}.{name}.proj", width, width, bias=True)
+    yield from linear(f"{path}.{name}.qkv", 3 * width, width, bias=s.flag("qkv_bias"))
+    yield from linear(f"{path}.{name}.proj", width, width, bias=True)
     for number in (1, 2):
-        yield conv(f"{path}.conv{number}", (width, 1, 3, 3), bias=True)
+        yield from conv(f"{path}.conv{number}", (width, 1, 3, 3), bias=True)
         yield from layer_norm(f"{path}.norm{number}", width)
     yield from two_linears_mlp(f"{path}.ffn", width, inner)
 
@@ -45,10 +45,10 @@ def _florence_visual_block(s: Settings, path: str, name: str, width: int) -> Nam
 def _florence_projector(_s: Settings, vision: Settings, _text: Settings) -> Named:
     last, outputs = vision.sizes("embed_dim")[-1], vision.size("projection_dim")
     positions, path = vision.size("max_position_embeddings"), "multi_modal_projector"
-    yield linear(f"{path}.image_projection", outputs, last)
+    yield from linear(f"{path}.image_projection", outputs, last)
     yield from layer_norm(f"{path}.image_proj_norm", outputs)
-    yield embedding(f"{path}.image_position_embed.row_embeddings", positions, last // 2)
-    yield embedding(f"{path}.image_position_embed.column_embeddings", positions, last - last // 2)
+    yield from embedding(f"{path}.image_position_embed.row_embeddings", positions, last // 2)
+    yield from embedding(f"{path}.image_position_embed.column_embeddings", positions, last - last // 2)
 
 
 _FLORENCE_TEXT = Part("text_config", "bart", attribute_map={"hidden_size": "d_model"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Architectures, declared
-from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -24,12 +24,12 @@ from lora_packer.base_model.blocks.latent import (
     latent_attention,
     layered,
 )
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.residual import hyper_connections
 from lora_packer.base_model.blocks.towers import patches
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -55,7 +55,7 @@ def glm4_moe(
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias and output_bias)
         if s.flag("use_qk_norm") if normed is None else normed:
-            yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+            yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, experts, sparse=index >= dense)
 
     return stacked(s, layer)
@@ -78,22 +78,21 @@ GLM4_MOE = declared(*both_names(glm4_moe, parameter_routed_experts, framed))
 
 def _glm4v_visual(s: Settings) -> Named:
     outputs = s.size("out_hidden_size")
-    yield "embeddings.position_embedding", Module("embedding", (patches(s), s.hidden))
-    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
+    yield from embedding("embeddings.position_embedding", patches(s), s.hidden)
+    yield from patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("attention_bias"))
-        yield linear(f"{path}.attn.proj", s.hidden, s.hidden)
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("attention_bias"))
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden)
         yield from gated_mlp(f"{path}.mlp", s.hidden, outputs)
-        yield norm(f"{path}.norm1", s.hidden)
-        yield norm(f"{path}.norm2", s.hidden)
-    yield linear("merger.proj", outputs, outputs)
+        yield from norm(path, s.hidden, "norm1", "norm2")
+    yield from linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)
     yield from gated_mlp("merger", outputs, s.inner)
     merge = s.size("spatial_merge_size")
-    yield conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
-    yield norm("post_conv_layernorm", s.hidden)
-    yield norm("post_layernorm", s.hidden)
+    yield from conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
+    yield from norm("post_conv_layernorm", s.hidden)
+    yield from norm("post_layernorm", s.hidden)
 
 
 def _glm4v_text(s: Settings) -> Named:
@@ -101,8 +100,8 @@ def _glm4v_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
-        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
-        yield linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
+        yield from linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
+        yield from linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
 
     return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
 
@@ -120,8 +119,8 @@ def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
 
 
 def _glmasr_encoder(s: Settings) -> Named:
@@ -131,8 +130,7 @@ def _glmasr_encoder(s: Settings) -> Named:
         for name, module in attention(f"{path}.self_attn", s.hidden, *head_sizes(s), bias=True, output_bias=True):
             yield name, module._replace(bias=not name.endswith(".k_proj"))
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.input_layernorm", s.hidden)
-        yield from layer_norm(f"{path}.post_attention_layernorm", s.hidden)
+        yield from layer_norm(path, s.hidden, "input_layernorm", "post_attention_layernorm")
     yield from layer_norm("norm", s.hidden)
 
 
@@ -140,31 +138,29 @@ def glm_ocr_visual(s: Settings) -> Named:
     """The tower of GLM-OCR: norms on queries and keys, and no positions."""
     outputs, bias = s.size("out_hidden_size"), s.flag("attention_bias")
     head_dim = s.hidden // s.aliased({"num_attention_heads": "num_heads"}).size("num_heads")
-    yield patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
+    yield from patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
-        yield linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
-        yield norm(f"{path}.attn.q_norm", head_dim)
-        yield norm(f"{path}.attn.k_norm", head_dim)
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
+        yield from norm(f"{path}.attn", head_dim, "q_norm", "k_norm")
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=bias)
-        yield norm(f"{path}.norm1", s.hidden)
-        yield norm(f"{path}.norm2", s.hidden)
-    yield linear("merger.proj", outputs, outputs)
+        yield from norm(path, s.hidden, "norm1", "norm2")
+    yield from linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)
     projected = s.optional_size("projection_intermediate_size") or outputs * s.size("in_channels")
     yield from gated_mlp("merger", outputs, projected)
     merge = s.size("spatial_merge_size")
-    yield conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
-    yield norm("post_layernorm", s.hidden)
+    yield from conv("downsample", (outputs, s.hidden, merge, merge), bias=True)
+    yield from norm("post_layernorm", s.hidden)
 
 
 def _glm_ocr_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s))
-        yield linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
-        yield linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
+        yield from linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
+        yield from linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
 
     return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
 
@@ -197,8 +193,8 @@ def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     """The indexer of DeepSeek's sparse attention, over keys that are pooled."""
     yield from indexer(s, path)
     size = s.size("index_head_dim")
-    yield f"{path}.index_kpool_compress_ape", Module("parameter", (s.size("index_kpool"), size))
-    yield f"{path}.index_kpool_compress_gate", Module("parameter", (size, s.hidden))
+    yield from parameter(f"{path}.index_kpool_compress_ape", s.size("index_kpool"), size)
+    yield from parameter(f"{path}.index_kpool_compress_gate", size, s.hidden)
 
 
 GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))

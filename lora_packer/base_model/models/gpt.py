@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.frames import (
     numbered,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import biased_linear, conv1d, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv1d, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -28,15 +28,15 @@ def _gpt_oss(s: Settings) -> Named:
     count = local_experts(s)
 
     def layer(prefix: str, _index: int) -> Named:
-        yield f"{prefix}.self_attn.sinks", Module("parameter", (s.heads,))
+        yield from parameter(f"{prefix}.self_attn.sinks", s.heads)
         yield from plain_attention(s, f"{prefix}.self_attn")
         router, experts = f"{prefix}.mlp.router", f"{prefix}.mlp.experts"
-        yield f"{router}.weight", Module("parameter", (count, s.hidden))
-        yield f"{router}.bias", Module("parameter", (count,))
+        yield from parameter(f"{router}.weight", count, s.hidden)
+        yield from parameter(f"{router}.bias", count)
         yield f"{experts}.gate_up_proj", Module("parameter", (count, s.hidden, 2 * s.inner), transposed=True)
-        yield f"{experts}.gate_up_proj_bias", Module("parameter", (count, 2 * s.inner))
+        yield from parameter(f"{experts}.gate_up_proj_bias", count, 2 * s.inner)
         yield f"{experts}.down_proj", Module("parameter", (count, s.inner, s.hidden), transposed=True)
-        yield f"{experts}.down_proj_bias", Module("parameter", (count, s.hidden))
+        yield from parameter(f"{experts}.down_proj_bias", count, s.hidden)
 
     return stacked(s, layer)
 
@@ -49,14 +49,14 @@ def _gpt_neox_japanese(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         for name in LAYER_NORMS:
             yield from layer_norm(f"{prefix}.{name}", s.hidden)
-        yield linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden)
-        yield linear(f"{prefix}.attention.dense", s.hidden, s.hidden)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner)
+        yield from linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden)
+        yield from linear(f"{prefix}.attention.dense", s.hidden, s.hidden)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner)
 
-    yield embedding("embed_in", s.vocab, s.hidden)
+    yield from embedding("embed_in", s.vocab, s.hidden)
     yield from numbered(s, "layers", layer)
-    yield f"layers.{last}.attention.dense_bias", Module("parameter", (s.hidden,))
+    yield from parameter(f"layers.{last}.attention.dense_bias", s.hidden)
     yield from layer_norm("final_layer_norm", s.hidden)
 
 
@@ -68,7 +68,7 @@ _GPT_NAMES = {
     "num_hidden_layers": "n_layer",
 }
 # (path, out, in) -> a linear layer with a bias, stored as the type has it.
-_Projection = Callable[[str, int, int], tuple[str, Module]]
+_Projection = Callable[[str, int, int], Named]
 
 
 def _inner(s: Settings, name: str = "n_inner") -> int:
@@ -82,19 +82,19 @@ def _fused_gpt(s: Settings, projection: _Projection, key_values: int) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", s.hidden)
-        yield projection(f"{prefix}.attn.c_attn", s.hidden + 2 * key_values, s.hidden)
-        yield projection(f"{prefix}.attn.c_proj", s.hidden, s.hidden)
+        yield from projection(f"{prefix}.attn.c_attn", s.hidden + 2 * key_values, s.hidden)
+        yield from projection(f"{prefix}.attn.c_proj", s.hidden, s.hidden)
         yield from layer_norm(f"{prefix}.ln_2", s.hidden)
         if s.flag("add_cross_attention"):
-            yield projection(f"{prefix}.crossattention.c_attn", 2 * s.hidden, s.hidden)
-            yield projection(f"{prefix}.crossattention.q_attn", s.hidden, s.hidden)
-            yield projection(f"{prefix}.crossattention.c_proj", s.hidden, s.hidden)
+            yield from projection(f"{prefix}.crossattention.c_attn", 2 * s.hidden, s.hidden)
+            yield from projection(f"{prefix}.crossattention.q_attn", s.hidden, s.hidden)
+            yield from projection(f"{prefix}.crossattention.c_proj", s.hidden, s.hidden)
             yield from layer_norm(f"{prefix}.ln_cross_attn", s.hidden)
-        yield projection(f"{prefix}.mlp.c_fc", inner, s.hidden)
-        yield projection(f"{prefix}.mlp.c_proj", s.hidden, inner)
+        yield from projection(f"{prefix}.mlp.c_fc", inner, s.hidden)
+        yield from projection(f"{prefix}.mlp.c_proj", s.hidden, inner)
 
-    yield embedding("wte", s.vocab, s.hidden)
-    yield embedding("wpe", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("wte", s.vocab, s.hidden)
+    yield from embedding("wpe", s.size("max_position_embeddings"), s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("ln_f", s.hidden)
 
@@ -104,21 +104,21 @@ def _gpt2(s: Settings) -> Named:
 
 
 def _gpt_bigcode(s: Settings) -> Named:
-    return _fused_gpt(s, biased_linear, s.hidden // s.heads if s.flag("multi_query") else s.hidden)
+    return _fused_gpt(s, partial(linear, bias=True), s.hidden // s.heads if s.flag("multi_query") else s.hidden)
 
 
 def _openai_gpt(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
-        yield conv1d(f"{prefix}.attn.c_attn", 3 * s.hidden, s.hidden)
-        yield conv1d(f"{prefix}.attn.c_proj", s.hidden, s.hidden)
+        yield from conv1d(f"{prefix}.attn.c_attn", 3 * s.hidden, s.hidden)
+        yield from conv1d(f"{prefix}.attn.c_proj", s.hidden, s.hidden)
         yield from layer_norm(f"{prefix}.ln_1", s.hidden)
-        yield conv1d(f"{prefix}.mlp.c_fc", 4 * s.hidden, s.hidden)
-        yield conv1d(f"{prefix}.mlp.c_proj", s.hidden, 4 * s.hidden)
+        yield from conv1d(f"{prefix}.mlp.c_fc", 4 * s.hidden, s.hidden)
+        yield from conv1d(f"{prefix}.mlp.c_proj", s.hidden, 4 * s.hidden)
         yield from layer_norm(f"{prefix}.ln_2", s.hidden)
 
-    yield embedding("tokens_embed", s.vocab, s.hidden)
-    yield embedding("positions_embed", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("tokens_embed", s.vocab, s.hidden)
+    yield from embedding("positions_embed", s.size("max_position_embeddings"), s.hidden)
     yield from numbered(s, "h", layer)
 
 
@@ -129,19 +129,19 @@ def _gptj(s: Settings, attention: Mapping[str, int]) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", s.hidden)
         for name, times in attention.items():
-            yield linear(f"{prefix}.attn.{name}", times * s.hidden, s.hidden)
-        yield linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
-        yield linear(f"{prefix}.mlp.fc_in", inner, s.hidden, bias=True)
-        yield linear(f"{prefix}.mlp.fc_out", s.hidden, inner, bias=True)
+            yield from linear(f"{prefix}.attn.{name}", times * s.hidden, s.hidden)
+        yield from linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
+        yield from linear(f"{prefix}.mlp.fc_in", inner, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.fc_out", s.hidden, inner, bias=True)
 
-    yield embedding("wte", s.vocab, s.hidden)
+    yield from embedding("wte", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("ln_f", s.hidden)
 
 
 def _gptj_heads(s: Settings, head: Head) -> Named:
     if head == "question-answering":  # as wide as there are labels, unlike everywhere else
-        yield linear("qa_outputs", s.labels(), s.hidden, bias=True)
+        yield from linear("qa_outputs", s.labels(), s.hidden, bias=True)
     else:
         yield from head_modules(s, head, output_bias=True)
 
@@ -151,15 +151,14 @@ def _gpt_neo(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.ln_1", s.hidden)
-        for name in ("k_proj", "v_proj", "q_proj"):
-            yield linear(f"{prefix}.attn.attention.{name}", s.hidden, s.hidden)
-        yield linear(f"{prefix}.attn.attention.out_proj", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.attn.attention", s.hidden, s.hidden, "k_proj", "v_proj", "q_proj")
+        yield from linear(f"{prefix}.attn.attention.out_proj", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.ln_2", s.hidden)
-        yield linear(f"{prefix}.mlp.c_fc", inner, s.hidden, bias=True)
-        yield linear(f"{prefix}.mlp.c_proj", s.hidden, inner, bias=True)
+        yield from linear(f"{prefix}.mlp.c_fc", inner, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.c_proj", s.hidden, inner, bias=True)
 
-    yield embedding("wte", s.vocab, s.hidden)
-    yield embedding("wpe", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("wte", s.vocab, s.hidden)
+    yield from embedding("wpe", s.size("max_position_embeddings"), s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("ln_f", s.hidden)
 
@@ -168,14 +167,13 @@ def _gpt_neox(s: Settings) -> Named:
     bias = s.flag("attention_bias")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
-        yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
-        yield linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden, bias=bias)
-        yield linear(f"{prefix}.attention.dense", s.hidden, s.hidden, bias=bias)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", s.inner, s.hidden, bias=True)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, s.inner, bias=True)
+        yield from layer_norm(prefix, s.hidden, "input_layernorm", "post_attention_layernorm")
+        yield from linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.attention.dense", s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", s.inner, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, s.inner, bias=True)
 
-    yield embedding("embed_in", s.vocab, s.hidden)
+    yield from embedding("embed_in", s.vocab, s.hidden)
     yield from numbered(s, "layers", layer)
     yield from layer_norm("final_layer_norm", s.hidden)
 
@@ -184,21 +182,19 @@ def _ctrl(s: Settings) -> Named:
     inner = s.size("dff")
 
     def layer(prefix: str, _index: int) -> Named:
-        for name in ("Wq", "Wk", "Wv", "dense"):
-            yield linear(f"{prefix}.multi_head_attention.{name}", s.hidden, s.hidden, bias=True)
-        yield linear(f"{prefix}.ffn.0", inner, s.hidden, bias=True)
-        yield linear(f"{prefix}.ffn.2", s.hidden, inner, bias=True)
-        yield from layer_norm(f"{prefix}.layernorm1", s.hidden)
-        yield from layer_norm(f"{prefix}.layernorm2", s.hidden)
+        yield from linear(f"{prefix}.multi_head_attention", s.hidden, s.hidden, "Wq", "Wk", "Wv", "dense", bias=True)
+        yield from linear(f"{prefix}.ffn.0", inner, s.hidden, bias=True)
+        yield from linear(f"{prefix}.ffn.2", s.hidden, inner, bias=True)
+        yield from layer_norm(prefix, s.hidden, "layernorm1", "layernorm2")
 
-    yield embedding("w", s.vocab, s.hidden)
+    yield from embedding("w", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("layernorm", s.hidden)
 
 
 def _ctrl_heads(s: Settings, head: Head) -> Named:
     if head == "sequence-classification":
-        yield linear("classifier", s.labels(), s.hidden)
+        yield from linear("classifier", s.labels(), s.hidden)
     else:
         yield from head_modules(s, head, output_bias=True)
 

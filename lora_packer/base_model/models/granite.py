@@ -9,12 +9,12 @@ from lora_packer.base_model.blocks.experts import Experts, both_names, fused_wei
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.hearing import before_5
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.models.vision_towers import BLIP2_QFORMER, vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
@@ -23,7 +23,7 @@ def _granite_swa(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield f"{prefix}.self_attn.sinks", Module("parameter", (s.heads,))
+        yield from parameter(f"{prefix}.self_attn.sinks", s.heads)
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer)
@@ -31,15 +31,15 @@ def _granite_swa(s: Settings) -> Named:
 
 def granite_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
     """Granite's router and experts."""
-    yield f"{prefix}.router.weight", Module("parameter", (count, hidden))
+    yield from parameter(f"{prefix}.router.weight", count, hidden)
     yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def granite_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
     """Granite's router and experts in transformers 4."""
-    yield linear(f"{prefix}.router.layer", count, hidden)
-    yield f"{prefix}.input_linear.weight", Module("parameter", (count, 2 * intermediate, hidden))
-    yield f"{prefix}.output_linear.weight", Module("parameter", (count, hidden, intermediate))
+    yield from linear(f"{prefix}.router.layer", count, hidden)
+    yield from parameter(f"{prefix}.input_linear.weight", count, 2 * intermediate, hidden)
+    yield from parameter(f"{prefix}.output_linear.weight", count, hidden, intermediate)
 
 
 def granite_feed_forward(s: Settings, prefix: str, experts: Experts) -> Named:
@@ -52,8 +52,8 @@ def granite_feed_forward(s: Settings, prefix: str, experts: Experts) -> Named:
 def granite_shared(s: Settings, prefix: str) -> Named:
     """Granite's shared feed-forward block."""
     intermediate = s.count("shared_intermediate_size")
-    yield linear(f"{prefix}.shared_mlp.input_linear", 2 * intermediate, s.hidden)
-    yield linear(f"{prefix}.shared_mlp.output_linear", s.hidden, intermediate)
+    yield from linear(f"{prefix}.shared_mlp.input_linear", 2 * intermediate, s.hidden)
+    yield from linear(f"{prefix}.shared_mlp.output_linear", s.hidden, intermediate)
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
@@ -75,7 +75,7 @@ def _granitemoe_swa(s: Settings) -> Named:
     shared = s.count("shared_intermediate_size") > 0
 
     def layer(prefix: str, _index: int) -> Named:
-        yield sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn")
         yield from plain_attention(s, f"{prefix}.self_attn")
         count = s.size("num_local_experts")
         yield from granite_experts(f"{prefix}.block_sparse_moe", s.hidden, s.inner, count)
@@ -102,8 +102,8 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 def _conformer_feed_forward(path: str, width: int, inner: int) -> Named:
     yield from layer_norm(f"{path}.pre_norm", width)
-    yield linear(f"{path}.up_proj", inner, width, bias=True)
-    yield linear(f"{path}.down_proj", width, inner, bias=True)
+    yield from linear(f"{path}.up_proj", inner, width, bias=True)
+    yield from linear(f"{path}.down_proj", width, inner, bias=True)
 
 
 def _conformer(s: Settings) -> Named:
@@ -111,24 +111,24 @@ def _conformer(s: Settings) -> Named:
     width, heads = s.size("hidden_dim"), s.size("num_heads")
     head_dim = s.optional_size("dim_head") or width // heads
     projected, between = heads * head_dim, width * s.size("conv_expansion_factor")
-    yield linear("input_linear", width, s.size("input_dim"), bias=True)
+    yield from linear("input_linear", width, s.size("input_dim"), bias=True)
     for index in range(s.size("num_layers")):
         path = f"layers.{index}"
         for name in ("ff1", "ff2"):
             yield from _conformer_feed_forward(f"{path}.{name}", width, width * s.size("feedforward_mult"))
         yield from layer_norm(f"{path}.attn.pre_norm", width)
-        yield linear(f"{path}.attn.to_q", projected, width)
-        yield linear(f"{path}.attn.to_kv", 2 * projected, width)
-        yield linear(f"{path}.attn.to_out", width, projected, bias=True)
-        yield embedding(f"{path}.attn.rel_pos_emb", 2 * s.size("max_pos_emb") + 1, head_dim)
+        yield from linear(f"{path}.attn.to_q", projected, width)
+        yield from linear(f"{path}.attn.to_kv", 2 * projected, width)
+        yield from linear(f"{path}.attn.to_out", width, projected, bias=True)
+        yield from embedding(f"{path}.attn.rel_pos_emb", 2 * s.size("max_pos_emb") + 1, head_dim)
         yield from layer_norm(f"{path}.conv.norm", width)
-        yield conv(f"{path}.conv.up_conv", (2 * between, width, 1), bias=True)
-        yield conv(f"{path}.conv.depth_conv.conv", (between, 1, s.size("conv_kernel_size")), bias=False)
+        yield from conv(f"{path}.conv.up_conv", (2 * between, width, 1), bias=True)
+        yield from conv(f"{path}.conv.depth_conv.conv", (between, 1, s.size("conv_kernel_size")), bias=False)
         yield from layer_norm(f"{path}.conv.batch_norm", between)
-        yield conv(f"{path}.conv.down_conv", (width, between, 1), bias=True)
+        yield from conv(f"{path}.conv.down_conv", (width, between, 1), bias=True)
         yield from layer_norm(f"{path}.post_norm", width)
-    yield linear("out", s.size("output_dim"), width, bias=True)
-    yield linear("out_mid", width, s.size("output_dim"), bias=True)
+    yield from linear("out", s.size("output_dim"), width, bias=True)
+    yield from linear("out_mid", width, s.size("output_dim"), bias=True)
 
 
 def _granite_speech_beside(s: Settings, text: Settings) -> Named:
@@ -136,9 +136,9 @@ def _granite_speech_beside(s: Settings, text: Settings) -> Named:
     reading, qformer = _READER.of(s)
     width = reading.hidden
     yield from below("encoder", modules(encoder))
-    yield "projector.query", Module("parameter", (1, s.size("window_size") // s.size("downsample_rate"), width))
+    yield from parameter("projector.query", 1, s.size("window_size") // s.size("downsample_rate"), width)
     yield from below("projector.qformer", qformer(reading))
-    yield linear("projector.linear", text.hidden, width, bias=True)
+    yield from linear("projector.linear", text.hidden, width, bias=True)
 
 
 def _docling_visual(s: Settings) -> Named:
@@ -150,34 +150,34 @@ def _docling_visual(s: Settings) -> Named:
     if s.flag("use_fine_route"):
         yield from _docling_route(s, "connector.fine", s.hidden * (factor // 2) ** 2, outputs)
     yield from layer_norm("connector.ln_mid", outputs)
-    yield linear("connector.mlp_fc2", outputs, outputs)
+    yield from linear("connector.mlp_fc2", outputs, outputs)
     yield from layer_norm("connector.ln_out", outputs)
 
 
 def _docling_route(s: Settings, path: str, folded: int, outputs: int) -> Named:
     read = s.numbers("deepstack_visual_indexes")
-    yield linear(f"{path}.projection", outputs, folded)
+    yield from linear(f"{path}.projection", outputs, folded)
     for index in range(3 if read is None else len(read)):
         merger = f"{path}.deepstack_mergers.{index}"
         yield from layer_norm(f"{merger}.layer_norm", folded)
-        yield linear(f"{merger}.linear_1", outputs, folded, bias=True)
-        yield linear(f"{merger}.linear_2", outputs, outputs, bias=True)
+        yield from linear(f"{merger}.linear_1", outputs, folded, bias=True)
+        yield from linear(f"{merger}.linear_2", outputs, outputs, bias=True)
 
 
 def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
     """What chooses the route, where the config has it."""
     inner = s.optional_size("density_router_hidden_size")
     if inner is not None:
-        yield linear("density_router.att", 1, vision.hidden, bias=True)
+        yield from linear("density_router.att", 1, vision.hidden, bias=True)
         yield from layer_norm("density_router.norm", vision.hidden)
-        yield linear("density_router.fc1", inner, vision.hidden, bias=True)
-        yield linear("density_router.fc2", 1, inner, bias=True)
+        yield from linear("density_router.fc1", inner, vision.hidden, bias=True)
+        yield from linear("density_router.fc2", 1, inner, bias=True)
 
 
 def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
     """The tower, and a downsampler for every layer of it that the config reads and for each of four offsets."""
     vision, visual = _GRANITE_VISION.of(s)
-    yield "image_newline", Module("parameter", (text.hidden,))
+    yield from parameter("image_newline", text.hidden)
     yield from below("vision_tower", visual(vision))
     read = s.value("deepstack_layer_map")
     layers = len(read) if isinstance(read, list | tuple) else 0
@@ -191,9 +191,9 @@ def _downsampler(s: Settings, vision: Settings, text: Settings) -> Named:
     reading, qformer = _GRANITE_QFORMER.of(s)
     yield from below("qformer", qformer(reading.with_fields(hidden_size=width, encoder_hidden_size=width)))
     yield from layer_norm("norm", width)
-    yield "query", Module("parameter", (1, query**2, width))
-    yield "image_positions", Module("parameter", (1, window**2, width))
-    yield linear("out_linear", text.hidden, width, bias=True)
+    yield from parameter("query", 1, query**2, width)
+    yield from parameter("image_positions", 1, window**2, width)
+    yield from linear("out_linear", text.hidden, width, bias=True)
 
 
 def _downsample_rate(s: Settings) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared
-from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention, qk_norms
+from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -20,11 +20,11 @@ from lora_packer.base_model.blocks.experts import (
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.blocks.towers import patch_conv
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -35,12 +35,12 @@ def _hunyuan(s: Settings) -> Named:
 
 
 def _hunyuan_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from linear(f"{prefix}.gate.wg", count, hidden)
     yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _hunyuan_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from linear(f"{prefix}.gate.wg", count, hidden)
     yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count)
 
 
@@ -50,7 +50,7 @@ def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Name
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
+        yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
         yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
         yield from gated_mlp(f"{prefix}.mlp.shared_mlp", s.hidden, s.inner)
 
@@ -83,9 +83,9 @@ def _hy_v4(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
-        yield f"{path}.sinks", Module("parameter", (s.heads,))
+        yield from parameter(f"{path}.sinks", s.heads)
         yield from latent_attention(s, path)
-        yield linear(f"{path}.gate_proj", s.heads * s.size("v_head_dim"), s.hidden)
+        yield from linear(f"{path}.gate_proj", s.heads * s.size("v_head_dim"), s.hidden)
         if indexed(index) != "shared":
             yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse")
@@ -100,7 +100,7 @@ def _hunyuan_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
+        yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
@@ -110,28 +110,27 @@ def _hunyuan_visual(s: Settings) -> Named:
     s = s.aliased({"attention_heads": "num_attention_heads"})
     hidden, inner, heads = s.hidden, s.inner, s.heads
     head_dim = s.optional_size("head_dim") or hidden // heads
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
     positions = (s.size("max_image_size") // s.size("patch_size")) ** 2 + 1
-    yield embedding("embeddings.position_embedding", positions, hidden)
+    yield from embedding("embeddings.position_embedding", positions, hidden)
     for index in range(s.layers):
         path = f"layers.{index}"
         yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
         yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
+        yield from layer_norm(path, hidden, "layer_norm1", "layer_norm2")
 
 
 def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
     merge = vision.size("spatial_merge_size")
     path = "vision_tower.patch_merger"
-    yield conv(f"{path}.proj_conv", (2 * vision.hidden, vision.hidden, merge, merge), bias=True)
-    yield conv(f"{path}.proj_out", (4 * vision.hidden, 2 * vision.hidden, 1, 1), bias=True)
-    yield linear(f"{path}.mlp", text.hidden, 4 * vision.hidden, bias=True)
-    yield f"{path}.image_newline", Module("parameter", (4 * vision.hidden,))
+    yield from conv(f"{path}.proj_conv", (2 * vision.hidden, vision.hidden, merge, merge), bias=True)
+    yield from conv(f"{path}.proj_out", (4 * vision.hidden, 2 * vision.hidden, 1, 1), bias=True)
+    yield from linear(f"{path}.mlp", text.hidden, 4 * vision.hidden, bias=True)
+    yield from parameter(f"{path}.image_newline", 4 * vision.hidden)
     for name in ("image_begin", "image_end", "image_sep"):
-        yield f"{path}.{name}", Module("parameter", (text.hidden,))
-    yield norm(f"{path}.before_rms", vision.hidden)
-    yield norm(f"{path}.after_rms", text.hidden)
+        yield from parameter(f"{path}.{name}", text.hidden)
+    yield from norm(f"{path}.before_rms", vision.hidden)
+    yield from norm(f"{path}.after_rms", text.hidden)
 
 
 ARCHITECTURES: Architectures = {

@@ -9,14 +9,14 @@ from operator import mul
 from typing import NamedTuple
 
 from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
-from lora_packer.base_model.blocks.attention import attention, qk_norms
+from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import scaled_layers
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
 
@@ -39,9 +39,9 @@ def _inkling_attention(s: Settings, prefix: str, *, sliding: bool) -> Named:
     relative = s.size("d_rel")
     heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
     yield from attention(prefix, s.hidden, heads, kv_heads, head_dim)
-    yield linear(f"{prefix}.r_proj", heads * relative, s.hidden)
+    yield from linear(f"{prefix}.r_proj", heads * relative, s.hidden)
     extent = s.size("sliding_window_size" if sliding else "rel_extent")
-    yield f"{prefix}.rel_logits_proj.proj", Module("parameter", (relative, extent))
+    yield from parameter(f"{prefix}.rel_logits_proj.proj", relative, extent)
 
 
 def _inkling(s: Settings) -> Named:
@@ -61,30 +61,30 @@ def _inkling(s: Settings) -> Named:
     expert_inner = s.size("intermediate_size" if older else "moe_intermediate_size")
 
     def feed_forward(prefix: str, *, sparse: bool) -> Named:
-        yield f"{prefix}{'.gate' if sparse else ''}.global_scale", Module("parameter", (1,))
+        yield from parameter(f"{prefix}{'.gate' if sparse else ''}.global_scale", 1)
         if not sparse:
             yield from gated_mlp(prefix, s.hidden, inner)
             return
         experts, shared = s.size("n_routed_experts"), s.count("n_shared_experts")
         yield from fused_weights(f"{prefix}.experts", s.hidden, expert_inner, experts)
-        yield f"{prefix}.gate.weight", Module("parameter", (experts + shared, s.hidden))
+        yield from parameter(f"{prefix}.gate.weight", experts + shared, s.hidden)
         for name in ("gate_proj", "up_proj"):
-            yield f"{prefix}.shared_experts.{name}", Module("parameter", (shared, expert_inner, s.hidden))
-        yield f"{prefix}.shared_experts.down_proj", Module("parameter", (shared, s.hidden, expert_inner))
+            yield from parameter(f"{prefix}.shared_experts.{name}", shared, expert_inner, s.hidden)
+        yield from parameter(f"{prefix}.shared_experts.down_proj", shared, s.hidden, expert_inner)
 
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
         _, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
         yield from _inkling_attention(s, path, sliding=sliding)
-        yield from qk_norms(path, head_dim, head_dim)
+        yield from norm(path, head_dim, "q_norm", "k_norm")
         for name in ("k_sconv", "v_sconv"):
-            yield depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
+            yield from depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
         for name in ("attn_sconv", "mlp_sconv"):
-            yield depthwise(f"{prefix}.{name}.conv1d", s.hidden, kernel)
+            yield from depthwise(f"{prefix}.{name}.conv1d", s.hidden, kernel)
         yield from feed_forward(f"{prefix}.mlp", sparse=feeds(index) == "sparse")
 
     yield from stacked(s, layer)
-    yield norm("embed_tokens.embed_norm", s.hidden)
+    yield from norm("embed_tokens.embed_norm", s.hidden)
 
 
 def _inkling2(s: Settings) -> Named:
@@ -97,29 +97,29 @@ def _inkling2(s: Settings) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
         heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
         yield from _inkling_attention(s, path, sliding=sliding)
-        yield linear(f"{path}.gate_proj", heads * head_dim, hidden)
-        yield linear(f"{path}.sink_proj", heads, hidden)
-        yield f"{path}.q_l2_clip.scale", Module("parameter", (heads, head_dim))
-        yield f"{path}.rel_l2_clip.scale", Module("parameter", (heads, relative))
+        yield from linear(f"{path}.gate_proj", heads * head_dim, hidden)
+        yield from linear(f"{path}.sink_proj", heads, hidden)
+        yield from parameter(f"{path}.q_l2_clip.scale", heads, head_dim)
+        yield from parameter(f"{path}.rel_l2_clip.scale", heads, relative)
         for name in ("k_sconv", "v_sconv"):
             if sliding:
-                yield depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
+                yield from depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
             else:
-                yield f"{path}.{name}.static_weight", Module("parameter", (kernel, kv_heads * head_dim))
-                yield linear(f"{path}.{name}.weight_proj", kv_heads * kernel, hidden)
+                yield from parameter(f"{path}.{name}.static_weight", kernel, kv_heads * head_dim)
+                yield from linear(f"{path}.{name}.weight_proj", kv_heads * kernel, hidden)
         if index:
             queries = (hidden,) if sliding else (3, hidden)
-            yield f"{prefix}.attention_input.query", Module("parameter", queries)
-        yield f"{prefix}.mlp_input.query", Module("parameter", (hidden,))
+            yield from parameter(f"{prefix}.attention_input.query", *queries)
+        yield from parameter(f"{prefix}.mlp_input.query", hidden)
         for name in ("",) if sliding else ("q_", "k_", "v_"):
-            yield norm(f"{prefix}.{name}input_layernorm", hidden)
+            yield from norm(f"{prefix}.{name}input_layernorm", hidden)
         for name in ("post_attention_convolution", "post_mlp_convolution"):
-            yield depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
+            yield from depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
         yield from fused_experts(f"{prefix}.mlp", hidden, s.inner, s.size("n_routed_experts"))
 
     yield from stacked(s, layer, norms=("post_attention_layernorm",))
-    yield norm("embed_tokens.embed_norm", hidden)
-    yield "final_input.query", Module("parameter", (hidden,))
+    yield from norm("embed_tokens.embed_norm", hidden)
+    yield from parameter("final_input.query", hidden)
 
 
 # Two costs that differ by less than single precision tells apart.
@@ -198,10 +198,10 @@ def _inkling_visual(s: Settings, hidden: int) -> Named:
     for index, (before, after) in enumerate(pairwise(scales)):
         last, path = index == layers - 1, f"encoder_layers.{index}"
         folded = (after.frames // before.frames) * (after.side // before.side) ** 2
-        yield linear(f"{path}.projection", hidden if last else after.width, before.width * folded)
+        yield from linear(f"{path}.projection", hidden if last else after.width, before.width * folded)
         if not last:
-            yield norm(f"{path}.layer_norm", after.width)
-    yield norm("final_norm", hidden)
+            yield from norm(f"{path}.layer_norm", after.width)
+    yield from norm("final_norm", hidden)
 
 
 def _inkling_beside(s: Settings, text: Settings) -> Named:
@@ -209,22 +209,22 @@ def _inkling_beside(s: Settings, text: Settings) -> Named:
     audio, _ = _AUDIO_PART.of(s)
     yield from below("vision_tower", _inkling_visual(vision, text.hidden))
     tokens = audio.size("n_mel_bins") * audio.size("mel_vocab_size")
-    yield embedding("audio_tower.embed_audio_tokens.embed_audio_tokens", tokens, text.hidden)
-    yield norm("audio_tower.norm", text.hidden)
+    yield from embedding("audio_tower.embed_audio_tokens.embed_audio_tokens", tokens, text.hidden)
+    yield from norm("audio_tower.norm", text.hidden)
 
 
 def _inkling2_visual(s: Settings) -> Named:
     s = s.aliased({"native_patch_size": "patch_size", "adapter_merge_size": "spatial_merge_size"})
     hidden, inner = s.hidden, s.optional_size("intermediate_size")
     width, bias = s.size("projection_hidden_dim"), s.flag("projector_bias")
-    yield "embeddings.class_embedding", Module("parameter", (hidden,))
-    yield "embeddings.cls_position_embedding", Module("parameter", (hidden,))
-    yield linear("embeddings.patch_embedding", hidden, s.size("num_channels") * s.size("patch_size") ** 2)
-    yield embedding("embeddings.position_embedding", s.size("posemb_grid_size") ** 2, hidden)
+    yield from parameter("embeddings.class_embedding", hidden)
+    yield from parameter("embeddings.cls_position_embedding", hidden)
+    yield from linear("embeddings.patch_embedding", hidden, s.size("num_channels") * s.size("patch_size") ** 2)
+    yield from embedding("embeddings.position_embedding", s.size("posemb_grid_size") ** 2, hidden)
     yield from layer_norm("pre_layernorm", hidden)
     yield from scaled_layers(s, inner or int(hidden * s.ratio("mlp_ratio")))
-    yield linear("merger.linear_1", width, hidden * s.size("spatial_merge_size") ** 2, bias=bias)
-    yield linear("merger.linear_2", s.size("text_hidden_size"), width, bias=bias)
+    yield from linear("merger.linear_1", width, hidden * s.size("spatial_merge_size") ** 2, bias=bias)
+    yield from linear("merger.linear_2", s.size("text_hidden_size"), width, bias=bias)
 
 
 def _inkling2_beside(s: Settings, _text: Settings) -> Named:

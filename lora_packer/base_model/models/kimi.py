@@ -11,11 +11,11 @@ from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense,
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -52,16 +52,14 @@ def _kimi_kinds(s: Settings) -> Callable[[int], str]:
 
 
 def _kimi_visual(s: Settings) -> Named:
-    yield conv("patch_embed.proj", (s.hidden, 3, *s.pair("patch_size")), bias=True)
+    yield from conv("patch_embed.proj", (s.hidden, 3, *s.pair("patch_size")), bias=True)
     grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), s.hidden)
-    yield "patch_embed.pos_emb.position_embeddings", Module("parameter", grid)
+    yield from parameter("patch_embed.pos_emb.position_embeddings", *grid)
     for index in range(s.layers):
         path = f"layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "proj"):
-            yield linear(f"{path}.attn.{name}", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.norm1", s.hidden)
-        yield from layer_norm(f"{path}.norm2", s.hidden)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
     yield from layer_norm("final_layernorm", s.hidden)
 
 
@@ -69,8 +67,8 @@ def _kimi_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     height, width = vision.pair("merge_kernel_size")
     merged = vision.hidden * height * width
     yield from layer_norm("mm_projector.pre_norm", s.size("projection_hidden_size"))
-    yield linear("mm_projector.in_proj", merged, merged, bias=True)
-    yield linear("mm_projector.out_proj", text.hidden, merged, bias=True)
+    yield from linear("mm_projector.in_proj", merged, merged, bias=True)
+    yield from linear("mm_projector.out_proj", text.hidden, merged, bias=True)
 
 
 _DEEPSEEK_V3_CLASSES = tuple(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import Architectures, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
@@ -51,15 +51,14 @@ def _short_convolutions(s: Settings, derived: Callable[[int], str], feed_forward
     def layer(prefix: str, index: int) -> Named:
         if kind(index) == "full_attention":
             path = f"{prefix}.self_attn"
-            yield linear(f"{path}.q_proj", heads * head_dim, s.hidden)
-            yield linear(f"{path}.k_proj", kv_heads * head_dim, s.hidden)
-            yield linear(f"{path}.v_proj", kv_heads * head_dim, s.hidden)
-            yield linear(f"{path}.out_proj", s.hidden, heads * head_dim)
-            yield from qk_norms(path, head_dim, head_dim, ("q_layernorm", "k_layernorm"))
+            yield from linear(f"{path}.q_proj", heads * head_dim, s.hidden)
+            yield from linear(path, kv_heads * head_dim, s.hidden, "k_proj", "v_proj")
+            yield from linear(f"{path}.out_proj", s.hidden, heads * head_dim)
+            yield from norm(path, head_dim, "q_layernorm", "k_layernorm")
         else:
-            yield depthwise(f"{prefix}.conv.conv", s.hidden, s.size("conv_L_cache"), bias=bias)
-            yield linear(f"{prefix}.conv.in_proj", 3 * s.hidden, s.hidden, bias=bias)
-            yield linear(f"{prefix}.conv.out_proj", s.hidden, s.hidden, bias=bias)
+            yield from depthwise(f"{prefix}.conv.conv", s.hidden, s.size("conv_L_cache"), bias=bias)
+            yield from linear(f"{prefix}.conv.in_proj", 3 * s.hidden, s.hidden, bias=bias)
+            yield from linear(f"{prefix}.conv.out_proj", s.hidden, s.hidden, bias=bias)
         yield from feed_forward(f"{prefix}.feed_forward", index)
 
     return stacked(s, layer, norms=("operator_norm", "ffn_norm"), last_norm="embedding_norm")
@@ -74,14 +73,14 @@ def _lfm3(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         if attends(index) == "conv":
             biased = s.flag("conv_bias")
-            yield depthwise(f"{prefix}.conv.conv", s.hidden, s.size("conv_L_cache"), bias=biased)
-            yield linear(f"{prefix}.conv.in_proj", 3 * s.hidden, s.hidden, bias=biased)
-            yield linear(f"{prefix}.conv.out_proj", s.hidden, s.hidden, bias=biased)
+            yield from depthwise(f"{prefix}.conv.conv", s.hidden, s.size("conv_L_cache"), bias=biased)
+            yield from linear(f"{prefix}.conv.in_proj", 3 * s.hidden, s.hidden, bias=biased)
+            yield from linear(f"{prefix}.conv.out_proj", s.hidden, s.hidden, bias=biased)
         else:
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-            yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+            yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
             if s.flag("use_attention_gate"):
-                yield linear(f"{prefix}.self_attn.g_proj", s.heads, s.hidden)
+                yield from linear(f"{prefix}.self_attn.g_proj", s.heads, s.hidden)
         yield from numbered_mlp(s, f"{prefix}.feed_forward", s.inner)
 
     after = ("post_operator_norm", "post_ffn_norm") if s.flag("use_sandwich_norm") else ()
@@ -94,40 +93,38 @@ def _lfm3_visual(s: Settings) -> Named:
     head_dim, side = s.hidden // s.heads, s.size("conv_kernel_size")
     kind = layer_kinds(s.names("layer_types"), lambda index: "conv" if index < 2 or index % 2 else "full_attention")
     pixels = s.size("in_channels") * s.size("temporal_patch_size") * s.size("patch_size") ** 2
-    yield linear("patch_embed", s.hidden, pixels)
-    yield norm("embedding_norm", s.hidden)
+    yield from linear("patch_embed", s.hidden, pixels)
+    yield from norm("embedding_norm", s.hidden)
     for index in range(s.layers):
         path = f"layers.{index}"
         if kind(index) == "conv":
-            yield linear(f"{path}.conv.in_proj", 3 * s.hidden, s.hidden)
-            yield conv(f"{path}.conv.spatial_conv", (s.hidden, 1, side, side), bias=False)
-            yield linear(f"{path}.conv.out_proj", s.hidden, s.hidden)
+            yield from linear(f"{path}.conv.in_proj", 3 * s.hidden, s.hidden)
+            yield from conv(f"{path}.conv.spatial_conv", (s.hidden, 1, side, side), bias=False)
+            yield from linear(f"{path}.conv.out_proj", s.hidden, s.hidden)
         else:
             for name, count in (("q_proj", s.heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-                yield linear(f"{path}.self_attn.{name}", count * head_dim, s.hidden)
-            yield linear(f"{path}.self_attn.out_proj", s.hidden, s.heads * head_dim)
-            yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
-        yield linear(f"{path}.feed_forward.w1", s.inner, s.hidden)
-        yield linear(f"{path}.feed_forward.w3", s.inner, s.hidden)
-        yield linear(f"{path}.feed_forward.w2", s.hidden, s.inner)
-        yield norm(f"{path}.operator_norm", s.hidden)
-        yield norm(f"{path}.ffn_norm", s.hidden)
+                yield from linear(f"{path}.self_attn.{name}", count * head_dim, s.hidden)
+            yield from linear(f"{path}.self_attn.out_proj", s.hidden, s.heads * head_dim)
+            yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
+        yield from linear(f"{path}.feed_forward", s.inner, s.hidden, "w1", "w3")
+        yield from linear(f"{path}.feed_forward.w2", s.hidden, s.inner)
+        yield from norm(path, s.hidden, "operator_norm", "ffn_norm")
 
 
 def _lfm3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     inner, bias = s.size("projector_hidden_size"), s.flag("projector_bias")
     folded = vision.hidden * vision.size("spatial_merge_size") ** 2
     yield from layer_norm("multi_modal_projector.layer_norm", vision.hidden)
-    yield linear("multi_modal_projector.linear_1", inner, folded, bias=bias)
-    yield linear("multi_modal_projector.linear_2", text.hidden, inner, bias=bias)
+    yield from linear("multi_modal_projector.linear_1", inner, folded, bias=bias)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, inner, bias=bias)
 
 
 def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     folded, inner = vision.hidden * s.size("downsample_factor") ** 2, s.size("projector_hidden_size")
     if s.flag("projector_use_layernorm"):
         yield from layer_norm("multi_modal_projector.layer_norm", folded)
-    yield linear("multi_modal_projector.linear_1", inner, folded, bias=s.flag("projector_bias"))
-    yield linear("multi_modal_projector.linear_2", text.hidden, inner, bias=s.flag("projector_bias"))
+    yield from linear("multi_modal_projector.linear_1", inner, folded, bias=s.flag("projector_bias"))
+    yield from linear("multi_modal_projector.linear_2", text.hidden, inner, bias=s.flag("projector_bias"))
 
 
 ARCHITECTURES: Architectures = {

@@ -7,18 +7,18 @@ from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.blocks.towers import clip, clip_layers, internvl, patch_conv, patches, siglip_body
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _llava_next(s: Settings, vision: Settings, text: Settings) -> Named:
-    yield "image_newline", Module("parameter", (text.hidden,))
+    yield from parameter("image_newline", text.hidden)
     yield from llava_projector(s, vision, text)
 
 
@@ -37,7 +37,7 @@ def internvl_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 def _idefics3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     folded = vision.hidden * s.size("scale_factor") ** 2
-    yield linear("connector.modality_projection.proj", text.hidden, folded)
+    yield from linear("connector.modality_projection.proj", text.hidden, folded)
 
 
 def _idefics3(prefix_type: str) -> Architecture:
@@ -54,18 +54,18 @@ def _qianfan_visual(s: Settings) -> Named:
 
 def _video_llama_visual(s: Settings) -> Named:
     """SigLIP without positions."""
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
     yield from clip_layers(s)
     yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
-    yield linear("projector.readout.2", text.hidden, text.hidden, bias=True)
+    yield from linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
+    yield from linear("projector.readout.2", text.hidden, text.hidden, bias=True)
 
 
 def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield linear("projector", text.hidden, vision.size("out_hidden_size"), bias=True)
+    yield from linear("projector", text.hidden, vision.size("out_hidden_size"), bias=True)
 
 
 def _video_llava(s: Settings, text: Settings) -> Named:
@@ -79,30 +79,30 @@ def _video_llava(s: Settings, text: Settings) -> Named:
 def _fuyu(s: Settings, text: Settings) -> Named:
     """No tower: patches are projected as they are."""
     pixels = s.size("patch_size") ** 2 * s.size("num_channels")
-    yield linear("vision_embed_tokens", text.hidden, pixels, bias=True)
+    yield from linear("vision_embed_tokens", text.hidden, pixels, bias=True)
 
 
 def _got_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     channels = vision.size("output_channels")
-    yield conv("multi_modal_projector.conv_upsampler1", (2 * channels, channels, 3, 3), bias=False)
-    yield conv("multi_modal_projector.conv_upsampler2", (text.hidden, 2 * channels, 3, 3), bias=False)
-    yield linear("multi_modal_projector.multimodal_projector", text.hidden, text.hidden, bias=True)
+    yield from conv("multi_modal_projector.conv_upsampler1", (2 * channels, channels, 3, 3), bias=False)
+    yield from conv("multi_modal_projector.conv_upsampler2", (text.hidden, 2 * channels, 3, 3), bias=False)
+    yield from linear("multi_modal_projector.multimodal_projector", text.hidden, text.hidden, bias=True)
 
 
 def _ovis2_visual(s: Settings) -> Named:
-    yield patch_conv(s, "transformer.embeddings.patch_embedding", bias=True)
-    yield "transformer.embeddings.position_embedding", Module("embedding", (patches(s), s.hidden))
-    yield norm("transformer.embeddings.rms_norm", s.hidden)
+    yield from patch_conv(s, "transformer.embeddings.patch_embedding", bias=True)
+    yield from embedding("transformer.embeddings.position_embedding", patches(s), s.hidden)
+    yield from norm("transformer.embeddings.rms_norm", s.hidden)
     for index in range(s.layers):
         path = f"transformer.encoder.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield linear(f"{path}.attention.{name}", s.hidden, s.hidden, bias=s.flag("qkv_bias"))
+        yield from linear(
+            f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=s.flag("qkv_bias")
+        )
         yield from gated_mlp(f"{path}.ffn", s.hidden, s.inner, bias=s.flag("mlp_bias"))
-        yield norm(f"{path}.rms_norm1", s.hidden)
-        yield norm(f"{path}.rms_norm2", s.hidden)
-    yield norm("transformer.rms_norm", s.hidden)
+        yield from norm(path, s.hidden, "rms_norm1", "rms_norm2")
+    yield from norm("transformer.rms_norm", s.hidden)
     visible = s.vocab - s.size("num_visual_indicator_tokens")
-    yield linear("head_linear", visible, s.hidden * s.size("hidden_stride") ** 2)
+    yield from linear("head_linear", visible, s.hidden * s.size("hidden_stride") ** 2)
     yield from layer_norm("head_norm", visible)
 
 
@@ -111,29 +111,27 @@ def _ovis2(s: Settings, head: Head) -> Named:
     tied = s.flag("tie_word_embeddings")
     for path, module in _OVIS2(s, head):
         own = path == "lm_head" and not tied
-        yield linear(path, s.vocab, s.hidden) if own else (path, module)
+        yield from linear(path, s.vocab, s.hidden) if own else [(path, module)]
 
 
 def _ovis2_table(s: Settings, vision: Settings, _text: Settings) -> Named:
-    yield "visual_embeddings_table", Module("embedding", (vision.vocab, s.hidden))
+    yield from embedding("visual_embeddings_table", vision.vocab, s.hidden)
 
 
 def _perceiver(s: Settings, vision: Settings, text: Settings) -> Named:
     """Idefics2's connector: the image's tokens, read by a few latent ones."""
     path = "connector.modality_projection"
-    yield linear(f"{path}.gate_proj", text.inner, vision.hidden)
-    yield linear(f"{path}.up_proj", text.inner, vision.hidden)
-    yield linear(f"{path}.down_proj", text.hidden, text.inner)
+    yield from linear(path, text.inner, vision.hidden, "gate_proj", "up_proj")
+    yield from linear(f"{path}.down_proj", text.hidden, text.inner)
     part, _ = _PERCEIVER_PART.of(s)
     heads, kv_heads = part.size("resampler_n_heads"), part.size("num_key_value_heads")
-    yield "connector.perceiver_resampler.latents", Module("parameter", (part.size("resampler_n_latents"), text.hidden))
+    yield from parameter("connector.perceiver_resampler.latents", part.size("resampler_n_latents"), text.hidden)
     for index in range(part.size("resampler_depth")):
         path = f"connector.perceiver_resampler.layers.{index}"
         yield from attention(f"{path}.self_attn", text.hidden, heads, kv_heads, part.size("resampler_head_dim"))
         yield from gated_mlp(f"{path}.mlp", text.hidden, 4 * text.hidden)
-        for name in ("input_latents_norm", "input_context_norm", "post_attention_layernorm"):
-            yield norm(f"{path}.{name}", text.hidden)
-    yield norm("connector.perceiver_resampler.norm", text.hidden)
+        yield from norm(path, text.hidden, "input_latents_norm", "input_context_norm", "post_attention_layernorm")
+    yield from norm("connector.perceiver_resampler.norm", text.hidden)
 
 
 def _idefics(s: Settings) -> Named:
@@ -148,51 +146,45 @@ def _idefics(s: Settings) -> Named:
 
     yield from stacked(s, layer)
     if more:
-        yield embedding("embed_tokens.additional_embedding", more, s.hidden)
+        yield from embedding("embed_tokens.additional_embedding", more, s.hidden)
     yield from below("vision_model", visual(vision))
     if s.flag("use_resampler"):
         yield from below("perceiver_resampler", _idefics_resampler(s, seen))
     for index in range(s.layers // s.size("cross_layer_interval")):
         path = f"gated_cross_attn_layers.{index}"
-        yield linear(f"{path}.cross_attn.q_proj", s.heads * head_dim, s.hidden)
-        yield linear(f"{path}.cross_attn.k_proj", s.heads * head_dim, seen)
-        yield linear(f"{path}.cross_attn.v_proj", s.heads * head_dim, seen)
-        yield linear(f"{path}.cross_attn.o_proj", s.hidden, s.heads * head_dim)
+        yield from linear(f"{path}.cross_attn.q_proj", s.heads * head_dim, s.hidden)
+        yield from linear(f"{path}.cross_attn", s.heads * head_dim, seen, "k_proj", "v_proj")
+        yield from linear(f"{path}.cross_attn.o_proj", s.hidden, s.heads * head_dim)
         if s.flag("qk_layer_norms"):
-            yield norm(f"{path}.cross_attn.q_layer_norm", head_dim)
-            yield norm(f"{path}.cross_attn.k_layer_norm", head_dim)
+            yield from norm(f"{path}.cross_attn", head_dim, "q_layer_norm", "k_layer_norm")
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield norm(f"{path}.input_layernorm", s.hidden)
-        yield norm(f"{path}.post_attention_layernorm", s.hidden)
+        yield from norm(path, s.hidden, "input_layernorm", "post_attention_layernorm")
         gate = (1, 1, s.hidden) if s.value("alpha_type") == "vector" else (1,)
-        yield f"{path}.alpha_cross_attn", Module("parameter", gate)
-        yield f"{path}.alpha_dense", Module("parameter", gate)
+        yield from parameter(f"{path}.alpha_cross_attn", *gate)
+        yield from parameter(f"{path}.alpha_dense", *gate)
 
 
 def _idefics_resampler(s: Settings, width: int) -> Named:
     reader, _ = _IDEFICS_READER.of(s)
     heads, head_dim = reader.size("resampler_n_heads"), reader.size("resampler_head_dim")
-    yield "latents", Module("parameter", (reader.size("resampler_n_latents"), width))
+    yield from parameter("latents", reader.size("resampler_n_latents"), width)
     for index in range(reader.size("resampler_depth")):
         path = f"blocks.{index}"
-        yield from layer_norm(f"{path}.0.context_layer_norm", width)
-        yield from layer_norm(f"{path}.0.latents_layer_norm", width)
+        yield from layer_norm(f"{path}.0", width, "context_layer_norm", "latents_layer_norm")
         if reader.flag("qk_layer_norms_perceiver"):
-            yield from layer_norm(f"{path}.0.q_layer_norm", head_dim)
-            yield from layer_norm(f"{path}.0.k_layer_norm", head_dim)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.0.{name}", heads * head_dim, width)
-        yield linear(f"{path}.0.output_proj", width, heads * head_dim)
+            yield from layer_norm(f"{path}.0", head_dim, "q_layer_norm", "k_layer_norm")
+        yield from linear(f"{path}.0", heads * head_dim, width, "q_proj", "k_proj", "v_proj")
+        yield from linear(f"{path}.0.output_proj", width, heads * head_dim)
         yield from layer_norm(f"{path}.1.ln", width)
-        yield linear(f"{path}.1.fc", 4 * width, width)
-        yield linear(f"{path}.1.c_proj", width, 4 * width)
+        yield from linear(f"{path}.1.fc", 4 * width, width)
+        yield from linear(f"{path}.1.c_proj", width, 4 * width)
     yield from layer_norm("layer_norm", width)
 
 
 def _idefics_heads(s: Settings, head: Head) -> Named:
     yield from head_modules(s, head)
     if head == "causal-lm" and s.count("additional_vocab_size"):
-        yield linear("lm_head.additional_fc", s.size("additional_vocab_size"), s.hidden)
+        yield from linear("lm_head.additional_fc", s.size("additional_vocab_size"), s.hidden)
 
 
 def _idefics_visual(s: Settings) -> Named:

@@ -7,8 +7,8 @@ from lora_packer.base_model.blocks.experts import Experts, deepseek_experts, sep
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
-from lora_packer.base_model.blocks.layers import linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -20,12 +20,12 @@ def _longcat_flash(s: Settings, *, experts: Experts, layers: int) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from experts(f"{prefix}.mlp.experts", hidden, s.size("moe_intermediate_size"), routed)
-        yield linear(f"{prefix}.mlp.router.classifier", every, hidden, bias=s.flag("router_bias"))
+        yield from linear(f"{prefix}.mlp.router.classifier", every, hidden, bias=s.flag("router_bias"))
         for half in range(2):
             yield from latent_attention(s, f"{prefix}.self_attn.{half}", query=s.optional_size("qk_head_dim"))
             yield from gated_mlp(f"{prefix}.mlps.{half}", hidden, s.inner)
-            yield norm(f"{prefix}.input_layernorm.{half}", hidden)
-            yield norm(f"{prefix}.post_attention_layernorm.{half}", hidden)
+            yield from norm(f"{prefix}.input_layernorm.{half}", hidden)
+            yield from norm(f"{prefix}.post_attention_layernorm.{half}", hidden)
 
     return stacked(s, layer, norms=(), layers=layers)
 
@@ -41,8 +41,8 @@ def _longcat_experts(s: Settings) -> Experts:
 
     def experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
         every = count + s.count("zero_expert_num")
-        yield f"{prefix}.gate_up_proj", Module("parameter", (every, 2 * intermediate, hidden))
-        yield f"{prefix}.down_proj", Module("parameter", (count, hidden, intermediate))
+        yield from parameter(f"{prefix}.gate_up_proj", every, 2 * intermediate, hidden)
+        yield from parameter(f"{prefix}.down_proj", count, hidden, intermediate)
 
     return experts
 

@@ -13,9 +13,9 @@ from lora_packer.base_model.blocks.experts import (
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.layers import linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mamba_1, mamba_2, mixer, time_step_rank
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -28,7 +28,7 @@ def _mamba(s: Settings) -> Named:
         state, kernel = s.size("state_size"), s.size("conv_kernel")
         return mamba_1(f"{prefix}.mixer", s.hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f")
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f")
 
 
 def _mamba2(s: Settings) -> Named:
@@ -39,7 +39,7 @@ def _mamba2(s: Settings) -> Named:
         heads, kernel = s.size("num_heads"), s.size("conv_kernel")
         return mamba_2(f"{prefix}.mixer", s.hidden, inner, heads, states, kernel, bias=bias, conv_bias=conv_bias)
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f")
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f")
 
 
 def _bamba(s: Settings) -> Named:
@@ -56,12 +56,12 @@ def _bamba(s: Settings) -> Named:
 
 
 def _jamba_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield f"{prefix}.router.weight", Module("parameter", (count, hidden))
+    yield from parameter(f"{prefix}.router.weight", count, hidden)
     yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _jamba_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.router", count, hidden)
+    yield from linear(f"{prefix}.router", count, hidden)
     yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count)
 
 
@@ -77,7 +77,7 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
             path = f"{prefix}.mamba"
             yield from mamba_1(path, s.hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
             for name, size in (("dt", rank), ("b", state), ("c", state)):
-                yield norm(f"{path}.{name}_layernorm", size)
+                yield from norm(f"{path}.{name}_layernorm", size)
         if count > 1 and index % s.size("expert_layer_period") == s.count("expert_layer_offset"):
             yield from experts(f"{prefix}.feed_forward", s.hidden, s.inner, count)
         else:

@@ -6,10 +6,10 @@ from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, H
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -20,21 +20,19 @@ def _cpmant(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_att.self_attention"
-        yield norm(f"{prefix}.self_att.layernorm_before_attention", s.hidden)
-        for name in ("project_q", "project_k", "project_v"):
-            yield linear(f"{path}.{name}", width, s.hidden)
-        yield linear(f"{path}.attention_out", s.hidden, width)
-        yield norm(f"{prefix}.ffn.layernorm_before_ffn", s.hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_in.w_0", inner, s.hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_in.w_1", inner, s.hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_out", s.hidden, inner)
+        yield from norm(f"{prefix}.self_att.layernorm_before_attention", s.hidden)
+        yield from linear(path, width, s.hidden, "project_q", "project_k", "project_v")
+        yield from linear(f"{path}.attention_out", s.hidden, width)
+        yield from norm(f"{prefix}.ffn.layernorm_before_ffn", s.hidden)
+        yield from linear(f"{prefix}.ffn.ffn.w_in", inner, s.hidden, "w_0", "w_1")
+        yield from linear(f"{prefix}.ffn.ffn.w_out", s.hidden, inner)
 
     yield from numbered(s, "encoder.layers", layer)
-    yield norm("encoder.output_layernorm", s.hidden)
-    yield embedding("segment_embedding", segments, s.hidden)
-    yield embedding("input_embedding", _cpmant_rows(s), s.hidden)
+    yield from norm("encoder.output_layernorm", s.hidden)
+    yield from embedding("segment_embedding", segments, s.hidden)
+    yield from embedding("input_embedding", _cpmant_rows(s), s.hidden)
     rows = segments**2 + s.size("position_bias_num_buckets")
-    yield "position_bias.relative_attention_bias", Module("parameter", (rows, s.heads))
+    yield from parameter("position_bias.relative_attention_bias", rows, s.heads)
 
 
 def _cpmant_rows(s: Settings) -> int:
@@ -50,12 +48,11 @@ def _minicpm_visual(s: Settings) -> Named:
     yield from siglip_body(s)
     (height, width) = s.pair("window_kernel_size")
     window, inner = s.hidden * height * width, s.inner * height * width
-    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield linear(f"vit_merger.self_attn.{name}", s.hidden, s.hidden, bias=True)
+    yield from linear("vit_merger.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
     yield from layer_norm("vit_merger.layer_norm1", s.hidden)
     yield from layer_norm("vit_merger.pre_norm", window)
-    yield linear("vit_merger.linear_1", inner, window, bias=True)
-    yield linear("vit_merger.linear_2", s.hidden, inner, bias=True)
+    yield from linear("vit_merger.linear_1", inner, window, bias=True)
+    yield from linear("vit_merger.linear_2", s.hidden, inner, bias=True)
 
 
 def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
@@ -64,9 +61,9 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
     for index in range(last + 1):
         path = f"merger.mlp.{index}"
         yield from layer_norm(f"{path}.pre_norm", 4 * vision.hidden)
-        yield linear(f"{path}.linear_1", 4 * vision.hidden, 4 * vision.hidden, bias=True)
+        yield from linear(f"{path}.linear_1", 4 * vision.hidden, 4 * vision.hidden, bias=True)
         outputs = text.hidden if index == last else vision.hidden
-        yield linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
+        yield from linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
 
 
 _MINICPM = composite(

@@ -46,17 +46,17 @@ def _minimax_m3(s: Settings) -> Named:
     size = older.optional_size("sparse_index_dim") or s.size("index_head_dim")
 
     def fused(prefix: str, inner: int) -> Named:
-        yield linear(f"{prefix}.gate_up_proj", 2 * inner, s.hidden)
-        yield linear(f"{prefix}.down_proj", s.hidden, inner)
+        yield from linear(f"{prefix}.gate_up_proj", 2 * inner, s.hidden)
+        yield from linear(f"{prefix}.down_proj", s.hidden, inner)
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
         yield from grouped_attention(s, path)
-        yield from qk_norms(path, head_dim, head_dim)
+        yield from norm(path, head_dim, "q_norm", "k_norm")
         if attends(index) == "minimax_m3_sparse":
-            yield linear(f"{path}.indexer.q_proj", heads * size, s.hidden)
-            yield linear(f"{path}.indexer.k_proj", size, s.hidden)
-            yield from qk_norms(f"{path}.indexer", size, size)
+            yield from linear(f"{path}.indexer.q_proj", heads * size, s.hidden)
+            yield from linear(f"{path}.indexer.k_proj", size, s.hidden)
+            yield from norm(f"{path}.indexer", size, "q_norm", "k_norm")
         if feeds(index) == "sparse":
             count = number_of_experts(s, "num_local_experts", "num_experts")
             yield from fused_experts(f"{prefix}.mlp", s.hidden, s.inner, count)
@@ -81,10 +81,10 @@ def _minimax(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp
     def layer(prefix: str, index: int) -> Named:
         path, width = f"{prefix}.self_attn", heads * head_dim
         if kind(index) == "linear_attention":
-            yield norm(f"{path}.norm", width)
-            yield linear(f"{path}.qkv_proj", 3 * width, s.hidden)
-            yield linear(f"{path}.out_proj", s.hidden, width)
-            yield linear(f"{path}.output_gate", width, s.hidden)
+            yield from norm(f"{path}.norm", width)
+            yield from linear(f"{path}.qkv_proj", 3 * width, s.hidden)
+            yield from linear(f"{path}.out_proj", s.hidden, width)
+            yield from linear(f"{path}.output_gate", width, s.hidden)
         else:
             yield from grouped_attention(s, path)
         yield from experts(f"{prefix}.{block}", s.hidden, s.inner, count)
@@ -94,7 +94,7 @@ def _minimax(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp
 
 def _minimax_visual(s: Settings) -> Named:
     channels = s.with_fields(in_channels=s.size("num_channels"))
-    yield patch_embedding(channels, "embeddings.proj", s.hidden, bias=False)
+    yield from patch_embedding(channels, "embeddings.proj", s.hidden, bias=False)
     yield from layer_norm("pre_layrnorm", s.hidden)
     yield from clip_layers(s, "layers")
 
@@ -104,8 +104,8 @@ def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     width = s.size("projector_hidden_size")
     merged = text.hidden * vision.size("spatial_merge_size") ** 2
     for name, inputs in (("linear", vision.hidden), ("merge_linear", merged)):
-        yield linear(f"multi_modal_projector.{name}_1", width, inputs, bias=True)
-        yield linear(f"multi_modal_projector.{name}_2", text.hidden, width, bias=True)
+        yield from linear(f"multi_modal_projector.{name}_1", width, inputs, bias=True)
+        yield from linear(f"multi_modal_projector.{name}_2", text.hidden, width, bias=True)
 
 
 _MINIMAX_TEXT = text_part("minimax_m3_vl_text")

@@ -18,12 +18,12 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.models.deepseek import deepseek_v3
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -44,15 +44,17 @@ def _mixtral(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp
 def mistral3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """Mistral 3's projector, which merges neighbouring patches first."""
     merged = vision.hidden * s.size("spatial_merge_size") ** 2
-    yield norm("multi_modal_projector.norm", vision.hidden)
-    yield linear("multi_modal_projector.patch_merger.merging_layer", vision.hidden, merged)
+    yield from norm("multi_modal_projector.norm", vision.hidden)
+    yield from linear("multi_modal_projector.patch_merger.merging_layer", vision.hidden, merged)
     yield from llava_projector(s, vision, text)
 
 
 def _lighton_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     hidden = vision.hidden
-    yield norm("vision_projection.norm", hidden)
-    yield linear("vision_projection.patch_merger.merging_layer", hidden, hidden * s.size("spatial_merge_size") ** 2)
+    yield from norm("vision_projection.norm", hidden)
+    yield from linear(
+        "vision_projection.patch_merger.merging_layer", hidden, hidden * s.size("spatial_merge_size") ** 2
+    )
     yield from two_linears("vision_projection", hidden, text.hidden, bias=False)
 
 
@@ -76,9 +78,8 @@ def _realtime_encoder(s: Settings) -> Named:
             yield name, module._replace(bias=not name.endswith(".k_proj"))
         for name, module in gated_mlp(f"{path}.mlp", hidden, s.inner):
             yield name, module._replace(bias=name.endswith(".down_proj"))
-        yield norm(f"{path}.self_attn_layer_norm", hidden)
-        yield norm(f"{path}.final_layer_norm", hidden)
-    yield norm("norm", hidden)
+        yield from norm(path, hidden, "self_attn_layer_norm", "final_layer_norm")
+    yield from norm("norm", hidden)
 
 
 # The width between the two linears that scale the norms of Voxtral Realtime's text by the delay.
@@ -90,8 +91,8 @@ def _realtime_text(s: Settings) -> Named:
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, s.hidden)
-        yield linear(f"{path}.ada_rms_norm.linear2", s.hidden, _DELAY_WIDTH)
+        yield from linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, s.hidden)
+        yield from linear(f"{path}.ada_rms_norm.linear2", s.hidden, _DELAY_WIDTH)
 
     return stacked(s, layer)
 
@@ -130,12 +131,12 @@ def _large_attention(s: Settings, path: str, *, rotates: bool, owns: bool) -> Na
     bias = s.flag("attention_bias")
     rank, rope, nope = s.size("kv_lora_rank"), s.size("qk_rope_head_dim"), s.size("qk_nope_head_dim")
     value = s.size("v_head_dim")
-    yield linear(f"{path}.q_proj", s.heads * (nope + rope), s.hidden)
+    yield from linear(f"{path}.q_proj", s.heads * (nope + rope), s.hidden)
     if owns:
-        yield linear(f"{path}.kv_a_proj_with_mqa", rank + (rope if rotates else 0), s.hidden, bias=bias)
-        yield norm(f"{path}.kv_a_layernorm", rank)
-    yield linear(f"{path}.kv_b_proj", s.heads * (nope + (0 if rotates else rope) + value), rank)
-    yield linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
+        yield from linear(f"{path}.kv_a_proj_with_mqa", rank + (rope if rotates else 0), s.hidden, bias=bias)
+        yield from norm(f"{path}.kv_a_layernorm", rank)
+    yield from linear(f"{path}.kv_b_proj", s.heads * (nope + (0 if rotates else rope) + value), rank)
+    yield from linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
     yield from _softmax_scaling(f"{path}.softmax_scaling", s.heads)
 
 
@@ -146,8 +147,8 @@ def _large_indexer(s: Settings, path: str) -> Named:
 
 
 def _softmax_scaling(path: str, heads: int) -> Named:
-    yield f"{path}.scale", Module("parameter", (heads,))
-    yield f"{path}.bias", Module("parameter", (heads,))
+    yield from parameter(f"{path}.scale", heads)
+    yield from parameter(f"{path}.bias", heads)
 
 
 _MISTRAL3_VISION = vision_config("pixtral")

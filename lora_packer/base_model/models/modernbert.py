@@ -13,7 +13,7 @@ from lora_packer.base_model.settings import Settings
 
 def _norm(s: Settings, path: str) -> Named:
     """ModernBERT's norms have a bias where the config says so."""
-    yield from layer_norm(path, s.hidden) if s.flag("norm_bias") else (norm(path, s.hidden),)
+    return layer_norm(path, s.hidden) if s.flag("norm_bias") else norm(path, s.hidden)
 
 
 def _modernbert(s: Settings, *, fused: bool) -> Named:
@@ -22,15 +22,15 @@ def _modernbert(s: Settings, *, fused: bool) -> Named:
 
     def layer(path: str, _index: int) -> Named:
         for name, size in projections.items():
-            yield linear(f"{path}.attn.{name}", size, s.hidden, bias=bias)
-        yield linear(f"{path}.attn.Wo", s.hidden, s.hidden, bias=bias)
-        yield linear(f"{path}.mlp.Wi", 2 * s.inner, s.hidden, bias=mlp_bias)
-        yield linear(f"{path}.mlp.Wo", s.hidden, s.inner, bias=mlp_bias)
+            yield from linear(f"{path}.attn.{name}", size, s.hidden, bias=bias)
+        yield from linear(f"{path}.attn.Wo", s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{path}.mlp.Wi", 2 * s.inner, s.hidden, bias=mlp_bias)
+        yield from linear(f"{path}.mlp.Wo", s.hidden, s.inner, bias=mlp_bias)
         yield from _norm(s, f"{path}.mlp_norm")
         if path != "layers.0":  # the embeddings are normed already
             yield from _norm(s, f"{path}.attn_norm")
 
-    yield embedding("embeddings.tok_embeddings", s.vocab, s.hidden)
+    yield from embedding("embeddings.tok_embeddings", s.vocab, s.hidden)
     yield from _norm(s, "embeddings.norm")
     yield from numbered(s, "layers", layer)
     yield from _norm(s, "final_norm")
@@ -39,12 +39,12 @@ def _modernbert(s: Settings, *, fused: bool) -> Named:
 def _modernbert_heads(s: Settings, head: Head, *, decoder: bool) -> Named:
     bias = s.flag("classifier_bias")
     before = "lm_head" if decoder and head == "causal-lm" else "head"
-    yield linear(f"{before}.dense", s.hidden, s.hidden, bias=bias)
+    yield from linear(f"{before}.dense", s.hidden, s.hidden, bias=bias)
     yield from _norm(s, f"{before}.norm")
     if head == "causal-lm":
-        yield linear("decoder", s.vocab, s.hidden, bias=s.flag("decoder_bias"))
+        yield from linear("decoder", s.vocab, s.hidden, bias=s.flag("decoder_bias"))
     else:
-        yield linear("classifier", s.labels(), s.hidden, bias=bias or not decoder)
+        yield from linear("classifier", s.labels(), s.hidden, bias=bias or not decoder)
 
 
 def _modernbert_build(s: Settings, head: Head, *, decoder: bool) -> Named:

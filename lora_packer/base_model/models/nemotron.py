@@ -19,9 +19,9 @@ from lora_packer.base_model.blocks.composite import (
 from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, stacked, ungated_decoder
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
@@ -52,7 +52,7 @@ def nemotron_h(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         return _NEMOTRON_LAYERS.get(kind(index), _nemotron_feed_forward)(s, f"{prefix}.mixer")
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f", layers=len(blocks))
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f", layers=len(blocks))
 
 
 def _nemotron_mixer(s: Settings, prefix: str) -> Named:
@@ -80,20 +80,20 @@ def _nemotron_feed_forward(s: Settings, prefix: str) -> Named:
 
 def _up_down(s: Settings, prefix: str, intermediate: int) -> Named:
     bias = s.flag("mlp_bias")
-    yield linear(f"{prefix}.up_proj", intermediate, s.hidden, bias=bias)
-    yield linear(f"{prefix}.down_proj", s.hidden, intermediate, bias=bias)
+    yield from linear(f"{prefix}.up_proj", intermediate, s.hidden, bias=bias)
+    yield from linear(f"{prefix}.down_proj", s.hidden, intermediate, bias=bias)
 
 
 def _nemotron_experts(s: Settings, prefix: str) -> Named:
     latent, bias = s.optional_size("moe_latent_size"), s.flag("mlp_bias")
     count, intermediate = deepseek_experts(s), s.size("moe_intermediate_size")
-    yield f"{prefix}.gate.weight", Module("parameter", (count, s.hidden))
-    yield f"{prefix}.experts.up_proj", Module("parameter", (count, intermediate, latent or s.hidden))
-    yield f"{prefix}.experts.down_proj", Module("parameter", (count, latent or s.hidden, intermediate))
+    yield from parameter(f"{prefix}.gate.weight", count, s.hidden)
+    yield from parameter(f"{prefix}.experts.up_proj", count, intermediate, latent or s.hidden)
+    yield from parameter(f"{prefix}.experts.down_proj", count, latent or s.hidden, intermediate)
     yield from _up_down(s, f"{prefix}.shared_experts", s.size("moe_shared_expert_intermediate_size"))
     if latent:
-        yield linear(f"{prefix}.fc1_latent_proj", latent, s.hidden, bias=bias)
-        yield linear(f"{prefix}.fc2_latent_proj", s.hidden, latent, bias=bias)
+        yield from linear(f"{prefix}.fc1_latent_proj", latent, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.fc2_latent_proj", s.hidden, latent, bias=bias)
 
 
 _NEMOTRON_LAYERS = {
@@ -111,11 +111,11 @@ def _radio(s: Settings) -> Named:
     head_dim, frames = s.optional_size("head_dim") or s.hidden // s.heads, s.optional_size("video_temporal_patch_size")
     side = s.size("max_img_size") // s.size("patch_size")
     tokens = s.count("num_cls_tokens") + s.count("num_registers")
-    yield "embeddings.position_embedding", Module("parameter", (1, side * side, s.hidden))
-    yield "embeddings.cls_register_token", Module("parameter", (tokens, s.hidden))
-    yield linear("embeddings.patch_projection", s.hidden, patch)
+    yield from parameter("embeddings.position_embedding", 1, side * side, s.hidden)
+    yield from parameter("embeddings.cls_register_token", tokens, s.hidden)
+    yield from linear("embeddings.patch_projection", s.hidden, patch)
     if frames is not None:
-        yield linear("embeddings.video_patch_projection", s.hidden, frames * patch)
+        yield from linear("embeddings.video_patch_projection", s.hidden, frames * patch)
     for index in range(s.layers):
         path = f"encoder.layer.{index}"
         bias = s.flag("qkv_bias")
@@ -126,7 +126,7 @@ def _radio(s: Settings) -> Named:
             yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
         for number in (1, 2):
             yield from layer_norm(f"{path}.norm{number}", s.hidden)
-            yield f"{path}.layer_scale{number}.lambda1", Module("parameter", (s.hidden,))
+            yield from parameter(f"{path}.layer_scale{number}.lambda1", s.hidden)
 
 
 def _parakeet(s: Settings) -> Named:
@@ -136,12 +136,12 @@ def _parakeet(s: Settings) -> Named:
         s.size("subsampling_conv_kernel_size"),
         s.size("subsampling_factor").bit_length() - 1,
     )
-    yield conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
+    yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
     for index in range(max(halvings - 1, 0)):
-        yield conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
-        yield conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
+        yield from conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
+        yield from conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
-    yield linear("subsampling.linear", s.hidden, channels * bands, bias=True)
+    yield from linear("subsampling.linear", s.hidden, channels * bands, bias=True)
     for index in range(s.layers):
         yield from _parakeet_layer(s, f"layers.{index}")
 
@@ -153,18 +153,26 @@ def _parakeet_layer(s: Settings, path: str) -> Named:
         (s.hidden, s.hidden, 1),
     )
     for name in ("feed_forward1", "feed_forward2"):
-        yield linear(f"{path}.{name}.linear1", s.inner, s.hidden, bias=bias)
-        yield linear(f"{path}.{name}.linear2", s.hidden, s.inner, bias=bias)
+        yield from linear(f"{path}.{name}.linear1", s.inner, s.hidden, bias=bias)
+        yield from linear(f"{path}.{name}.linear2", s.hidden, s.inner, bias=bias)
     yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
-    yield linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
-    yield f"{path}.self_attn.bias_u", Module("parameter", (s.heads, head_dim))
-    yield f"{path}.self_attn.bias_v", Module("parameter", (s.heads, head_dim))
+    yield from linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
+    yield from parameter(f"{path}.self_attn.bias_u", s.heads, head_dim)
+    yield from parameter(f"{path}.self_attn.bias_v", s.heads, head_dim)
     bias = s.flag("convolution_bias")
-    yield conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
-    yield conv(f"{path}.conv.depthwise_conv", (s.hidden, 1, s.size("conv_kernel_size")), bias=bias)
-    yield conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
-    for name in ("conv.norm", "norm_feed_forward1", "norm_self_att", "norm_conv", "norm_feed_forward2", "norm_out"):
-        yield from layer_norm(f"{path}.{name}", s.hidden)
+    yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
+    yield from conv(f"{path}.conv.depthwise_conv", (s.hidden, 1, s.size("conv_kernel_size")), bias=bias)
+    yield from conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
+    yield from layer_norm(
+        path,
+        s.hidden,
+        "conv.norm",
+        "norm_feed_forward1",
+        "norm_self_att",
+        "norm_conv",
+        "norm_feed_forward2",
+        "norm_out",
+    )
 
 
 def _omni(s: Settings, _head: Head) -> Named:
@@ -184,9 +192,9 @@ def _omni(s: Settings, _head: Head) -> Named:
 
 
 def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: bool = False) -> Named:
-    yield norm(f"{path}.layer_norm", inputs)
-    yield linear(f"{path}.linear_1", inner, inputs, bias=bias)
-    yield linear(f"{path}.linear_2", outputs, inner, bias=bias)
+    yield from norm(f"{path}.layer_norm", inputs)
+    yield from linear(f"{path}.linear_1", inner, inputs, bias=bias)
+    yield from linear(f"{path}.linear_2", outputs, inner, bias=bias)
 
 
 _RADIO_PART = Part("vision_config", "radio", {"radio": Tower("radio", _radio)}.get)

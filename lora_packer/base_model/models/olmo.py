@@ -8,8 +8,8 @@ from lora_packer.base_model.blocks.composite import Tower, below, composite, fix
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, stacked
-from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
@@ -23,8 +23,8 @@ def _olmo2(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
-        yield norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
+        yield from norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
+        yield from norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=AFTER_BOTH)
@@ -67,16 +67,16 @@ def _olmo_hybrid(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
-        yield norm(f"{prefix}.post_attention_layernorm", s.hidden)
+        yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
         if kind(index) != "linear_attention":
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
             yield from qk_norms(f"{prefix}.self_attn", heads * head_dim, kv_heads * head_dim)
-            yield norm(f"{prefix}.post_feedforward_layernorm", s.hidden)
+            yield from norm(f"{prefix}.post_feedforward_layernorm", s.hidden)
             return
         path = f"{prefix}.linear_attn"
-        yield norm(f"{prefix}.input_layernorm", s.hidden)
+        yield from norm(f"{prefix}.input_layernorm", s.hidden)
         for name in ("A_log", "dt_bias"):
-            yield f"{path}.{name}", Module("parameter", (value_heads,))
+            yield from parameter(f"{path}.{name}", value_heads)
         for name, size in (
             ("q", keys),
             ("k", keys),
@@ -85,10 +85,10 @@ def _olmo_hybrid(s: Settings) -> Named:
             ("b", value_heads),
             ("g", values),
         ):
-            yield linear(f"{path}.{name}_proj", size, s.hidden)
-        yield linear(f"{path}.o_proj", s.hidden, values)
-        yield depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
-        yield norm(f"{path}.o_norm", value_dim)
+            yield from linear(f"{path}.{name}_proj", size, s.hidden)
+        yield from linear(f"{path}.o_proj", s.hidden, values)
+        yield from depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
+        yield from norm(f"{path}.o_norm", value_dim)
 
     return stacked(s, layer, norms=())
 
@@ -107,27 +107,25 @@ def _molmo_text(s: Settings) -> Named:
     rows = s.vocab + s.count("additional_vocab_size")
     for path, module in stacked(s, layer):
         # The head does not predict the additional tokens.
-        yield embedding(path, rows, s.hidden) if path == "embed_tokens" else (path, module)
+        yield from embedding(path, rows, s.hidden) if path == "embed_tokens" else [(path, module)]
 
 
 def _molmo_attention(s: Settings, path: str, inputs: int) -> Named:
     bias, (heads, kv_heads, head_dim) = s.flag("attention_bias"), head_sizes(s)
-    yield linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.k_proj", kv_heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.v_proj", kv_heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.o_proj", s.hidden, heads * head_dim, bias=bias)
+    yield from linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
+    yield from linear(path, kv_heads * head_dim, inputs, "k_proj", "v_proj", bias=bias)
+    yield from linear(f"{path}.o_proj", s.hidden, heads * head_dim, bias=bias)
 
 
 def _molmo_visual(s: Settings) -> Named:
     patch = s.size("image_patch_size" if "image_patch_size" in s.raw else "patch_size")
-    yield "positional_embedding", Module("parameter", (_molmo_positions(s, patch), s.hidden))
-    yield linear("patch_embedding", s.hidden, s.size("num_channels") * patch**2, bias=True)
+    yield from parameter("positional_embedding", _molmo_positions(s, patch), s.hidden)
+    yield from linear("patch_embedding", s.hidden, s.size("num_channels") * patch**2, bias=True)
     for index in range(s.layers):
         path = f"layers.{index}"
         yield from _molmo_attention(s, f"{path}.self_attn", s.hidden)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(f"{path}.layer_norm1", s.hidden)
-        yield from layer_norm(f"{path}.layer_norm2", s.hidden)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
 
 
 def _molmo_positions(s: Settings, patch: int) -> int:
@@ -150,9 +148,8 @@ def _molmo_beside(s: Settings, _text: Settings) -> Named:
     bias = adapter.flag("mlp_bias")
     path = "multi_modal_projector"
     yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", adapter.hidden * len(read))
-    yield linear(f"{path}.image_projector.gate_proj", adapter.inner, adapter.hidden, bias=bias)
-    yield linear(f"{path}.image_projector.up_proj", adapter.inner, adapter.hidden, bias=bias)
-    yield linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), adapter.inner)
+    yield from linear(f"{path}.image_projector", adapter.inner, adapter.hidden, "gate_proj", "up_proj", bias=bias)
+    yield from linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), adapter.inner)
 
 
 def _read_layers(adapter: Settings) -> list[int]:

@@ -19,10 +19,10 @@ def _formula(s: Settings, head: Head) -> Named:
     inputs, middle, outputs = (vision.size(f"post_conv_{name}_channels") for name in ("in", "mid", "out"))
     path = f"{before}encoder.multi_modal_projector"
     yield from below(f"{before}encoder", visual(vision))
-    yield conv(f"{path}.conv1", (middle, inputs, 3, 3), bias=False)
-    yield conv(f"{path}.conv2", (outputs, middle, 3, 3), bias=False)
-    yield linear(f"{path}.linear_1", outputs, outputs, bias=True)
-    yield linear(f"{path}.linear_2", vision.size("decoder_hidden_size"), outputs, bias=True)
+    yield from conv(f"{path}.conv1", (middle, inputs, 3, 3), bias=False)
+    yield from conv(f"{path}.conv2", (outputs, middle, 3, 3), bias=False)
+    yield from linear(f"{path}.linear_1", outputs, outputs, bias=True)
+    yield from linear(f"{path}.linear_2", vision.size("decoder_hidden_size"), outputs, bias=True)
     for name, module in both(text):
         if name.startswith("decoder."):
             yield before + name, module

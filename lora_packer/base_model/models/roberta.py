@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -39,30 +39,29 @@ def _xmod(s: Settings) -> Named:
         if s.flag("adapter_layer_norm"):
             yield from layer_norm(f"{path}.adapter_layer_norm", s.hidden)
         for language in s.names("languages") or ():
-            yield linear(f"{path}.adapter_modules.{language}.dense1", narrow, s.hidden, bias=True)
-            yield linear(f"{path}.adapter_modules.{language}.dense2", s.hidden, narrow, bias=True)
+            yield from linear(f"{path}.adapter_modules.{language}.dense1", narrow, s.hidden, bias=True)
+            yield from linear(f"{path}.adapter_modules.{language}.dense2", s.hidden, narrow, bias=True)
     if s.flag("pre_norm"):
         yield from layer_norm("encoder.LayerNorm", s.hidden)
 
 
 def _xlm(s: Settings) -> Named:
-    yield embedding("position_embeddings", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding("position_embeddings", s.size("max_position_embeddings"), s.hidden)
     languages = s.size("n_langs")
     if languages > 1 and s.flag("use_lang_emb"):
-        yield embedding("lang_embeddings", languages, s.hidden)
-    yield embedding("embeddings", s.vocab, s.hidden)
+        yield from embedding("lang_embeddings", languages, s.hidden)
+    yield from embedding("embeddings", s.vocab, s.hidden)
     yield from layer_norm("layer_norm_emb", s.hidden)
     for index in range(s.layers):
-        for name in ("q_lin", "k_lin", "v_lin", "out_lin"):
-            yield biased_linear(f"attentions.{index}.{name}", s.hidden, s.hidden)
+        yield from linear(f"attentions.{index}", s.hidden, s.hidden, "q_lin", "k_lin", "v_lin", "out_lin", bias=True)
         yield from layer_norm(f"layer_norm1.{index}", s.hidden)
-        yield biased_linear(f"ffns.{index}.lin1", 4 * s.hidden, s.hidden)
-        yield biased_linear(f"ffns.{index}.lin2", s.hidden, 4 * s.hidden)
+        yield from linear(f"ffns.{index}.lin1", 4 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"ffns.{index}.lin2", s.hidden, 4 * s.hidden, bias=True)
         yield from layer_norm(f"layer_norm2.{index}", s.hidden)
 
 
 def _xlm_predictions(s: Settings) -> Named:
-    yield biased_linear("pred_layer.proj", s.vocab, s.hidden)
+    yield from linear("pred_layer.proj", s.vocab, s.hidden, bias=True)
 
 
 def _longformer(s: Settings) -> Named:
@@ -70,8 +69,15 @@ def _longformer(s: Settings) -> Named:
     yield from embeddings(s, s.hidden)
     yield from layers(s)
     for index in range(s.layers):
-        for name in ("query_global", "key_global", "value_global"):
-            yield linear(f"encoder.layer.{index}.attention.self.{name}", s.hidden, s.hidden, bias=True)
+        yield from linear(
+            f"encoder.layer.{index}.attention.self",
+            s.hidden,
+            s.hidden,
+            "query_global",
+            "key_global",
+            "value_global",
+            bias=True,
+        )
 
 
 _roberta_like = partial(encoder, predictions=roberta_predictions)

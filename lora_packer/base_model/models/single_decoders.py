@@ -12,7 +12,6 @@ from lora_packer.base_model.blocks.attention import (
     head_sizes,
     layer_norms_of_heads,
     plain_attention,
-    qk_norms,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import (
@@ -29,8 +28,8 @@ from lora_packer.base_model.blocks.frames import (
     ungated_decoder,
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, no_norm, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, no_norm, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -54,7 +53,7 @@ def _helium(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         # The output projection is square, whatever the size of a head.
         for path, module in attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s), bias=s.flag("attention_bias")):
-            yield linear(path, s.hidden, s.hidden) if path.endswith(".o_proj") else (path, module)
+            yield from linear(path, s.hidden, s.hidden) if path.endswith(".o_proj") else [(path, module)]
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer)
@@ -63,8 +62,8 @@ def _helium(s: Settings) -> Named:
 def _persimmon(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attn.query_key_value", 3 * s.hidden, s.hidden, bias=True)
-        yield linear(f"{prefix}.self_attn.dense", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.self_attn.query_key_value", 3 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.self_attn.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("dense_h_to_4h", "dense_4h_to_h"), bias=True)
 
@@ -87,12 +86,12 @@ def _stablelm(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", s.heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, s.hidden, bias=bias)
-        yield linear(f"{prefix}.self_attn.o_proj", s.hidden, s.hidden)
+            yield from linear(f"{prefix}.self_attn.{name}", size * head_dim, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.self_attn.o_proj", s.hidden, s.hidden)
         if s.flag("qk_layernorm"):  # one norm for each head
             for name, size in (("q_layernorm", s.heads), ("k_layernorm", kv_heads)):
                 for head in range(size):
-                    yield norm(f"{prefix}.self_attn.{name}.norms.{head}", head_dim)
+                    yield from norm(f"{prefix}.self_attn.{name}.norms.{head}", head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     norms = ("input_layernorm",) if s.flag("use_parallel_residual") else LAYER_NORMS
@@ -112,12 +111,11 @@ def _apertus(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.q_norm", head_dim)
-        yield norm(f"{prefix}.self_attn.k_norm", head_dim)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from ungated_mlp(s, f"{prefix}.mlp")
         if s.value("hidden_act") == "xielu":  # an activation with parameters of its own
             for name in ("alpha_p", "alpha_n"):
-                yield f"{prefix}.mlp.act_fn.{name}", Module("parameter", (1,))
+                yield from parameter(f"{prefix}.mlp.act_fn.{name}", 1)
 
     return stacked(s, layer, norms=("attention_layernorm", "feedforward_layernorm"))
 
@@ -128,7 +126,7 @@ def _diffllama(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
-            yield f"{prefix}.self_attn.{name}", Module("parameter", (head_dim,))
+            yield from parameter(f"{prefix}.self_attn.{name}", head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
@@ -137,9 +135,9 @@ def _diffllama(s: Settings) -> Named:
 def _bitnet(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.attn_sub_norm", s.hidden)
+        yield from norm(f"{prefix}.self_attn.attn_sub_norm", s.hidden)
         yield from plain_mlp(s, f"{prefix}.mlp")
-        yield norm(f"{prefix}.mlp.ffn_sub_norm", s.inner)
+        yield from norm(f"{prefix}.mlp.ffn_sub_norm", s.inner)
 
     return stacked(s, layer)
 
@@ -151,17 +149,17 @@ def _doge(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_attn"
         yield from grouped_attention(s, path, bias=bias, output_bias=bias)
-        yield f"{path}.A", Module("parameter", (kv_heads,))
-        yield linear(f"{path}.dt_proj", kv_heads, kv_heads * head_dim, bias=bias)
-        yield from qk_norms(path, head_dim, head_dim)
+        yield from parameter(f"{path}.A", kv_heads)
+        yield from linear(f"{path}.dt_proj", kv_heads, kv_heads * head_dim, bias=bias)
+        yield from norm(path, head_dim, "q_norm", "k_norm")
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
         if s.flag("is_moe"):
             count = s.size("num_experts")
-            yield linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), s.hidden)
-            yield embedding(f"{prefix}.mlp.down_embed", count, s.hidden)
-            yield embedding(f"{prefix}.mlp.up_embed", count, s.hidden)
+            yield from linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), s.hidden)
+            yield from embedding(f"{prefix}.mlp.down_embed", count, s.hidden)
+            yield from embedding(f"{prefix}.mlp.up_embed", count, s.hidden)
         for name in ("input_residual", "post_attention_residual"):
-            yield f"{prefix}.{name}", Module("parameter", (s.hidden,))
+            yield from parameter(f"{prefix}.{name}", s.hidden)
 
     return stacked(s, layer)
 
@@ -170,14 +168,15 @@ def _hrm(s: Settings) -> Named:
     """HRM-Text's decoder: two stacks of layers, which run in turn; no norm has a weight."""
     bias = s.flag("attention_bias")
     width = s.heads * head_sizes(s)[2]
-    yield "z_L_init", Module("parameter", (s.hidden,))
-    yield embedding("embed_tokens", s.vocab, s.hidden)
+    yield from parameter("z_L_init", s.hidden)
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
     for stack in ("L_module", "H_module"):
         for index in range(s.optional_size("num_layers_per_stack") or s.layers):
             path = f"{stack}.layers.{index}"
-            for name in ("q_proj", "k_proj", "v_proj", "gate_proj"):
-                yield linear(f"{path}.self_attn.{name}", width, s.hidden, bias=bias)
-            yield linear(f"{path}.self_attn.o_proj", s.hidden, width, bias=bias)
+            yield from linear(
+                f"{path}.self_attn", width, s.hidden, "q_proj", "k_proj", "v_proj", "gate_proj", bias=bias
+            )
+            yield from linear(f"{path}.self_attn.o_proj", s.hidden, width, bias=bias)
             yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
 
@@ -189,13 +188,13 @@ def _bloom(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
-        yield linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
-        yield linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
 
-    yield embedding("word_embeddings", s.vocab, s.hidden)
+    yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from layer_norm("word_embeddings_layernorm", s.hidden)
     yield from numbered(s, "h", layer)
     yield from layer_norm("ln_f", s.hidden)
@@ -204,16 +203,16 @@ def _bloom(s: Settings) -> Named:
 def _mpt(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
-        yield norm(f"{prefix}.norm_1", s.hidden)
-        yield linear(f"{prefix}.attn.Wqkv", 3 * s.hidden, s.hidden)
-        yield linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
-        yield norm(f"{prefix}.norm_2", s.hidden)
-        yield linear(f"{prefix}.ffn.up_proj", 4 * s.hidden, s.hidden)  # whatever expansion_ratio says
-        yield linear(f"{prefix}.ffn.down_proj", s.hidden, 4 * s.hidden)
+        yield from norm(f"{prefix}.norm_1", s.hidden)
+        yield from linear(f"{prefix}.attn.Wqkv", 3 * s.hidden, s.hidden)
+        yield from linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
+        yield from norm(f"{prefix}.norm_2", s.hidden)
+        yield from linear(f"{prefix}.ffn.up_proj", 4 * s.hidden, s.hidden)  # whatever expansion_ratio says
+        yield from linear(f"{prefix}.ffn.down_proj", s.hidden, 4 * s.hidden)
 
-    yield embedding("wte", s.vocab, s.hidden)
+    yield from embedding("wte", s.vocab, s.hidden)
     yield from numbered(s, "blocks", layer)
-    yield norm("norm_f", s.hidden)
+    yield from norm("norm_f", s.hidden)
 
 
 ARCHITECTURES: Architectures = {

@@ -14,25 +14,24 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased, layer_kinds, numbered
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _mpnet(s: Settings) -> Named:
 
     def layer(path: str, _index: int) -> Named:
-        for name in ("q", "k", "v", "o"):
-            yield biased_linear(f"{path}.attention.attn.{name}", s.hidden, s.hidden)
+        yield from linear(f"{path}.attention.attn", s.hidden, s.hidden, "q", "k", "v", "o", bias=True)
         yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
-        yield biased_linear(f"{path}.intermediate.dense", s.inner, s.hidden)
-        yield biased_linear(f"{path}.output.dense", s.hidden, s.inner)
+        yield from linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
+        yield from linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
         yield from layer_norm(f"{path}.output.LayerNorm", s.hidden)
 
     yield from embeddings(s, s.hidden, tables=("word", "position"))
     yield from numbered(s, "encoder.layer", layer)
     buckets = s.size("relative_attention_num_buckets")
-    yield embedding("encoder.relative_attention_bias", buckets, s.heads)
+    yield from embedding("encoder.relative_attention_bias", buckets, s.heads)
 
 
 def _xlnet(s: Settings) -> Named:
@@ -41,27 +40,27 @@ def _xlnet(s: Settings) -> Named:
 
     def layer(path: str, _index: int) -> Named:
         for name in ("q", "k", "v", "o", "r"):
-            yield f"{path}.rel_attn.{name}", Module("parameter", (s.hidden, s.heads, head_dim))
+            yield from parameter(f"{path}.rel_attn.{name}", s.hidden, s.heads, head_dim)
         for name in ("r_r_bias", "r_s_bias", "r_w_bias"):
-            yield f"{path}.rel_attn.{name}", Module("parameter", (s.heads, head_dim))
-        yield f"{path}.rel_attn.seg_embed", Module("parameter", (2, s.heads, head_dim))
+            yield from parameter(f"{path}.rel_attn.{name}", s.heads, head_dim)
+        yield from parameter(f"{path}.rel_attn.seg_embed", 2, s.heads, head_dim)
         yield from layer_norm(f"{path}.rel_attn.layer_norm", s.hidden)
         yield from layer_norm(f"{path}.ff.layer_norm", s.hidden)
-        yield biased_linear(f"{path}.ff.layer_1", inner, s.hidden)
-        yield biased_linear(f"{path}.ff.layer_2", s.hidden, inner)
+        yield from linear(f"{path}.ff.layer_1", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.ff.layer_2", s.hidden, inner, bias=True)
 
-    yield "mask_emb", Module("parameter", (1, 1, s.hidden))
-    yield embedding("word_embedding", s.vocab, s.hidden)
+    yield from parameter("mask_emb", 1, 1, s.hidden)
+    yield from embedding("word_embedding", s.vocab, s.hidden)
     yield from numbered(s, "layer", layer)
 
 
 def _xlnet_predictions(s: Settings) -> Named:
-    yield biased_linear("lm_loss", s.vocab, s.hidden)
+    yield from linear("lm_loss", s.vocab, s.hidden, bias=True)
 
 
 def _xlnet_classifier(s: Settings) -> Named:
     yield from summary_classifier(s)
-    yield biased_linear("logits_proj", s.labels(), s.hidden)
+    yield from linear("logits_proj", s.labels(), s.hidden, bias=True)
 
 
 _EVERYWHERE: tuple[Head, ...] = ("none", "causal-lm", "sequence-classification", "token-classification")
@@ -72,7 +71,7 @@ def _layoutlm(s: Settings) -> Named:
     places = s.size("max_2d_position_embeddings")
     yield from embeddings(s, s.hidden)
     for name in ("x", "y", "h", "w"):
-        yield embedding(f"embeddings.{name}_position_embeddings", places, s.hidden)
+        yield from embedding(f"embeddings.{name}_position_embeddings", places, s.hidden)
     yield from layers(s)
 
 
@@ -81,42 +80,42 @@ def _reformer(s: Settings) -> Named:
     projected = s.size("attention_head_size") * s.heads
     listed = s.names("attn_layers") or ("local",)
     kind_of = layer_kinds(listed, lambda _: listed[0])
-    yield embedding("embeddings.word_embeddings", s.vocab, s.hidden)
+    yield from embedding("embeddings.word_embeddings", s.vocab, s.hidden)
     yield from _reformer_positions(s, s.hidden)
     for index in range(s.optional_size("num_hidden_layers") or len(listed)):
         path = f"encoder.layers.{index}"
         yield from layer_norm(f"{path}.attention.layer_norm", s.hidden)
         for name in ("query_key", "value") if kind_of(index) == "lsh" else ("query", "key", "value"):
-            yield linear(f"{path}.attention.self_attention.{name}", projected, s.hidden)
-        yield linear(f"{path}.attention.output.dense", s.hidden, projected)
+            yield from linear(f"{path}.attention.self_attention.{name}", projected, s.hidden)
+        yield from linear(f"{path}.attention.output.dense", s.hidden, projected)
         yield from layer_norm(f"{path}.feed_forward.layer_norm", s.hidden)
-        yield linear(f"{path}.feed_forward.dense.dense", inner, s.hidden, bias=True)
-        yield linear(f"{path}.feed_forward.output.dense", s.hidden, inner, bias=True)
+        yield from linear(f"{path}.feed_forward.dense.dense", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.feed_forward.output.dense", s.hidden, inner, bias=True)
     yield from layer_norm("encoder.layer_norm", 2 * s.hidden)  # both streams of the reversible layers
 
 
 def _reformer_positions(s: Settings, hidden: int) -> Named:
     if not s.flag("axial_pos_embds"):
-        yield embedding("embeddings.position_embeddings.embedding", s.size("max_position_embeddings"), hidden)
+        yield from embedding("embeddings.position_embeddings.embedding", s.size("max_position_embeddings"), hidden)
         return
     shape, widths = s.numbers("axial_pos_shape") or (), s.numbers("axial_pos_embds_dim") or ()
     for axis, width in enumerate(widths):
         extent = tuple(size if index == axis else 1 for index, size in enumerate(shape))
-        yield f"embeddings.position_embeddings.weights.{axis}", Module("parameter", (*extent, width))
+        yield from parameter(f"embeddings.position_embeddings.weights.{axis}", *extent, width)
 
 
 def _reformer_predictions(s: Settings) -> Named:
-    yield "lm_head.bias", Module("parameter", (s.vocab,))
-    yield linear("lm_head.decoder", s.vocab, 2 * s.hidden)
+    yield from parameter("lm_head.bias", s.vocab)
+    yield from linear("lm_head.decoder", s.vocab, 2 * s.hidden)
 
 
 def _reformer_classifier(s: Settings) -> Named:
-    yield linear("classifier.dense", s.hidden, 2 * s.hidden, bias=True)
-    yield linear("classifier.out_proj", s.labels(), s.hidden, bias=True)
+    yield from linear("classifier.dense", s.hidden, 2 * s.hidden, bias=True)
+    yield from linear("classifier.out_proj", s.labels(), s.hidden, bias=True)
 
 
 def _reformer_answers(s: Settings) -> Named:
-    yield linear("qa_outputs", s.labels(), 2 * s.hidden, bias=True)
+    yield from linear("qa_outputs", s.labels(), 2 * s.hidden, bias=True)
 
 
 _XLNET_NAMES = {

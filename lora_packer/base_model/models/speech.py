@@ -7,10 +7,10 @@ from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
@@ -21,16 +21,16 @@ def _moshi(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, s.hidden)
-        yield linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
-        yield linear(f"{prefix}.mlp.fc1", inner, s.hidden)
-        yield linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
+            yield from linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, s.hidden)
+        yield from linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
+        yield from linear(f"{prefix}.mlp.fc1", inner, s.hidden)
+        yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
         for name in LAYER_NORMS:
-            yield norm(f"{prefix}.{name}", s.hidden)
+            yield from norm(f"{prefix}.{name}", s.hidden)
 
-    yield embedding("embed_tokens", s.vocab + 1, s.hidden)
+    yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
-    yield norm("norm", s.hidden)
+    yield from norm("norm", s.hidden)
 
 
 def _audioflamingo3(s: Settings, audio: Settings, text: Settings) -> Named:
@@ -43,13 +43,12 @@ def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named
     inner = s.size("ffn_expansion") * width
     for index in range(count):
         block = f"{path}.stage.{index}"
-        yield f"{block}.gamma", Module("parameter", (width,))
-        yield f"{block}.ffn_gamma", Module("parameter", (width,))
-        yield norm(f"{block}.norm", width)
-        yield norm(f"{block}.ffn_norm", width)
-        yield linear(f"{block}.ffn.linear1", inner, width, bias=True)
-        yield linear(f"{block}.ffn.linear2", width, inner, bias=True)
-        yield conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
+        yield from parameter(f"{block}.gamma", width)
+        yield from parameter(f"{block}.ffn_gamma", width)
+        yield from norm(block, width, "norm", "ffn_norm")
+        yield from linear(f"{block}.ffn.linear1", inner, width, bias=True)
+        yield from linear(f"{block}.ffn.linear2", width, inner, bias=True)
+        yield from conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
 
 
 def _vibevoice_tokenizer(s: Settings) -> Named:
@@ -61,14 +60,14 @@ def _vibevoice_tokenizer(s: Settings) -> Named:
             "the base config's depths have to be more than its downsampling_ratios.",
             hint="Use the base model's own config.json.",
         )
-    yield conv("stem.conv.conv", (width, s.size("channels"), kernel), bias=True)
+    yield from conv("stem.conv.conv", (width, s.size("channels"), kernel), bias=True)
     yield from _vibevoice_convnext(s, "stem", width, depths[0])
     for index, (ratio, depth) in enumerate(zip(ratios, depths[1:], strict=False)):
         path = f"conv_layers.{index}"
-        yield conv(f"{path}.conv.conv", (2 * width, width, 2 * ratio), bias=True)
+        yield from conv(f"{path}.conv.conv", (2 * width, width, 2 * ratio), bias=True)
         width *= 2
         yield from _vibevoice_convnext(s, path, width, depth)
-    yield conv("head.conv", (s.hidden, width, kernel), bias=True)
+    yield from conv("head.conv", (s.hidden, width, kernel), bias=True)
 
 
 def _vibevoice_beside(s: Settings, text: Settings) -> Named:
@@ -76,9 +75,9 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
         settings, modules = part.of(s)
         yield from below(f"{name}_tokenizer_encoder", modules(settings))
         path = f"multi_modal_projector.{name}"
-        yield linear(f"{path}_linear_1", text.hidden, settings.hidden, bias=True)
-        yield norm(f"{path}_norm", text.hidden)
-        yield linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
+        yield from linear(f"{path}_linear_1", text.hidden, settings.hidden, bias=True)
+        yield from norm(f"{path}_norm", text.hidden)
+        yield from linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
 
 
 _FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)

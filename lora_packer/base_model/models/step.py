@@ -6,15 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lora_packer.base_model.architecture import Architectures
-from lora_packer.base_model.blocks.attention import grouped_attention, qk_norms
+from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import fields_by_layer, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import patch_conv, patches, scaled_layers
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -30,8 +30,8 @@ def _step_text(s: Settings) -> Named:
         heads = _step_heads(s, saved, sliding=attends(index) == "sliding_attention")
         own = s.with_fields(num_attention_heads=heads)
         yield from grouped_attention(own, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
-        yield linear(f"{prefix}.self_attn.g_proj", heads, s.hidden)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
+        yield from linear(f"{prefix}.self_attn.g_proj", heads, s.hidden)
         if kind(index) == "sparse":
             yield from fused_experts(
                 f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), s.size("n_routed_experts")
@@ -68,17 +68,17 @@ def _step_heads(s: Settings, saved: Mapping[str, Any] | None, *, sliding: bool) 
 def _step_visual(s: Settings) -> Named:
     s = s.aliased({"width": "hidden_size", "layers": "num_hidden_layers"})
     hidden, inner = s.hidden, int(s.hidden * s.ratio("mlp_ratio"))
-    yield patch_conv(s, "embeddings.patch_embedding", bias=False)
-    yield "embeddings.position_embedding", Module("embedding", (patches(s), hidden))
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=False)
+    yield from embedding("embeddings.position_embedding", patches(s), hidden)
     yield from layer_norm("pre_layernorm", hidden)
     yield from scaled_layers(s, inner)
-    yield conv("downsampler1", (2 * hidden, hidden, 3, 3), bias=True)
-    yield conv("downsampler2", (4 * hidden, 2 * hidden, 3, 3), bias=True)
+    yield from conv("downsampler1", (2 * hidden, hidden, 3, 3), bias=True)
+    yield from conv("downsampler2", (4 * hidden, 2 * hidden, 3, 3), bias=True)
 
 
 def _step_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     hidden = vision.aliased({"width": "hidden_size"}).hidden
-    yield linear("multi_modal_projector", text.hidden, 4 * hidden, bias=s.flag("projector_bias"))
+    yield from linear("multi_modal_projector", text.hidden, 4 * hidden, bias=s.flag("projector_bias"))
 
 
 _STEP_TEXT = fixed(

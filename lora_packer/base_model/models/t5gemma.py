@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import Architectures, Build, Head, declared
-from lora_packer.base_model.blocks.attention import attention, head_sizes, qk_norms
+from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
@@ -22,22 +22,21 @@ def _gemma_side(s: Settings, crossed: int | None, *, normed: bool = False) -> Na
     norms = ["pre_self_attn_layernorm", "post_self_attn_layernorm"]
     norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     norms += [] if crossed is None else ["pre_cross_attn_layernorm", "post_cross_attn_layernorm"]
-    yield embedding("embed_tokens", s.vocab, s.hidden)
-    yield norm("norm", s.hidden)
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
+    yield from norm("norm", s.hidden)
     for index in range(s.layers):
         path = f"layers.{index}"
         yield from attention(f"{path}.self_attn", s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
         if normed:
-            yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
+            yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
         if crossed is not None:
             width = kv_heads * head_dim
-            yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, s.hidden, bias=bias)
-            yield linear(f"{path}.cross_attn.k_proj", width, crossed, bias=bias)
-            yield linear(f"{path}.cross_attn.v_proj", width, crossed, bias=bias)
-            yield linear(f"{path}.cross_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
+            yield from linear(f"{path}.cross_attn.q_proj", heads * head_dim, s.hidden, bias=bias)
+            yield from linear(f"{path}.cross_attn", width, crossed, "k_proj", "v_proj", bias=bias)
+            yield from linear(f"{path}.cross_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
         for name in norms:
-            yield norm(f"{path}.{name}", s.hidden)
+            yield from norm(f"{path}.{name}", s.hidden)
 
 
 def _t5gemma_sides(s: Settings) -> Named:
@@ -62,9 +61,9 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
             yield path if head == "none" else f"model.{path}", module
         decoder = s.nested("decoder")
         if head in ("causal-lm", "seq2seq"):
-            yield linear("lm_head.out_proj", decoder.vocab, decoder.hidden)
+            yield from linear("lm_head.out_proj", decoder.vocab, decoder.hidden)
         elif head != "none":
-            yield linear("score.out_proj", s.labels(), decoder.hidden, bias=True)
+            yield from linear("score.out_proj", s.labels(), decoder.hidden, bias=True)
 
     return build
 

@@ -21,33 +21,29 @@ def _xlstm(s: Settings) -> Named:
         raise InputError(
             "the base config's weight_mode is neither single nor fused.", hint="Use the base model's own config.json."
         )
-
-    def scale(path: str, size: int) -> Named:
-        return layer_norm(path, size) if bias else iter([norm(path, size)])
+    scale = layer_norm if bias else norm
 
     def layer(prefix: str, _index: int) -> Named:
         path, feed = f"{prefix}.mlstm_layer", f"{prefix}.ffn"
         if mode == "single":
             for name, size in (("q", keys), ("k", keys), ("v", values), ("ogate_preact", values)):
-                yield linear(f"{path}.{name}", size, s.hidden, bias=bias)
-            for name in ("igate_preact", "fgate_preact"):
-                yield linear(f"{path}.{name}", heads, s.hidden, bias=True)
-            for name in ("proj_up_gate", "proj_up"):
-                yield linear(f"{feed}.{name}", inner, s.hidden, bias=bias)
+                yield from linear(f"{path}.{name}", size, s.hidden, bias=bias)
+            yield from linear(path, heads, s.hidden, "igate_preact", "fgate_preact", bias=True)
+            yield from linear(feed, inner, s.hidden, "proj_up_gate", "proj_up", bias=bias)
         else:
-            yield linear(f"{path}.qkv_opreact", 2 * keys + 2 * values, s.hidden, bias=bias)
-            yield linear(f"{path}.ifgate_preact", 2 * heads, s.hidden, bias=True)
-            yield linear(f"{feed}.proj_up_gate_z", 2 * inner, s.hidden, bias=bias)
-        yield linear(f"{path}.out_proj", s.hidden, values, bias=bias)
-        yield linear(f"{feed}.proj_down", s.hidden, inner, bias=bias)
+            yield from linear(f"{path}.qkv_opreact", 2 * keys + 2 * values, s.hidden, bias=bias)
+            yield from linear(f"{path}.ifgate_preact", 2 * heads, s.hidden, bias=True)
+            yield from linear(f"{feed}.proj_up_gate_z", 2 * inner, s.hidden, bias=bias)
+        yield from linear(f"{path}.out_proj", s.hidden, values, bias=bias)
+        yield from linear(f"{feed}.proj_down", s.hidden, inner, bias=bias)
         yield from scale(f"{prefix}.norm_mlstm", s.hidden)
         yield from scale(f"{path}.multihead_norm", values // heads * heads)
         yield from scale(f"{prefix}.norm_ffn", s.hidden)
 
-    yield embedding("embeddings", s.vocab, s.optional_size("embedding_dim") or s.hidden)
+    yield from embedding("embeddings", s.vocab, s.optional_size("embedding_dim") or s.hidden)
     blocks = s.optional_size("num_blocks") or s.layers
     yield from numbered(s.with_fields(num_hidden_layers=blocks), "blocks", layer)
-    yield norm("out_norm", s.hidden)
+    yield from norm("out_norm", s.hidden)
 
 
 ARCHITECTURES: Architectures = {"xlstm": declared(framed(_xlstm, prefix="backbone."), input_embedding="embeddings")}

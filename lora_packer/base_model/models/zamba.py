@@ -5,9 +5,9 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm
+from lora_packer.base_model.blocks.layers import depthwise, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -24,13 +24,13 @@ def _zamba2(s: Settings) -> Named:
         inner, states = s.size("mamba_expand") * s.hidden, s.size("mamba_ngroups") * s.size("mamba_d_state")
         heads, kernel = s.size("n_mamba_heads"), s.size("mamba_d_conv")
         yield from mamba_2(f"{prefix}.mamba", s.hidden, inner, heads, states, kernel, bias=bias)
-        yield norm(f"{prefix}.input_layernorm", s.hidden)
+        yield from norm(f"{prefix}.input_layernorm", s.hidden)
 
     def layer(prefix: str, index: int) -> Named:
         if index not in numbers:
             yield from mixer(prefix)
             return
-        yield linear(f"{prefix}.linear", s.hidden, s.hidden)
+        yield from linear(f"{prefix}.linear", s.hidden, s.hidden)
         yield from mixer(f"{prefix}.mamba_decoder")
         yield from _zamba2_shared(s, f"{prefix}.shared_transformer", numbers[index], len(numbers))
 
@@ -45,19 +45,19 @@ def _zamba2_shared(s: Settings, prefix: str, number: int, hybrids: int) -> Named
     head_dim = s.aliased({"head_dim": "attention_head_dim"}).optional_size("head_dim") or 2 * s.hidden // s.heads
     intermediate, blocks = s.optional_size("intermediate_size") or 4 * s.hidden, s.size("num_mem_blocks")
     for name, count in (("q", s.heads), ("k", kv_heads), ("v", kv_heads)):
-        yield linear(f"{prefix}.self_attn.{name}_proj", count * head_dim, width)
-    yield linear(f"{prefix}.self_attn.o_proj", s.hidden, s.heads * head_dim)
-    yield linear(f"{prefix}.feed_forward.gate_up_proj", 2 * intermediate, s.hidden, bias=bias)
-    yield linear(f"{prefix}.feed_forward.down_proj", s.hidden, intermediate, bias=bias)
+        yield from linear(f"{prefix}.self_attn.{name}_proj", count * head_dim, width)
+    yield from linear(f"{prefix}.self_attn.o_proj", s.hidden, s.heads * head_dim)
+    yield from linear(f"{prefix}.feed_forward.gate_up_proj", 2 * intermediate, s.hidden, bias=bias)
+    yield from linear(f"{prefix}.feed_forward.down_proj", s.hidden, intermediate, bias=bias)
     adapters = [("feed_forward.gate_up_proj", s.hidden, 2 * intermediate)]
     if s.flag("use_shared_attention_adapter"):
         adapters += [(f"self_attn.linear_{name}", width, width) for name in ("q", "k", "v")]
     for place in range(number % blocks, hybrids, blocks):
         for path, inwards, outwards in adapters:
-            yield linear(f"{prefix}.{path}_adapter_list.{place}.0", s.size("adapter_rank"), inwards)
-            yield linear(f"{prefix}.{path}_adapter_list.{place}.1", outwards, s.size("adapter_rank"))
-    yield norm(f"{prefix}.input_layernorm", width)
-    yield norm(f"{prefix}.pre_ff_layernorm", s.hidden)
+            yield from linear(f"{prefix}.{path}_adapter_list.{place}.0", s.size("adapter_rank"), inwards)
+            yield from linear(f"{prefix}.{path}_adapter_list.{place}.1", outwards, s.size("adapter_rank"))
+    yield from norm(f"{prefix}.input_layernorm", width)
+    yield from norm(f"{prefix}.pre_ff_layernorm", s.hidden)
 
 
 def _zamba(s: Settings) -> Named:
@@ -77,7 +77,7 @@ def _zamba(s: Settings) -> Named:
 
     def mixer(prefix: str) -> Named:
         yield from _zamba_mixer(s, f"{prefix}.mamba")
-        yield norm(f"{prefix}.input_layernorm", hidden)
+        yield from norm(f"{prefix}.input_layernorm", hidden)
 
     def layer(prefix: str, index: int) -> Named:
         if kind(index) != "hybrid":
@@ -85,12 +85,12 @@ def _zamba(s: Settings) -> Named:
             return
         shared = f"{prefix}.shared_transf"
         for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{shared}.self_attn.{name}", count * head_dim, wide)
-        yield linear(f"{shared}.self_attn.o_proj", hidden, heads * head_dim)
+            yield from linear(f"{shared}.self_attn.{name}", count * head_dim, wide)
+        yield from linear(f"{shared}.self_attn.o_proj", hidden, heads * head_dim)
         yield from gated_mlp(f"{shared}.feed_forward", hidden, s.inner)
-        yield norm(f"{shared}.input_layernorm", wide)
-        yield norm(f"{shared}.pre_ff_layernorm", hidden)
-        yield linear(f"{prefix}.linear", hidden, hidden)
+        yield from norm(f"{shared}.input_layernorm", wide)
+        yield from norm(f"{shared}.pre_ff_layernorm", hidden)
+        yield from linear(f"{prefix}.linear", hidden, hidden)
         yield from mixer(f"{prefix}.mamba_decoder")
 
     return stacked(s, layer, norms=(), last_norm="final_layernorm")
@@ -108,10 +108,10 @@ def _zamba_mixer(s: Settings, prefix: str) -> Named:
         ("A_log", (heads, width, state)),
         ("D", (heads, width)),
     ):
-        yield f"{prefix}.{name}", Module("parameter", shape)
-    yield depthwise(f"{prefix}.conv1d", inner, s.size("mamba_d_conv"), bias=s.flag("mamba_conv_bias"))
-    yield linear(f"{prefix}.in_proj", 2 * inner, s.hidden, bias=bias)
-    yield linear(f"{prefix}.out_proj", s.hidden, inner, bias=bias)
+        yield from parameter(f"{prefix}.{name}", *shape)
+    yield from depthwise(f"{prefix}.conv1d", inner, s.size("mamba_d_conv"), bias=s.flag("mamba_conv_bias"))
+    yield from linear(f"{prefix}.in_proj", 2 * inner, s.hidden, bias=bias)
+    yield from linear(f"{prefix}.out_proj", s.hidden, inner, bias=bias)
 
 
 ARCHITECTURES: Architectures = {"zamba2": declared(framed(_zamba2)), "zamba": declared(framed(_zamba))}

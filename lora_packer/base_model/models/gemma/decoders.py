@@ -19,8 +19,8 @@ from lora_packer.base_model.blocks.frames import (
     llama_like,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -54,14 +54,13 @@ def _recurrent_gemma(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         path, intermediate = f"{prefix}.temporal_block", s.inner // 2
         if blocks[index % len(blocks)] == "recurrent":
-            yield linear(f"{path}.linear_y", width, s.hidden, bias=True)
-            yield linear(f"{path}.linear_x", width, s.hidden, bias=True)
-            yield linear(f"{path}.linear_out", s.hidden, width, bias=True)
-            yield depthwise(f"{path}.conv_1d", width, s.size("conv1d_width"), bias=True)
-            yield f"{path}.rg_lru.recurrent_param", Module("parameter", (width,))
+            yield from linear(path, width, s.hidden, "linear_y", "linear_x", bias=True)
+            yield from linear(f"{path}.linear_out", s.hidden, width, bias=True)
+            yield from depthwise(f"{path}.conv_1d", width, s.size("conv1d_width"), bias=True)
+            yield from parameter(f"{path}.rg_lru.recurrent_param", width)
             for gate in ("input_gate", "recurrent_gate"):
-                yield f"{path}.rg_lru.{gate}_weight", Module("parameter", (heads, width // heads, width // heads))
-                yield f"{path}.rg_lru.{gate}_bias", Module("parameter", (heads, width // heads))
+                yield from parameter(f"{path}.rg_lru.{gate}_weight", heads, width // heads, width // heads)
+                yield from parameter(f"{path}.rg_lru.{gate}_bias", heads, width // heads)
         else:
             yield from attention(path, s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=True)
         yield from gated_mlp(f"{prefix}.mlp_block", s.hidden, intermediate, bias=True)
@@ -83,25 +82,25 @@ def gemma3n(s: Settings, *, shares: bool = True) -> Named:
         yield from _gemma3n_attention(s, f"{prefix}.self_attn", shares=shares and index >= first_sharing)
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, intermediate(index))
         path = f"{prefix}.altup"
-        yield f"{path}.correct_output_scale", Module("parameter", (s.hidden,))
-        yield linear(f"{path}.correction_coefs", copies, copies)
-        yield linear(f"{path}.prediction_coefs", copies**2, copies)
-        yield linear(f"{path}.modality_router", copies, s.hidden)
-        yield norm(f"{path}.router_norm", s.hidden)
-        yield linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), s.hidden)
-        yield linear(f"{prefix}.laurel.linear_right", s.hidden, s.size("laurel_rank"))
-        yield norm(f"{prefix}.laurel.post_laurel_norm", s.hidden)
-        yield linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
-        yield linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
-        yield norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
+        yield from parameter(f"{path}.correct_output_scale", s.hidden)
+        yield from linear(f"{path}.correction_coefs", copies, copies)
+        yield from linear(f"{path}.prediction_coefs", copies**2, copies)
+        yield from linear(f"{path}.modality_router", copies, s.hidden)
+        yield from norm(f"{path}.router_norm", s.hidden)
+        yield from linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), s.hidden)
+        yield from linear(f"{prefix}.laurel.linear_right", s.hidden, s.size("laurel_rank"))
+        yield from norm(f"{prefix}.laurel.post_laurel_norm", s.hidden)
+        yield from linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
+        yield from linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
+        yield from norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
 
     yield from stacked(s, layer, norms=NORMS_AROUND_BOTH)
-    yield embedding("embed_tokens_per_layer", s.size("vocab_size_per_layer_input"), s.layers * per_layer)
-    yield linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
-    yield norm("per_layer_projection_norm", per_layer)
+    yield from embedding("embed_tokens_per_layer", s.size("vocab_size_per_layer_input"), s.layers * per_layer)
+    yield from linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
+    yield from norm("per_layer_projection_norm", per_layer)
     for copy in range(copies - 1):
-        yield linear(f"altup_projections.{copy}", s.hidden, s.hidden)
-        yield linear(f"altup_unembed_projections.{copy}", s.hidden, s.hidden)
+        yield from linear(f"altup_projections.{copy}", s.hidden, s.hidden)
+        yield from linear(f"altup_unembed_projections.{copy}", s.hidden, s.hidden)
 
 
 def _gemma3n_attention(s: Settings, prefix: str, *, shares: bool) -> Named:
@@ -109,9 +108,9 @@ def _gemma3n_attention(s: Settings, prefix: str, *, shares: bool) -> Named:
     for path, module in plain_attention(s, prefix):
         if not (shares and path.endswith(taken_over)):
             yield path, module
-    yield norm(f"{prefix}.q_norm", head_dim)
+    yield from norm(f"{prefix}.q_norm", head_dim)
     if not shares:
-        yield norm(f"{prefix}.k_norm", head_dim)
+        yield from norm(f"{prefix}.k_norm", head_dim)
 
 
 def _gemma3n_per_layer(s: Settings, name: str) -> Callable[[int], int]:

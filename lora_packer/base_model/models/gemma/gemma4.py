@@ -29,9 +29,9 @@ from lora_packer.base_model.blocks.frames import (
     layer_kinds,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.models.gemma.decoders import NORMS_AROUND_BOTH
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -69,25 +69,26 @@ def _gemma4_attention(s: Settings, path: str, *, shares: bool, values: bool) -> 
     """Attention; a layer that shares the keys of an earlier one has none of its own."""
     bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
     queries, keys = s.heads * head_dim, s.size("num_key_value_heads") * head_dim
-    yield linear(f"{path}.q_proj", queries, s.hidden, bias=bias)
-    yield norm(f"{path}.q_norm", head_dim)
+    yield from linear(f"{path}.q_proj", queries, s.hidden, bias=bias)
+    yield from norm(f"{path}.q_norm", head_dim)
     if not shares:
-        yield linear(f"{path}.k_proj", keys, s.hidden, bias=bias)
-        yield norm(f"{path}.k_norm", head_dim)
+        yield from linear(f"{path}.k_proj", keys, s.hidden, bias=bias)
+        yield from norm(f"{path}.k_norm", head_dim)
         if values:
-            yield linear(f"{path}.v_proj", keys, s.hidden, bias=bias)
-    yield linear(f"{path}.o_proj", s.hidden, queries, bias=bias)
+            yield from linear(f"{path}.v_proj", keys, s.hidden, bias=bias)
+    yield from linear(f"{path}.o_proj", s.hidden, queries, bias=bias)
 
 
 def _gemma4_experts(s: Settings, path: str) -> Named:
     inner, experts = s.size("moe_intermediate_size"), s.size("num_experts")
-    yield linear(f"{path}.router.proj", experts, s.hidden)
-    yield f"{path}.router.scale", Module("parameter", (s.hidden,))
-    yield f"{path}.router.per_expert_scale", Module("parameter", (experts,))
-    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, s.hidden))
-    yield f"{path}.experts.down_proj", Module("parameter", (experts, s.hidden, inner))
-    for name in ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"):
-        yield norm(f"{path}.{name}", s.hidden)
+    yield from linear(f"{path}.router.proj", experts, s.hidden)
+    yield from parameter(f"{path}.router.scale", s.hidden)
+    yield from parameter(f"{path}.router.per_expert_scale", experts)
+    yield from parameter(f"{path}.experts.gate_up_proj", experts, 2 * inner, s.hidden)
+    yield from parameter(f"{path}.experts.down_proj", experts, s.hidden, inner)
+    yield from norm(
+        path, s.hidden, "post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2"
+    )
 
 
 def _gemma4_text(s: Settings) -> Named:
@@ -103,24 +104,24 @@ def _gemma4_text(s: Settings) -> Named:
         widening = 2 if s.flag("use_double_wide_mlp") and shares else 1
         yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner * widening)
         if per_layer:
-            yield linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
-            yield linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
-            yield norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
+            yield from linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
+            yield from linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)
+            yield from norm(f"{prefix}.post_per_layer_input_norm", s.hidden)
         if s.flag("enable_moe_block"):
             yield from _gemma4_experts(s, prefix)
 
     yield from stacked(s, layer, norms=NORMS_AROUND_BOTH)
     if per_layer:
         rows = s.size("vocab_size_per_layer_input")
-        yield "embed_tokens_per_layer", Module("embedding", (rows, s.layers * per_layer))
-        yield linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
-        yield norm("per_layer_projection_norm", per_layer)
+        yield from embedding("embed_tokens_per_layer", rows, s.layers * per_layer)
+        yield from linear("per_layer_model_projection", s.layers * per_layer, s.hidden)
+        yield from norm("per_layer_projection_norm", per_layer)
 
 
 GEMMA4_TEXT = declared(framed(_gemma4_text))
 
 
-def _clippable(path: str, out_features: int, in_features: int) -> tuple[str, Module]:
+def _clippable(path: str, out_features: int, in_features: int) -> Named:
     """A linear inside a module that may clip what goes in and comes out."""
     return linear(f"{path}.linear", out_features, in_features)
 
@@ -129,54 +130,53 @@ def gemma4_visual(s: Settings) -> Named:
     """Gemma 4's tower."""
     head_dim = s.size("head_dim")
     queries, keys = s.heads * head_dim, s.size("num_key_value_heads") * head_dim
-    yield linear("patch_embedder.input_proj", s.hidden, 3 * s.size("patch_size") ** 2)
+    yield from linear("patch_embedder.input_proj", s.hidden, 3 * s.size("patch_size") ** 2)
     positions = (2, s.size("position_embedding_size"), s.hidden)
-    yield "patch_embedder.position_embedding_table", Module("parameter", positions)
+    yield from parameter("patch_embedder.position_embedding_table", *positions)
     for index in range(s.layers):
         path = f"encoder.layers.{index}"
-        yield _clippable(f"{path}.self_attn.q_proj", queries, s.hidden)
-        yield _clippable(f"{path}.self_attn.k_proj", keys, s.hidden)
-        yield _clippable(f"{path}.self_attn.v_proj", keys, s.hidden)
-        yield _clippable(f"{path}.self_attn.o_proj", s.hidden, queries)
-        yield norm(f"{path}.self_attn.q_norm", head_dim)
-        yield norm(f"{path}.self_attn.k_norm", head_dim)
-        yield _clippable(f"{path}.mlp.gate_proj", s.inner, s.hidden)
-        yield _clippable(f"{path}.mlp.up_proj", s.inner, s.hidden)
-        yield _clippable(f"{path}.mlp.down_proj", s.hidden, s.inner)
+        yield from _clippable(f"{path}.self_attn.q_proj", queries, s.hidden)
+        yield from _clippable(f"{path}.self_attn.k_proj", keys, s.hidden)
+        yield from _clippable(f"{path}.self_attn.v_proj", keys, s.hidden)
+        yield from _clippable(f"{path}.self_attn.o_proj", s.hidden, queries)
+        yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
+        yield from _clippable(f"{path}.mlp.gate_proj", s.inner, s.hidden)
+        yield from _clippable(f"{path}.mlp.up_proj", s.inner, s.hidden)
+        yield from _clippable(f"{path}.mlp.down_proj", s.hidden, s.inner)
         for name in NORMS_AROUND_BOTH:
-            yield norm(f"{path}.{name}", s.hidden)
+            yield from norm(f"{path}.{name}", s.hidden)
 
 
 def _gemma4_audio(s: Settings) -> Named:
     first, second = s.pair("subsampling_conv_channels")
     for index, shape in enumerate([(first, 1, 3, 3), (second, first, 3, 3)]):
-        yield conv(f"subsample_conv_projection.layer{index}.conv", shape, bias=False)
-        yield norm(f"subsample_conv_projection.layer{index}.norm", shape[0])
-    yield linear("subsample_conv_projection.input_proj_linear", s.hidden, first // 4 * second)
+        yield from conv(f"subsample_conv_projection.layer{index}.conv", shape, bias=False)
+        yield from norm(f"subsample_conv_projection.layer{index}.norm", shape[0])
+    yield from linear("subsample_conv_projection.input_proj_linear", s.hidden, first // 4 * second)
     for index in range(s.layers):
         yield from _gemma4_audio_layer(s, f"layers.{index}", s.hidden)
-    yield linear("output_proj", s.size("output_proj_dims"), s.hidden, bias=True)
+    yield from linear("output_proj", s.size("output_proj_dims"), s.hidden, bias=True)
 
 
 def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     """A conformer layer: attention and a convolution between two feed-forward blocks."""
     for name in ("feed_forward1", "feed_forward2"):
-        yield _clippable(f"{path}.{name}.ffw_layer_1", 4 * hidden, hidden)
-        yield _clippable(f"{path}.{name}.ffw_layer_2", hidden, 4 * hidden)
-        yield norm(f"{path}.{name}.pre_layer_norm", hidden)
-        yield norm(f"{path}.{name}.post_layer_norm", hidden)
+        yield from _clippable(f"{path}.{name}.ffw_layer_1", 4 * hidden, hidden)
+        yield from _clippable(f"{path}.{name}.ffw_layer_2", hidden, 4 * hidden)
+        yield from norm(f"{path}.{name}", hidden, "pre_layer_norm", "post_layer_norm")
     head_dim = hidden // s.heads
     width = head_dim * s.heads
     for name in ("q_proj", "k_proj", "v_proj"):
-        yield _clippable(f"{path}.self_attn.{name}", width, hidden)
-    yield _clippable(f"{path}.self_attn.post", hidden, hidden)
-    yield linear(f"{path}.self_attn.relative_k_proj", width, hidden)
-    yield f"{path}.self_attn.per_dim_scale", Module("parameter", (head_dim,))
-    yield _clippable(f"{path}.lconv1d.linear_start", 2 * hidden, hidden)
-    yield _clippable(f"{path}.lconv1d.linear_end", hidden, hidden)
-    yield conv(f"{path}.lconv1d.depthwise_conv1d", (hidden, 1, s.size("conv_kernel_size")), bias=False)
-    for name in ("lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn", "norm_post_attn", "norm_out"):
-        yield norm(f"{path}.{name}", hidden)
+        yield from _clippable(f"{path}.self_attn.{name}", width, hidden)
+    yield from _clippable(f"{path}.self_attn.post", hidden, hidden)
+    yield from linear(f"{path}.self_attn.relative_k_proj", width, hidden)
+    yield from parameter(f"{path}.self_attn.per_dim_scale", head_dim)
+    yield from _clippable(f"{path}.lconv1d.linear_start", 2 * hidden, hidden)
+    yield from _clippable(f"{path}.lconv1d.linear_end", hidden, hidden)
+    yield from conv(f"{path}.lconv1d.depthwise_conv1d", (hidden, 1, s.size("conv_kernel_size")), bias=False)
+    yield from norm(
+        path, hidden, "lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn", "norm_post_attn", "norm_out"
+    )
 
 
 def _gemma4_beside(s: Settings, text: Settings) -> Named:
@@ -188,7 +188,7 @@ def _gemma4_beside(s: Settings, text: Settings) -> Named:
         if s.value(part.name) is not None:
             settings, modules = part.of(s)
             yield from below(f"{kind}_tower", modules(settings))
-            yield linear(f"embed_{kind}.embedding_projection", text.hidden, settings.size(width))
+            yield from linear(f"embed_{kind}.embedding_projection", text.hidden, settings.size(width))
 
 
 def _gemma4_unified_beside(s: Settings, text: Settings) -> Named:
@@ -198,15 +198,15 @@ def _gemma4_unified_beside(s: Settings, text: Settings) -> Named:
         pixels = 3 * (vision.size("patch_size") * vision.size("pooling_kernel_size")) ** 2
         width = vision.size("mm_embed_dim")
         yield from layer_norm("embed_vision.patch_ln1", pixels)
-        yield linear("embed_vision.patch_dense", width, pixels, bias=True)
+        yield from linear("embed_vision.patch_dense", width, pixels, bias=True)
         yield from layer_norm("embed_vision.patch_ln2", width)
-        yield "embed_vision.pos_embedding", Module("parameter", (vision.size("mm_posemb_size"), 2, width))
+        yield from parameter("embed_vision.pos_embedding", vision.size("mm_posemb_size"), 2, width)
         yield from layer_norm("embed_vision.pos_norm", width)
         path = "embed_vision.multimodal_embedder.embedding_projection"
-        yield linear(path, text.hidden, vision.size("output_proj_dims"))
+        yield from linear(path, text.hidden, vision.size("output_proj_dims"))
     if s.value("audio_config") is not None:
         audio, _ = _UNIFIED_AUDIO_PART.of(s)
-        yield linear("embed_audio.embedding_projection", text.hidden, audio.size("audio_embed_dim"))
+        yield from linear("embed_audio.embedding_projection", text.hidden, audio.size("audio_embed_dim"))
 
 
 def _diffusion_text(s: Settings) -> Named:
@@ -223,9 +223,9 @@ def _diffusion(s: Settings, head: Head) -> Named:
     (text, decoder), (vision, visual) = _DIFFUSION_TEXT.of(s), GEMMA4_VISION.of(s)
     yield from below(f"{before}encoder.language_model", decoder(text))
     yield from below(f"{before}encoder.vision_tower", visual(vision))
-    yield linear(f"{before}encoder.embed_vision.embedding_projection", text.hidden, vision.hidden)
+    yield from linear(f"{before}encoder.embed_vision.embedding_projection", text.hidden, vision.hidden)
     yield from below(f"{before}decoder", decoder(text))
-    yield norm(f"{before}decoder.self_conditioning.pre_norm", text.hidden)
+    yield from norm(f"{before}decoder.self_conditioning.pre_norm", text.hidden)
     yield from gated_mlp(f"{before}decoder.self_conditioning", text.hidden, text.inner)
     yield from head_of_text(s, text, head)
 

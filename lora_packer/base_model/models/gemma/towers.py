@@ -24,14 +24,14 @@ from lora_packer.base_model.settings import Settings
 
 
 def _paligemma_projector(s: Settings, vision: Settings, _text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", s.size("projection_dim"), vision.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear", s.size("projection_dim"), vision.hidden, bias=True)
 
 
 def gemma3_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Gemma 3's projector."""
     weight = Module("parameter", (vision.hidden, text.hidden))
     yield "multi_modal_projector.mm_input_projection_weight", weight
-    yield norm("multi_modal_projector.mm_soft_emb_norm", vision.hidden)
+    yield from norm("multi_modal_projector.mm_soft_emb_norm", vision.hidden)
 
 
 def _shieldgemma2_classifier(build: Build) -> Build:
@@ -54,11 +54,11 @@ def _pi0(s: Settings, head: Head) -> Named:
     yield from below(f"{before}dit", decoder(acting))
     if head != "none":
         hidden, actions = acting.hidden, s.size("max_action_dim")
-        yield linear("embed_action_time.action_in_proj", hidden, actions, bias=True)
-        yield linear("embed_action_time.state_proj", hidden, s.size("max_state_dim"), bias=True)
-        yield linear("embed_action_time.action_time_mlp_in", hidden, 2 * hidden, bias=True)
-        yield linear("embed_action_time.action_time_mlp_out", hidden, hidden, bias=True)
-        yield linear("action_out_proj", actions, hidden, bias=True)
+        yield from linear("embed_action_time.action_in_proj", hidden, actions, bias=True)
+        yield from linear("embed_action_time.state_proj", hidden, s.size("max_state_dim"), bias=True)
+        yield from linear("embed_action_time.action_time_mlp_in", hidden, 2 * hidden, bias=True)
+        yield from linear("embed_action_time.action_time_mlp_out", hidden, hidden, bias=True)
+        yield from linear("action_out_proj", actions, hidden, bias=True)
 
 
 def _pi0_vlm(s: Settings) -> Named:

@@ -11,23 +11,23 @@ from lora_packer.base_model.settings import Settings
 
 
 def _qwen2_audio(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", text.hidden, audio.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear", text.hidden, audio.hidden, bias=True)
 
 
 def _qwen3_asr(_s: Settings, audio: Settings, _text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear_1", audio.hidden, audio.hidden, bias=True)
-    yield linear("multi_modal_projector.linear_2", audio.size("output_dim"), audio.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear_1", audio.hidden, audio.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear_2", audio.size("output_dim"), audio.hidden, bias=True)
 
 
 def qwen3_convs(s: Settings) -> Named:
     """The three convolutions over a spectrogram, and the projection of what they leave of its height."""
     channels = s.size("downsample_hidden_size")
     for index, inputs in enumerate((1, channels, channels), 1):
-        yield conv(f"conv2d{index}", (channels, inputs, 3, 3), bias=True)
+        yield from conv(f"conv2d{index}", (channels, inputs, 3, 3), bias=True)
     height = s.size("num_mel_bins")
     for _ in range(3):
         height = (height + 1) // 2
-    yield linear("conv_out", s.hidden, channels * height)
+    yield from linear("conv_out", s.hidden, channels * height)
 
 
 def _qwen3_asr_encoder(s: Settings) -> Named:

@@ -32,20 +32,19 @@ def qwen4_exp(s: Settings) -> Named:
     rows = _hashed_rows(s, len(layers_with_embeddings))
 
     def mixer(prefix: str, *, injects: bool = True) -> Named:
-        yield norm(f"{prefix}.hc_norm", streams * s.hidden)
-        yield linear(f"{prefix}.input_mix_weight_down", s.size("hc_lowrank"), streams * s.hidden)
-        yield linear(f"{prefix}.input_mix_weight_up", streams * s.hidden, s.size("hc_lowrank"))
+        yield from norm(f"{prefix}.hc_norm", streams * s.hidden)
+        yield from linear(f"{prefix}.input_mix_weight_down", s.size("hc_lowrank"), streams * s.hidden)
+        yield from linear(f"{prefix}.input_mix_weight_up", streams * s.hidden, s.size("hc_lowrank"))
         if injects:
-            yield linear(f"{prefix}.block_inject_weight", streams, streams * s.hidden)
+            yield from linear(f"{prefix}.block_inject_weight", streams, streams * s.hidden)
 
     def embeddings(prefix: str, place: int) -> Named:
         width, heads = s.optional_size("ple_embed_dim") or s.hidden, _hashed_heads(s)
-        yield embedding(f"{prefix}.ple_embedding.ngram_embedding", rows[place], width // heads)
-        yield linear(f"{prefix}.key_proj", streams * s.hidden, width)
-        yield linear(f"{prefix}.value_proj", s.hidden, width)
-        for name in ("norm_key", "norm_query", "norm_conv"):
-            yield norm(f"{prefix}.{name}", streams * s.hidden)
-        yield depthwise(f"{prefix}.conv1d", streams * s.hidden, s.size("ple_conv_kernel_size"))
+        yield from embedding(f"{prefix}.ple_embedding.ngram_embedding", rows[place], width // heads)
+        yield from linear(f"{prefix}.key_proj", streams * s.hidden, width)
+        yield from linear(f"{prefix}.value_proj", s.hidden, width)
+        yield from norm(prefix, streams * s.hidden, "norm_key", "norm_query", "norm_conv")
+        yield from depthwise(f"{prefix}.conv1d", streams * s.hidden, s.size("ple_conv_kernel_size"))
 
     def layer(prefix: str, index: int) -> Named:
         if attends(index) == "linear_attention":
@@ -53,18 +52,17 @@ def qwen4_exp(s: Settings) -> Named:
         else:
             yield from gated_attention(s, f"{prefix}.self_attn")
             path, size = f"{prefix}.self_attn.indexer", s.size("indexer_head_dim")
-            yield linear(
+            yield from linear(
                 f"{path}.index_qk_proj", (s.size("indexer_n_heads") + s.size("indexer_kv_heads")) * size, s.hidden
             )
-            yield norm(f"{path}.q_layernorm", size)
-            yield norm(f"{path}.k_layernorm", size)
+            yield from norm(path, size, "q_layernorm", "k_layernorm")
         yield from qwen_mixture(s, f"{prefix}.mlp")
         if index in layers_with_embeddings:
             yield from embeddings(f"{prefix}.ple", layers_with_embeddings[index])
         yield from mixer(f"{prefix}.attn_hyper_connection")
         yield from mixer(f"{prefix}.mlp_hyper_connection")
 
-    yield embedding("embed_tokens", s.vocab, s.hidden)
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
     for index in range(s.layers):
         yield from layer(f"layers.{index}", index)
     yield from mixer("hyper_connection_mixer", injects=False)

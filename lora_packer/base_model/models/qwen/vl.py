@@ -17,7 +17,7 @@ from lora_packer.base_model.blocks.composite import Tower, composite, fixed, ren
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.qwen_visual import (
     depth,
     fused_attention,
@@ -29,7 +29,7 @@ from lora_packer.base_model.blocks.qwen_visual import (
     visual,
 )
 from lora_packer.base_model.models.qwen.decoders import qwen3_5, qwen3_5_moe
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 # Yields the feed-forward block of one layer: (config, path, number of the layer).
@@ -38,14 +38,13 @@ FeedForward = Callable[[Settings, str, int], Named]
 
 def _qwen2_visual(s: Settings) -> Named:
     width = s.size("embed_dim")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    yield from patch_embedding(s, "patch_embed.proj", width, bias=False)
     inner = int(width * s.ratio("mlp_ratio"))
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", width)
         yield from two_linears_mlp(f"{path}.mlp", width, inner)
-        yield from layer_norm(f"{path}.norm1", width)
-        yield from layer_norm(f"{path}.norm2", width)
+        yield from layer_norm(path, width, "norm1", "norm2")
     yield from layer_norm("merger.ln_q", width)
     yield from merger_mlp(s, width, s.hidden)
 
@@ -92,9 +91,9 @@ def _sparse_mlp_before_5(s: Settings, path: str, index: int) -> Named:
         yield from dense_mlp(s, path, index)
         return
     hidden, intermediate, experts = _experts(s)
-    yield linear(f"{path}.gate", experts, hidden)
-    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, hidden, 2 * intermediate))
-    yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
+    yield from linear(f"{path}.gate", experts, hidden)
+    yield from parameter(f"{path}.experts.gate_up_proj", experts, hidden, 2 * intermediate)
+    yield from parameter(f"{path}.experts.down_proj", experts, intermediate, hidden)
 
 
 def before_4_52(build: Build) -> Build:
