@@ -27,7 +27,7 @@ from lora_packer.adapter.archive_safety import (
     refuse,
 )
 from lora_packer.adapter.gzip_stream import GzipStream
-from lora_packer.adapter.tar_headers import Counted, DamagedTar, Member, TarError, members
+from lora_packer.adapter.tar_headers import Counted, DamagedTarError, Member, TarError, members
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
@@ -123,7 +123,7 @@ class TarSource:
                 yield member, stream
             if stream.read(1):
                 raise TarError("there are bytes after its end")
-        except DamagedTar:
+        except DamagedTarError:
             raise
         except TarError as error:
             raise refuse(self.name, str(error), "Pack the files themselves with `lora-packer pack`.") from None

@@ -13,7 +13,6 @@ from typing import Any
 
 from lora_packer.redact import escape
 
-
 # A count, a size or an id has twenty; what is longer is no number that anybody uses, and fills the line it is shown in.
 MAX_DIGITS = 40
 

@@ -1,8 +1,8 @@
 """The members of a tar, read strictly: one reading, or an error.
 
 POSIX.1-2017's ustar and pax formats (https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html) and GNU tar's
-long names (https://www.gnu.org/software/tar/manual/html_node/Standard.html). Python's ``tarfile`` takes a damaged header
-for the end, keeps every extended header in memory, and reads sparse maps of any length.
+long names (https://www.gnu.org/software/tar/manual/html_node/Standard.html). Python's ``tarfile`` takes a damaged
+header for the end, keeps every extended header in memory, and reads sparse maps of any length.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TarError(ValueError):
     """The tar is one that is not read: its readers would disagree; the message is the end of a sentence."""
 
 
-class DamagedTar(TarError):
+class DamagedTarError(TarError):
     """The tar is not whole; the message is the end of a sentence."""
 
 
@@ -64,7 +64,7 @@ def members(stream: Stream) -> Iterator[Member]:
             if block:
                 _check_end(counted, block)
             if long_name is not None or pax:
-                raise DamagedTar("it ends behind a header that announces a member")
+                raise DamagedTarError("it ends behind a header that announces a member")
             return
         header = _Header(block)
         if header.kind in (_LONG_NAME, _EXTENDED, _GLOBAL, _LONG_LINK):
@@ -74,7 +74,7 @@ def members(stream: Stream) -> Iterator[Member]:
             data = counted.read(header.size)
             counted.skip(-header.size % BLOCK)
             if len(data) < header.size:
-                raise DamagedTar("it ends early")
+                raise DamagedTarError("it ends early")
             if header.kind == _LONG_LINK:
                 raise TarError("it holds a link")
             if header.kind == _LONG_NAME:
@@ -113,7 +113,7 @@ class Counted:
         while size > 0:
             data = self.read(min(size, 1 << 20))
             if not data:
-                raise DamagedTar("it ends early")
+                raise DamagedTarError("it ends early")
             size -= len(data)
 
 
@@ -122,10 +122,10 @@ class _Header:
 
     def __init__(self, block: bytes) -> None:
         if len(block) < BLOCK:
-            raise DamagedTar("it ends early")
+            raise DamagedTarError("it ends early")
         stated = _number(block[148:156])
         if stated != sum(block) - sum(block[148:156]) + 8 * 0x20:
-            raise DamagedTar("the checksum of a header does not hold")
+            raise DamagedTarError("the checksum of a header does not hold")
         self.kind = block[156:157]
         self.size = _number(block[124:136])
         prefix = block[345:500] if block[257:263] == b"ustar\0" else b""
@@ -164,13 +164,13 @@ def _number(field: bytes) -> int:
     if not digits:
         return 0
     if not digits.isdigit() or digits.strip(b"01234567"):
-        raise DamagedTar("a header in it has a number that is none")
+        raise DamagedTarError("a header in it has a number that is none")
     return int(digits, 8)
 
 
 def _decimal(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > _MOST_DIGITS:
-        raise DamagedTar("an extended header in it has a number that is none")
+        raise DamagedTarError("an extended header in it has a number that is none")
     return int(text)
 
 
@@ -181,11 +181,11 @@ def _records(data: bytes) -> dict[str, str]:
     while at < len(data):
         blank = data.find(b" ", at, at + _MOST_DIGITS)
         if blank < 0:
-            raise DamagedTar("an extended header in it is damaged")
+            raise DamagedTarError("an extended header in it is damaged")
         end = at + _decimal(data[at:blank].decode("latin-1"))
         key, equals, value = data[blank + 1 : end - 1].partition(b"=")
         if end <= blank + 1 or data[end - 1 : end] != b"\n" or not equals:
-            raise DamagedTar("an extended header in it is damaged")
+            raise DamagedTarError("an extended header in it is damaged")
         name = key.decode("utf-8", "surrogateescape")
         if name in found:
             raise TarError(f"an extended header in it has '{escape(name, 40)}' twice")

@@ -18,9 +18,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hostile import archives, bases, configs, containers, receipts, terminal  # noqa: E402
-from hostile.case import Case  # noqa: E402
-from hostile.run import Outcome, run  # noqa: E402
+from hostile import archives, bases, configs, containers, receipts, terminal
+from hostile.case import Case
+from hostile.run import Outcome, run
 
 _ROOMS = (configs, containers, archives, bases, terminal, receipts)
 

@@ -162,7 +162,7 @@ _ZIPS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("cut in half", lambda: plain_zip()[: len(plain_zip()) // 2], _BAD),
     ("only an end record", lambda: plain_zip()[-22:], _BAD),
     ("empty", lambda: b"", _BAD),
-]  # fmt: skip
+]
 
 
 def plain_tar(extra: Iterable[tarfile.TarInfo] = (), form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -273,7 +273,13 @@ _TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("an absolute member", _with(_member("/etc/x")), _BAD),
     ("a member with ANSI", _with(_member("\x1b[31mx")), _ANY),
     ("100,000 members", lambda: _packed(plain_tar(_member(f"x{n}") for n in range(100_000))), _BAD),
-    ("a member of 8 EB", lambda: _packed(_member("x", size=0).tobuf(tarfile.GNU_FORMAT).replace(b"00000000000", b"77777777777", 1) + plain_tar()), _BAD),
+    (
+        "a member of 8 EB",
+        lambda: _packed(
+            _member("x", size=0).tobuf(tarfile.GNU_FORMAT).replace(b"00000000000", b"77777777777", 1) + plain_tar()
+        ),
+        _BAD,
+    ),
     ("a GNU sparse member", lambda: _packed(_header("s", 0, b"S") + plain_tar()), _BAD),
     ("a checksum that does not hold", lambda: _packed(b"x" + plain_tar()[1:]), _BAD),
     ("cut in half", lambda: _packed(plain_tar())[:600], _BAD),
@@ -281,7 +287,7 @@ _TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("gzip's checksum wrong", lambda: _packed(plain_tar())[:-8] + bytes(8), _BAD),
     ("not gzip", plain_tar, _BAD),
     ("empty", lambda: b"", _BAD),
-]  # fmt: skip
+]
 
 
 def _archive(name: str, raw: Callable[[], bytes], *command: str) -> Build:

@@ -10,7 +10,6 @@ from hostile.case import (
     CHECKED,
     FAILED,
     INCONCLUSIVE,
-    OK,
     UNREADABLE,
     Arguments,
     Build,
@@ -31,9 +30,17 @@ _SIZES = (
     "head_dim",
 )
 _VALUES: dict[str, Any] = {
-    "10^9": 10**9, "10^400": 10**400, "0": 0, "-1": -1, "text": "64", "null": None, "a list": [1], "true": True, "1.5": 1.5,
+    "10^9": 10**9,
+    "10^400": 10**400,
+    "0": 0,
+    "-1": -1,
+    "text": "64",
+    "null": None,
+    "a list": [1],
+    "true": True,
+    "1.5": 1.5,
     "40,000": 40_000,
-}  # fmt: skip
+}
 _TEXTS = {
     "ANSI": "\x1b[31mX",
     "1 MB": "x" * 1_000_000,
@@ -45,9 +52,16 @@ _TEXTS = {
 
 def _mixture(**changes: Any) -> dict[str, Any]:
     return {
-        "model_type": "mixtral", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "num_local_experts": 4, "vocab_size": 128, **changes,
-    }  # fmt: skip
+        "model_type": "mixtral",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "num_local_experts": 4,
+        "vocab_size": 128,
+        **changes,
+    }
 
 
 def _llama4(layers: int) -> dict[str, Any]:
@@ -72,7 +86,14 @@ _WHOLE: list[tuple[str, Build]] = [
     ("10^5 layers of 10^5 experts", with_base(_mixture(num_hidden_layers=10**5, num_local_experts=10**5))),
     ("llama4 with 10^9 layers", with_base(_llama4(10**9))),
     ("text_config is a list", with_base({"model_type": "llava", "text_config": [1], "vision_config": 3})),
-    ("text_config 500 deep", with_base(json.dumps({"model_type": "llava", "text_config": "@"}).replace('"@"', '{"text_config":' * 500 + "1" + "}" * 500))),
+    (
+        "text_config 500 deep",
+        with_base(
+            json.dumps({"model_type": "llava", "text_config": "@"}).replace(
+                '"@"', '{"text_config":' * 500 + "1" + "}" * 500
+            )
+        ),
+    ),
     ("quantization_config of text", with_base(base(quantization_config="x" * 100_000))),
     ("100,000 unknown keys", with_base(base(**{f"k{n}": n for n in range(100_000)}))),
     ("architectures of 100,000", with_base(base(architectures=["X"] * 100_000))),
@@ -80,7 +101,7 @@ _WHOLE: list[tuple[str, Build]] = [
     ("id2label of 10^5", with_base(base(id2label={str(n): "x" for n in range(100_000)}))),
     ("num_labels 10^12", with_base(base(num_labels=10**12))),
     ("an unknown model_type", with_base({"model_type": "no_such_type", "hidden_size": 64})),
-]  # fmt: skip
+]
 
 
 def _argument(name: str) -> Build:

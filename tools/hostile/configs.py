@@ -7,12 +7,12 @@ from typing import Any
 
 from hostile.case import (
     CHECKED,
-    INCONCLUSIVE,
     FAILED,
+    INCONCLUSIVE,
     OK,
     UNREADABLE,
-    Case,
     Build,
+    Case,
     cases,
     with_config,
     with_config_text,
@@ -31,13 +31,36 @@ _TEXTS = {
     "tag characters": "\U000e0041\U000e0042",
 }
 _TEXT_FIELDS = (
-    "base_model_name_or_path", "peft_type", "task_type", "bias", "init_lora_weights", "target_modules", "exclude_modules",
-    "modules_to_save", "layers_pattern", "revision", "peft_version", "an_unknown_field", "auto_mapping", "target_parameters",
-)  # fmt: skip
+    "base_model_name_or_path",
+    "peft_type",
+    "task_type",
+    "bias",
+    "init_lora_weights",
+    "target_modules",
+    "exclude_modules",
+    "modules_to_save",
+    "layers_pattern",
+    "revision",
+    "peft_version",
+    "an_unknown_field",
+    "auto_mapping",
+    "target_parameters",
+)
 _NUMBERS = {
-    "10^400": _HUGE, "-10^400": -_HUGE, "4,000 digits": _DIGITS, "1e308": 1e308, "-1": -1, "0": 0, "true": True,
-    "null": None, "a list": [8], "an object": {"a": 8}, "1e-320": 1e-320, "text": "8", "2**63": 2**63,
-}  # fmt: skip
+    "10^400": _HUGE,
+    "-10^400": -_HUGE,
+    "4,000 digits": _DIGITS,
+    "1e308": 1e308,
+    "-1": -1,
+    "0": 0,
+    "true": True,
+    "null": None,
+    "a list": [8],
+    "an object": {"a": 8},
+    "1e-320": 1e-320,
+    "text": "8",
+    "2**63": 2**63,
+}
 _NUMBER_FIELDS = ("r", "lora_alpha", "lora_dropout")
 _PATTERN_FIELDS = (
     "target_modules",
@@ -128,7 +151,10 @@ _ODD: list[tuple[str, Build]] = [
     ("layers_to_transform: 10^6 layers", with_config({"layers_to_transform": list(range(10**6))})),
     ("trainable_token_indices: 4,000 digits", with_config({"trainable_token_indices": [_DIGITS]})),
     ("trainable_token_indices: 500,000", with_config({"trainable_token_indices": list(range(500_000))})),
-    ("trainable_token_indices: per module", with_config({"trainable_token_indices": {"x" * 5000: [1], "y": [_DIGITS]}})),
+    (
+        "trainable_token_indices: per module",
+        with_config({"trainable_token_indices": {"x" * 5000: [1], "y": [_DIGITS]}}),
+    ),
     ("layer_replication: 4,000 digits", with_config({"layer_replication": [[0, _DIGITS]]})),
     ("layer_replication: 10^9 layers", with_config({"layer_replication": [[0, 10**9]]})),
     ("layer_replication: [0, 2] x 200,000", with_config({"layer_replication": [[0, 2]] * 200_000})),
@@ -144,13 +170,20 @@ _ODD: list[tuple[str, Build]] = [
     ("arrow_config and runtime_config", with_config({"arrow_config": {"top_k": _HUGE}, "runtime_config": {"x": [1]}})),
     ("base model: a path of the kernel", with_config({"base_model_name_or_path": "/proc/self/environ"})),
     ("base model: ..", with_config({"base_model_name_or_path": "../../.."})),
-]  # fmt: skip
+]
 
 _NO_BASE: list[tuple[str, str]] = [
-    ("a device", "/dev/zero"), ("the terminal", "/dev/tty"), ("the kernel's messages", "/proc/kmsg"), ("its own folder", "."),
-    ("a URL", "http://127.0.0.1:1/x"), ("file:", "file:///etc/passwd"), ("a home", "~/x"), ("10,000 slashes", "/" * 10_000),
-    ("a network path", "//host/share"), ("traversal", "a/../../b"),
-]  # fmt: skip
+    ("a device", "/dev/zero"),
+    ("the terminal", "/dev/tty"),
+    ("the kernel's messages", "/proc/kmsg"),
+    ("its own folder", "."),
+    ("a URL", "http://127.0.0.1:1/x"),
+    ("file:", "file:///etc/passwd"),
+    ("a home", "~/x"),
+    ("10,000 slashes", "/" * 10_000),
+    ("a network path", "//host/share"),
+    ("traversal", "a/../../b"),
+]
 
 
 def _named(name: str) -> Build:
@@ -178,7 +211,7 @@ _FILES: list[tuple[str, Build]] = [
     ("20 MB of spaces", with_config_text(" " * 20_000_000 + "{}")),
     ("20 MB of text", with_config_text(json.dumps({"peft_type": "x" * 20_000_000}))),
     ("cut", with_config_text('{"peft_type": "LORA", "r": ')),
-]  # fmt: skip
+]
 
 
 def all_cases() -> list[Case]:

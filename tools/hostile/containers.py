@@ -13,6 +13,7 @@ from hostile.case import (
     FAILED,
     INCONCLUSIVE,
     OK,
+    TINY,
     TINY_BASE,
     UNREADABLE,
     UPLOAD,
@@ -97,11 +98,19 @@ _WEIGHTS: list[tuple[str, Build, frozenset[int]]] = [
     ("header of 2^63 bytes", with_weights(lambda: raw_safetensors(b"{}", length=1 << 63)), _BAD),
     ("header longer than the file", with_weights(lambda: raw_safetensors(b"{}", length=1000)), _BAD),
     ("header of 99 MB of spaces", with_weights(lambda: raw_safetensors(b"{}" + b" " * 99_000_000)), _BAD),
-    ("header nested 100,000 deep", with_weights(lambda: raw_safetensors(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)), _BAD),
+    (
+        "header nested 100,000 deep",
+        with_weights(lambda: raw_safetensors(b'{"a":' * 100_000 + b"1" + b"}" * 100_000)),
+        _BAD,
+    ),
     ("header not UTF-8", with_weights(lambda: raw_safetensors(b'{"\xff":1}')), _BAD),
     ("header an array", with_weights(lambda: raw_safetensors(b"[]")), _BAD),
     ("header with NaN", with_weights(lambda: raw_safetensors(b'{"a":NaN}')), _BAD),
-    ("header with a number of 50,000 digits", with_weights(lambda: raw_safetensors(b'{"a":' + b"9" * 50_000 + b"}")), _BAD),
+    (
+        "header with a number of 50,000 digits",
+        with_weights(lambda: raw_safetensors(b'{"a":' + b"9" * 50_000 + b"}")),
+        _BAD,
+    ),
     ("no tensors", with_weights(lambda: raw_safetensors(b"{}")), _BAD),
     ("a pickle", with_weights(lambda: b"\x80\x02c__builtin__\neval\n"), _BAD),
     ("a Git LFS pointer", with_weights(lambda: b"version https://git-lfs.github.com/spec/v1\n"), _BAD),
@@ -120,10 +129,14 @@ _WEIGHTS: list[tuple[str, Build, frozenset[int]]] = [
     ("dtype of 1 MB", with_weights(_entry(dtype="F" * 1_000_000)), _BAD),
     ("dtype an object", with_weights(_entry(dtype={"a": 1})), _BAD),
     ("metadata of 5 MB", with_weights(_metadata({"x": "y" * 5_000_000})), frozenset({OK, FAILED})),
-    ("metadata of 500,000 keys", with_weights(_metadata({f"k{n}": "v" for n in range(500_000)})), frozenset({OK, FAILED})),
+    (
+        "metadata of 500,000 keys",
+        with_weights(_metadata({f"k{n}": "v" for n in range(500_000)})),
+        frozenset({OK, FAILED}),
+    ),
     ("metadata not text", with_weights(_metadata({"a": 1})), _BAD),
     ("metadata with ANSI", with_weights(_metadata({"format": "\x1b[31m"})), frozenset({OK, FAILED})),
-]  # fmt: skip
+]
 
 
 def _folder(change: Callable[[Path], None], *arguments: str) -> Build:
@@ -148,36 +161,73 @@ def _link_loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
+def _strange_files(folder: Path) -> None:
+    for number in range(10_000):
+        (folder / "a" / f"x{number}\x1b[31m").write_bytes(b"")
+
+
+def _deep_folders(folder: Path) -> None:
+    (folder / "a" / "/".join(["d"] * 200)).mkdir(parents=True)
+
+
+def _checkpoints(folder: Path) -> Arguments:
+    for number in range(1000):
+        (folder / "c" / f"checkpoint-{number}").mkdir(parents=True)
+    return ["check", "c", "--base-config", str(TINY_BASE)]
+
+
+def _fifo(folder: Path) -> Arguments:
+    os.mkfifo(folder / "a")
+    return check()
+
+
+def _device(_: Path) -> Arguments:
+    return ["check", "/dev/zero", "--base-config", str(TINY_BASE)]
+
+
+def _unchanged(_: Path) -> None:
+    return
+
+
+def _linked(to: str) -> Callable[[Path], None]:
+    return lambda path: path.symlink_to(to)
+
+
 _FILES = ("adapter_config.json", "adapter_model.safetensors")
+_IN_PLACE: dict[str, Callable[[Path], None]] = {
+    "is a FIFO": os.mkfifo,
+    "is a folder": Path.mkdir,
+    "links to itself": _link_loop,
+    "links to a device": _linked("/dev/zero"),
+    "links to nothing": _linked("gone"),
+}
+_KEPT = frozenset({UNREADABLE, UPLOAD})
 _FOLDER: list[tuple[str, Build, frozenset[int]]] = [
-    *((f"{name} is a FIFO", _folder(_replaced(name, os.mkfifo)), _BAD) for name in _FILES),
-    *((f"{name} is a folder", _folder(_replaced(name, Path.mkdir)), _BAD) for name in _FILES),
-    *((f"{name} links to itself", _folder(_replaced(name, _link_loop)), _BAD) for name in _FILES),
-    *((f"{name} links to a device", _folder(_replaced(name, lambda p: p.symlink_to("/dev/zero"))), _BAD) for name in _FILES),
-    *((f"{name} links to nothing", _folder(_replaced(name, lambda p: p.symlink_to("gone"))), _BAD) for name in _FILES),
-    *((f"{name} links out of the folder", _folder(_replaced(name, lambda p: p.symlink_to("/etc/passwd")), "pack", "a"), _BAD | {UPLOAD})
-      for name in _FILES),
-    ("the adapter is a FIFO", lambda folder: os.mkfifo(folder / "a") or check(), frozenset({UNREADABLE})),
-    ("the adapter is /dev/zero", lambda folder: ["check", "/dev/zero", "--base-config", str(TINY_BASE)], frozenset({UNREADABLE})),
-    ("10,000 strange files", _folder(lambda folder: [(folder / "a" / f"x{n}\x1b[31m").write_bytes(b"") for n in range(10_000)] and None),
-     frozenset({OK, FAILED})),
-    ("folders 200 deep", _folder(lambda folder: (folder / "a" / "/".join(["d"] * 200)).mkdir(parents=True)), frozenset({OK, FAILED})),
-    ("a folder of checkpoints 1,000 wide", lambda folder: [(folder / "c" / f"checkpoint-{n}").mkdir(parents=True) for n in range(1000)]
-     and ["check", "c", "--base-config", str(TINY_BASE)], frozenset({FAILED, UNREADABLE})),
-    ("the output is the weights", _folder(lambda folder: None, "pack", "a", "--output", "a/adapter_model.safetensors"),
-     frozenset({UNREADABLE, UPLOAD})),
-    ("the report goes over the weights", _folder(lambda folder: None, *check("--output", "a/adapter_model.safetensors")),
-     frozenset({UNREADABLE, UPLOAD})),
-    ("the report goes over the config", _folder(lambda folder: None, *check("--output", "a/adapter_config.json")),
-     frozenset({UNREADABLE, UPLOAD})),
-]  # fmt: skip
+    *((f"{name} {what}", _folder(_replaced(name, make)), _BAD) for name in _FILES for what, make in _IN_PLACE.items()),
+    *(
+        (f"{name} links out", _folder(_replaced(name, _linked("/etc/passwd")), "pack", "a"), _BAD | {UPLOAD})
+        for name in _FILES
+    ),
+    ("the adapter is a FIFO", _fifo, frozenset({UNREADABLE})),
+    ("the adapter is /dev/zero", _device, frozenset({UNREADABLE})),
+    ("10,000 strange files", _folder(_strange_files), frozenset({OK, FAILED})),
+    ("folders 200 deep", _folder(_deep_folders), frozenset({OK, FAILED})),
+    ("a folder of checkpoints 1,000 wide", _checkpoints, frozenset({FAILED, UNREADABLE})),
+    *(
+        (f"the archive goes over {name}", _folder(_unchanged, "pack", *check()[1:], "--output", f"a/{name}"), _KEPT)
+        for name in _FILES
+    ),
+    *((f"the report goes over {name}", _folder(_unchanged, *check("--output", f"a/{name}")), _KEPT) for name in _FILES),
+]
 
 
 def _kept(folder: Path) -> str | None:
-    """The adapter's own files are as they were."""
-    whole = safetensors(tiny_tensors())
-    path = folder / "a" / "adapter_model.safetensors"
-    return None if path.stat().st_size >= len(whole) // 2 else "the adapter's weights were overwritten"
+    """Say so where one of the adapter's own files is not what it was any more."""
+    for name in _FILES:
+        path = folder / "a" / name
+        if path.is_file() and not path.is_symlink() and path.read_bytes() != (TINY / name).read_bytes():
+            return f"{name} was overwritten"
+    return None
 
 
 def _with_token(place: str) -> Build:
@@ -206,6 +256,6 @@ def all_cases() -> list[Case]:
     return [
         *cases("weights", _WEIGHTS),
         *cases("weights", names),
-        *cases("folder", _FOLDER, judge=lambda folder: _kept(folder) if "weights" in str(folder) else None),
+        *cases("folder", _FOLDER, judge=_kept),
         *cases("secret in the adapter", tokens, exits=frozenset({FAILED, UNREADABLE, INCONCLUSIVE, UPLOAD})),
     ]

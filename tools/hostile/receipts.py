@@ -34,21 +34,53 @@ _VALUES: dict[str, Any] = {
     "true": True,
 }
 _SECTIONS = (
-    "schema_version", "adapter", "base_model", "check", "archive", "object", "submission", "endpoint", "answer", "url", "tool", "created_at",
-)  # fmt: skip
+    "schema_version",
+    "adapter",
+    "base_model",
+    "check",
+    "archive",
+    "object",
+    "submission",
+    "endpoint",
+    "answer",
+    "url",
+    "tool",
+    "created_at",
+)
 _FIELDS = (
-    ("submission", "job_id"), ("submission", "model_name"), ("submission", "api"), ("object", "key"), ("object", "bucket"),
-    ("adapter", "sha256"), ("adapter", "commit"), ("adapter", "source"), ("check", "status"), ("archive", "sha256"), ("endpoint", "id"),
+    ("submission", "job_id"),
+    ("submission", "model_name"),
+    ("submission", "api"),
+    ("object", "key"),
+    ("object", "bucket"),
+    ("adapter", "sha256"),
+    ("adapter", "commit"),
+    ("adapter", "source"),
+    ("check", "status"),
+    ("archive", "sha256"),
+    ("endpoint", "id"),
     ("answer", "text"),
-)  # fmt: skip
+)
 
 
 def _release(folder: Path) -> Arguments:
     tiny(folder)
     return [
-        "release", "a", "--base-config", str(TINY_BASE), "--base-model", "org/model", "--model-name", "m", "--to", "s3://bucket/p/",
-        "--endpoint-url", "http://127.0.0.1:1", "--receipt", "r.json",
-    ]  # fmt: skip
+        "release",
+        "a",
+        "--base-config",
+        str(TINY_BASE),
+        "--base-model",
+        "org/model",
+        "--model-name",
+        "m",
+        "--to",
+        "s3://bucket/p/",
+        "--endpoint-url",
+        "http://127.0.0.1:1",
+        "--receipt",
+        "r.json",
+    ]
 
 
 def _with_receipt(make: Callable[[Path], object]) -> Build:
@@ -57,6 +89,11 @@ def _with_receipt(make: Callable[[Path], object]) -> Build:
         return _release(folder)
 
     return build
+
+
+def _large(path: Path) -> None:
+    path.write_bytes(b"")
+    os.truncate(path, 500_000_000)
 
 
 def _written(value: Any) -> Build:
@@ -74,7 +111,7 @@ def all_cases() -> list[Case]:
         ("a link to /dev/zero", _with_receipt(lambda path: path.symlink_to("/dev/zero"))),
         ("a folder", _with_receipt(Path.mkdir)),
         ("a link to itself", _with_receipt(lambda path: path.symlink_to("r.json"))),
-        ("500 MB", _with_receipt(lambda path: (path.write_bytes(b""), os.truncate(path, 500_000_000)))),
+        ("500 MB", _with_receipt(_large)),
         ("not JSON", _written("{")),
         ("an array", _written("[]")),
         ("deep lists", _written("[" * 100_000 + "]" * 100_000)),
@@ -93,9 +130,13 @@ def all_cases() -> list[Case]:
         for what, value in _VALUES.items()
     ]
     keys = {
-        "TOGETHER_API_KEY": "key", "TOGETHER_BASE_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
+        "TOGETHER_API_KEY": "key",
+        "TOGETHER_BASE_URL": "http://127.0.0.1:1",
+        "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     exits = frozenset({FAILED, UNREADABLE, INCONCLUSIVE, UPLOAD, SERVICE, WAITING})
     leaves = (".r.json.lock", "*.partial")
     return cases("receipt", [*files, *sections, *fields], exits=exits, environment=keys, leaves=leaves, seconds=3.0)

@@ -34,8 +34,11 @@ class Outcome:
     wrong: tuple[str, ...]
 
 
-def run(case: Case, folder: Path) -> Outcome:
-    """Make the case's input in a folder, run it there, and remove the folder."""
+def run(case: Case, folder: Path, slowness: float = 1.0) -> Outcome:
+    """Make the case's input in a folder, run it there, and remove the folder.
+
+    ``slowness``: how much slower this machine is than the one that the bound in seconds is for.
+    """
     arguments = case.build(folder)
     before = _files(folder)
     home = folder.with_name(f"{folder.name}-home")
@@ -61,7 +64,7 @@ def run(case: Case, folder: Path) -> Outcome:
         )
         measured = json.loads(ended.stderr.rpartition(b"\x00")[2] or b"{}")
         output = (ended.stdout + ended.stderr.rpartition(b"\x00")[0]).decode("utf-8", "backslashreplace")
-        wrong = list(_wrong(case, folder, before, output, measured))
+        wrong = list(_wrong(case, folder, before, output, measured, slowness))
         return Outcome(
             case, measured.get("exit", -1), measured.get("seconds", 0), measured.get("megabytes", 0), tuple(wrong)
         )
@@ -90,12 +93,14 @@ def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def _wrong(case: Case, folder: Path, before: set[str], output: str, measured: dict[str, float]) -> Iterable[str]:
+def _wrong(
+    case: Case, folder: Path, before: set[str], output: str, measured: dict[str, float], slowness: float
+) -> Iterable[str]:
     if measured.get("killed"):
         yield f"it had not ended after {case.deadline:g} s"
     elif measured.get("exit") not in case.exits:
         yield f"exit {measured.get('exit')}, expected {sorted(case.exits)}: {_shown(output)}"
-    if measured.get("seconds", 0) > case.seconds:
+    if measured.get("seconds", 0) > case.seconds * slowness:
         yield f"it took {measured['seconds']:.1f} s of the processor's time"
     if measured.get("megabytes", 0) > case.megabytes:
         yield f"it took {measured['megabytes']} MB"

@@ -58,14 +58,23 @@ _USAGE: list[tuple[str, Build]] = [
     ("a key as a command", _given(CANARY)),
     ("a key as a surplus argument", _given("check", "a", CANARY)),
     ("a URL with a password as a surplus argument", _given("check", "a", f"https://user:{CANARY}@host/x")),
-    ("a presigned URL as a surplus argument", _given("check", "a", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}")),
+    (
+        "a presigned URL as a surplus argument",
+        _given("check", "a", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}"),
+    ),
     ("an unknown option with a key", _given("check", "a", f"--token={CANARY}")),
-    ("a presigned URL as the source", _given("submit", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}", "--model-name", "m")),
+    (
+        "a presigned URL as the source",
+        _given("submit", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}", "--model-name", "m"),
+    ),
     ("--expires-in of 5,000 digits", _given("publish", "a", "--to", "s3://b/p/", "--expires-in", "1" * 5000)),
     ("--to of 100,000 characters", _given("publish", "a", "--to", "s3://" + "b" * 100_000)),
     ("--to with a newline", _given("publish", "a", "--to", "s3://b/x\n::error::y/")),
     ("--to with a password", _given("publish", "a", "--to", f"https://u:{CANARY}@s3.amazonaws.com/b/p")),
-    ("--endpoint-url with a password", _given("publish", "a", "--to", "s3://b/p/", "--endpoint-url", f"http://u:{CANARY}@127.0.0.1:1/")),
+    (
+        "--endpoint-url with a password",
+        _given("publish", "a", "--to", "s3://b/p/", "--endpoint-url", f"http://u:{CANARY}@127.0.0.1:1/"),
+    ),
     ("--format of 100,000 characters", _given("check", "a", "--format", "x" * 100_000)),
     ("--format with ANSI", _given("check", "a", "--format", "\x1b[31mX")),
     ("--target with ANSI", _given(*check("--target", "\x1b[31mX\n::error::y"))),
@@ -78,7 +87,7 @@ _USAGE: list[tuple[str, Build]] = [
     ("a job id with ANSI", _given("status", "\x1b[31m\n::error::x")),
     ("a job id that is a path", _given("status", "../../v1/models")),
     ("an endpoint id of 100,000 characters", _given("stop", "e" * 100_000)),
-]  # fmt: skip
+]
 
 _BASES = {
     "a token in a URL": f"https://user:{CANARY}@huggingface.co/a/b",
