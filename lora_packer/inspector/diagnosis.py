@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.keys import layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
-from lora_packer.base_model import BaseModel
+from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
@@ -20,6 +20,7 @@ from lora_packer.inspector.rules.config_on_base import (
     bad_replication,
     no_target,
     refused_targets,
+    unmatched_names,
     unsupported_targets,
     unused_patterns,
 )
@@ -84,7 +85,7 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
     else:
         explained = tuple(_explained(case))
-        told = (*before, *older_names(case, base), *_unused(case, explained), *explained)
+        told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
         result = Diagnosis(case, one_cause_once(told))
     return (_other_task(result, base) if result.errors else None) or result
 
@@ -109,9 +110,13 @@ def _nothing_targeted(case: Case) -> Iterator[Finding]:
         yield no_target(case)
 
 
-def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
-    if not any(finding.severity == "error" for finding in explained):
-        yield from unused_patterns(case)  # what an error leaves without an effect is not a second cause
+def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iterator[Finding]:
+    """What the config names in vain; what an error leaves without an effect is not a second cause."""
+    if any(finding.severity == "error" for finding in explained):
+        return
+    yield from unused_patterns(case)
+    if case.dialect != CHECKPOINT:  # whose names need not be the running model's
+        yield from unmatched_names(case, (case.modules, *base.dialects.values()))
 
 
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
