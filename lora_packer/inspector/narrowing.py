@@ -88,7 +88,7 @@ def _changes(case: Case, trained: frozenset[str]) -> Iterator[Change]:
         yield Change("layers_to_transform", None)
     kept = tuple(name for name in listed if any(path == name or path.endswith(f".{name}") for path in trained))
     added = tuple(leaf for leaf in leaves if leaf not in listed)
-    for names in (kept, (*listed, *added), (*kept, *added), leaves):
+    for names in (kept, (*kept, *added), leaves):
         if names:
             yield Change("target_modules", names)
     wider = [path for path in case.expectation.targeted if path not in trained]
