@@ -23,8 +23,16 @@ TEXT_ONLY = "text-only"
 CHECKPOINT = "checkpoint"
 
 # "causal-lm" is any language model's head, a masked one's and an image-text model's too; "seq2seq" is that of the class
-# with an encoder and a decoder, where a type has one.
-Head = Literal["causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none"]
+# with an encoder and a decoder, where a type has one; "encoder" is the class that leaves the decoder out.
+Head = Literal[
+    "causal-lm",
+    "seq2seq",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "encoder",
+    "none",
+]
 
 # Yields every module of the model under a head: (path, Module).
 Build = Callable[[Settings, Head], Named]
@@ -63,7 +71,8 @@ class Like:
     differences: Mapping[str, Any]
 
 
-Entry = Architecture | Like
+# What a file of definitions ends in: model type -> its definition.
+Architectures = Mapping[str, Architecture | Like]
 
 
 def like(model_type: str, differences: Mapping[str, Any] = MappingProxyType({})) -> Like:
@@ -74,7 +83,7 @@ def like(model_type: str, differences: Mapping[str, Any] = MappingProxyType({}))
     return Like(model_type, differences)
 
 
-def resolved(model_type: str, entry: Entry, of: Callable[[str], Architecture]) -> Architecture:
+def resolved(model_type: str, entry: Architecture | Like, of: Callable[[str], Architecture]) -> Architecture:
     """Return a declared type with its defaults; ``of`` gives the type that another one is like."""
     if isinstance(entry, Like):
         entry = replace(of(entry.model_type), **{"defaults": None, **entry.differences})

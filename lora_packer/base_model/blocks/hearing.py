@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
-from lora_packer.base_model.blocks.composite import Beside, Part, Tower, below, composite, fixed, renamed, with_towers
+from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, renamed, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm
 from lora_packer.base_model.module import Named
@@ -25,26 +25,24 @@ RENAMED_NAMES = {name: alias for alias, name in WHISPER_NAMES.items()}
 
 def whisper_convs(s: Settings, width: int, path: str = "") -> Named:
     """The two convolutions over a spectrogram."""
-    yield conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
-    yield conv(f"{path}conv2", (width, width, 3), bias=True)
+    yield from conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
+    yield from conv(f"{path}conv2", (width, width, 3), bias=True)
 
 
 def whisper_layers(s: Settings, *, key_bias: bool = False) -> Named:
     """The layers of Whisper's encoder."""
-    width, inner = s.size("hidden_size"), s.size("intermediate_size")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
-        attentions = {"self_attn": side_attention(f"{path}.self_attn", width, key_bias=key_bias)}
-        yield from side_layer(path, width, inner, attentions)
+        attentions = {"self_attn": side_attention(f"{path}.self_attn", s.hidden, key_bias=key_bias)}
+        yield from side_layer(path, s.hidden, s.inner, attentions)
 
 
 def whisper_encoder(s: Settings) -> Named:
     """Whisper's encoder."""
-    width = s.size("hidden_size")
-    yield from whisper_convs(s, width)
-    yield embedding("embed_positions", s.size("max_source_positions"), width)
+    yield from whisper_convs(s, s.hidden)
+    yield from embedding("embed_positions", s.size("max_source_positions"), s.hidden)
     yield from whisper_layers(s)
-    yield from layer_norm("layer_norm", width)
+    yield from layer_norm("layer_norm", s.hidden)
 
 
 def hearing(audio: Part, projector: Listening) -> Beside:
@@ -61,10 +59,7 @@ def hearing(audio: Part, projector: Listening) -> Beside:
 def before_5(build: Build) -> dict[str, Build]:
     """The names where the language model had its head inside, and nothing stood below ``model``."""
     older = renamed(
-        build,
-        ("model.language_model.", "language_model.model."),
-        ("lm_head", "language_model.lm_head"),
-        ("model.", ""),
+        build, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
     )
     return {TRANSFORMERS_4: older}
 
@@ -73,7 +68,3 @@ def heard(text: Part, audio: Part, projector: Listening) -> Architecture:
     """Return the definition of a language model that hears."""
     build = with_towers(text, hearing(audio, projector))
     return composite(build, before_5(build))
-
-
-WHISPER_TOWER = Tower("audioflamingo3_encoder", whisper_encoder)
-WHISPER_PART = fixed("audio_config", WHISPER_TOWER, attribute_map=RENAMED_NAMES)
