@@ -12,6 +12,7 @@ from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeade
 from lora_packer.adapter.source import AdapterSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
+from lora_packer.misplaced import Holder, next_step
 from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.redact import escape
 
@@ -64,7 +65,7 @@ class Adapter:
 def read_adapter(source: AdapterSource) -> Adapter:
     """Read both files. What is wrong becomes a defect; InputError is raised only where there is nothing to read."""
     files = source.files()
-    defects = list(_missing(files))
+    defects = _missing(files, _holder(source))
     missing = {defect.file for defect in defects}
     config: LoraConfig | None = None
     raw: Mapping[str, Any] = MappingProxyType({})
@@ -119,27 +120,24 @@ def _read_config(source: AdapterSource) -> tuple[Mapping[str, Any], list[Defect]
     return value, defects
 
 
-def _missing(files: tuple[str, ...]) -> list[Defect]:
+def _missing(files: tuple[str, ...], holder: Holder) -> list[Defect]:
     """One defect for each required file that is not at the root, with a hint from what is there instead."""
-    found = []
-    for name in REQUIRED:
-        if name in files:
-            continue
-        hint = None
-        nested = next((item for item in files if item.endswith("/" + name)), None)
-        pickled = next((item for item in files if item in ("adapter_model.bin", "adapter_model.pt")), None)
-        others = [item for item in files if item.endswith(".safetensors") and "/" not in item]
-        twin = next((item for item in files if item.lower() == name), None)
-        if nested:
-            hint = f"It is in the folder '{escape(nested.rsplit('/', 1)[0])}': give that folder."
-        elif twin:
-            hint = f"There is '{escape(twin)}': names are case-sensitive, rename it."
-        elif name == WEIGHTS_NAME and pickled:
-            hint = f"There is {pickled}, a pickle, which is never opened: save the adapter as safetensors."
-        elif name == WEIGHTS_NAME and others:
-            hint = f"There is '{escape(others[0])}': export the adapter in PEFT's format."
-        else:
-            hint = "Give the folder that PEFT's save_pretrained wrote."
-        message = f"{name} is missing at the root of the adapter"
-        found.append(Defect("missing-file", name, message, expected=name, actual="missing", hint=hint))
-    return found
+    return [
+        Defect(
+            "missing-file",
+            name,
+            f"{name} is missing at the root of the adapter",
+            expected=name,
+            actual="missing",
+            hint=next_step(name, files, holder),
+        )
+        for name in REQUIRED
+        if name not in files
+    ]
+
+
+def _holder(source: AdapterSource) -> Holder:
+    """What holds the files."""
+    if source.remote:
+        return "repo"
+    return "archive" if source.path(CONFIG_NAME) is None else "folder"

@@ -23,8 +23,16 @@ TEXT_ONLY = "text-only"
 CHECKPOINT = "checkpoint"
 
 # "causal-lm" is any language model's head, a masked one's and an image-text model's too; "seq2seq" is that of the class
-# with an encoder and a decoder, where a type has one.
-Head = Literal["causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none"]
+# with an encoder and a decoder, where a type has one; "encoder" is the class that leaves the decoder out.
+Head = Literal[
+    "causal-lm",
+    "seq2seq",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "encoder",
+    "none",
+]
 
 # Yields every module of the model under a head: (path, Module).
 Build = Callable[[Settings, Head], Named]

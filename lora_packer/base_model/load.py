@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.registry import ARCHITECTURES
@@ -33,6 +33,7 @@ _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForSequenceClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
+    "EncoderModel": "encoder",
     "Model": "none",
 }
 
@@ -47,7 +48,7 @@ class BaseModel:
         dialects: dialect name -> modules; older transformers name some modules differently.
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
-        default_targets: the modules that PEFT targets where ``target_modules`` is null.
+        default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
         input_embedding: the path of the input embedding.
     """
 
@@ -136,24 +137,26 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
         )
     chosen = _offered(head or head_of(config, "seq2seq"), architecture)
     settings = Settings(config, architecture.defaults or model_type)
-    dialects = {name: _modules(build(settings, chosen)) for name, build in architecture.dialects.items()}
+    dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
     embedding = _input_embedding(modules, architecture)
     return BaseModel(
-        model_type,
-        modules,
-        MappingProxyType(dialects),
-        source,
-        chosen,
-        architecture.default_targets,
-        embedding,
-        config,
+        model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
 
 
 def _offered(head: Head, architecture: Architecture) -> Head:
-    """The head itself, or the language model's where the type has no class with an encoder and a decoder."""
-    return "causal-lm" if head == "seq2seq" and not architecture.encoder_decoder else head
+    """The head itself, or what a type without an encoder and a decoder has in its place."""
+    if architecture.encoder_decoder:
+        return head
+    return {"seq2seq": "causal-lm", "encoder": "none"}.get(head, head)  # type: ignore[return-value]
+
+
+def _under(head: Head, build: Build, settings: Settings) -> Named:
+    """The modules of a definition, which describes an encoder's class as the bare model's without its decoder."""
+    if head != "encoder":
+        return build(settings, head)
+    return ((path, module) for path, module in build(settings, "none") if not path.startswith("decoder."))
 
 
 def _modules(named: Named) -> Modules:

@@ -28,33 +28,49 @@ def is_available() -> bool:
 
 def load_meta(config: Mapping[str, Any], source: str | None) -> CheckpointModel:
     """Return the base model as the installed transformers builds it. Raises InconclusiveError."""
+    model_type = escape(str(config.get("model_type")), 60)
+    installed = "the installed transformers"
+    try:
+        import torch  # noqa: F401 - whether it can be imported
+        import transformers
+
+        installed = f"transformers {transformers.__version__}"
+        model = _built(config)
+        modules = modules_of(model)
+    except Exception as error:  # noqa: BLE001 - a broken installation, or a config that a model's own code refuses
+        reason = escape(str(error).strip().partition("\n")[0], 160) or type(error).__name__
+        message = f"{installed} cannot build the model type '{model_type}': {reason}"
+        raise InconclusiveError(message) from None
+    embedding = _input_embedding(model)
+    if embedding not in modules:
+        raise InconclusiveError(f"{installed} does not say which input embedding the model type '{model_type}' has.")
+    dialects = MappingProxyType({META: modules})
+    return CheckpointModel(model_type, modules, dialects, source, head_of(config), (), embedding, config)
+
+
+def _built(config: Mapping[str, Any]) -> Any:
+    """The class that the config names, or the causal language model of its type, without weights."""
     import torch
     import transformers
 
-    model_type = escape(str(config.get("model_type")), 60)
     plain = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "quantization_config"}
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
     named = getattr(transformers, name, None) if name.isidentifier() else None
+    loaded = transformers.AutoConfig.for_model(**plain)
+    with torch.device("meta"):
+        if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
+            return named(loaded)
+        return transformers.AutoModelForCausalLM.from_config(loaded)
+
+
+def _input_embedding(model: Any) -> str:
+    """The path of the input embedding; "" where the model has none, or its class does not say which one it is."""
     try:
-        loaded = transformers.AutoConfig.for_model(**plain)
-        with torch.device("meta"):
-            if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
-                model = named(loaded)
-            else:
-                model = transformers.AutoModelForCausalLM.from_config(loaded)
-    except Exception as error:  # noqa: BLE001 - whatever a model's own code raises for a config it does not like
-        reason = escape(str(error).strip().partition("\n")[0], 160)
-        version = transformers.__version__
-        message = f"transformers {version} cannot build the model type '{model_type}': {reason}"
-        raise InconclusiveError(message) from None
-    modules = modules_of(model)
-    paths = {id(module): path for path, module in model.named_modules()}
-    embedding = paths.get(id(model.get_input_embeddings()), "")
-    if embedding not in modules:
-        raise InconclusiveError(f"transformers names no input embedding for the model type '{model_type}'.")
-    dialects = MappingProxyType({META: modules})
-    return CheckpointModel(model_type, modules, dialects, source, head_of(config), (), embedding, config)
+        found = model.get_input_embeddings()
+    except Exception:  # noqa: BLE001 - NotImplementedError, and whatever an override of it meets in other configs
+        return ""
+    return next((path for path, module in model.named_modules() if module is found), "")
 
 
 def modules_of(model: Any) -> Modules:

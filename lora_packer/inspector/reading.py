@@ -240,9 +240,14 @@ def heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
         case "SEQ_2_SEQ_LM":
             return ("seq2seq",)
         case "FEATURE_EXTRACTION":
-            return tuple(dict.fromkeys(("none", base.head)))
+            return tuple(dict.fromkeys((*_bare(base), base.head)))
         case _:
-            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS, "none")))
+            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS, *_bare(base))))
+
+
+def _bare(base: BaseModel) -> tuple[Head, ...]:
+    """The classes without a head, that of the base config first; who trains for features may leave the decoder out."""
+    return ("encoder", "none") if base.head == "encoder" else ("none", "encoder")
 
 
 _Shapes = Mapping[str, tuple[str, tuple[int, ...]]]

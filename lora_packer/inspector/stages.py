@@ -111,14 +111,15 @@ def unchecked(stages: Sequence[Stage], judged: Sequence[Judged]) -> Iterable[tup
 
 def _judge_files(subject: Subject) -> Judged:
     kinds = {(defect.kind, defect.file) for defect in subject.adapter.defects}
-    ran = {files.MISSING_FILE.code}
+    ran = {files.MISSING_FILE.code, files.WEIGHTS_BESIDE.code}
     if ("missing-file", CONFIG_NAME) not in kinds:
         ran.add(files.UNREADABLE_CONFIG.code)
         if ("unreadable-config", CONFIG_NAME) not in kinds:
             ran.add(files.DOUBTFUL_JSON.code)
     if ("missing-file", WEIGHTS_NAME) not in kinds:
         ran.add(files.BAD_SAFETENSORS.code)
-    return Judged(tuple(files.defects(subject.adapter)), frozenset(ran), _why_without(subject, *REQUIRED))
+    findings = (*files.defects(subject.adapter), *files.weights_beside(subject.adapter))
+    return Judged(findings, frozenset(ran), _why_without(subject, *REQUIRED))
 
 
 def _judge_config(subject: Subject) -> Judged:
@@ -257,7 +258,7 @@ def _codes(rules: Iterable[Rule]) -> Codes:
     return frozenset(rule.code for rule in rules)
 
 
-_FILES = (files.MISSING_FILE, files.UNREADABLE_CONFIG, files.DOUBTFUL_JSON, files.BAD_SAFETENSORS)
+_FILES = (files.MISSING_FILE, files.UNREADABLE_CONFIG, files.DOUBTFUL_JSON, files.BAD_SAFETENSORS, files.WEIGHTS_BESIDE)
 _TENSORS = (files.NO_TENSORS, value_rules.INTEGER_DTYPE, names.FOREIGN_NAMES)
 _BASE = (*(rule for rule in RULES.values() if rule.needs == "base"), HALF_PAIR)
 _VALUES = tuple(rule for rule in RULES.values() if rule.needs == "values")

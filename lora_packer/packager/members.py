@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
-from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
+from lora_packer.misplaced import next_step
+from lora_packer.names import CONFIG_NAME, REQUIRED
 from lora_packer.packager.archive import LeftOut
 from lora_packer.packager.source import Source
 from lora_packer.redact import escape
@@ -198,16 +199,14 @@ def _missing_hint(root: Path, name: str, entries: Mapping[str, str]) -> str:
     for entry in sorted(entries):
         if _key(entry) == _key(name):
             return f"Rename {escape(entry)} to {name}."
-    nested = [entry for entry in sorted(entries) if entries[entry] == "folder" and os.path.lexists(root / entry / name)]
-    if nested:
-        shown = ", ".join(escape(entry) for entry in nested[:3]) + (", …" if nested[3:] else "")
-        return f"There is one in {shown} within it: give that folder instead."
-    if name == WEIGHTS_NAME and "adapter_model.bin" in entries:
-        return (
-            "adapter_model.bin is a pickle, which is never opened here: "
-            "save the adapter as safetensors (PEFT's save_pretrained does by default)."
-        )
-    return "Give the folder that PEFT's save_pretrained wrote."
+    below = [
+        f"{entry}/{item}"
+        for entry, kind in sorted(entries.items())
+        if kind == "folder"
+        for item in REQUIRED
+        if os.path.lexists(root / entry / item)
+    ]
+    return next_step(name, (*sorted(entries), *below), "folder")
 
 
 def _show(path: Path) -> str:

@@ -144,15 +144,16 @@ def test_a_missing_required_file_is_named(tmp_path: Path, missing: str) -> None:
 def test_a_pickled_adapter_is_told_to_convert(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "a")
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    refused(folder, "has no adapter_model.safetensors", "adapter_model.bin is a pickle", "safetensors")
+    refused(folder, "has no adapter_model.safetensors", "adapter_model.bin, a pickle", "as safetensors")
 
 
 def test_an_adapter_one_folder_down_is_pointed_to(tmp_path: Path) -> None:
     adapter(tmp_path / "outer" / "my-adapter")
-    refused(tmp_path / "outer", "has no adapter_config.json", "There is one in my-adapter within it: give that folder")
-    for number in range(3):
+    refused(tmp_path / "outer", "has no adapter_config.json", "It is in the folder 'my-adapter': give that folder.")
+    (tmp_path / "outer" / "my-adapter").rename(tmp_path / "outer" / "checkpoint-9")
+    for number in (10, 8):
         adapter(tmp_path / "outer" / f"checkpoint-{number}")
-    refused(tmp_path / "outer", "There is one in checkpoint-0, checkpoint-1, checkpoint-2, … within it")
+    refused(tmp_path / "outer", "It is in the folder 'checkpoint-10', the newest of 3: give that folder, or another")
 
 
 def test_a_missing_file_under_another_case_is_told_to_be_renamed(tmp_path: Path) -> None:

@@ -27,21 +27,6 @@ LAYER_NORMS = ("input_layernorm", "post_attention_layernorm")
 AFTER_BOTH = ("post_attention_layernorm", "post_feedforward_layernorm")
 
 
-def sizes(
-    vocab: int, hidden: int, intermediate: int, layers: int, heads: int, kv: int | None, **more: Any
-) -> dict[str, Any]:
-    """Return the defaults that every decoder has, and more."""
-    return {
-        "vocab_size": vocab,
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_key_value_heads": kv,
-        **more,
-    }
-
-
 def framed(
     decoder: Callable[[Settings], Named],
     *,

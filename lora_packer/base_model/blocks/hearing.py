@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
-from lora_packer.base_model.blocks.composite import Beside, Part, Tower, below, composite, fixed, renamed, with_towers
+from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, renamed, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm
 from lora_packer.base_model.module import Named
@@ -61,10 +61,7 @@ def hearing(audio: Part, projector: Listening) -> Beside:
 def before_5(build: Build) -> dict[str, Build]:
     """The names where the language model had its head inside, and nothing stood below ``model``."""
     older = renamed(
-        build,
-        ("model.language_model.", "language_model.model."),
-        ("lm_head", "language_model.lm_head"),
-        ("model.", ""),
+        build, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
     )
     return {TRANSFORMERS_4: older}
 
@@ -73,7 +70,3 @@ def heard(text: Part, audio: Part, projector: Listening) -> Architecture:
     """Return the definition of a language model that hears."""
     build = with_towers(text, hearing(audio, projector))
     return composite(build, before_5(build))
-
-
-WHISPER_TOWER = Tower("audioflamingo3_encoder", whisper_encoder)
-WHISPER_PART = fixed("audio_config", WHISPER_TOWER, attribute_map=RENAMED_NAMES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -41,6 +40,3 @@ def blip2_qformer(s: Settings) -> Named:
     """BLIP-2's Q-Former."""
     yield from layer_norm("layernorm", s.size("hidden_size"))
     yield from qformer_layers(s, reads_text=s.flag("use_qformer_text_input"))
-
-
-BLIP2_QFORMER = Tower("blip_2_qformer", blip2_qformer)

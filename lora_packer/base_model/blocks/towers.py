@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, scale_norm
 from lora_packer.base_model.module import Module, Named
@@ -126,22 +124,6 @@ def internvl(s: Settings) -> Named:
         yield from layer_kind(f"{path}.layernorm_after", hidden)
     if not s.flag("use_mean_pooling"):
         yield from layer_norm("layernorm", hidden)
-
-
-def tower_sizes(
-    hidden: int, intermediate: int, layers: int, heads: int, patch: int, image: int | list[int], **more: Any
-) -> dict[str, Any]:
-    """Return the defaults that most vision towers have, and more."""
-    return {
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "num_hidden_layers": layers,
-        "num_attention_heads": heads,
-        "num_channels": 3,
-        "patch_size": patch,
-        "image_size": image,
-        **more,
-    }
 
 
 def pix2struct_visual(s: Settings, head_dim: int, inner: int, positions: int) -> Named:

@@ -76,11 +76,6 @@ def _aria_architecture() -> Architecture:
     return composite(with_towers(text, beside), dialects)
 
 
-ARIA_TEXT = declared(
-    *both_names(_aria, _aria_experts_before_5, framed),
-)
+ARIA_TEXT = declared(*both_names(_aria, _aria_experts_before_5, framed))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "aria_text": ARIA_TEXT,
-    "aria": _aria_architecture(),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"aria_text": ARIA_TEXT, "aria": _aria_architecture()}

@@ -59,11 +59,4 @@ def _axk2(s: Settings) -> Named:
     return stacked(s, layer, norms=())
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "axk1": declared(
-        framed(_axk1),
-    ),
-    "axk2": declared(
-        framed(_axk2),
-    ),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"axk1": declared(framed(_axk1)), "axk2": declared(framed(_axk2))}

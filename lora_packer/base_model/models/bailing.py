@@ -42,8 +42,4 @@ def bailing_hybrid(s: Settings) -> Named:
     return stacked(s, layer)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "bailing_hybrid": declared(
-        framed(bailing_hybrid),
-    ),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"bailing_hybrid": declared(framed(bailing_hybrid))}

@@ -183,19 +183,10 @@ _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
 MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "bart": declared(
-        _styled(Style()),
-        targets=QUERY_VALUE,
-        input_embedding="shared",
-        encoder_decoder=True,
-    ),
+    "bart": declared(_styled(Style()), targets=QUERY_VALUE, input_embedding="shared", encoder_decoder=True),
     "mbart": MBART,
     "plbart": declared(_styled(Style()), input_embedding="shared", encoder_decoder=True),
-    "mvp": declared(
-        _mvp,
-        input_embedding="shared",
-        encoder_decoder=True,
-    ),
+    "mvp": declared(_mvp, input_embedding="shared", encoder_decoder=True),
     "marian": declared(_build(_marian_side), input_embedding="encoder.embed_tokens", encoder_decoder=True),
     "m2m_100": declared(
         _styled(Style(None, embedding_norm=False, last_norm=True), causal=False),
@@ -203,19 +194,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         encoder_decoder=True,
     ),
     "pegasus": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
-    "bigbird_pegasus": declared(
-        _build(_bigbird_side),
-        input_embedding="shared",
-        encoder_decoder=True,
-    ),
+    "bigbird_pegasus": declared(_build(_bigbird_side), input_embedding="shared", encoder_decoder=True),
     "blenderbot": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
     "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
-    "trocr": declared(
-        _trocr,
-    ),
-    "prophetnet": declared(
-        _prophetnet,
-        input_embedding="word_embeddings",
-        encoder_decoder=True,
-    ),
+    "trocr": declared(_trocr),
+    "prophetnet": declared(_prophetnet, input_embedding="word_embeddings", encoder_decoder=True),
 }

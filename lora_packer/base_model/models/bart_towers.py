@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from itertools import pairwise
 
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Head
@@ -84,12 +83,10 @@ _FORMULA_VISION_PART = fixed("vision_config", Tower("pp_formulanet_vision", sam_
 _FLORENCE_TEXT = Part("text_config", "bart", attribute_map={"hidden_size": "d_model"})
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "florence2": replace(
-        composite(
-            with_towers(
-                _FLORENCE_TEXT,
-                seeing(fixed("vision_config", Tower("florence_vision", _florence_visual)), _florence_projector),
-            ),
+    "florence2": composite(
+        with_towers(
+            _FLORENCE_TEXT,
+            seeing(fixed("vision_config", Tower("florence_vision", _florence_visual)), _florence_projector),
         ),
         input_embedding="language_model.shared",
     ),

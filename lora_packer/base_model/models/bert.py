@@ -215,16 +215,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ernie": declared(_bert_like(_ernie, "ernie."), input_embedding="word_embeddings"),
     "megatron-bert": declared(_bert_like(_megatron, "bert."), input_embedding="word_embeddings"),
     "rembert": declared(
-        _bert_like(_rembert, "rembert.", predictions=_rembert_predictions),
-        input_embedding="word_embeddings",
+        _bert_like(_rembert, "rembert.", predictions=_rembert_predictions), input_embedding="word_embeddings"
     ),
-    "roc_bert": declared(
-        _bert_like(_roc_bert, "roc_bert."),
-        input_embedding="word_embeddings",
-    ),
+    "roc_bert": declared(_bert_like(_roc_bert, "roc_bert."), input_embedding="word_embeddings"),
     "bert-generation": declared(
-        encoder(_bert_generation, "bert.", _generation_predictions, pooled=()),
-        input_embedding="word_embeddings",
+        encoder(_bert_generation, "bert.", _generation_predictions, pooled=()), input_embedding="word_embeddings"
     ),
     "big_bird": declared(
         encoder(
@@ -264,9 +259,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         ),
         input_embedding="word_embeddings",
     ),
-    "eurobert": declared(
-        unpooled_encoder(plain_decoder, "model.", _eurobert_predictions, _eurobert_classifier),
-    ),
+    "eurobert": declared(unpooled_encoder(plain_decoder, "model.", _eurobert_predictions, _eurobert_classifier)),
     "nomic_bert": declared(
         encoder(_nomic, "nomic_bert.", _nomic_predictions, one_layer, pooled=("sequence-classification",)),
         input_embedding="word_embeddings",

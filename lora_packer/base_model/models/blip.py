@@ -18,8 +18,9 @@ from lora_packer.base_model.blocks.composite import (
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
-from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER, bert_mlp, qformer_layers
+from lora_packer.base_model.blocks.qformer import bert_mlp, qformer_layers
 from lora_packer.base_model.blocks.towers import clip, patches, pix2struct_visual
+from lora_packer.base_model.models.vision_towers import BLIP2_QFORMER
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 

@@ -67,8 +67,4 @@ def _blt_head(s: Settings, head: Head) -> Named:
         yield linear("lm_head", s.size("vocab_size"), s.nested("decoder_config").size("hidden_size"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "blt": declared(
-        framed(_blt, heads=_blt_head),
-    ),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"blt": declared(framed(_blt, heads=_blt_head))}

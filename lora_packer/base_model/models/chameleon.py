@@ -110,8 +110,7 @@ def _chameleon(s: Settings) -> Named:
     resolution = codes.size("resolution")
     yield from stacked(s, layer)
     yield from below(
-        "vqmodel.encoder",
-        _encoder(codes, lambda level: vanilla and resolution >> level in resolutions, middle=vanilla),
+        "vqmodel.encoder", _encoder(codes, lambda level: vanilla and resolution >> level in resolutions, middle=vanilla)
     )
     yield from below("vqmodel", _codebook(codes))
 

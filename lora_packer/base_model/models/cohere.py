@@ -82,15 +82,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "cohere2": declared(framed(_cohere2)),
     "cohere_compass_text": declared(framed(_cohere_compass)),
     "cohere2_moe": declared(framed(_cohere2_moe)),
-    "aya_vision": llava_like(
-        text_part("cohere2"),
-        vision_config("siglip_vision_model"),
-        _aya,
-    ),
-    "cohere2_vision": llava_like(
-        text_part("cohere2"),
-        vision_config("siglip_vision_model"),
-        _cohere2_projector,
-    ),
+    "aya_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _aya),
+    "cohere2_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _cohere2_projector),
     "cohere_compass": seeing_inside("cohere_compass_text", Tower("cohere_compass_vision", qwen3_visual)),
 }

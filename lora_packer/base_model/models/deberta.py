@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.encoders import (
-    bert_predictions,
-    embeddings,
-    one_layer,
-    unpooled_encoder,
-)
+from lora_packer.base_model.blocks.encoders import bert_predictions, embeddings, one_layer, unpooled_encoder
 from lora_packer.base_model.blocks.frames import numbered
 from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
 from lora_packer.base_model.module import Module, Named

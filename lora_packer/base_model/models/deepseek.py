@@ -101,20 +101,11 @@ def _deepseek_v4_compression(s: Settings) -> Callable[[int], str]:
     return layer_kinds(listed, lambda index: kinds[4] if index > 2 and index % 2 else kinds[128])
 
 
-DEEPSEEK_V3 = declared(
-    *both_names(deepseek_v3, parameter_routed_experts, framed),
-)
+DEEPSEEK_V3 = declared(*both_names(deepseek_v3, parameter_routed_experts, framed))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "deepseek_v3": DEEPSEEK_V3,
-    "deepseek_v2": declared(
-        framed(_deepseek_v2),
-        {TRANSFORMERS_4: framed(_deepseek_v2_before_5)},
-    ),
-    "deepseek_v32": declared(
-        framed(_deepseek_v32),
-    ),
-    "deepseek_v4": declared(
-        framed(_deepseek_v4),
-    ),
+    "deepseek_v2": declared(framed(_deepseek_v2), {TRANSFORMERS_4: framed(_deepseek_v2_before_5)}),
+    "deepseek_v32": declared(framed(_deepseek_v32)),
+    "deepseek_v4": declared(framed(_deepseek_v4)),
 }

@@ -20,7 +20,7 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
-from lora_packer.base_model.blocks.towers import patch_conv, tower_sizes
+from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.models.glm import glm4_moe
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -79,8 +79,7 @@ def _dots3_layers(s: Settings) -> tuple[Callable[[int], str], tuple[str, ...]]:
     uses = s.value("use_dsa") if "use_dsa" in s.raw or "per_layer_config" in s.raw else True
     full = "full_attention" if uses is False else "indexed_attention"
     attends = layer_kinds(
-        s.names("layer_types"),
-        lambda index: full if not slides or index < 2 or index % 4 == 1 else "sliding_attention",
+        s.names("layer_types"), lambda index: full if not slides or index < 2 or index % 4 == 1 else "sliding_attention"
     )
     if uses is None:
         return attends, ("indexed_attention",)
@@ -188,29 +187,12 @@ _WHISPER = {
     "encoder_ffn_dim": "intermediate_size",
     "num_mel_bins": "feature_size",
 }
-_VISION = tower_sizes(
-    1536,
-    4224,
-    42,
-    24,
-    14,
-    0,
-    moe_intermediate_size=2112,
-    num_local_experts=64,
-    adapter_in_dim=1536,
-    adapter_out_dim=5120,
-    adapter_merge_size=2,
-)
 _VISION_PART = fixed("vision_config", Tower("dots3_note_vision_encoder", _dots3_visual))
 _AUDIO_PART = fixed("audio_config", Tower("dots3_note_audio_encoder", _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "dots1": declared(
-        *both_names(_dots1, parameter_routed_experts, framed),
-    ),
-    "dots3_note_text": declared(
-        framed(_dots3_note),
-    ),
+    "dots1": declared(*both_names(_dots1, parameter_routed_experts, framed)),
+    "dots3_note_text": declared(framed(_dots3_note)),
     "dots3_note": composite(with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),
 }

@@ -109,12 +109,9 @@ _CODES = fixed("vq_config", Tower("emu3_vqgan", _codes))
 _LANGUAGE = fixed("text_config", Tower("emu3_text_model", plain_decoder))
 _EMU3 = with_towers(_LANGUAGE, _beside, language="text_model")
 _EMU3_BEFORE_4_52 = renamed(
-    _EMU3,
-    ("lm_head", "text_model.lm_head"),
-    ("model.text_model.", "text_model.model."),
-    ("model.vqmodel.", "vqmodel."),
+    _EMU3, ("lm_head", "text_model.lm_head"), ("model.text_model.", "text_model.model."), ("model.vqmodel.", "vqmodel.")
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "emu3": composite(_EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52}),
+    "emu3": composite(_EMU3, {TEXT_ONLY: text_only(_LANGUAGE), TRANSFORMERS_4_51: _EMU3_BEFORE_4_52})
 }

@@ -138,10 +138,7 @@ _ernie_frame = partial(framed, heads=_ernie_head)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "ernie4_5": declared(framed(_ernie)),
-    "ernie4_5_moe": declared(
-        _ernie_frame(_ernie4_5_moe),
-        {TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)},
-    ),
+    "ernie4_5_moe": declared(_ernie_frame(_ernie4_5_moe), {TRANSFORMERS_4: _ernie_frame(_ernie4_5_moe_before_5)}),
     "paddleocr_vl": composite(
         with_towers(
             fixed("text_config", Tower("paddleocr_vl_text", _paddle_text), flat=True),
@@ -153,6 +150,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         with_towers(
             fixed("text_config", Tower("ernie4_5_vl_moe_text", _ernie_text)),
             seeing(fixed("vision_config", Tower("ernie4_5_vl_moe_vision", _ernie_visual)), _ernie_resampler),
-        ),
+        )
     ),
 }

@@ -101,9 +101,6 @@ def _saprot(s: Settings) -> Named:
 _PROTEIN = fixed("protein_encoder_config", Tower("evolla.protein_encoder_config", _saprot))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "esm": declared(
-        encoder(_esm, "esm.", partial(roberta_predictions, bias=False)),
-        input_embedding="word_embeddings",
-    ),
+    "esm": declared(encoder(_esm, "esm.", partial(roberta_predictions, bias=False)), input_embedding="word_embeddings"),
     "evolla": declared(framed(_evolla)),
 }

@@ -55,8 +55,6 @@ _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "exaone4": declared(framed(_exaone4, answering_prefix=TRANSFORMER)),
-    "exaone_moe": declared(
-        framed(_exaone_moe),
-    ),
+    "exaone_moe": declared(framed(_exaone_moe)),
     "exaone4_5": composite(with_towers(_EXAONE_TEXT, visual(Tower("exaone4_5_vision", _exaone_visual)))),
 }

@@ -220,9 +220,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma2": declared(framed(_gemma2), targets=QUERY_VALUE),
     "gemma3_text": declared(framed(_gemma3_text), targets=QUERY_VALUE),
     "vaultgemma": declared(framed(_vaultgemma)),
-    "recurrent_gemma": declared(
-        framed(_recurrent_gemma),
-    ),
+    "recurrent_gemma": declared(framed(_recurrent_gemma)),
     "gemma3n_text": declared(framed(gemma3n), {TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}),
     "gemma4_unified_text": declared(_gemma4_unified),
     "gemma4_text": GEMMA4_TEXT,

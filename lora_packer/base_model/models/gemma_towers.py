@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architecture, Build, Head, declared
 from lora_packer.base_model.blocks.composite import (
@@ -166,7 +165,8 @@ def _pi0(s: Settings, head: Head) -> Named:
     """A PaliGemma, and a Gemma that turns what it sees into actions."""
     before = "" if head == "none" else "model."
     (vlm, seeing), (acting, decoder) = _PI0_VLM.of(s), _PI0_ACTS.of(s)
-    acting = acting.with_fields(vocab_size=vlm.nested("text_config").size("vocab_size"))
+    words, _ = _PALIGEMMA_TEXT.of(vlm)
+    acting = acting.with_fields(vocab_size=words.size("vocab_size"))
     yield from below(f"{before}vlm", seeing(vlm))
     yield from below(f"{before}dit", decoder(acting))
     if head != "none":
@@ -184,11 +184,8 @@ def _pi0_vlm(s: Settings) -> Named:
 
 _GEMMA3_TEXT = text_part("gemma3_text")
 GEMMA3 = llava_like(_GEMMA3_TEXT, vision_config("siglip_vision_model"), gemma3_projector, text_class=True)
-PALIGEMMA = llava_like(
-    text_part("gemma"),
-    vision_config("siglip_vision_model"),
-    _paligemma_projector,
-)
+_PALIGEMMA_TEXT = text_part("gemma")
+PALIGEMMA = llava_like(_PALIGEMMA_TEXT, vision_config("siglip_vision_model"), _paligemma_projector)
 _GEMMA4_TEXT_PART = fixed("text_config", Tower("gemma4_text", _gemma4_text))
 GEMMA4_VISION = fixed("vision_config", Tower("gemma4_vision", gemma4_visual))
 _GEMMA4_AUDIO_PART = fixed("audio_config", Tower("gemma4_audio", _gemma4_audio))
@@ -196,11 +193,7 @@ _UNIFIED_VISION_PART = fixed("vision_config", Tower("gemma4_unified_vision", lam
 _UNIFIED_AUDIO_PART = fixed("audio_config", Tower("gemma4_unified_audio", lambda _: iter(())))
 _UNIFIED_TEXT = text_part("gemma4_unified_text")
 _DIFFUSION_TEXT = fixed("text_config", Tower("diffusion_gemma_text", _diffusion_text))
-_PI0_VLM = Part(
-    "vlm_config",
-    "paligemma",
-    {"paligemma": Tower("paligemma", _pi0_vlm)}.get,
-)
+_PI0_VLM = Part("vlm_config", "paligemma", {"paligemma": Tower("paligemma", _pi0_vlm)}.get)
 _PI0_ACTS = Part("dit_config", "gemma")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
@@ -221,6 +214,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gemma4_unified": composite(
         with_towers(_UNIFIED_TEXT, _gemma4_unified_beside), {TEXT_ONLY: text_only(_UNIFIED_TEXT)}
     ),
-    "diffusion_gemma": replace(composite(_diffusion), input_embedding="language_model.embed_tokens"),
+    "diffusion_gemma": composite(_diffusion, input_embedding="language_model.embed_tokens"),
     "pi0": declared(_pi0, input_embedding="language_model.embed_tokens"),
 }

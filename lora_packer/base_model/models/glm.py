@@ -61,18 +61,12 @@ def _glm_moe_dsa(s: Settings) -> Named:
     return indexed_decoder(s, indexer_kinds(s, offset=s.count("index_skip_topk_offset")))
 
 
-GLM4_MOE = declared(
-    *both_names(glm4_moe, parameter_routed_experts, framed),
-)
+GLM4_MOE = declared(*both_names(glm4_moe, parameter_routed_experts, framed))
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "glm": declared(framed(_glm)),
     "glm4": declared(framed(_glm4)),
     "glm4_moe": GLM4_MOE,
-    "glm_moe_dsa": declared(
-        framed(_glm_moe_dsa),
-    ),
-    "glm4_moe_lite": declared(
-        framed(_glm4_moe_lite),
-    ),
+    "glm_moe_dsa": declared(framed(_glm_moe_dsa)),
+    "glm4_moe_lite": declared(framed(_glm4_moe_lite)),
 }

@@ -242,16 +242,10 @@ def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Bu
     return aliased(framed(decoder, prefix=TRANSFORMER, heads=heads), _GPT_NAMES)
 
 
-GPT2 = declared(
-    _gpt(_gpt2, classified_by_classifier),
-    targets=("c_attn",),
-    input_embedding="wte",
-)
+GPT2 = declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "gpt_oss": declared(
-        framed(_gpt_oss),
-    ),
+    "gpt_oss": declared(framed(_gpt_oss)),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
     "gpt-sw3": GPT2,
     "gpt_neox_japanese": declared(
@@ -259,11 +253,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         input_embedding="embed_in",
     ),
     "gpt2": GPT2,
-    "gpt_bigcode": declared(
-        _gpt(_gpt_bigcode, classified_by_classifier),
-        targets=("c_attn",),
-        input_embedding="wte",
-    ),
+    "gpt_bigcode": declared(_gpt(_gpt_bigcode, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gptj": declared(
         _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),
         targets=QUERY_VALUE,
@@ -274,14 +264,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         targets=("qkv_proj",),
         input_embedding="wte",
     ),
-    "openai-gpt": declared(
-        _gpt(_openai_gpt),
-        input_embedding="tokens_embed",
-    ),
-    "ctrl": declared(
-        _gpt(_ctrl, _ctrl_heads),
-        input_embedding="w",
-    ),
+    "openai-gpt": declared(_gpt(_openai_gpt), input_embedding="tokens_embed"),
+    "ctrl": declared(_gpt(_ctrl, _ctrl_heads), input_embedding="w"),
     "gpt_neo": declared(
         aliased(
             framed(_gpt_neo, prefix=TRANSFORMER, heads=classified_by_classifier),
@@ -295,7 +279,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         {
             TRANSFORMERS_4: framed(
                 _gpt_neox, prefix="gpt_neox.", heads=partial(classified_by_classifier, output="embed_out")
-            ),
+            )
         },
         targets=("query_key_value",),
         input_embedding="embed_in",

@@ -100,14 +100,8 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 ARCHITECTURES: Mapping[str, Architecture] = {
     "granite": declared(framed(plain_decoder)),
     "granite_swa": declared(framed(_granite_swa)),
-    "granitemoe": declared(
-        *both_names(_granitemoe, granite_experts_before_5, framed),
-    ),
-    "granitemoeshared": declared(
-        *both_names(_granitemoeshared, granite_experts_before_5, framed),
-    ),
+    "granitemoe": declared(*both_names(_granitemoe, granite_experts_before_5, framed)),
+    "granitemoeshared": declared(*both_names(_granitemoeshared, granite_experts_before_5, framed)),
     "granitemoe_swa": declared(framed(_granitemoe_swa)),
-    "granitemoehybrid": declared(
-        *both_names(_granitemoehybrid, granite_experts_before_5, framed),
-    ),
+    "granitemoehybrid": declared(*both_names(_granitemoehybrid, granite_experts_before_5, framed)),
 }

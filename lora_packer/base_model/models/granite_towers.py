@@ -10,9 +10,8 @@ from lora_packer.base_model.blocks.frames import plain_decoder
 from lora_packer.base_model.blocks.hearing import before_5
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.qformer import BLIP2_QFORMER
 from lora_packer.base_model.blocks.towers import siglip_body
-from lora_packer.base_model.models.vision_towers import vision_config
+from lora_packer.base_model.models.vision_towers import BLIP2_QFORMER, vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -154,7 +153,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
                 "vision_model",
             ),
             language="text_model",
-        ),
+        )
     ),
     "granite4_vision": composite(with_towers(_GRANITE_TEXT, _granite4_vision_beside)),
 }

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import (
-    attention,
-    head_sizes,
-    normed_attention,
-    plain_attention,
-    qk_norms,
-)
+from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -145,15 +139,9 @@ def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "hunyuan_v1_dense": declared(framed(_hunyuan)),
-    "hunyuan_v1_moe": declared(
-        *both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed),
-    ),
-    "hy_v3": declared(
-        framed(_hy_v3),
-    ),
-    "hy_v4": declared(
-        framed(_hy_v4),
-    ),
+    "hunyuan_v1_moe": declared(*both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed)),
+    "hy_v3": declared(framed(_hy_v3)),
+    "hy_v4": declared(framed(_hy_v4)),
     "hunyuan_vl": composite(
         with_towers(
             fixed(

@@ -116,10 +116,6 @@ def _inkling2(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "inkling_text": declared(
-        aliased(framed(_inkling), _INKLING_NAMES),
-    ),
-    "inkling2_text": declared(
-        aliased(framed(_inkling2), _INKLING_NAMES),
-    ),
+    "inkling_text": declared(aliased(framed(_inkling), _INKLING_NAMES)),
+    "inkling2_text": declared(aliased(framed(_inkling2), _INKLING_NAMES)),
 }

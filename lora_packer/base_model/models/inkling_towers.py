@@ -9,15 +9,7 @@ from operator import mul
 from typing import NamedTuple
 
 from lora_packer.base_model.architecture import TEXT_ONLY, Architecture
-from lora_packer.base_model.blocks.composite import (
-    Tower,
-    below,
-    composite,
-    fixed,
-    text_only,
-    text_part,
-    with_towers,
-)
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import scaled_layers
 from lora_packer.base_model.module import Module, Named

@@ -86,8 +86,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         DEEPSEEK_V3,
         dialects={name: only_for(build, *_DEEPSEEK_V3_CLASSES) for name, build in DEEPSEEK_V3.dialects.items()},
     ),
-    "kimi_linear": declared(
-        framed(_kimi_linear),
-    ),
+    "kimi_linear": declared(framed(_kimi_linear)),
     "kimi_k25": composite(with_towers(_KIMI_TEXT, _KIMI_BESIDE)),
 }

@@ -131,23 +131,13 @@ def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "lfm2": declared(
-        framed(_lfm2),
-    ),
-    "lfm2_moe": declared(
-        framed(_lfm2_moe),
-    ),
-    "lfm3": declared(
-        framed(_lfm3),
-    ),
+    "lfm2": declared(framed(_lfm2)),
+    "lfm2_moe": declared(framed(_lfm2_moe)),
+    "lfm3": declared(framed(_lfm3)),
     "lfm3_vl": composite(
         with_towers(
             text_part("lfm3"), seeing(fixed("vision_config", Tower("lfm3_vl_vision", _lfm3_visual)), _lfm3_projector)
-        ),
+        )
     ),
-    "lfm2_vl": llava_like(
-        text_part("lfm2"),
-        vision_config("siglip2_vision_model"),
-        _lfm2_projector,
-    ),
+    "lfm2_vl": llava_like(text_part("lfm2"), vision_config("siglip2_vision_model"), _lfm2_projector),
 }

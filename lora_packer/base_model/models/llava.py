@@ -13,14 +13,7 @@ from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, li
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
-from lora_packer.base_model.blocks.towers import (
-    clip,
-    clip_layers,
-    internvl,
-    patch_conv,
-    patches,
-    siglip_body,
-)
+from lora_packer.base_model.blocks.towers import clip, clip_layers, internvl, patch_conv, patches, siglip_body
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -240,18 +233,9 @@ _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
     "llava_next": LLAVA_NEXT,
-    "llava_onevision": llava_like(
-        text_part("qwen2"),
-        vision_config("siglip_vision_model"),
-        _llava_next,
-    ),
+    "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),
     "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava),
-    "internvl": llava_like(
-        text_part("qwen2"),
-        vision_config("internvl_vision"),
-        internvl_projector,
-        wrapped=False,
-    ),
+    "internvl": llava_like(text_part("qwen2"), vision_config("internvl_vision"), internvl_projector, wrapped=False),
     "idefics3": _idefics3("llama"),
     "smolvlm": _idefics3("llama"),
     "llava_next_video": LLAVA_NEXT,
@@ -259,26 +243,21 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         with_towers(
             text_part("qwen3"),
             seeing(fixed("vision_config", Tower("qianfan_ocr_vision", _qianfan_visual)), internvl_projector),
-        ),
+        )
     ),
     "video_llama_3": composite(
         with_towers(
             text_part("qwen2"),
             seeing(
-                fixed("vision_config", Tower("video_llama_3_vision", _video_llama_visual)),
-                _readout,
-                "vision_model",
+                fixed("vision_config", Tower("video_llama_3_vision", _video_llama_visual)), _readout, "vision_model"
             ),
-        ),
+        )
     ),
     "hyperclovax_vision_v2": composite(
         with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
     ),
     "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
-    "fuyu": composite(
-        with_towers(Part("text_config", "persimmon", flat=True), _fuyu),
-        flat_text=True,
-    ),
+    "fuyu": composite(with_towers(Part("text_config", "persimmon", flat=True), _fuyu), flat_text=True),
     "got_ocr2": GOT_OCR2,
     "ovis2": composite(_ovis2),
     "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),

@@ -52,8 +52,6 @@ def _longcat_experts(s: Settings) -> Experts:
 ARCHITECTURES: Mapping[str, Architecture] = {
     "longcat_flash": declared(
         framed(lambda s: _longcat_flash(s, experts=_longcat_experts(s), layers=_longcat_layers(s))),
-        {
-            TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers"))),
-        },
-    ),
+        {TRANSFORMERS_4: framed(lambda s: _longcat_flash(s, experts=separate_linears, layers=s.size("num_layers")))},
+    )
 }

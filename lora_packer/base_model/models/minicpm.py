@@ -75,18 +75,14 @@ _MINICPM = composite(
     with_towers(
         text_part("qwen3_5_text"),
         seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
-    ),
+    )
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "minicpm3": declared(
-        framed(latent_decoder),
-    ),
+    "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
         framed(_cpmant, prefix="cpmant."),
-        {
-            TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5),
-        },
+        {TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5)},
         input_embedding="input_embedding",
     ),
     "minicpm_ocr": _MINICPM,

@@ -112,17 +112,11 @@ def _minimax_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 _MINIMAX_TEXT = text_part("minimax_m3_vl_text")
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "minimax_m2": declared(
-        framed(_minimax_m2),
-    ),
-    "minimax_m3_vl_text": declared(
-        framed(_minimax_m3),
-    ),
+    "minimax_m2": declared(framed(_minimax_m2)),
+    "minimax_m3_vl_text": declared(framed(_minimax_m3)),
     "minimax": declared(
         framed(_minimax),
-        {
-            TRANSFORMERS_4: framed(partial(_minimax, experts=numbered_experts, block="block_sparse_moe")),
-        },
+        {TRANSFORMERS_4: framed(partial(_minimax, experts=numbered_experts, block="block_sparse_moe"))},
     ),
     "minimax_m3_vl": composite(
         with_towers(

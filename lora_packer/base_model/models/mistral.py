@@ -17,11 +17,12 @@ from lora_packer.base_model.blocks.experts import (
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, WHISPER_PART, heard, whisper_convs
+from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.models.deepseek import deepseek_v3
+from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -166,32 +167,16 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "ministral3": declared(framed(_mistral)),
     "mixtral": declared(
         framed(_mixtral),
-        {
-            TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe")),
-        },
+        {TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe"))},
         targets=QUERY_VALUE,
     ),
-    "mistral3": llava_like(
-        text_part("mistral"),
-        _MISTRAL3_VISION,
-        mistral3_projector,
-        wrapped=False,
-    ),
+    "mistral3": llava_like(text_part("mistral"), _MISTRAL3_VISION, mistral3_projector, wrapped=False),
     "lighton_ocr": composite(
-        with_towers(text_part("qwen3"), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder")),
+        with_towers(text_part("qwen3"), seeing(_LIGHTON_VISION, _lighton_projector, "vision_encoder"))
     ),
-    "voxtral": heard(
-        Part("text_config", "llama", filled=True),
-        WHISPER_PART,
-        _voxtral,
-    ),
+    "voxtral": heard(Part("text_config", "llama", filled=True), WHISPER_PART, _voxtral),
     "voxtral_realtime": heard(
-        Part(
-            "text_config",
-            "voxtral_realtime_text",
-            _realtime_part,
-            filled=True,
-        ),
+        Part("text_config", "voxtral_realtime_text", _realtime_part, filled=True),
         fixed(
             "audio_config",
             Tower("voxtral_realtime_encoder", _realtime_encoder),
@@ -203,6 +188,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "mistral_large4": composite(
         with_towers(
             fixed("text_config", Tower("mistral_large4_text", _large_text)), seeing(_LARGE_VISION, mistral3_projector)
-        ),
+        )
     ),
 }

@@ -94,12 +94,8 @@ _NEMOTRON_LAYERS = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "nemotron": declared(
-        framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER),
-    ),
+    "nemotron": declared(framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER)),
     "nemotron_h": declared(
-        framed(nemotron_h),
-        targets=("q_proj", "k_proj", "v_proj", "o_proj"),
-        input_embedding="embeddings",
+        framed(nemotron_h), targets=("q_proj", "k_proj", "v_proj", "o_proj"), input_embedding="embeddings"
     ),
 }

@@ -148,12 +148,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         with_towers(
             _EDGE_TEXT,
             seeing(fixed("vision_config", Tower("cosmos3_edge_vision", _edge_visual)), _edge_projector, "visual"),
-        ),
+        )
     ),
-    "nemotron_h_omni": replace(
-        composite(
-            with_legacy(_omni, _OLDER_NAMES),
-        ),
-        input_embedding="embeddings",
-    ),
+    "nemotron_h_omni": replace(composite(with_legacy(_omni, _OLDER_NAMES)), input_embedding="embeddings"),
 }

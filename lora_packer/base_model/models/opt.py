@@ -71,17 +71,14 @@ def _biogpt(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "opt": declared(
-        framed(_opt, heads=_opt_heads),
-        targets=QUERY_VALUE,
-    ),
+    "opt": declared(framed(_opt, heads=_opt_heads), targets=QUERY_VALUE),
     "xglm": declared(
         aliased(
             framed(_xglm),
             {"num_attention_heads": "attention_heads", "hidden_size": "d_model", "num_hidden_layers": "num_layers"},
-        ),
+        )
     ),
     "biogpt": declared(
-        framed(_biogpt, prefix="biogpt.", heads=partial(head_modules, output="output_projection", tokens="classifier")),
+        framed(_biogpt, prefix="biogpt.", heads=partial(head_modules, output="output_projection", tokens="classifier"))
     ),
 }

@@ -6,12 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
-from lora_packer.base_model.blocks.attention import (
-    attention,
-    head_sizes,
-    layer_norms_of_heads,
-    plain_attention,
-)
+from lora_packer.base_model.blocks.attention import attention, head_sizes, layer_norms_of_heads, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
@@ -140,12 +135,8 @@ _PHI4_AUDIO_PART = fixed("audio_config", Tower("phi4_multimodal_audio", _phi4_au
 ARCHITECTURES: Mapping[str, Architecture] = {
     "phi3": PHI3,
     "phi": declared(
-        framed(_phi, heads=partial(head_modules, output_bias=True)),
-        targets=("q_proj", "v_proj", "fc1", "fc2"),
+        framed(_phi, heads=partial(head_modules, output_bias=True)), targets=("q_proj", "v_proj", "fc1", "fc2")
     ),
-    "phimoe": declared(
-        _phimoe_frame(_phimoe),
-        {TRANSFORMERS_4: _phimoe_frame(_phimoe_before_5)},
-    ),
+    "phimoe": declared(_phimoe_frame(_phimoe), {TRANSFORMERS_4: _phimoe_frame(_phimoe_before_5)}),
     "phi4_multimodal": declared(framed(_phi4)),
 }

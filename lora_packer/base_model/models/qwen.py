@@ -6,11 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import (
-    gated_attention,
-    grouped_attention,
-    normed_attention,
-)
+from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, normed_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -69,8 +65,7 @@ def every_fourth(s: Settings) -> Callable[[int], str]:
     """Return which layers have "full_attention": as listed, else each ``full_attention_interval``-th."""
     interval = s.optional_size("full_attention_interval") or 4
     return layer_kinds(
-        s.names("layer_types"),
-        lambda index: "linear_attention" if (index + 1) % interval else "full_attention",
+        s.names("layer_types"), lambda index: "linear_attention" if (index + 1) % interval else "full_attention"
     )
 
 
@@ -113,19 +108,10 @@ _qwen3_moe_frame = partial(framed, answering_prefix=TRANSFORMER)
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2": declared(framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
-    "qwen3": declared(
-        framed(_qwen3, answering_prefix=TRANSFORMER),
-        targets=QUERY_VALUE,
-    ),
-    "qwen3_moe": declared(
-        *both_names(qwen3_moe, linear_experts, _qwen3_moe_frame),
-    ),
-    "qwen2_moe": declared(
-        *both_names(_qwen2_moe, linear_experts, framed),
-    ),
-    "qwen3_next": declared(
-        *both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER)),
-    ),
+    "qwen3": declared(framed(_qwen3, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
+    "qwen3_moe": declared(*both_names(qwen3_moe, linear_experts, _qwen3_moe_frame)),
+    "qwen2_moe": declared(*both_names(_qwen2_moe, linear_experts, framed)),
+    "qwen3_next": declared(*both_names(_qwen3_next, linear_experts, partial(framed, answering_prefix=TRANSFORMER))),
     "qwen3_5_text": declared(framed(qwen3_5)),
     "qwen3_5_moe_text": declared(framed(qwen3_5_moe)),
 }

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 
 from lora_packer.base_model.architecture import Architecture, Build, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.hearing import (
-    WHISPER_NAMES,
-    heard,
-    hearing,
-    whisper_encoder,
-    whisper_layers,
-)
+from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, heard, hearing, whisper_encoder, whisper_layers
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -58,26 +52,14 @@ def _with_plain_score(build: Build) -> Build:
 _QWEN3_ASR = with_towers(
     Part("text_config", "qwen3"),
     hearing(
-        fixed(
-            "audio_config",
-            Tower(
-                "qwen3_asr_encoder",
-                _qwen3_asr_encoder,
-            ),
-            attribute_map=WHISPER_NAMES,
-        ),
-        _qwen3_asr,
+        fixed("audio_config", Tower("qwen3_asr_encoder", _qwen3_asr_encoder), attribute_map=WHISPER_NAMES), _qwen3_asr
     ),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2_audio": heard(
         text_part("qwen2"),
-        fixed(
-            "audio_config",
-            Tower("qwen2_audio_encoder", whisper_encoder),
-            attribute_map=WHISPER_NAMES,
-        ),
+        fixed("audio_config", Tower("qwen2_audio_encoder", whisper_encoder), attribute_map=WHISPER_NAMES),
         _qwen2_audio,
     ),
     "qwen3_asr": composite(_with_plain_score(_QWEN3_ASR)),

@@ -176,8 +176,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen2_5_omni_thinker": composite(_THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
     "qwen3_omni_moe_thinker": composite(_THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
     "qwen2_5_omni": _omni(
-        _whole(_THINKER_2_5, _talker_2_5, _token2wav),
-        _whole(_before_5(_THINKER_2_5), _talker_2_5, _token2wav),
+        _whole(_THINKER_2_5, _talker_2_5, _token2wav), _whole(_before_5(_THINKER_2_5), _talker_2_5, _token2wav)
     ),
     "qwen3_omni_moe": _omni(
         _whole(_THINKER_3, partial(_talker_3, experts=fused_experts), _code2wav),

@@ -95,20 +95,11 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "roberta-prelayernorm": declared(
         _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"
     ),
-    "xlm-roberta-xl": declared(
-        _roberta_like(_xlm_roberta_xl, "roberta."),
-        input_embedding="word_embeddings",
-    ),
-    "xmod": declared(
-        _roberta_like(_xmod, "roberta."),
-        input_embedding="word_embeddings",
-    ),
+    "xlm-roberta-xl": declared(_roberta_like(_xlm_roberta_xl, "roberta."), input_embedding="word_embeddings"),
+    "xmod": declared(_roberta_like(_xmod, "roberta."), input_embedding="word_embeddings"),
     "xlm": declared(
         aliased(unpooled_encoder(_xlm, "transformer.", _xlm_predictions, summary_classifier), _XLM_NAMES),
         input_embedding="embeddings",
     ),
-    "longformer": declared(
-        encoder(_longformer, "longformer.", roberta_predictions),
-        input_embedding="word_embeddings",
-    ),
+    "longformer": declared(encoder(_longformer, "longformer.", roberta_predictions), input_embedding="word_embeddings"),
 }

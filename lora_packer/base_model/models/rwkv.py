@@ -48,5 +48,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         framed(_rwkv, prefix="rwkv.", heads=partial(head_modules, output="head")),
         targets=("key", "value", "receptance", "output"),
         input_embedding="embeddings",
-    ),
+    )
 }

@@ -188,31 +188,23 @@ def _youtu(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "internlm3": declared(
-        aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"}),
-    ),
+    "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
     "iquestcoder": declared(framed(plain_decoder)),
     "smollm3": declared(framed(plain_decoder, answering_prefix=TRANSFORMER)),
     "hyperclovax": declared(framed(_hyperclovax)),
     "cwm": declared(framed(_cwm)),
-    "seed_oss": declared(
-        framed(_seed_oss, answering_prefix=TRANSFORMER),
-    ),
+    "seed_oss": declared(framed(_seed_oss, answering_prefix=TRANSFORMER)),
     "helium": declared(framed(_helium)),
     "persimmon": declared(framed(_persimmon)),
     "starcoder2": declared(framed(_starcoder2)),
     "stablelm": declared(framed(_stablelm), targets=QUERY_VALUE),
     "arcee": declared(framed(ungated_decoder, answering_prefix=TRANSFORMER)),
-    "jais2": declared(
-        framed(partial(ungated_decoder, kind=layer_norm)),
-    ),
+    "jais2": declared(framed(partial(ungated_decoder, kind=layer_norm))),
     "nanochat": declared(framed(_nanochat)),
     "apertus": declared(framed(_apertus)),
     "diffllama": declared(framed(_diffllama, answering_prefix=TRANSFORMER)),
     "bitnet": declared(framed(_bitnet)),
     "doge": declared(framed(_doge)),
     "hrm_text": declared(framed(_hrm)),
-    "youtu": declared(
-        framed(_youtu),
-    ),
+    "youtu": declared(framed(_youtu)),
 }

@@ -132,10 +132,7 @@ _XLNET_NAMES = {
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "mpnet": declared(
-        encoder(_mpnet, "mpnet.", roberta_predictions),
-        input_embedding="word_embeddings",
-    ),
+    "mpnet": declared(encoder(_mpnet, "mpnet.", roberta_predictions), input_embedding="word_embeddings"),
     "xlnet": declared(
         aliased(unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES),
         input_embedding="word_embedding",

@@ -215,31 +215,14 @@ def _beam(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "solar_open": declared(
-        framed(_solar_open),
-    ),
-    "afmoe": declared(
-        framed(_afmoe),
-    ),
-    "mimo_v2_flash": declared(
-        framed(_mimo_v2_flash),
-    ),
-    "jetmoe": declared(
-        framed(_jetmoe),
-    ),
-    "dbrx": declared(
-        framed(_dbrx, prefix="transformer.", heads=_dbrx_head),
-        input_embedding="wte",
-    ),
-    "kolibri1": declared(
-        framed(_kolibri1),
-    ),
-    "laguna": declared(
-        framed(_laguna),
-    ),
+    "solar_open": declared(framed(_solar_open)),
+    "afmoe": declared(framed(_afmoe)),
+    "mimo_v2_flash": declared(framed(_mimo_v2_flash)),
+    "jetmoe": declared(framed(_jetmoe)),
+    "dbrx": declared(framed(_dbrx, prefix="transformer.", heads=_dbrx_head), input_embedding="wte"),
+    "kolibri1": declared(framed(_kolibri1)),
+    "laguna": declared(framed(_laguna)),
     "mellum": declared(framed(_mellum)),
-    "flint": declared(
-        framed(_flint),
-    ),
+    "flint": declared(framed(_flint)),
     "beam": declared(framed(_beam)),
 }

@@ -8,9 +8,10 @@ from lora_packer.base_model.architecture import Architecture, declared, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
-from lora_packer.base_model.blocks.hearing import WHISPER_PART, heard
+from lora_packer.base_model.blocks.hearing import heard
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
 from lora_packer.base_model.blocks.projectors import two_linears
+from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -84,19 +85,14 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
 
 
 _FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)
-_VIBEVOICE_TOKENIZER = Tower(
-    "vibevoice_acoustic_tokenizer_encoder",
-    _vibevoice_tokenizer,
-)
+_VIBEVOICE_TOKENIZER = Tower("vibevoice_acoustic_tokenizer_encoder", _vibevoice_tokenizer)
 _VIBEVOICE_TOKENIZERS = {
     "acoustic": fixed("acoustic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
     "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
 }
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "moshi": declared(
-        only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel"),
-    ),
+    "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,
     "vibevoice_asr": composite(with_towers(text_part("qwen2"), _vibevoice_beside)),

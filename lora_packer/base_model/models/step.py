@@ -96,6 +96,6 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         with_towers(
             _STEP_TEXT,
             seeing(fixed("vision_config", Tower("step3p5_vision", _step_visual)), _step_projector, "vision_model"),
-        ),
-    ),
+        )
+    )
 }

@@ -147,17 +147,8 @@ _PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambd
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
-    "mt5": declared(
-        _t5(),
-        targets=("q", "v"),
-        input_embedding="shared",
-        encoder_decoder=True,
-    ),
-    "umt5": declared(
-        _t5(every_bias=True),
-        input_embedding="shared",
-        encoder_decoder=True,
-    ),
+    "mt5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
+    "umt5": declared(_t5(every_bias=True), input_embedding="shared", encoder_decoder=True),
     "pix2struct": composite(_pix2struct),
     "udop": declared(_udop, input_embedding="shared"),
 }

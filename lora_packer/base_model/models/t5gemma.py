@@ -70,13 +70,8 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "t5gemma": declared(
-        _gemma_frame(_t5gemma_sides),
-        encoder_decoder=True,
-    ),
+    "t5gemma": declared(_gemma_frame(_t5gemma_sides), encoder_decoder=True),
     "t5gemma2": declared(
-        _gemma_frame(_t5gemma2_sides),
-        input_embedding="text_model.embed_tokens",
-        encoder_decoder=True,
+        _gemma_frame(_t5gemma2_sides), input_embedding="text_model.embed_tokens", encoder_decoder=True
     ),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.base_model.blocks.composite import Part, Tower
+from lora_packer.base_model.blocks.qformer import blip2_qformer
 from lora_packer.base_model.blocks.towers import clip, internvl, pixtral, siglip, siglip2
 
 TOWERS: Mapping[str, Tower] = {
@@ -12,11 +13,11 @@ TOWERS: Mapping[str, Tower] = {
     "siglip_vision_model": Tower("siglip_vision_model", siglip),
     "siglip2_vision_model": Tower("siglip2_vision_model", siglip2),
     "pixtral": Tower("pixtral", pixtral),
-    "internvl_vision": Tower(
-        "internvl_vision",
-        internvl,
-    ),
+    "internvl_vision": Tower("internvl_vision", internvl),
 }
+
+# What reads an image for a language model, in BLIP-2 and in those that took it over.
+BLIP2_QFORMER = Tower("blip_2_qformer", blip2_qformer)
 
 
 def vision_config(model_type: str) -> Part:

@@ -34,9 +34,5 @@ def _whisper(raw: Settings, head: Head) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "whisper": declared(
-        _whisper,
-        input_embedding="embed_tokens",
-        encoder_decoder=True,
-    ),
+    "whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)
 }

@@ -53,8 +53,5 @@ def _xlstm(s: Settings) -> Named:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "xlstm": declared(
-        framed(_xlstm, prefix="backbone."),
-        input_embedding="embeddings",
-    ),
+    "xlstm": declared(framed(_xlstm, prefix="backbone."), input_embedding="embeddings")
 }

@@ -116,11 +116,4 @@ def _zamba_mixer(s: Settings, prefix: str) -> Named:
     yield linear(f"{prefix}.out_proj", hidden, inner, bias=bias)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "zamba2": declared(
-        framed(_zamba2),
-    ),
-    "zamba": declared(
-        framed(_zamba),
-    ),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"zamba2": declared(framed(_zamba2)), "zamba": declared(framed(_zamba))}

@@ -51,8 +51,4 @@ def _zaya_head(s: Settings, head: Head) -> Named:
     return head_modules(s, head, output_bias=s.flag("lm_head_bias"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "zaya": declared(
-        framed(_zaya, heads=_zaya_head),
-    ),
-}
+ARCHITECTURES: Mapping[str, Architecture] = {"zaya": declared(framed(_zaya, heads=_zaya_head))}

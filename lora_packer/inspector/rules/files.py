@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,14 @@ NO_TENSORS = Rule(
     "leaves such a file.",
     "Gather the weights before saving, or save from the last checkpoint.",
 )
+WEIGHTS_BESIDE = Rule(
+    "LP107",
+    "weights-beside",
+    "warning",
+    "Files beside the adapter hold further weights that were trained with it.",
+    "Nothing that loads an adapter reads them, and no archive of one holds them: what is served was not trained so.",
+    "Merge the adapter and these weights into the base model, or train those modules with LoRA or modules_to_save.",
+)
 
 _OF_DEFECT = {
     "missing-file": MISSING_FILE,
@@ -76,6 +85,31 @@ def defects(adapter: Adapter) -> Iterator[Finding]:
     for defect in adapter.defects:
         details = {name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint")}
         yield _OF_DEFECT[defect.kind].finding(defect.message, **details)
+
+
+# What trainers call weights that they train beside the LoRA: LLaVA (non_lora_trainables.bin, mm_projector.bin),
+# Qwen-VL-Series-Finetune (non_lora_state_dict.bin), ms-swift (vit.safetensors), LongLoRA (trainable_params.bin), and
+# embeddings of new tokens (new_embeddings.safetensors). A value head is none: what is served does not use it.
+_TRAINED = re.compile(
+    r"""(?:
+      non_lora_\w+ | \w*trainable_params | modules_to_save
+    | (?:new|added|additional|extra)_embed\w* | embed_tokens | (?:un)?embeddings
+    | (?:\w+_)?(?:projector|aligner|merger|resampler)
+    | vit | visual | vision_(?:tower|model|encoder) | audio_(?:tower|encoder)
+    | (?:lm|score|cls|classification|classifier)_head | classifier
+    )\.(?:safetensors|bin|pt|pth)""",
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def weights_beside(adapter: Adapter) -> Iterator[Finding]:
+    """Files at the root that by their names hold trained weights; none of them is opened."""
+    found = [name for name in adapter.files if _TRAINED.fullmatch(name)]
+    if found:
+        listed = escape(", ".join(found), 200)
+        holds = f"{listed} by {'its name holds' if len(found) == 1 else 'their names hold'}"
+        message = f"{holds} trained weights that no LoRA adapter carries: what is served will lack them"
+        yield WEIGHTS_BESIDE.finding(message, file=escape(found[0]), count=len(found))
 
 
 def no_tensors(adapter: Adapter) -> Iterator[Finding]:

@@ -1,0 +1,107 @@
+"""What to do where a file of an adapter is not at the root: which of the folders below, or which name, is meant."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Literal
+
+from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
+from lora_packer.redact import escape
+
+Holder = Literal["folder", "archive", "repo"]
+
+_PICKLES = ("adapter_model.bin", "adapter_model.pt")
+_WHOLE_MODEL = re.compile(r"(?:diffusion_pytorch_)?model(?:-\d+-of-\d+)?\.safetensors")
+# What trainers call the copy that a preference is measured against: no training is in it
+# (https://huggingface.co/docs/trl/dpo_trainer, "Using option 3").
+_REFERENCE = re.compile(r"ref(?:erence)?(?:[-_.].*)?", re.IGNORECASE)
+_NOT_OURS = (".", "__MACOSX")  # editors' copies, and what macOS puts into archives
+_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
+_SHOWN = 3
+
+
+def next_step(name: str, files: Sequence[str], holder: Holder) -> str:
+    """Say what to do without ``name`` at the root of a folder, an archive or a repo that has these files.
+
+    ``files`` are paths with slashes. A folder is proposed only where it has both files of an adapter.
+    """
+    below = _folders_with(files, *REQUIRED)
+    if below:
+        return f"It is in {_chosen(below, holder)}"
+    twin = next((item for item in files if item.lower() == name), None)
+    if twin:
+        again = {"folder": "", "archive": " and pack it again", "repo": " in the repo"}[holder]
+        return f"There is '{escape(twin)}': names are case-sensitive, rename it{again}."
+    half = _folders_with(files, name)
+    if half:
+        other = WEIGHTS_NAME if name == CONFIG_NAME else CONFIG_NAME
+        there = f"There is one in the folder {_quoted(half[0])}, without {other}"
+        return f"{there}: put the two files of one adapter side by side."
+    pickled = next((item for item in files if item in _PICKLES), None)
+    if name == WEIGHTS_NAME and pickled:
+        save = "save the adapter as safetensors (PEFT's save_pretrained does so by default)"
+        return f"There is {pickled}, a pickle, which is never opened here: {save}."
+    others = [item for item in files if item.endswith(".safetensors") and "/" not in item]
+    if name == WEIGHTS_NAME and others:
+        if _WHOLE_MODEL.fullmatch(others[0]):
+            whole = "a whole model's weights"
+            return f"There is '{escape(others[0])}', {whole}: save the adapter itself with PEFT's save_pretrained."
+        return f"There is '{escape(others[0])}': export the adapter in PEFT's format."
+    verb = {"folder": "Give", "archive": "Pack", "repo": "Upload to the repo's root"}[holder]
+    return f"{verb} {'what' if holder == 'repo' else 'the folder that'} PEFT's save_pretrained wrote."
+
+
+def _folders_with(files: Sequence[str], *names: str) -> list[str]:
+    """The folders below the root that have all of these files."""
+    having = [{item.rpartition("/")[0] for item in files if item.endswith(f"/{name}")} for name in names]
+    return sorted(item for item in set.intersection(*having) if not item.startswith(_NOT_OURS))
+
+
+def _chosen(folders: Sequence[str], holder: Holder) -> str:
+    """Name the folder that is meant, as far as their names show it, and what to do with it."""
+    candidates = [item for item in folders if not _is_reference(item)] or list(folders)
+    others = [item for item in folders if item not in candidates]
+    newest = _newest(candidates)
+    of = {"folder": "the folder", "archive": "the archive's folder", "repo": "the repo's folder"}[holder]
+    if newest is not None and len(candidates) > 1:
+        return f"{of} {_quoted(newest)}, the newest of {len(candidates)}: {_do(newest, holder)}, or another one."
+    if len(candidates) > 1:
+        listed = ", ".join(map(_quoted, candidates[:_SHOWN]))
+        more = f" and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
+        return f"{len(candidates)} folders, {listed}{more}: {_do(None, holder)}."
+    one = candidates[0]
+    if _is_reference(one):
+        untrained = "which by its name is the copy that training is compared with"
+        return f"{of} {_quoted(one)}, {untrained}: look for the trained adapter."
+    besides = f" ({_quoted(others[0])} is the copy that training is compared with)" if others else ""
+    return f"{of} {_quoted(one)}{besides}: {_do(one, holder)}."
+
+
+def _do(folder: str | None, holder: Holder) -> str:
+    match holder:
+        case "folder":
+            return "give that folder" if folder else "give the one to be served"
+        case "archive" if folder and folder.isprintable() and folder.isascii():
+            return f"unpack it and run `lora-packer pack {shlex.quote(folder)}`"
+        case "archive":
+            return "unpack it and run `lora-packer pack` on the one to be served"
+        case "repo":
+            return f"upload the files of {'that folder' if folder else 'one of them'} to the root of a repo"
+
+
+def _newest(folders: Sequence[str]) -> str | None:
+    """The folder with the highest number, where they differ in a number alone, as checkpoints do."""
+    numbered = {item: found for item in folders if (found := _NUMBERED.fullmatch(item))}
+    if len(numbered) < len(folders) or len({found[1] for found in numbered.values()}) > 1:
+        return None
+    return max(folders, key=lambda item: int(numbered[item][2]))
+
+
+def _is_reference(folder: str) -> bool:
+    return _REFERENCE.fullmatch(folder.rpartition("/")[2]) is not None
+
+
+def _quoted(folder: str) -> str:
+    return f"'{escape(folder, 80)}'"

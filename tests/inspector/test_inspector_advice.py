@@ -1,0 +1,89 @@
+"""What is advised: where it can be followed, what comes out of it works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import zipfile
+from pathlib import Path
+
+import pytest
+from builders import TINY_BASE, write_adapter
+
+import lora_packer
+from lora_packer.finding import Finding
+
+
+def found(adapter: Path, code: str = "", base: Path | dict[str, object] = TINY_BASE, **more: object) -> list[Finding]:
+    report = lora_packer.check(adapter, base_config=base, target="peft", **more)  # type: ignore[arg-type]
+    return [item for item in report.findings if item.code.startswith(code)]
+
+
+def is_fine(adapter: Path) -> bool:
+    report = lora_packer.check(adapter, base_config=TINY_BASE, target="peft")
+    return report.ok and not report.findings
+
+
+@pytest.mark.parametrize("folders", [("dpo/reference", "dpo/train"), ("out/checkpoint-600", "out/checkpoint-5000")])
+def test_the_folder_that_the_hint_names_passes(tmp_path: Path, folders: tuple[str, str]) -> None:
+    for folder in folders:
+        write_adapter(tmp_path / folder)
+    outer = (tmp_path / folders[0]).parent
+    hints = {item.hint or "" for item in found(outer, "LP101")}
+    (named,) = {re.search("in the folder '([^']+)'", hint)[1] for hint in hints}  # type: ignore[index]
+    assert outer / named == tmp_path / folders[1]
+    assert is_fine(outer / named)
+
+
+def test_what_the_hint_says_of_an_archive_with_a_top_folder_can_be_followed(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "my adapter")
+    with zipfile.ZipFile(tmp_path / "nested.zip", "w") as archive:
+        for file in (tmp_path / "my adapter").iterdir():
+            archive.write(file, f"my adapter/{file.name}")
+    hint = found(tmp_path / "nested.zip", "LP101")[0].hint or ""
+    command = re.search("`(lora-packer pack .*)`", hint)
+    assert command is not None
+    with zipfile.ZipFile(tmp_path / "nested.zip") as archive:
+        archive.extractall(tmp_path / "unpacked")
+    folder = tmp_path / "unpacked" / shlex.split(command[1])[2]
+    packed = lora_packer.pack(folder, tmp_path / "a.zip", base_config=TINY_BASE)
+    assert is_fine(Path(packed.path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["non_lora_trainables.bin", "non_lora_state_dict.bin", "vit.safetensors", "new_embeddings.safetensors",
+     "mm_projector.bin", "new_embeddings.bin", "trainable_params.bin", "embed_tokens.pt", "visual.safetensors"],
+)  # fmt: skip
+@pytest.mark.parametrize("packed", [False, True])
+def test_trained_weights_beside_the_adapter_are_named(tmp_path: Path, name: str, packed: bool) -> None:
+    folder = write_adapter(tmp_path / "a")
+    (folder / name).write_bytes(b"never opened")
+    if packed:
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            for file in folder.iterdir():
+                archive.write(file, file.name)
+    (finding,) = found(tmp_path / "a.zip" if packed else folder)
+    assert (finding.code, finding.severity, finding.file, finding.count) == ("LP107", "warning", name, 1)
+    assert name in finding.message
+    assert "modules_to_save" in (finding.hint or "")
+
+
+def test_several_files_of_trained_weights_are_one_finding(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a")
+    for name in ("vit.safetensors", "aligner.safetensors"):
+        (folder / name).write_bytes(b"never opened")
+    (finding,) = found(folder)
+    assert finding.count == 2
+    assert "aligner.safetensors, vit.safetensors by their names hold" in finding.message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "tokenizer.model", "README.md",
+     "value_head.safetensors", "adapter_model.bin", "model.safetensors", "vitals.bin", "projector.json"],
+)  # fmt: skip
+def test_what_is_no_trained_weight_of_the_adapter_is_not_named(tmp_path: Path, name: str) -> None:
+    folder = write_adapter(tmp_path / "a")
+    (folder / name).write_bytes(b"x")
+    assert found(folder) == []
