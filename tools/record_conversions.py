@@ -1,7 +1,7 @@
-"""Write ``lora_packer/peft/conversions.json``: how PEFT renames an adapter's tensors when it loads them, by model type.
+"""Write ``lora_packer/peft/conversions.json``: how PEFT renames an adapter's tensors when it loads them.
 
-Needs torch, transformers and peft (see the Makefile's ``proof``). transformers keeps, by class name and model type, what
-it changes in a checkpoint's names (``transformers/conversion_mapping.py``); PEFT makes of it what it changes in an
+Needs torch, transformers and peft (see the Makefile's ``proof``). transformers keeps, by class name and model type,
+what it changes in a checkpoint's names (``transformers/conversion_mapping.py``); PEFT makes of it what it changes in an
 adapter's (``peft/utils/transformers_weight_conversion.py::build_peft_weight_mapping``). A model gets the list of each
 model inside it, so these are recorded too: of every class that a definition has, the paths of the models in it.
 

@@ -2,15 +2,15 @@
 
 ``convert_config`` and ``convert_tensors`` do to a config and to a file what PEFT 0.21.2 does to them on transformers 5
 before anything is matched (``peft/utils/transformers_weight_conversion.py``,
-https://github.com/huggingface/peft/tree/v0.21.2/src/peft). What comes out is then held against what the model has, which
-``expect`` says.
+https://github.com/huggingface/peft/tree/v0.21.2/src/peft). What comes out is then held against what the model has,
+which ``expect`` says.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
 
