@@ -155,11 +155,15 @@ class MintedUrl:
 class ApiVersion(StrEnum):
     """The versions of the service's API."""
 
+    auto = "auto"
     v1 = "v1"
     v2 = "v2"
 
 
-ApiOption = Annotated[ApiVersion, typer.Option("--api", help="The version of the service's API.")]
+ApiOption = Annotated[
+    ApiVersion,
+    typer.Option("--api", help="The version of the service's API; auto is v2 where the key has a project, else v1."),
+]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
 ]

@@ -14,8 +14,9 @@ import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
 from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
+from lora_packer.cli.service import connected
 from lora_packer.cli.stages import Stages, read_url, show_failed_check
-from lora_packer.cli.status import api_words, chosen_api, show_job, watch
+from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import PresignedUrl, Secret, escape
@@ -41,7 +42,7 @@ def submit(
     url_file: Annotated[
         Path | None, typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file.")
     ] = None,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
     timeout: TimeoutOption = "60m",
     first: CheckFirst,
@@ -52,17 +53,16 @@ def submit(
     A repo is checked first, without its weights. A presigned URL is a secret, so it is not taken as an argument: give
     --url-file, or - and pipe it in.
     """
-    from lora_packer.together import Client, Submission, ask_ahead, validate_names
+    from lora_packer.together import Submission, ask_ahead, option, validate_names
 
     limit = parse_duration(timeout)
-    chosen = chosen_api(api)
     given = _given(source, url_file)
     validate_names(names.model_name, names.base_model)
-    with Client.from_environment() as client:
+    with connected(output, api) as (client, choice):
         place, hf_token, commit = _place(output, client, given, first.of(names.base_model))
         submission = Submission(names.model_name, place, names.base_model, names.description or None, hf_token)
         ask_ahead(
-            chosen, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
+            choice.api, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
         )
         if isinstance(place, PresignedUrl):
             _require_life(output, place)
@@ -71,15 +71,16 @@ def submit(
             f"The job may exist. Look for '{names.model_name}' among the service's models and jobs before you submit "
             "again."
         ):
-            job = chosen.submit(client, submission)
+            job = choice.api.submit(client, submission)
         if not wait:
-            steps = (f"lora-packer wait {job.id}{api_words(api)}", f"lora-packer status {job.id}{api_words(api)}")
-            show_job(output, job, api, next_steps=steps, commit=commit)
+            words = option(choice.name, job.id)
+            steps = (f"lora-packer wait {job.id}{words}", f"lora-packer status {job.id}{words}")
+            show_job(output, job, choice.name, next_steps=steps, commit=commit)
             return
         output.note(f"{job.status:<10} as job {job.id}")
-        ended = watch(output, api, client, job.id, limit, place)
+        ended = watch(output, choice.api, client, job.id, limit, place)
     named = replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id)
-    show_job(output, named, api, commit=commit)
+    show_job(output, named, choice.name, commit=commit)
 
 
 def _place(

@@ -71,7 +71,7 @@ def test_the_project_is_that_of_the_key_unless_told() -> None:
     assert asked == [f"{P}/models/uploads/up-1", f"{P}/models/uploads/up-1/events"]
 
 
-@pytest.mark.parametrize("answer", [{}, {"project": None}, {"project": {"id": ""}}, []])
+@pytest.mark.parametrize("answer", [{"type": "org_api_key"}, {"project": None}, {"project": {"id": ""}}])
 def test_a_key_without_a_project(answer: Any) -> None:
     with mock_client(lambda _: httpx2.Response(200, json=answer)) as client, pytest.raises(ServiceError) as caught:
         v2.job(client, "up-1")

@@ -89,7 +89,8 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     status = _STATES.get(state, state)
     model_id = text(answer.get("modelId"))
     updates = _events(client, job_id, retry=retry)
-    if message := text(answer.get("statusMessage"), limit=400):
+    message = text(answer.get("statusMessage"), limit=400)
+    if message and all(message != update.message for update in updates):
         updates += (StatusUpdate(status, message, text(answer.get("updatedAt")) or ""),)
     if state == "SUCCEEDED" and model_id is not None:
         status, found = _validation(client, model_id, retry=retry)
