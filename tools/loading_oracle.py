@@ -1,9 +1,9 @@
 """PEFT itself as the judge of where a file's tensors land, on the meta device: no weights are made.
 
-Needs torch, transformers and peft, of any releases: transformers 4.51 to 5.24 and PEFT 0.15 to 0.21 are what it is
-used with. Reads cases as JSON lines from a file, ``{"id", "base", "config", "tensors": {name: shape}, "class"?}``, and writes
-one line for each: ``{"id", "loads": "all"|"part"|"none"|"raises"|"unbuilt", "dropped", "missing", "why"}``. It imports
-nothing of lora_packer, so that it runs in an environment of its own.
+Needs torch, transformers and peft of any releases: 4.51 to 5.24 and 0.15 to 0.21 are what it is used with. It reads
+cases as JSON lines, ``{"id", "base", "config", "tensors": {name: shape}, "class"?}``, and writes a line for each:
+``{"id", "loads": "all"|"part"|"none"|"raises"|"unbuilt", "dropped", "missing", "why"}``. It imports nothing of
+lora_packer, so that it runs in an environment of its own.
 
 usage: python tools/loading_oracle.py CASES OUT
 """

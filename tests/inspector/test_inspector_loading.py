@@ -68,11 +68,18 @@ def codes(report: lora_packer.Report, severity: str) -> list[str]:
 
 
 LOADED = {
-    "names of Kimi K2.5's own code": ("kimi_k25", attention("language_model.model.", MLA), {"target_modules": list(MLA)}),
+    "names of Kimi K2.5's own code": (
+        "kimi_k25",
+        attention("language_model.model.", MLA),
+        {"target_modules": list(MLA)},
+    ),
     "experts one by one in Kimi K2.5": (
         "kimi_k25",
         experts("language_model.model.layers.1.mlp.experts", SWIGLU),
-        {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"], "rank_pattern": {r".*\.gate_up_proj": 8}},
+        {
+            "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+            "rank_pattern": {r".*\.gate_up_proj": 8},
+        },
     ),
     "experts one by one in GLM-5": (
         "glm_moe_dsa",
