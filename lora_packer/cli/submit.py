@@ -14,7 +14,7 @@ import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
 from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
-from lora_packer.cli.service import connected
+from lora_packer.cli.service import chosen
 from lora_packer.cli.stages import Stages, read_url, show_failed_check
 from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
@@ -53,19 +53,20 @@ def submit(
     A repo is checked first, without its weights. A presigned URL is a secret, so it is not taken as an argument: give
     --url-file, or - and pipe it in.
     """
-    from lora_packer.together import Submission, ask_ahead, option, validate_names
+    from lora_packer.together import Client, Submission, ask_ahead, option, validate_names
 
     limit = parse_duration(timeout)
     given = _given(source, url_file)
     validate_names(names.model_name, names.base_model)
-    with connected(output, api) as (client, choice):
+    with Client.from_environment() as client:
         place, hf_token, commit = _place(output, client, given, first.of(names.base_model))
         submission = Submission(names.model_name, place, names.base_model, names.description or None, hf_token)
+        if isinstance(place, PresignedUrl):
+            _require_life(output, place)
+        choice = chosen(output, client, api)
         ask_ahead(
             choice.api, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
         )
-        if isinstance(place, PresignedUrl):
-            _require_life(output, place)
         output.note(f"submitting {place} to {client.base_url}")
         with told_on_interrupt(
             f"The job may exist. Look for '{names.model_name}' among the service's models and jobs before you submit "
