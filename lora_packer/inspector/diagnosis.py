@@ -79,21 +79,28 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         case = closest(replace(config, layer_replication=()), base, tensors)
         return Diagnosis(case, (problem,), (), "layer_replication has to be corrected first")
     case = closest(config, base, tensors)
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
-    if not case.expectation.targeted and not case.expectation.unsupported:
-        findings = one_cause_once((*before, *_nothing_targeted(case)))
-        result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
-    else:
-        explained = tuple(_explained(case))
-        told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
-        result = Diagnosis(case, one_cause_once(told))
+    result = explain(case, base)
     return (_other_task(result, base) if result.errors else None) or result
 
 
-def refused_on(result: Diagnosis, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's."""
+def explain(case: Case, base: BaseModel) -> Diagnosis:
+    """Say what is off about an adapter under a reading of the base model."""
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    if not case.expectation.targeted and not case.expectation.unsupported:
+        findings = one_cause_once((*before, *_nothing_targeted(case)))
+        return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
+    explained = tuple(_explained(case))
+    told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
+    return Diagnosis(case, one_cause_once(told))
+
+
+def refused_on(result: Diagnosis, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's.
+
+    ``exact``: today's PEFT is what will load it, so that what older releases load is refused too.
+    """
     if not any(item.code in (WRONG_BASE.code, UNKNOWN_TENSOR.code) for item in result.errors):
-        yield from refused_targets(result.case, base)
+        yield from refused_targets(result.case, base, exact=exact)
 
 
 def _on_this_dialect(case: Case, base: BaseModel) -> Iterator[Finding]:

@@ -341,6 +341,7 @@ def test_every_rule_is_shown_by_a_case() -> None:
         "LP107",
         "LP105",
         "LP321",
+        "LP322",
         "LP501",
         "LP502",
     }  # files, readers, dialects and targets: below
