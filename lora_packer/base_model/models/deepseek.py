@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
-from lora_packer.base_model.blocks.attention import attention
+from lora_packer.base_model.blocks.attention import attention, biased_attention
 from lora_packer.base_model.blocks.composite import (
     Tower,
     below,
@@ -27,8 +27,8 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
@@ -235,8 +235,7 @@ _SIGLIP = vision_config("siglip_vision_model")
 _CLIP_ENCODER = fixed("encoder_config", Tower("unlimited_ocr_vision_encoder", clip))
 
 
-def _qwen2_encoder(s: Settings) -> Named:
-    return dense(s, bias=True)
+_qwen2_encoder = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 
 
 _DEEPSEEK_BESIDE = seeing(vision_config("siglip_vision_model"), _deepseek, "vision_model")

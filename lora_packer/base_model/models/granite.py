@@ -6,10 +6,10 @@ from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import plain_attention, sinks
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.hearing import before_5
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import conv, embedding, flagged, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -18,15 +18,9 @@ from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
-
-def _granite_swa(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from parameter(f"{prefix}.self_attn.sinks", s.heads)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
-
-    return stacked(s, layer)
+_granite_swa = decoder(
+    {"self_attn": plain_attention, "self_attn.sinks": sinks, "mlp": flagged(plain_mlp, bias="mlp_bias")}
+)
 
 
 def granite_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
@@ -75,7 +69,7 @@ def _granitemoe_swa(s: Settings) -> Named:
     shared = s.count("shared_intermediate_size") > 0
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn.sinks")
         yield from plain_attention(s, f"{prefix}.self_attn")
         count = s.size("num_local_experts")
         yield from granite_experts(f"{prefix}.block_sparse_moe", s.hidden, s.inner, count)

@@ -14,8 +14,8 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     numbered_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
 from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
@@ -26,9 +26,7 @@ from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _mistral(s: Settings) -> Named:
-    return dense(s)
+_mistral = decoder({"self_attn": grouped_attention, "mlp": plain_mlp})
 
 
 def _mixtral(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp") -> Named:

@@ -7,15 +7,13 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_size
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
-
-def _olmo(s: Settings) -> Named:
-    return llama_like(s, kind=no_norm)
+_olmo = decoder({"self_attn": plain_attention, "mlp": plain_mlp}, kind=no_norm)
 
 
 def _olmo2(s: Settings) -> Named:

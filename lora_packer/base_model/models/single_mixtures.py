@@ -186,7 +186,7 @@ def _flint(s: Settings) -> Named:
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
-        yield from sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn.sinks")
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
             yield from routed_experts(s, f"{prefix}.mlp", count)
