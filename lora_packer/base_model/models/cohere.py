@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
@@ -67,7 +67,7 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 ARCHITECTURES: Architectures = {
     "cohere": declared(framed(_cohere)),
     "cohere2": declared(framed(_cohere2)),
-    "cohere_compass_text": declared(framed(_cohere2)),
+    "cohere_compass_text": like("cohere2"),
     "cohere2_moe": declared(framed(_cohere2_moe)),
     "aya_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _aya),
     "cohere2_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _cohere2_projector),

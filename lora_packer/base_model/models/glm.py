@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Architectures, declared
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_5,
+    Architecture,
+    Architectures,
+    declared,
+    like,
+)
 from lora_packer.base_model.blocks.attention import attention, biased_attention, grouped_attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -185,7 +192,6 @@ def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     yield from parameter(f"{path}.index_kpool_compress_gate", size, s.hidden)
 
 
-GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))
 _GLM5_TEXT = fixed("text_config", Tower("glm5_next_text", _glm5_next_text), flat=True)
 _GLM_OCR_TEXT = fixed("text_config", Tower("glm_ocr_text", _glm_ocr_text))
 
@@ -195,7 +201,7 @@ ARCHITECTURES: Architectures = {
     "glm4_moe": GLM4_MOE,
     "glm_moe_dsa": declared(framed(_glm_moe_dsa)),
     "glm4_moe_lite": declared(framed(_glm4_moe_lite)),
-    "glm4v": GLM4V,
+    "glm4v": _glm4v(Tower("glm4v_text", _glm4v_text)),
     "glm4v_moe": _glm4v(_glm4v_moe_text(TRANSFORMERS_5), _glm4v_moe_text(TRANSFORMERS_4)),
     "glmasr": heard(
         Part("text_config", "llama", filled=True),
@@ -204,6 +210,6 @@ ARCHITECTURES: Architectures = {
     ),
     "glm_ocr": composite(with_towers(_GLM_OCR_TEXT, visual(Tower("glm_ocr_vision", glm_ocr_visual)))),
     "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
-    "glm46v": GLM4V,
-    "glmga": GLM4V,
+    "glm46v": like("glm4v"),
+    "glmga": like("glm4v"),
 }

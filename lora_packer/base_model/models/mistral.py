@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared, like
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -157,7 +157,7 @@ _LARGE_VISION = vision_config("pixtral")
 ARCHITECTURES: Architectures = {
     "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
     "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
-    "ministral3": declared(framed(_mistral)),
+    "ministral3": like("mistral", {"default_targets": ()}),
     "mixtral": declared(
         framed(_mixtral),
         {TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe"))},

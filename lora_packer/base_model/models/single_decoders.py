@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import (
     grouped_attention,
     head_sizes,
@@ -222,8 +222,8 @@ def _mpt(s: Settings) -> Named:
 
 ARCHITECTURES: Architectures = {
     "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
-    "iquestcoder": declared(framed(plain_decoder)),
-    "smollm3": declared(framed(plain_decoder, answering_prefix=TRANSFORMER)),
+    "iquestcoder": like("granite"),
+    "smollm3": like("llama", {"default_targets": ()}),
     "hyperclovax": declared(framed(_hyperclovax)),
     "cwm": declared(framed(_cwm)),
     "seed_oss": declared(framed(_seed_oss, answering_prefix=TRANSFORMER)),

@@ -180,8 +180,7 @@ def _mellum(s: Settings) -> Named:
 
 
 def _flint(s: Settings) -> Named:
-    if s.value("mlp_only_layers") is None:
-        s = s.with_fields(mlp_only_layers=[0, 1])
+    s = s.filled("mlp_only_layers")
     count = s.count("num_experts")
     sparse = qwen_is_sparse(s, count)
 
