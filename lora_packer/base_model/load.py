@@ -87,6 +87,12 @@ class BaseModel:
         nested = architecture.text_config if architecture else None
         return nested is not None and self._config.get(nested) is not None
 
+    @property
+    def nested_types(self) -> Mapping[str, str]:
+        """The model type of each nested config, by the name of its field."""
+        parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
+        return dict(parts)
+
     def with_head(self, head: Head) -> BaseModel:
         """Return the same decoder under another head."""
         return self if head == self.head else _build(self._config, self.source, head)
@@ -107,6 +113,10 @@ class BaseModel:
         if nested is not None and not (architecture.flat_text and self._config.get(nested) is None):
             changed[nested] = {**(self._config.get(nested) or {}), **fields}
         return _build(changed, self.source, self.head)
+
+
+def _has_type(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("model_type"), str)
 
 
 def _build(config: Mapping[str, Any], source: str | None, head: Head | None = None) -> BaseModel:
