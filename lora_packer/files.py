@@ -220,9 +220,10 @@ def _descriptor_named(path: Path) -> int | None:
         folder = os.path.realpath(path.parent)
         if _DESCRIPTORS.fullmatch(folder):
             return int(path.name) if path.name.isascii() and path.name.isdigit() else None
-        if not path.is_symlink():
+        try:
+            path = Path(folder, path.readlink())
+        except (OSError, ValueError):  # it is no link, or no path at all
             return None
-        path = Path(folder, path.readlink())
     return None
 
 

@@ -158,9 +158,7 @@ def test_a_source_that_changes_before_the_write_is_refused(
 
 
 @both
-def test_the_read_back_notices_what_no_time_tells(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
-) -> None:
+def test_the_read_back_notices_what_no_time_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     """As on a system whose clock did not move, or that keeps no time that cannot be set."""
     real = FileState.of
     monkeypatch.setattr(FileState, "of", classmethod(lambda _, found: replace(real(found), changed_ns=0)))
