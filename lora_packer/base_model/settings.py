@@ -158,6 +158,18 @@ class Settings:
             )
         return frozenset(value or ())
 
+    def filled(self, *names: str) -> Settings:
+        """Return the config with the default of these fields in place of null, as a class does that fills them in."""
+        raw = {field: value for field, value in self._raw.items() if value is not None or field not in names}
+        return Settings(raw, self._defaults)
+
+    def length(self, name: str) -> int:
+        """Return how long a list is; absent or null is zero. Raises InputError."""
+        value = self._value(name)
+        if value is not None and not isinstance(value, list | tuple):
+            raise InputError(f"the base config's {name} is not a list.", hint="Use the base model's own config.json.")
+        return len(value or ())
+
     def with_fields(self, **fields: Any) -> Settings:
         """Return the same config with these fields set, whatever the file has."""
         return Settings({**self._raw, **fields}, self._defaults)
