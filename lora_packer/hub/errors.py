@@ -9,7 +9,7 @@ from lora_packer.hub.repo import HubRepo
 from lora_packer.redact import Secret, escape, scrub
 
 # What the Hub says in X-Error-Message, where its status and code do not tell.
-_REFUSED_TOKEN = "Invalid credentials in Authorization header"
+_REFUSED = "Invalid credentials in Authorization header"
 _DISABLED = "Access to this resource is disabled."
 _LATER = "Check the network and HF_ENDPOINT, then run it again."
 
@@ -38,7 +38,7 @@ def explain(error: Exception, repo: HubRepo, token: Secret | None) -> LoraPacker
             f"{repo} is gated, and {why}.",
             hint=f"Accept the licence at {repo.url} and set HF_TOKEN to a token of that account.",
         )
-    if code == "RepoNotFound" or (status == 401 and words != _REFUSED_TOKEN):
+    if code == "RepoNotFound" or (status == 401 and words != _REFUSED):
         why = "HF_TOKEN may not read it" if token else "no HF_TOKEN is set"
         return InputError(
             f"{repo} does not exist, or is private and {why}; the Hub answers the same to both (HTTP {status}).",
