@@ -147,9 +147,9 @@ def _unknown(problems: list[ConfigProblem]) -> Iterator[Finding]:
         return
     message = problems[0].message
     if len(problems) > 1:
-        names = ", ".join(f"'{problem.field}'" for problem in problems)
         ignored = "PEFT 0.14 and newer ignore them, older ones refuse"
-        message = escape(f"{len(problems)} fields are not PEFT's: {names}; {ignored}", 400)
+        names = escape(", ".join(f"'{problem.field}'" for problem in problems), 240)
+        message = f"{len(problems)} fields are not PEFT's: {names}; {ignored}"
     yield UNKNOWN_FIELD.finding(message, file=CONFIG_NAME, field=problems[0].field, count=len(problems))
 
 
