@@ -203,5 +203,5 @@ def test_the_name_of_a_part_before_the_prefix_belongs_behind_it(tmp_path: Path) 
     folder = write_adapter(tmp_path / "a", wrong, lora_config(target_modules=["q_proj"]))
     finding = next(item for item in check(folder, base) if item.code == "LP311")
     assert "'thinker.' stands before the prefix 'base_model.model.' and belongs behind it" in finding.message
-    ((config, tensors),) = follow(finding, folder, base) or ()
+    ((_, tensors),) = follow(finding, folder, base) or ()
     assert tensors.keys() == right.keys()
