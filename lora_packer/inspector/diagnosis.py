@@ -13,7 +13,7 @@ from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
-from lora_packer.inspector.reading import closest, heads
+from lora_packer.inspector.reading import TASK_HEADS, closest, heads
 from lora_packer.inspector.rules.config_on_base import (
     NO_TARGET,
     UNSUPPORTED_TARGET,
@@ -78,7 +78,7 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         case = closest(replace(config, layer_replication=()), base, tensors)
         return Diagnosis(case, (problem,), (), "layer_replication has to be corrected first")
     case = closest(config, base, tensors)
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case), *_without_the_task(case))
     if not case.expectation.targeted and not case.expectation.unsupported:
         findings = one_cause_once((*before, *_nothing_targeted(case)))
         result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
@@ -112,6 +112,18 @@ def _nothing_targeted(case: Case) -> Iterator[Finding]:
 def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
     if not any(finding.severity == "error" for finding in explained):
         yield from unused_patterns(case)  # what an error leaves without an effect is not a second cause
+
+
+def _without_the_task(case: Case) -> Iterator[Finding]:
+    """A task for which transformers has no class of this type: PEFT loads the adapter on the one it was trained on."""
+    task = case.config.task_type or ""
+    if case.base.head != TASK_HEADS.get(task, case.base.head):
+        message = f"task_type is {task}, and transformers has no such class of {escape(case.base.model_type, 60)}"
+        hint = (
+            "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
+        )
+        details = {"file": CONFIG_NAME, "field": "task_type", "actual": task, "severity": "warning"}
+        yield MISSING_PART.finding(f"{message}: the tensors fit a class without that head", hint=hint, **details)
 
 
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
