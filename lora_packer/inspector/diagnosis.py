@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
-from lora_packer.adapter.keys import layer_index, parse_key
+from lora_packer.adapter.keys import PREFIX, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
-from lora_packer.base_model import BaseModel
+from lora_packer.base_model import CHECKPOINT, BaseModel
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
-from lora_packer.inspector.case import Case
+from lora_packer.inspector.case import Case, Difference, Tensor
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
 from lora_packer.inspector.reading import TASK_HEADS, closest, heads
@@ -20,6 +21,7 @@ from lora_packer.inspector.rules.config_on_base import (
     bad_replication,
     no_target,
     refused_targets,
+    unmatched_names,
     unsupported_targets,
     unused_patterns,
 )
@@ -34,7 +36,7 @@ from lora_packer.inspector.rules.missing import (
     missing_finding,
     sort_missing,
 )
-from lora_packer.inspector.rules.names import older_names, same_tensors_elsewhere, wrong_names
+from lora_packer.inspector.rules.names import older_names, same_tensors_elsewhere, wrapped_again, wrong_names
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.rules.shapes import SWAPPED, TRANSPOSED, WRONG_BASE, wrong_shapes
 from lora_packer.inspector.rules.vocabulary import RESIZED_VOCABULARY, TOKEN_OUT_OF_RANGE, tokens_out_of_range
@@ -78,21 +80,28 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         case = closest(replace(config, layer_replication=()), base, tensors)
         return Diagnosis(case, (problem,), (), "layer_replication has to be corrected first")
     case = closest(config, base, tensors)
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case), *_without_the_task(case))
-    if not case.expectation.targeted and not case.expectation.unsupported:
-        findings = one_cause_once((*before, *_nothing_targeted(case)))
-        result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
-    else:
-        explained = tuple(_explained(case))
-        told = (*before, *older_names(case, base), *_unused(case, explained), *explained)
-        result = Diagnosis(case, one_cause_once(told))
+    result = explain(case, base)
     return (_other_task(result, base) if result.errors else None) or result
 
 
-def refused_on(result: Diagnosis, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's."""
+def explain(case: Case, base: BaseModel) -> Diagnosis:
+    """Say what is off about an adapter under a reading of the base model."""
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case), *_without_the_task(case))
+    if not case.expectation.targeted and not case.expectation.unsupported:
+        findings = one_cause_once((*before, *_nothing_targeted(case)))
+        return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
+    explained = tuple(_explained(case))
+    told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
+    return Diagnosis(case, one_cause_once(told))
+
+
+def refused_on(result: Diagnosis, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's.
+
+    ``exact``: today's PEFT is what will load it, so that what older releases load is refused too.
+    """
     if not any(item.code in (WRONG_BASE.code, UNKNOWN_TENSOR.code) for item in result.errors):
-        yield from refused_targets(result.case, base)
+        yield from refused_targets(result.case, base, exact=exact)
 
 
 def _on_this_dialect(case: Case, base: BaseModel) -> Iterator[Finding]:
@@ -109,16 +118,21 @@ def _nothing_targeted(case: Case) -> Iterator[Finding]:
         yield no_target(case)
 
 
-def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
-    if not any(finding.severity == "error" for finding in explained):
-        yield from unused_patterns(case)  # what an error leaves without an effect is not a second cause
+def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iterator[Finding]:
+    """What the config names in vain; what an error leaves without an effect is not a second cause."""
+    if any(finding.severity == "error" for finding in explained):
+        return
+    yield from unused_patterns(case)
+    if case.dialect != CHECKPOINT:  # whose names need not be the running model's
+        yield from unmatched_names(case, (case.modules, *base.dialects.values()))
 
 
 def _without_the_task(case: Case) -> Iterator[Finding]:
     """A task for which transformers has no class of this type: PEFT loads the adapter on the one it was trained on."""
-    task = case.config.task_type or ""
-    if case.base.head != TASK_HEADS.get(task, case.base.head):
-        message = f"task_type is {task}, and transformers has no such class of {escape(case.base.model_type, 60)}"
+    task, base = case.config.task_type or "", case.base
+    wanted = TASK_HEADS.get(task, base.head)
+    if base.head != wanted and not has_class(base.model_type, wanted):
+        message = f"task_type is {task}, and transformers has no such class of {escape(base.model_type, 60)}"
         hint = (
             "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
         )
@@ -140,7 +154,7 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])
     details = {"file": CONFIG_NAME, "field": "task_type", "tensor": tensor, "actual": config.task_type}
-    hint = "Save the adapter with its classifier, or set task_type to what it was trained for, such as CAUSAL_LM."
+    hint = 'Set task_type to what it was trained for, such as "CAUSAL_LM"; or save the adapter with its classifier.'
     return replace(other, findings=(MISSING_PART.finding(message, hint=hint, **details), *other.findings))
 
 
@@ -157,7 +171,12 @@ def _replication_problem(config: LoraConfig, base: BaseModel) -> Finding | None:
 
 def _explained(case: Case) -> Iterator[Finding]:
     """Sort what differs into causes, and tell each. A cause takes its tensors; the next sees only what is left."""
-    yield from wrong_names(case)
+    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX))
+    if wrapped:  # what its own config would make of each of them is not known
+        yield wrapped_again(wrapped, case)
+        case = replace(case, difference=_without(wrapped, case.difference))
+    else:
+        yield from wrong_names(case)
     shapes = tuple(wrong_shapes(case))
     if not case.difference.missing and not case.difference.extra:
         yield from shapes
@@ -180,6 +199,12 @@ def _explained(case: Case) -> Iterator[Finding]:
     elsewhere, missing = _elsewhere(missing, extra, case)
     yield from lost(missing, case)
     yield from unexpected(extra, case, elsewhere)
+
+
+def _without(tensors: tuple[Tensor, ...], difference: Difference) -> Difference:
+    """The same but for tensors of which another finding tells."""
+    names = frozenset(item.name for item in tensors)
+    return replace(difference, extra=tuple(item for item in difference.extra if item.name not in names))
 
 
 def _with_their_consequences(
@@ -229,7 +254,7 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
+    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

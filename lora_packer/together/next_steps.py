@@ -16,8 +16,8 @@ V1_CLOSED = "endpoints_v1_create_access_disabled"
 (docs.together.ai/docs/dedicated-endpoints/migrate-from-v1)."""
 
 V1_GONE = (
-    "If version 1 of the API has ended by now, go on with version 2: use a key of a project and leave --api v1 out (a "
-    "release with another --receipt)."
+    "If version 1 of the API has ended by now, run the same command with --api v2 and a key of a project (a release "
+    "with another --receipt)."
 )
 """The next step where version 1 knows no such call. Its retirement is announced for the end of 2026
 (docs.together.ai/docs/dedicated-endpoints/v1/adapter)."""

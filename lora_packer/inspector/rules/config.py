@@ -33,7 +33,7 @@ UNKNOWN_FIELD = Rule(
     "warning",
     "adapter_config.json has a field that PEFT does not know.",
     "PEFT 0.14 and newer drop it with a warning; older releases refuse the whole config.",
-    "Remove the field, or check that the loader has a PEFT new enough to know it.",
+    "Remove it if training did not use it; else load the adapter with a PEFT that knows it.",
     fixable=True,
 )
 NO_EFFECT = Rule(
@@ -51,7 +51,7 @@ BASE_CHANGING_INIT = Rule(
     "init_lora_weights names a method that changes the base model at load.",
     "PEFT runs pissa and olora again at load and alters the base weights; engines that ignore the field give "
     "other output, and an adapter that was converted to plain LoRA is wrong in PEFT.",
-    "Save with path_initial_model_for_weight_conversion, and set init_lora_weights to true.",
+    "Save it again with path_initial_model_for_weight_conversion, which makes it a plain LoRA; do not edit the field.",
 )
 DEFAULTED_FIELD = Rule(
     "LP208",
@@ -74,6 +74,7 @@ _OF_PROBLEM = {
     "invalid": INVALID_FIELD,
     "odd": INVALID_FIELD,
     "not-lora": NOT_LORA,
+    "foreign": INVALID_FIELD,
     "no-effect": NO_EFFECT,
 }
 
@@ -81,7 +82,14 @@ OF_REFUSAL: Mapping[str, Rule] = {"field": INVALID_FIELD, "no-effect": NO_EFFECT
 
 
 def fields(adapter: Adapter) -> Iterator[Finding]:
-    """What is wrong with single fields, and what PEFT makes of them without a word."""
+    """What is wrong with single fields, and what PEFT makes of them without a word.
+
+    Of a config that is no LoRA adapter's, that alone is told: its other fields have another meaning.
+    """
+    other = other_format(adapter)
+    if other is not None:
+        yield _problem(other)
+        return
     yield from _unknown([problem for problem in adapter.config_problems if problem.kind == "unknown"])
     told = set()
     for problem in adapter.config_problems:
@@ -105,9 +113,14 @@ def fields(adapter: Adapter) -> Iterator[Finding]:
     yield from _unconfirmed_scale(config)
 
 
+def other_format(adapter: Adapter) -> ConfigProblem | None:
+    """What says that the config is another method's or another trainer's, or None where it is a LoRA adapter's."""
+    return next((problem for problem in adapter.config_problems if problem.kind in ("not-lora", "foreign")), None)
+
+
 def is_usable(adapter: Adapter) -> bool:
     """Whether it is known what the config calls for: PEFT takes every field of it."""
-    wrong = any(problem.kind in ("invalid", "not-lora") for problem in adapter.config_problems)
+    wrong = any(problem.kind in ("invalid", "not-lora", "foreign") for problem in adapter.config_problems)
     config = adapter.config
     return config is not None and not wrong and not _is_refused(config, adapter)
 
@@ -134,9 +147,9 @@ def _unknown(problems: list[ConfigProblem]) -> Iterator[Finding]:
         return
     message = problems[0].message
     if len(problems) > 1:
-        names = ", ".join(f"'{problem.field}'" for problem in problems)
         ignored = "PEFT 0.14 and newer ignore them, older ones refuse"
-        message = escape(f"{len(problems)} fields are not PEFT's: {names}; {ignored}", 400)
+        names = escape(", ".join(f"'{problem.field}'" for problem in problems), 240)
+        message = f"{len(problems)} fields are not PEFT's: {names}; {ignored}"
     yield UNKNOWN_FIELD.finding(message, file=CONFIG_NAME, field=problems[0].field, count=len(problems))
 
 

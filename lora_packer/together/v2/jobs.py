@@ -18,14 +18,8 @@ from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, Sent, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
-from lora_packer.together.v2.project import (
-    MODEL_PREFIX,
-    base_model_id,
-    own_model,
-    paged,
-    project_path,
-    supported_ids,
-)
+from lora_packer.together.v2.project import MODEL_PREFIX, own_model, paged, project_path
+from lora_packer.together.v2.supported import base_model_id, supported_ids
 
 _UPLOADS = ("models", "uploads")
 
