@@ -67,12 +67,11 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_tasks.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
-# An older transformers, beside which lora-packer cannot be installed: it is run from the source tree (see pyproject.toml).
+# An older transformers and a PEFT of its time.
 OLDER := 4-57 4-51
 $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-proof-$*
-	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check --group proof-$*
+	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof-$*]'
 	@touch $@
 
 # The names of older transformers against these releases themselves.

@@ -67,6 +67,13 @@ LISTED = (
     ),
     Listed(("git",), r"img_temp[eo]ral_embedding", "a parameter that PEFT does not adapt was misspelt", (), ("4.51",)),
     Listed(
+        ("esm",),
+        r"embeddings\.position_embeddings$",
+        "4.51 made them for rotary positions too, and read them for absolute ones alone",
+        (),
+        ("4.51",),
+    ),
+    Listed(
         ("qwen2_vl", "qwen2_5_vl"),
         r"^visual\.",
         "the bare class was the language model alone: what it has are the same names, and the tower is more",
