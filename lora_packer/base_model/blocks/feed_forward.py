@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.layers import linear
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
 def gated_mlp(prefix: str, hidden: int, intermediate: int, *, bias: bool = False) -> Named:
     """The gated feed-forward block: gate_proj, up_proj, down_proj."""
-    yield from linear(prefix, intermediate, hidden, "gate_proj", "up_proj", bias=bias)
-    yield from linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
+    inwards, outwards = Module("linear", (intermediate, hidden), bias), Module("linear", (hidden, intermediate), bias)
+    yield f"{prefix}.gate_proj", inwards
+    yield f"{prefix}.up_proj", inwards
+    yield f"{prefix}.down_proj", outwards
 
 
 def two_linears_mlp(prefix: str, hidden: int, intermediate: int) -> Named:
