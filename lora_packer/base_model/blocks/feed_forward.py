@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import linear
+from lora_packer.base_model.blocks.layers import chain, linear
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -17,8 +17,7 @@ def gated_mlp(prefix: str, hidden: int, intermediate: int, *, bias: bool = False
 
 def two_linears_mlp(prefix: str, hidden: int, intermediate: int) -> Named:
     """The feed-forward block without a gate, as most towers have it: fc1, fc2, with biases."""
-    yield from linear(f"{prefix}.fc1", intermediate, hidden, bias=True)
-    yield from linear(f"{prefix}.fc2", hidden, intermediate, bias=True)
+    yield from chain(prefix, (hidden, intermediate, hidden), "fc1", "fc2", bias=True)
 
 
 def ungated_mlp(

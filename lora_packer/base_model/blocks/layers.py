@@ -7,7 +7,8 @@ alike, by these names below the path.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
@@ -22,6 +23,12 @@ def linear(path: str, out_features: int, in_features: int, *names: str, bias: bo
     """A torch.nn.Linear."""
     module = Module("linear", (out_features, in_features), bias)
     return [(f"{path}.{name}", module) for name in names] if names else [(path, module)]
+
+
+def chain(path: str, sizes: Sequence[int], *names: str, bias: bool = False) -> Named:
+    """Linears one after the other, from the first size through those between to the last."""
+    for name, (inwards, outwards) in zip(names, pairwise(sizes), strict=True):
+        yield from linear(f"{path}.{name}", outwards, inwards, bias=bias)
 
 
 def conv1d(path: str, out_features: int, in_features: int) -> Named:

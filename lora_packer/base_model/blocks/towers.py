@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -53,8 +53,7 @@ def _pooling_head(s: Settings) -> Named:
     yield from parameter("head.attention.in_proj_bias", 3 * s.hidden)
     yield from linear("head.attention.out_proj", s.hidden, s.hidden, bias=True)
     yield from layer_norm("head.layernorm", s.hidden)
-    yield from linear("head.mlp.fc1", s.inner, s.hidden, bias=True)
-    yield from linear("head.mlp.fc2", s.hidden, s.inner, bias=True)
+    yield from chain("head.mlp", (s.hidden, s.inner, s.hidden), "fc1", "fc2", bias=True)
 
 
 def siglip(s: Settings) -> Named:

@@ -9,7 +9,7 @@ from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import Norm, conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import Norm, chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patch_conv, patches
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -148,8 +148,9 @@ def _janus_beside(s: Settings, _text: Settings) -> Named:
     count, width = codes.size("num_embeddings"), codes.size("projection_dim")
     yield from embedding("generation_embeddings", count, codes.size("embed_dim"))
     yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.layers)
-    yield from linear("generation_head.proj_out", width, codes.size("image_token_embed_dim"), bias=True)
-    yield from linear("generation_head.vision_head", count, width, bias=True)
+    yield from chain(
+        "generation_head", (codes.size("image_token_embed_dim"), width, count), "proj_out", "vision_head", bias=True
+    )
 
 
 _CHAMELEON_CODES = fixed("vq_config", Tower("chameleon_vqgan", lambda _: iter(())))

@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.frames import (
     numbered,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mixer
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -44,8 +44,7 @@ def _falcon(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden, bias=bias)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner, bias=bias)
+        yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=bias)
         for name in norms:
             yield from layer_norm(f"{prefix}.{name}", s.hidden)
 

@@ -33,7 +33,17 @@ from lora_packer.base_model.blocks.latent import (
     latent_attention,
     layered,
 )
-from lora_packer.base_model.blocks.layers import Block, conv, embedding, flagged, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import (
+    Block,
+    chain,
+    conv,
+    embedding,
+    flagged,
+    layer_norm,
+    linear,
+    norm,
+    parameter,
+)
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.residual import hyper_connections
@@ -121,8 +131,9 @@ def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield from linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
-    yield from linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
+    yield from chain(
+        "multi_modal_projector", (audio.inner, 2 * text.hidden, text.hidden), "linear_1", "linear_2", bias=True
+    )
 
 
 def _glmasr_encoder(s: Settings) -> Named:

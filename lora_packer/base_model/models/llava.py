@@ -7,7 +7,7 @@ from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
@@ -60,8 +60,7 @@ def _video_llama_visual(s: Settings) -> Named:
 
 
 def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield from linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
-    yield from linear("projector.readout.2", text.hidden, text.hidden, bias=True)
+    yield from chain("projector.readout", (vision.hidden, text.hidden, text.hidden), "0", "2", bias=True)
 
 
 def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
@@ -176,8 +175,7 @@ def _idefics_resampler(s: Settings, width: int) -> Named:
         yield from linear(f"{path}.0", heads * head_dim, width, "q_proj", "k_proj", "v_proj")
         yield from linear(f"{path}.0.output_proj", width, heads * head_dim)
         yield from layer_norm(f"{path}.1.ln", width)
-        yield from linear(f"{path}.1.fc", 4 * width, width)
-        yield from linear(f"{path}.1.c_proj", width, 4 * width)
+        yield from chain(f"{path}.1", (width, 4 * width, width), "fc", "c_proj")
     yield from layer_norm("layer_norm", width)
 
 

@@ -7,7 +7,7 @@ from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -93,8 +93,7 @@ def _beside(s: Settings, text: Settings) -> Named:
     vision, visual = _VISION_PART.of(s)
     width = s.size("projector_hidden_size")
     yield from below("vision_tower", visual(vision))
-    yield from linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
-    yield from linear("vision_adapter.fc2", width, width)
+    yield from chain("vision_adapter", (s.size("out_hidden_size"), width, width), "fc1", "fc2")
     yield from linear("vision_projection", text.hidden, width)
 
 

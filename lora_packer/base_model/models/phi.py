@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import siglip
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -79,8 +79,7 @@ def _phi4(s: Settings) -> Named:
     vision, visual = _PHI4_VISION_PART.of(s)
     path = "embed_tokens_extend.image_embed"
     yield from below(f"{path}.img_processor", visual(vision))
-    yield from linear(f"{path}.img_projection_up", s.hidden, vision.hidden, bias=True)
-    yield from linear(f"{path}.img_projection_down", s.hidden, s.hidden, bias=True)
+    yield from chain(path, (vision.hidden, s.hidden, s.hidden), "img_projection_up", "img_projection_down", bias=True)
     yield from parameter(f"{path}.global_img_feature_extensor", 1, 1, vision.hidden)
     yield from parameter(f"{path}.sub_img_feature_extensor", 1, 1, 1, vision.hidden)
     audio, heard = _PHI4_AUDIO_PART.of(s)

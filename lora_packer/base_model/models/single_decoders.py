@@ -29,6 +29,7 @@ from lora_packer.base_model.blocks.frames import (
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import (
+    chain,
     embedding,
     flagged,
     layer_norm,
@@ -196,8 +197,9 @@ def _bloom(s: Settings) -> Named:
         yield from linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
+        yield from chain(
+            f"{prefix}.mlp", (s.hidden, 4 * s.hidden, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=True
+        )
 
     yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from layer_norm("word_embeddings_layernorm", s.hidden)

@@ -12,7 +12,7 @@ from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import decoder, stacked
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
 from lora_packer.base_model.models.qwen.audio import qwen3_convs
 from lora_packer.base_model.models.qwen.decoders import qwen3_moe
@@ -103,8 +103,7 @@ def _talker_3(s: Settings, experts: Experts) -> Named:
     read = s.size("thinker_hidden_size")
     yield from below("model", _talker_text(text, experts))
     for name in ("text_projection", "hidden_projection"):
-        yield from linear(f"{name}.linear_fc1", text.inner, read, bias=True)
-        yield from linear(f"{name}.linear_fc2", text.hidden, text.inner, bias=True)
+        yield from chain(name, (read, text.inner, text.hidden), "linear_fc1", "linear_fc2", bias=True)
     yield from linear("codec_head", text.vocab, text.hidden)
     yield from below("code_predictor", _code_predictor(s.nested("code_predictor_config")))
 
