@@ -7,7 +7,7 @@ from functools import partial
 from typing import Protocol
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
 from lora_packer.base_model.blocks.layers import linear, parameter
 from lora_packer.base_model.module import Module, Named
@@ -169,7 +169,7 @@ def mixture_or_dense(
     """Routed experts and a shared one in a ``sparse`` layer, else a dense block."""
     if sparse:
         return deepseek_mixture(s, prefix, count, experts, shared=shared, bias=bias)
-    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
+    return plain_mlp(s, prefix, bias=bias)
 
 
 def qwen_mixture(s: Settings, prefix: str, experts: Experts = fused_experts) -> Named:

@@ -43,8 +43,3 @@ def numbered_mlp(s: Settings, prefix: str, intermediate: int) -> Named:
     """The gated feed-forward block with the names w1 (gate), w3 (up) and w2 (down)."""
     yield from linear(prefix, intermediate, s.hidden, "w1", "w3")
     yield from linear(f"{prefix}.w2", s.hidden, intermediate)
-
-
-def dense_mlp(s: Settings, path: str, _index: int) -> Named:
-    """A gated MLP in every layer."""
-    return gated_mlp(path, s.hidden, s.inner)

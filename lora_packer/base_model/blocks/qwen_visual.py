@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.composite import Beside, Tower, below, fixed
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -37,7 +37,7 @@ def qwen2_5_visual(s: Settings) -> Named:
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", s.hidden)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=True)
+        yield from plain_mlp(s, f"{path}.mlp", bias=True)
         yield from norm(path, s.hidden, "norm1", "norm2")
     yield from norm("merger.ln_q", s.hidden)
     yield from merger_mlp(s, s.hidden, s.size("out_hidden_size"))

@@ -15,7 +15,7 @@ from lora_packer.base_model.blocks.encoders import (
     one_layer,
     unpooled_encoder,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder
 from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
@@ -169,12 +169,12 @@ def _eurobert_classifier(s: Settings) -> Named:
 
 
 def _nomic(s: Settings) -> Named:
-    (heads, _, head_dim) = head_sizes(s)
+    heads, _, head_dim = head_sizes(s)
 
     def layer(path: str, _index: int) -> Named:
         yield from linear(f"{path}.self_attn", heads * head_dim, s.hidden, "q_proj", "k_proj", "v_proj")
         yield from linear(f"{path}.self_attn.o_proj", s.hidden, heads * head_dim)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         yield from layer_norm(path, s.hidden, "post_attention_layernorm", "post_mlp_layernorm")
 
     yield from embeddings(s, s.hidden, tables=("word", "token_type"))

@@ -58,7 +58,7 @@ def _ernie4_5_moe(s: Settings, *, experts: Experts = _ernie_experts) -> Named:
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         if (index + 1) % interval or not start <= index <= end:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=bias)
             return
         yield from experts(f"{prefix}.mlp", s.hidden, intermediate, count)
         shared = s.count("moe_num_shared_experts")

@@ -8,7 +8,7 @@ from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.encoders import embeddings, encoder, layers, roberta_predictions
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
@@ -32,7 +32,7 @@ def _evolla(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=mlp_bias)
         if (index + 1) % interval == 0:
             yield from _evolla_aligner(s, f"{prefix}.adapter", s.hidden)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import (
     TRANSFORMER,
     aliased,
@@ -27,7 +27,7 @@ def _falcon_h1(s: Settings) -> Named:
         out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
         yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.feed_forward", bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
@@ -45,8 +45,7 @@ def _falcon(s: Settings) -> Named:
         yield from linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
         yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=bias)
-        for name in norms:
-            yield from layer_norm(f"{prefix}.{name}", s.hidden)
+        yield from layer_norm(prefix, s.hidden, *norms)
 
     yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)

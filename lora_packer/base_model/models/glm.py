@@ -22,7 +22,7 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import heard, whisper_convs
 from lora_packer.base_model.blocks.latent import (
@@ -157,7 +157,7 @@ def glm_ocr_visual(s: Settings) -> Named:
         yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
         yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
         yield from norm(f"{path}.attn", head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=bias)
+        yield from plain_mlp(s, f"{path}.mlp", bias=bias)
         yield from norm(path, s.hidden, "norm1", "norm2")
     yield from linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)

@@ -47,8 +47,7 @@ def _gpt_neox_japanese(s: Settings) -> Named:
     inner = int(s.hidden * s.ratio("intermediate_multiple_size"))
 
     def layer(prefix: str, _index: int) -> Named:
-        for name in LAYER_NORMS:
-            yield from layer_norm(f"{prefix}.{name}", s.hidden)
+        yield from layer_norm(prefix, s.hidden, *LAYER_NORMS)
         yield from linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden)
         yield from linear(f"{prefix}.attention.dense", s.hidden, s.hidden)
         yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h")
@@ -107,7 +106,6 @@ def _gpt_bigcode(s: Settings) -> Named:
 
 
 def _openai_gpt(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from conv1d(f"{prefix}.attn.c_attn", 3 * s.hidden, s.hidden)
         yield from conv1d(f"{prefix}.attn.c_proj", s.hidden, s.hidden)

@@ -51,7 +51,6 @@ def granite_shared(s: Settings, prefix: str) -> Named:
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from granite_feed_forward(s, prefix, experts)

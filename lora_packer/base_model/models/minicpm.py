@@ -46,7 +46,7 @@ def _cpmant_head_before_5(s: Settings, head: Head) -> Named:
 def _minicpm_visual(s: Settings) -> Named:
     """SigLIP, which merges windows of patches halfway."""
     yield from siglip_body(s)
-    (height, width) = s.pair("window_kernel_size")
+    height, width = s.pair("window_kernel_size")
     window, inner = s.hidden * height * width, s.inner * height * width
     yield from linear("vit_merger.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
     yield from layer_norm("vit_merger.layer_norm1", s.hidden)

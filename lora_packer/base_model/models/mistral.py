@@ -85,10 +85,9 @@ _DELAY_WIDTH = 32
 
 
 def _realtime_text(s: Settings) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         yield from chain(f"{path}.ada_rms_norm", (s.hidden, _DELAY_WIDTH, s.hidden), "linear1", "linear2")
 
     return stacked(s, layer)

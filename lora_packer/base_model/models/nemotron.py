@@ -129,11 +129,9 @@ def _radio(s: Settings) -> Named:
 
 def _parakeet(s: Settings) -> Named:
     """A conformer that halves the frames several times before its layers."""
-    channels, side, halvings = (
-        s.size("subsampling_conv_channels"),
-        s.size("subsampling_conv_kernel_size"),
-        s.size("subsampling_factor").bit_length() - 1,
-    )
+    channels = s.size("subsampling_conv_channels")
+    side = s.size("subsampling_conv_kernel_size")
+    halvings = s.size("subsampling_factor").bit_length() - 1
     yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
     for index in range(max(halvings - 1, 0)):
         yield from conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)

@@ -23,7 +23,7 @@ from lora_packer.base_model.settings import Settings
 
 
 def _phi3(s: Settings) -> Named:
-    (heads, kv_heads, head_dim) = head_sizes(s)
+    heads, kv_heads, head_dim = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         yield from linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
@@ -34,7 +34,7 @@ def _phi3(s: Settings) -> Named:
 
 
 def _phi(s: Settings) -> Named:
-    (heads, kv_heads, head_dim) = head_sizes(s)
+    heads, kv_heads, head_dim = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
@@ -59,7 +59,6 @@ def _phimoe_before_5(s: Settings) -> Named:
 
 
 def _phimoe_of(s: Settings, experts: Experts, block: str) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from experts(f"{prefix}.{block}", s.hidden, s.inner, s.size("num_local_experts"))

@@ -20,7 +20,6 @@ from lora_packer.base_model.settings import Settings
 
 
 def _mpnet(s: Settings) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from linear(f"{path}.attention.attn", s.hidden, s.hidden, "q", "k", "v", "o", bias=True)
         yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)

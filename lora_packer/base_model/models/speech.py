@@ -25,8 +25,7 @@ def _moshi(s: Settings) -> Named:
         yield from linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
         yield from linear(f"{prefix}.mlp.fc1", inner, s.hidden)
         yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
-        for name in LAYER_NORMS:
-            yield from norm(f"{prefix}.{name}", s.hidden)
+        yield from norm(prefix, s.hidden, *LAYER_NORMS)
 
     yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
