@@ -9,7 +9,7 @@ from functools import partial
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -125,8 +125,7 @@ def _mvp(s: Settings, head: Head, *, prompts: tuple[str, ...] = _DECODER_PROMPTS
     for name in prompts:
         path, layers = f"{before}{name}_prompt", s.size(f"{name.partition('.')[0]}_layers")
         yield from embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
-        yield from linear(f"{path}.prompt_trans.0", between, width, bias=True)
-        yield from linear(f"{path}.prompt_trans.2", layers * 2 * width, between, bias=True)
+        yield from chain(f"{path}.prompt_trans", (width, between, layers * 2 * width), "0", "2", bias=True)
 
 
 def _trocr(raw: Settings, head: Head) -> Named:
