@@ -226,6 +226,6 @@ def test_what_is_no_layer_is_replaced_by_what_is_one(tmp_path: Path, target: str
 
 
 def test_no_narrower_config_is_proposed_for_a_file_that_lost_tensors(tmp_path: Path) -> None:
-    tensors = lora_on(PHI3, lambda path: path.endswith("o_proj") or path.endswith("0.self_attn.qkv_proj"))
+    tensors = lora_on(PHI3, lambda path: path.endswith(("o_proj", "0.self_attn.qkv_proj")))
     folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=["qkv_proj"]))
     assert not any("Set " in (item.hint or "") for item in check(folder, PHI3))
