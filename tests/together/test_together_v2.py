@@ -28,6 +28,9 @@ from lora_packer.together.v2.offers import offers_for
     ("base_url", "host"),
     [
         ("https://api.together.ai/v1", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.ai", "https://api-inference.together.ai/v1/chat/completions"),  # as SDK 3 is given it
+        ("https://api.together.ai/", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.xyz/v1", "https://api-inference.together.ai/v1/chat/completions"),
         ("https://proxy.example/v1", "https://proxy.example/v1/chat/completions"),
     ],
 )
@@ -41,7 +44,7 @@ def test_questions_go_to_the_inference_host_unless_the_address_is_anothers(base_
     with mock_client(handler, base_url=base_url) as client:
         v2.ask(client, "slug/my-adapter", "Hi")
         v1.ask(client, "slug/my-adapter", "Hi")
-    assert asked == [host, f"{base_url}/chat/completions"]
+    assert asked == [host, f"{base_url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"]
 
 
 def test_every_version_has_the_same_functions() -> None:
