@@ -285,7 +285,8 @@ def test_a_validation_that_broke_off_is_looked_at_again_until_the_time_is_up() -
     with pytest.raises(WaitTimeoutError) as caught:
         wait(10)
     assert "was still Error after 10 min: the service's validation could not complete" in caught.value.message
-    assert "lora-packer wait job_1`. Where it stays so, ask the service's support" in (caught.value.hint or "")
+    assert "Where it stays so, ask the service's support" in caught.value.message
+    assert "lora-packer wait job_1`." in (caught.value.hint or "")
     assert "source can no longer be read" not in (caught.value.hint or "")
 
 
