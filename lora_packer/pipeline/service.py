@@ -173,9 +173,12 @@ def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | No
 
 def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) -> Receipt:
     """Create the endpoint, unless there is one, and wait until it serves. Raises ServiceError, WaitTimeoutError."""
-    from lora_packer.together import ensure_endpoint, serve
+    from lora_packer.together import Wanted, ensure_endpoint, serve
 
-    endpoint, created = ensure_endpoint(run.api, run.client, _model_name(record), hardware_id=hardware)
+    wanted = Wanted(hardware=hardware)
+    endpoint, created = ensure_endpoint(
+        run.api, run.client, _model_name(record), wanted, tell=lambda price: run.note("deploy", price)
+    )
     record = record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
     run.note("deploy", f"endpoint {endpoint.id} {'created' if created else 'is there already'}; it {endpoint.cost}")
     endpoint = serve(
