@@ -15,6 +15,7 @@ from lora_packer.errors import (
     PublishError,
     SandboxError,
     ServiceError,
+    SmokeTestError,
     UnknownArchitecture,
     WaitTimeoutError,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Report",
     "SandboxError",
     "ServiceError",
+    "SmokeTestError",
     "Unchecked",
     "UnknownArchitecture",
     "WaitTimeoutError",

@@ -100,6 +100,12 @@ class WaitTimeoutError(LoraPackerError):
     exit_code = 6
 
 
+class SmokeTestError(LoraPackerError):
+    """Deployed, but an answer is not what was expected, or the adapter seems to have no effect (exit 7)."""
+
+    exit_code = 7
+
+
 class OutputError(LoraPackerError):
     """The result could not be printed: standard output is closed or full (exit 70, as for a bug: no verdict)."""
 

@@ -38,6 +38,7 @@ class Receipt:
         job: the last status seen.
         endpoint: id, name, state, hardware and price of what serves the adapter, once it was deployed.
         answer: the first question, and what the deployed adapter said.
+        smoke: what a test of the answers found: digests of the prompts, answers, verdict.
     """
 
     release: Section
@@ -50,6 +51,7 @@ class Receipt:
     job: Section | None = None
     endpoint: Section | None = None
     answer: Section | None = None
+    smoke: Section | None = None
     path: Path | None = field(default=None, compare=False)
 
     @property

@@ -24,7 +24,7 @@ from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.together import Client
+    from lora_packer.together import Client, Questions
 
 
 def release(
@@ -49,6 +49,7 @@ def release(
     deploy: bool = False,
     hardware: str | None = None,
     ask: str | None = None,
+    questions: Questions | None = None,
     client: Client | None = None,
     session: Session | None = None,
     note: Note = silent,
@@ -85,6 +86,7 @@ def release(
         deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
         hardware: what to serve it on; default: the cheapest that can be had.
         ask: a first question to the deployed adapter; needs ``deploy``.
+        questions: what it is asked besides, how, and how its answers are judged; instead of ``ask``.
         client: of the service; default: from TOGETHER_API_KEY.
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
@@ -96,9 +98,11 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import Client, choose_api
+    from lora_packer.together import Client, Prompt, Questions, choose_api
 
-    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
+    if questions is None and ask is not None:
+        questions = Questions((Prompt(ask),))
+    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, questions)
     store = None
     if to is not None:
         store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
@@ -146,7 +150,7 @@ def _release(
     record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
-    return service.ask(run, record, wanted.ask) if wanted.ask is not None else record
+    return service.ask(run, record, wanted.questions) if wanted.questions is not None else record
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from lora_packer.together.endpoints import Endpoint, Hardware, Wanted
 from lora_packer.together.models import Model
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import dollars, hourly_words
+from lora_packer.together.questions import Prompt, Questions, read_prompts
+from lora_packer.together.smoke import LIMITS, PROOF, Smoke, run_smoke
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
 from lora_packer.together.stopping import stop_all
 from lora_packer.together.submission import (
@@ -36,8 +38,10 @@ __all__ = [
     "APIS",
     "AUTO",
     "CHOICES",
+    "LIMITS",
     "MAX_TOKENS",
     "MINIMUM_LIFE",
+    "PROOF",
     "STALE_AFTER",
     "Answer",
     "Api",
@@ -51,7 +55,10 @@ __all__ = [
     "LocalFiles",
     "Model",
     "ModelSource",
+    "Prompt",
+    "Questions",
     "Sent",
+    "Smoke",
     "StatusUpdate",
     "Submission",
     "Waiting",
@@ -66,8 +73,10 @@ __all__ = [
     "option",
     "parse_presigned",
     "parse_source",
+    "read_prompts",
     "read_token",
     "require_life",
+    "run_smoke",
     "serve",
     "stop_all",
     "validate_names",

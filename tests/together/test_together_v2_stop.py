@@ -123,7 +123,7 @@ def test_one_that_goes_on_stopping_is_named() -> None:
     world = World(never_stopped=True)
     endpoint = world.deployed()
     with world.client() as client:
-        with pytest.raises(WaitTimeoutError, match="Not stopped after 10 min: dep_") as late:
+        with pytest.raises(WaitTimeoutError, match="has not stopped after 10 min: dep_") as late:
             v2.stop(client, endpoint, delete=True)
         assert "at no cost any more once stopped" in (late.value.hint or "").splitlines()[-1]
         with pytest.raises(ServiceError, match="must be stopped before") as caught:

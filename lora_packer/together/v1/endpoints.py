@@ -94,14 +94,8 @@ def all_endpoints(client: Client) -> tuple[Endpoint, ...]:
 
 def one_endpoint(client: Client, name: str) -> Endpoint:
     """Return one endpoint, by its id, its name or the model's. Raises ServiceError, InputError."""
-    if name.startswith(ENDPOINT_PREFIX):
-        return _one(client, {"id": name}, _prices(client))
-    for item in _listed(client):
-        if name in (item.get("name"), item.get("model")):
-            return _one(client, item, _prices(client))
-    raise ServiceError(
-        f"The account has no endpoint {name}.", hint="`lora-packer endpoints --api v1` lists what there is.", status=404
-    )
+    seen = {"id": name} if name.startswith(ENDPOINT_PREFIX) else _called(client, name)
+    return _one(client, seen, _prices(client))
 
 
 def ask(client: Client, name: str, prompt: str, asking: Asking = _PLAINLY) -> Answer:
@@ -119,15 +113,17 @@ def attach(
     This version tells no state of what is attached, so there is nothing to wait for. Raises ServiceError, InputError.
     """
     del waiting
-    found = one_endpoint(client, where)
-    purpose = _about("look at", found.id)
-    named = fields(client.request("GET", _path(found.id), retry=True, purpose=purpose)).get("name")
+    seen = {"id": where} if where.startswith(ENDPOINT_PREFIX) else _called(client, where)
+    purpose = _about("look at", text(seen.get("id")) or "")
+    item = fields(client.request("GET", _path(str(seen.get("id"))), retry=True, purpose=purpose))
+    found = _required(item, purpose)
+    found = replace(found, cents_per_minute=_prices(client).get(found.hardware or ""))
     tell(f"endpoint {found.id} {found.cost}; an attached adapter costs nothing more")
     purpose = Purpose(
         action=f"attach {require_model(model)} to {found.id}",
         in_doubt="It may be attached by now. Run the same command again: an endpoint takes it again.",
     )
-    body = {"model_id": f"{named}:{model}"}
+    body = {"model_id": f"{item.get('name')}:{model}"}
     client.request("POST", f"{_path(found.id)}/adapters", body, retry=False, purpose=purpose)
     return found
 
@@ -211,6 +207,16 @@ def _with_cost(error: ServiceError, endpoint_id: str) -> ServiceError:
     if error.status != 404:
         error.hint = f"{error.hint}\n  Endpoint {endpoint_id} may still cost money."
     return error
+
+
+def _called(client: Client, name: str) -> dict[str, Any]:
+    """The endpoint of this name, or that serves this model. Raises ServiceError."""
+    for item in _listed(client):
+        if name in (item.get("name"), item.get("model")):
+            return item
+    raise ServiceError(
+        f"The account has no endpoint {name}.", hint="`lora-packer endpoints --api v1` lists what there is.", status=404
+    )
 
 
 def _listed(client: Client) -> list[dict[str, Any]]:

@@ -51,9 +51,7 @@ def attach_below(client: Client, endpoint_id: str, deployment_id: str, adapter: 
     )
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id, "adapters")
     answer = fields(client.request("POST", path, {"adapterModelId": model_id}, retry=False, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
-        raise refusal.without(purpose, answer, "describes no attachment")
-    return _attached(answer)
+    return _required(answer, purpose)
 
 
 def until_valid(
@@ -67,7 +65,7 @@ def until_valid(
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id, "adapters", attachment.id)
     purpose = Purpose("look at the attached adapter")
     seen = waiting.until(
-        lambda: _attached(fields(client.request("GET", path, retry=False, purpose=purpose))),
+        lambda: _required(fields(client.request("GET", path, retry=False, purpose=purpose)), purpose),
         is_end=lambda one: bool(one.is_ready or one.refused),
         told=lambda one: "; ".join(map(str, one.clusters)) or "PENDING: no cluster has it yet",
     )
@@ -124,6 +122,12 @@ def _detached(client: Client, path: str, attachment: Attached) -> str:
     except ServiceError as error:
         return f"It is still attached: {error.message}"
     return "It was detached again."
+
+
+def _required(answer: dict[str, Any], purpose: Purpose) -> Attached:
+    if not isinstance(answer.get("id"), str):
+        raise refusal.without(purpose, answer, "describes no attachment")
+    return _attached(answer)
 
 
 def _attached(item: dict[str, Any]) -> Attached:

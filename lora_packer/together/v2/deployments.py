@@ -86,7 +86,10 @@ def rehearse(client: Client, endpoint_id: str, body: dict[str, Any], what: str) 
     What it answers is documented nowhere. So where it names a deployment that is there afterwards, that one was created
     all the same, and is returned. Raises ServiceError where the service refuses it.
     """
-    purpose = Purpose(action=f"deploy {what} (a dry run, nothing was created)")
+    purpose = Purpose(
+        action=f"deploy {what} (a dry run, nothing was created)",
+        in_doubt="Run the same command again: it looks first.",
+    )
     path = project_path(client, "endpoints", endpoint_id, "deployments")
     answer = fields(client.request("POST", f"{path}?validateOnly=true", body, retry=False, purpose=purpose))
     made = answer.get("id")
@@ -125,27 +128,28 @@ def until_stopped(
 ) -> dict[str, str] | None:
     """Wait until the deployments have stopped: only then can they be deleted or started again.
 
-    Return the state of each at the last look; None where every look failed. Raises ServiceError where looking is
-    refused.
+    Return the state of each at the last look, empty where it is not told; None where every look failed. Raises
+    ServiceError where looking is refused.
     """
     purpose = Purpose("look at the deployments")
-    states = dict.fromkeys(deployment_ids, "")
+    states = dict.fromkeys(deployment_ids, "?")
+    ends = ("", *AT_REST)
 
     def look() -> dict[str, str]:
         for one, state in states.items():
-            if state not in AT_REST:
+            if state not in ends:
                 states[one] = _seen(client, endpoint_id, one, purpose)
         return dict(states)
 
     return waiting.until(
         look,
-        is_end=lambda seen: all(state in AT_REST for state in seen.values()),
+        is_end=lambda seen: all(state in ends for state in seen.values()),
         told=lambda seen: ", ".join(f"{one} {state}" for one, state in seen.items()),
     )
 
 
 def _seen(client: Client, endpoint_id: str, deployment_id: str, purpose: Purpose) -> str:
-    """A deployment's state; DELETED where it is there no more."""
+    """A deployment's state; DELETED where it is there no more, empty where it tells none."""
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
     try:
         answer = fields(client.request("GET", path, retry=False, purpose=purpose))
@@ -153,6 +157,8 @@ def _seen(client: Client, endpoint_id: str, deployment_id: str, purpose: Purpose
         if error.status == 404:
             return DELETED
         raise
+    if "state" not in answer and "status" not in answer:
+        return ""
     return text(state_of(answer)) or ""
 
 

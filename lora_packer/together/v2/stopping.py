@@ -16,7 +16,7 @@ from lora_packer.errors import LoraPackerError, ServiceError, WaitTimeoutError
 from lora_packer.redact import escape
 from lora_packer.together.client import Client
 from lora_packer.together.polling import Waiting
-from lora_packer.together.prices import DELETED
+from lora_packer.together.prices import DELETED, NOTHING_RUNS
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.project import project_path
@@ -40,7 +40,7 @@ class Ledger:
     def cost(self) -> str:
         """What may still cost money, in words."""
         running = [one for one, state in self.states.items() if state in (_RUNS, "FAILED")]
-        ending = [one for one, state in self.states.items() if state in (_SCALED, "STOPPING")]
+        ending = [one for one, state in self.states.items() if state not in (_RUNS, "FAILED", *NOTHING_RUNS)]
         told = []
         if running:
             told.append(f"{_named(running)} may still cost money.")
@@ -108,10 +108,11 @@ def _stop(client: Client, endpoint_id: str, ledger: Ledger, *, model_id: str | N
         return left
     states = below.until_stopped(client, endpoint_id, mine, waiting) if mine else {}
     ledger.states |= {one: state for one, state in (states or {}).items() if state}
-    late = [one for one in mine if ledger.states[one] not in below.AT_REST]
+    # Of one whose state is not told the service has the last word.
+    late = [one for one in mine if states is None or (states[one] and states[one] not in below.AT_REST)]
     if late:
         raise WaitTimeoutError(
-            f"Not stopped after {format_duration(waiting.timeout)}: "
+            f"The endpoint {endpoint_id} has not stopped after {format_duration(waiting.timeout)}: "
             + ", ".join(f"{escape(one, 60)} ({ledger.states[one]})" for one in late)
             + ".",
             hint="It goes on stopping. Run the same command again to wait on.",
