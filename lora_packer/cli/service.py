@@ -18,9 +18,16 @@ def connected(output: Output, asked: str, thing: str = "") -> Iterator[tuple[Cli
     ``asked`` is what ``--api`` says, ``thing`` the id of what the command is about, where it has one. Raises InputError
     and ServiceError.
     """
-    from lora_packer.together import Client, choose_api
+    from lora_packer.together import Client
 
     with Client.from_environment() as client:
-        choice = choose_api(client, asked, thing=thing)
-        output.note(str(choice))
-        yield client, choice
+        yield client, chosen(output, client, asked, thing)
+
+
+def chosen(output: Output, client: Client, asked: str, thing: str = "") -> Choice:
+    """Choose the version of the API that a client speaks, and tell it; see ``connected``. Raises ServiceError."""
+    from lora_packer.together import choose_api
+
+    choice = choose_api(client, asked, thing=thing)
+    output.note(str(choice))
+    return choice

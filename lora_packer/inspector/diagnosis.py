@@ -79,21 +79,28 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         case = closest(replace(config, layer_replication=()), base, tensors)
         return Diagnosis(case, (problem,), (), "layer_replication has to be corrected first")
     case = closest(config, base, tensors)
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
-    if not case.expectation.targeted and not case.expectation.unsupported:
-        findings = one_cause_once((*before, *_nothing_targeted(case)))
-        result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
-    else:
-        explained = tuple(_explained(case))
-        told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
-        result = Diagnosis(case, one_cause_once(told))
+    result = explain(case, base)
     return (_other_task(result, base) if result.errors else None) or result
 
 
-def refused_on(result: Diagnosis, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's."""
+def explain(case: Case, base: BaseModel) -> Diagnosis:
+    """Say what is off about an adapter under a reading of the base model."""
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    if not case.expectation.targeted and not case.expectation.unsupported:
+        findings = one_cause_once((*before, *_nothing_targeted(case)))
+        return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
+    explained = tuple(_explained(case))
+    told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
+    return Diagnosis(case, one_cause_once(told))
+
+
+def refused_on(result: Diagnosis, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's.
+
+    ``exact``: today's PEFT is what will load it, so that what older releases load is refused too.
+    """
     if not any(item.code in (WRONG_BASE.code, UNKNOWN_TENSOR.code) for item in result.errors):
-        yield from refused_targets(result.case, base)
+        yield from refused_targets(result.case, base, exact=exact)
 
 
 def _on_this_dialect(case: Case, base: BaseModel) -> Iterator[Finding]:
@@ -133,7 +140,7 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])
     details = {"file": CONFIG_NAME, "field": "task_type", "tensor": tensor, "actual": config.task_type}
-    hint = "Save the adapter with its classifier, or set task_type to what it was trained for, such as CAUSAL_LM."
+    hint = 'Set task_type to what it was trained for, such as "CAUSAL_LM"; or save the adapter with its classifier.'
     return replace(other, findings=(MISSING_PART.finding(message, hint=hint, **details), *other.findings))
 
 
@@ -233,7 +240,7 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
+    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

@@ -18,6 +18,7 @@ from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework
 from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
 from lora_packer.inspector.rules import values as value_rules
@@ -174,7 +175,7 @@ def _judge_against_base(subject: Subject) -> Judged:
     if not config.is_usable(adapter):
         return Judged(why=f"what {CONFIG_NAME} calls for is not known before it is corrected")
     try:
-        return _against(adapter.config, base, adapter)
+        return _against(adapter.config, base, adapter, subject.target)
     except PatternError as error:
         if error.kind == "invalid":
             return Judged((config_on_base.bad_pattern(error),), why=f"a pattern in {CONFIG_NAME} cannot be used")
@@ -229,9 +230,10 @@ _BY_SHAPE = (
 )
 
 
-def _against(settings: LoraConfig, base: BaseModel, adapter: Adapter) -> Judged:
+def _against(settings: LoraConfig, base: BaseModel, adapter: Adapter, target: Profile) -> Judged:
     found = diagnose(settings, base, adapter.tensors)
-    refused = tuple(refused_on(found, base))
+    found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
+    refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.
         by_name = [item for item in found.errors if item.code not in _codes(_BY_SHAPE)]

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from service_support import start_v1
+from signed_urls import KINDS, minted
 from together_support import (
     BASE_MODEL,
     FILES,
@@ -186,6 +188,81 @@ def test_a_url_that_dies_too_soon(
     assert "Nothing was submitted" in result.err
     assert service.jobs.describe_all() == []
     check_secrets(result, service)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_url_of_any_kind_has_to_live_long_enough(
+    kind: str, cli: Cli, start_v1: Callable[..., Service], files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start_v1(faults=Faults(stuck=True))
+    asked = service_requests(service, monkeypatch)
+    short, long = minted(kind, timedelta(minutes=59, seconds=50)), minted(kind, timedelta(hours=13, seconds=50))
+    refused = cli("submit", "-", *NAMES, input=short)
+    assert refused.code == 4, refused.text
+    assert "has 59 min left; the service needs at least 1 h 40 min" in refused.err
+    assert "Mint a new one that lives longer" in refused.err
+    assert asked == []
+    accepted = cli("submit", "-", *NAMES, "--verbose", input=long)
+    assert accepted.code == 0, accepted.text
+    assert "the URL lives 13 h more" in accepted.err
+    assert "does not say" not in accepted.err
+    for url in (short, long):
+        for result in (refused, accepted):
+            assert not [one for one in secrets_of(url) if one in result.text]
+
+
+def service_requests(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that the service is asked for, as they come."""
+    from lora_packer.sandbox import service as module
+
+    asked: list[str] = []
+    route = module._route
+
+    def noted(state: Any, request: Any) -> Any:
+        asked.append("/".join(request.path))
+        return route(state, request)
+
+    monkeypatch.setattr(module, "_route", noted)
+    return asked
+
+
+def secrets_of(url: str) -> list[str]:
+    """The values of a URL's query that are long enough to be one."""
+    values = [value for _, value in parse_qsl(urlsplit(url).query)]
+    return [value for value in (*values, *map(quote, values)) if len(value) > 12]
+
+
+@pytest.mark.parametrize("command", [("submit", "-", *NAMES), ("status", "job-1"), ("wait", "job-1")])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda url: url.partition("&")[0], "cut off"),
+        (lambda url: url.replace("&", "\\u0026"), "\\u0026 stands where & belongs"),
+        (lambda url: url.replace("&", "&amp;"), "&amp; stands where & belongs"),
+        (lambda url: url[:-9], "its X-Amz-Signature is not whole"),
+        (lambda url: url.replace("&X-Amz-Expires=", "&X-Amz-Expires=x"), "its X-Amz-Expires is not a number"),
+    ],
+    ids=["cut", "JSON", "HTML", "short", "expiry"],
+)
+def test_a_url_that_was_damaged_on_its_way_is_refused_before_anything_is_sent(
+    change: Callable[[str], str],
+    said: str,
+    command: tuple[str, ...],
+    cli: Cli,
+    start_v1: Callable[..., Service],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    asked = service_requests(start_v1(), monkeypatch)
+    url = change(presigned())
+    (tmp_path / "url").write_text(url)
+    given = command if command[0] == "submit" else (*command, "--url-file", str(tmp_path / "url"))
+    result = cli(*given, input=url)
+    assert result.code == 2, result.text
+    assert f"The presigned URL is damaged: {said}" in result.err or said in result.err
+    assert "Take the whole URL" in result.err
+    assert_no_secret(result.text)
+    assert asked == []
 
 
 def test_a_url_that_does_not_say_when_it_dies(cli: Cli, start_v1: Callable[..., Service], files: str) -> None:

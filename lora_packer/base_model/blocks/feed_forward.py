@@ -27,9 +27,9 @@ def ungated_mlp(
     yield from linear(f"{prefix}.{names[1]}", s.hidden, s.inner, bias=bias)
 
 
-def plain_mlp(s: Settings, prefix: str) -> Named:
+def plain_mlp(s: Settings, prefix: str, *, bias: bool = False) -> Named:
     """The gated feed-forward block of ``intermediate_size``."""
-    return gated_mlp(prefix, s.hidden, s.inner)
+    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
 
 
 def fused_gated_mlp(s: Settings, prefix: str) -> Named:

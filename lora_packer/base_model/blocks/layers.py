@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
 
 # A norm of a size: path, size, names.
 Norm = Callable[..., Named]
+# A part of a layer: it yields its modules below a path.
+Block = Callable[[Settings, str], Named]
 
 
 def _alike(path: str, names: Iterable[str], module: Module) -> Named:
@@ -63,3 +66,13 @@ def layer_norm(path: str, size: int, *names: str) -> Named:
 def no_norm(_path: str, _size: int, *_names: str) -> Named:
     """Nothing: a norm without parameters."""
     return ()
+
+
+def of_size(kind: Callable[[str, int], Named], field: str) -> Block:
+    """Return a norm or a parameter whose size is a field of the config."""
+    return lambda s, path: kind(path, s.size(field))
+
+
+def flagged(block: Callable[..., Named], **flags: str) -> Block:
+    """Return a block whose options are flags of the config: option -> field."""
+    return lambda s, path: block(s, path, **{option: s.flag(field) for option, field in flags.items()})

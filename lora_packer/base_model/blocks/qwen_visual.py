@@ -71,8 +71,7 @@ def qwen3_visual(s: Settings) -> Named:
 
 def deepstack(s: Settings) -> int:
     """Return how many layers hand their features over besides the last."""
-    indexes = s.value("deepstack_visual_indexes")
-    return len(indexes) if isinstance(indexes, list | tuple) else 0
+    return s.length("deepstack_visual_indexes")
 
 
 def qwen3_visual_without_deepstack(s: Settings) -> Named:

@@ -60,8 +60,8 @@ def _aria_queries(s: Settings) -> int:
     named = s.optional_size("max_value_projector_patch_to_query_dict")
     if named is not None:
         return named
-    counts = s.value("projector_patch_to_query_dict")
-    listed = list(counts.values()) if isinstance(counts, Mapping) and counts else [128, 256]
+    counts = s.filled("projector_patch_to_query_dict").value("projector_patch_to_query_dict")
+    listed = list(counts.values()) if isinstance(counts, Mapping) else counts
     return max(s.with_fields(projector_patch_to_query_dict=listed).sizes("projector_patch_to_query_dict"))
 
 

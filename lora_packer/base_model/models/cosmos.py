@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lora_packer.base_model.architecture import Architectures, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import (
@@ -10,23 +12,17 @@ from lora_packer.base_model.blocks.composite import (
     fixed,
     with_towers,
 )
-from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.feed_forward import ungated_mlp
+from lora_packer.base_model.blocks.frames import decoder
+from lora_packer.base_model.blocks.layers import flagged, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _edge_text(s: Settings) -> Named:
-    mlp_bias = s.flag("mlp_bias")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from linear(f"{prefix}.mlp.fc1", s.inner, s.hidden, bias=mlp_bias)
-        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.inner, bias=mlp_bias)
-
-    return stacked(s, layer)
+_edge_text = decoder(
+    {"self_attn": plain_attention, "mlp": flagged(partial(ungated_mlp, names=("fc1", "fc2")), bias="mlp_bias")}
+)
 
 
 def _edge_visual(s: Settings) -> Named:

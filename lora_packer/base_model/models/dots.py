@@ -29,14 +29,7 @@ def _dots1(s: Settings, *, experts: Experts = fused_experts) -> Named:
     return glm4_moe(s, experts=experts, normed=True, output_bias=True)
 
 
-_SLIDING = {
-    "num_attention_heads": 64,
-    "q_lora_rank": 1024,
-    "kv_lora_rank": 1024,
-    "head_dim": 256,
-    "qk_nope_head_dim": 192,
-    "v_head_dim": 128,
-}
+_SLIDING = ("num_attention_heads", "q_lora_rank", "kv_lora_rank", "head_dim", "qk_nope_head_dim", "v_head_dim")
 
 
 def _dots3_note(s: Settings) -> Named:
@@ -87,9 +80,9 @@ def _dots3_layers(s: Settings) -> tuple[Callable[[int], str], tuple[str, ...]]:
 
 def _sliding_fields(s: Settings) -> Mapping[str, Any]:
     """The fields that sliding layers have in place of the config's own."""
-    swa = Settings({name: s.raw[f"swa_{name}"] for name in _SLIDING if f"swa_{name}" in s.raw}, _SLIDING)
-    rope = s.optional_size("swa_qk_rope_head_dim") or swa.size("head_dim") - swa.size("qk_nope_head_dim")
-    return {**{name: swa.value(name) for name in _SLIDING}, "qk_rope_head_dim": rope}
+    own = {name: s.value(f"swa_{name}") for name in _SLIDING}
+    rope = s.optional_size("swa_qk_rope_head_dim") or s.size("swa_head_dim") - s.size("swa_qk_nope_head_dim")
+    return {**own, "qk_rope_head_dim": rope}
 
 
 # What a layer is, by its number.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
@@ -203,17 +203,15 @@ def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Bu
     return aliased(framed(decoder, prefix=TRANSFORMER, heads=heads), _GPT_NAMES)
 
 
-GPT2 = declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte")
-
 ARCHITECTURES: Architectures = {
     "gpt_oss": declared(framed(_gpt_oss)),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
-    "gpt-sw3": GPT2,
+    "gpt-sw3": like("gpt2"),
     "gpt_neox_japanese": declared(
         framed(_gpt_neox_japanese, prefix="gpt_neox_japanese.", heads=partial(head_modules, output="embed_out")),
         input_embedding="embed_in",
     ),
-    "gpt2": GPT2,
+    "gpt2": declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gpt_bigcode": declared(_gpt(_gpt_bigcode, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gptj": declared(
         _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),

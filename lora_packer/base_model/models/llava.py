@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, like
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
@@ -192,7 +192,6 @@ def _idefics_visual(s: Settings) -> Named:
 
 
 _CLIP = vision_config("clip_vision_model")
-LLAVA_NEXT = llava_like(text_part("llama"), _CLIP, _llava_next)
 _QWEN2_5 = Tower("qwen2_5_vl_vision", qwen2_5_visual)
 _HYPERCLOVAX_VISION = Part(
     "vision_config",
@@ -206,12 +205,6 @@ _OVIS2_BESIDE = seeing(fixed("vision_config", Tower("ovis2_vision", _ovis2_visua
 _OVIS2 = with_towers(text_part("qwen2"), _OVIS2_BESIDE)
 _IDEFICS2_VISION = Tower("idefics2_vision", siglip_body)
 _IDEFICS2_BESIDE = seeing(fixed("vision_config", _IDEFICS2_VISION), _perceiver, "vision_model")
-GOT_OCR2 = llava_like(
-    Part("text_config", "qwen2"),
-    fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),
-    _got_projector,
-    wrapped=False,
-)
 _IDEFICS_VISION_PART = fixed(
     "vision_config", Tower("idefics_vision", _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
 )
@@ -219,13 +212,13 @@ _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _:
 
 ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
-    "llava_next": LLAVA_NEXT,
+    "llava_next": llava_like(text_part("llama"), _CLIP, _llava_next),
     "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),
     "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava),
     "internvl": llava_like(text_part("qwen2"), vision_config("internvl_vision"), internvl_projector, wrapped=False),
     "idefics3": _idefics3("llama"),
-    "smolvlm": _idefics3("llama"),
-    "llava_next_video": LLAVA_NEXT,
+    "smolvlm": like("idefics3"),
+    "llava_next_video": like("llava_next"),
     "qianfan_ocr": composite(
         with_towers(
             text_part("qwen3"),
@@ -245,7 +238,12 @@ ARCHITECTURES: Architectures = {
     ),
     "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
     "fuyu": composite(with_towers(Part("text_config", "persimmon", flat=True), _fuyu), flat_text=True),
-    "got_ocr2": GOT_OCR2,
+    "got_ocr2": llava_like(
+        Part("text_config", "qwen2"),
+        fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),
+        _got_projector,
+        wrapped=False,
+    ),
     "ovis2": composite(_ovis2),
     "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
     "idefics": declared(framed(_idefics, heads=_idefics_heads)),

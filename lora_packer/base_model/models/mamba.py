@@ -86,10 +86,8 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
-_MAMBA = declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings")
-
 ARCHITECTURES: Architectures = {
-    "mamba": _MAMBA,
+    "mamba": declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings"),
     "mamba2": declared(framed(_mamba2, prefix="backbone."), input_embedding="embeddings"),
     "bamba": declared(framed(_bamba)),
     "jamba": declared(*both_names(_jamba, _jamba_experts_before_5, framed)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared, like
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
@@ -66,13 +66,6 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
         yield from linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
 
 
-_MINICPM = composite(
-    with_towers(
-        text_part("qwen3_5_text"),
-        seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
-    )
-)
-
 ARCHITECTURES: Architectures = {
     "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
@@ -80,7 +73,12 @@ ARCHITECTURES: Architectures = {
         {TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5)},
         input_embedding="input_embedding",
     ),
-    "minicpm_ocr": _MINICPM,
-    "minicpmv4_6": _MINICPM,
-    "minicpmv4_7": _MINICPM,
+    "minicpm_ocr": composite(
+        with_towers(
+            text_part("qwen3_5_text"),
+            seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
+        )
+    ),
+    "minicpmv4_6": like("minicpm_ocr"),
+    "minicpmv4_7": like("minicpm_ocr"),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
@@ -18,7 +17,7 @@ from lora_packer.base_model.blocks.composite import (
 )
 from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, stacked, ungated_decoder
+from lora_packer.base_model.blocks.frames import TRANSFORMER, UNGATED_LAYER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
@@ -203,7 +202,7 @@ _NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
 _OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
 
 ARCHITECTURES: Architectures = {
-    "nemotron": declared(framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER)),
+    "nemotron": declared(framed(decoder(UNGATED_LAYER, kind=layer_norm), answering_prefix=TRANSFORMER)),
     "nemotron_h": declared(
         framed(nemotron_h), targets=("q_proj", "k_proj", "v_proj", "o_proj"), input_embedding="embeddings"
     ),

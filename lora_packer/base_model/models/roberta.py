@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
     bert_body,
@@ -91,8 +91,8 @@ _XLM_NAMES = {
 
 ARCHITECTURES: Architectures = {
     "roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "xlm-roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "camembert": declared(_ROBERTA, input_embedding="word_embeddings"),
+    "xlm-roberta": like("roberta"),
+    "camembert": like("roberta", {"default_targets": ()}),
     "data2vec-text": declared(_roberta_like(bert_body, "data2vec_text."), input_embedding="word_embeddings"),
     "roberta-prelayernorm": declared(
         _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"

@@ -180,13 +180,12 @@ def _mellum(s: Settings) -> Named:
 
 
 def _flint(s: Settings) -> Named:
-    if s.value("mlp_only_layers") is None:
-        s = s.with_fields(mlp_only_layers=[0, 1])
+    s = s.filled("mlp_only_layers")
     count = s.count("num_experts")
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
-        yield from sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn.sinks")
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
             yield from routed_experts(s, f"{prefix}.mlp", count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
@@ -80,7 +80,6 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
         yield from linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
 
 
-_FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)
 _VIBEVOICE_TOKENIZER = Tower("vibevoice_acoustic_tokenizer_encoder", _vibevoice_tokenizer)
 _VIBEVOICE_TOKENIZERS = {
     "acoustic": fixed("acoustic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
@@ -89,7 +88,7 @@ _VIBEVOICE_TOKENIZERS = {
 
 ARCHITECTURES: Architectures = {
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
-    "audioflamingo3": _FLAMINGO,
-    "musicflamingo": _FLAMINGO,
+    "audioflamingo3": heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3),
+    "musicflamingo": like("audioflamingo3"),
     "vibevoice_asr": composite(with_towers(text_part("qwen2"), _vibevoice_beside)),
 }

@@ -14,10 +14,11 @@ from lora_packer.base_model.settings import Settings
 def _zamba2(s: Settings) -> Named:
     """Zamba2's decoder: mixers, some preceded by one of a few attention blocks that the layers share."""
     bias = s.flag("add_bias_linear")
-    listed = s.aliased({"layer_types": "layers_block_type"}).names("layer_types")
-    hybrids = (6, 12, 18, 24, 30, 36, 42, 47, 51)
-    kind = layer_kinds(listed, lambda index: "hybrid" if index in hybrids else "linear_attention")
-    layers = len(listed) if listed else 54
+    listed = (
+        s.filled("layers_block_type", "layer_types").aliased({"layer_types": "layers_block_type"}).names("layer_types")
+    )
+    kind = layer_kinds(listed, lambda _index: "linear_attention")
+    layers = len(listed or ())
     numbers = {index: number for number, index in enumerate(i for i in range(layers) if kind(i) == "hybrid")}
 
     def mixer(prefix: str) -> Named:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
@@ -53,7 +54,7 @@ UNUSED_PATTERN = Rule(
     "warning",
     "A key of rank_pattern or alpha_pattern decides nothing.",
     "PEFT ignores it with a warning: a module may have another scale than in training.",
-    "Correct the key, or remove it.",
+    "Correct the key if it was to decide something; to remove it changes nothing.",
     needs="base",
 )
 
@@ -66,10 +67,11 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
         yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
 
 
-def refused_targets(case: Case, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model."""
+def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; ``exact``: PEFT of today is what will load it."""
     for refusal in refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted):
-        yield refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
+        finding = refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
+        yield replace(finding, severity="warning") if refusal.only_today and not exact else finding
 
 
 def no_target(case: Case) -> Finding:

@@ -12,7 +12,8 @@ from lora_packer.together.models import File, Model, Revision
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.endpoints import ENDPOINT_PREFIX, foremost
-from lora_packer.together.v2.project import MODEL_PREFIX, is_called, own_model, paged, project_path
+from lora_packer.together.v2.project import is_called, own_model, paged, project_path
+from lora_packer.together.v2.supported import supported
 
 _ADAPTER = "WEIGHTS_TYPE_ADAPTER"
 _MAX_ERRORS = 50
@@ -53,14 +54,13 @@ def base_names(client: Client, name: str) -> tuple[str, ...]:
     base = text(served.get("baseModelId"))
     if base is None:
         return ()
-    supported = paged(client, "/v2/supported-models", Purpose("list the supported models"))
-    same = [one for one in supported if base in _ids(one)]
+    same = [one for one in supported(client) if base in one.ids]
     found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
     serving = [one for one in found if below.model_of(foremost(one, below.deployments_of(one))) == base]
     names = [
-        *(text(one.get("serverlessEndpoint")) for one in same),
+        *(one.serverless for one in same),
         *(text(one.get("name")) for one in serving),
-        *(text(one.get("name")) for one in same),
+        *(one.name for one in same),
     ]
     return tuple(dict.fromkeys(one for one in names if one))
 
@@ -136,15 +136,7 @@ def _model(item: dict[str, Any], names: dict[str, str], revisions: tuple[Revisio
 def _base_names(client: Client) -> dict[str, str]:
     """The names of the supported models by their ids; empty where they cannot be had, for they decide nothing."""
     try:
-        found = paged(client, "/v2/supported-models", Purpose("list the supported models"))
+        found = supported(client)
     except ServiceError:
         return {}
-    return {each: name for one in found if (name := text(one.get("name"))) for each in _ids(one)}
-
-
-def _ids(supported: dict[str, Any]) -> set[str]:
-    """The ids of the models that a supported model stands for: its own, and each quantization's."""
-    paths = [one.get("model") for one in objects(supported.get("deploymentProfiles"))]
-    parts = [path.split("/") for path in paths if isinstance(path, str)]
-    ids = {part[3] for part in parts if len(part) > 3} | {str(supported.get("baseModelId"))}
-    return {one for one in ids if one.startswith(MODEL_PREFIX)}
+    return {each: one.name for one in found if one.name for each in one.ids}

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Architectures, Build, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention
+from lora_packer.base_model.blocks.attention import biased_attention, grouped_attention, head_sizes, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
-from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, stacked
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
@@ -58,12 +58,7 @@ def _visual_3(s: Settings) -> Named:
         yield name, module
 
 
-def _text_2_5(s: Settings) -> Named:
-    def layer(path: str, index: int) -> Named:
-        yield from grouped_attention(s, f"{path}.self_attn", bias=True)
-        yield from dense_mlp(s, f"{path}.mlp", index)
-
-    return stacked(s, layer)
+_text_2_5 = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 
 
 def _talker_2_5(s: Settings) -> Named:

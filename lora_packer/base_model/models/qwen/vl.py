@@ -120,12 +120,10 @@ def _qwen3_5(text: Tower) -> Architecture:
     return composite(build, {TEXT_ONLY: text_only(part)})
 
 
-QWEN3_VL = qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp)))
-
 ARCHITECTURES: Architectures = {
     "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
     "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
-    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl": qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp))),
     "qwen3_vl_moe": qwen3_vl(
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp)),
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp_before_5)),
