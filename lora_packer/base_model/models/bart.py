@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lora_packer.base_model.architecture import Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -121,8 +121,9 @@ def _mvp(s: Settings, head: Head) -> Named:
     for name in ("self_attn", "cross_attn"):
         path = f"{before}decoder.{name}_prompt"
         yield from embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
-        yield from linear(f"{path}.prompt_trans.0", between, width, bias=True)
-        yield from linear(f"{path}.prompt_trans.2", s.size("decoder_layers") * 2 * width, between, bias=True)
+        yield from chain(
+            f"{path}.prompt_trans", (width, between, s.size("decoder_layers") * 2 * width), "0", "2", bias=True
+        )
 
 
 def _trocr(raw: Settings, head: Head) -> Named:

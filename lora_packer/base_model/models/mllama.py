@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architectures
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import patches
@@ -27,7 +27,7 @@ def _mllama_text(s: Settings) -> Named:
             yield from norm(path, head_dim, "q_norm", "k_norm")
             yield from parameter(f"{prefix}.cross_attn_attn_gate", 1)
             yield from parameter(f"{prefix}.cross_attn_mlp_gate", 1)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     for path, module in stacked(s, layer):
         # Eight more rows than the head: the image token is never predicted.
