@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
@@ -79,7 +80,7 @@ def deploy(
         if attach is not None:
             _attach(output, choice, client, model, attach, limit)
             return
-        with told_on_interrupt("The endpoint may exist, and cost money. Run the same command again: it finds it."):
+        with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
             endpoint, created = ensure_endpoint(choice.api, client, model, wanted, tell=output.note)
         output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
         if wait:
@@ -102,7 +103,7 @@ def _minutes(text: str | None) -> int | None:
 def _attach(output: Output, choice: Choice, client: Client, model: str, where: str, limit: timedelta) -> None:
     from lora_packer.together import option
 
-    with told_on_interrupt("The adapter may be attached. Run the same command again: it looks first."):
+    with told_where_it_stops(lambda: ("The adapter stays attached where it was: the next run looks first.",)):
         waiting = waiting_for(output, limit)
         endpoint = choice.api.attach(client, model, where, waiting=waiting, tell=output.note)
     lines = [f"endpoint  {endpoint.id}"]
@@ -150,9 +151,7 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
-    with told_on_interrupt(
-        f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`."
-    ):
+    with told_where_it_stops(lambda: (f"Endpoint {endpoint.id} goes on, and {endpoint.cost}.",)):
         return serve(
             chosen,
             client,

@@ -6,12 +6,15 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
 from lora_packer.cli.deploy import show_endpoint, waiting_for
+from lora_packer.cli.ends import same_command
 from lora_packer.cli.options import ApiOption, ApiVersion
 from lora_packer.cli.service import connected
 from lora_packer.duration import parse_duration
-from lora_packer.errors import InputError
+from lora_packer.errors import InputError, Interrupted
+
+_CUT_OFF = "What was scaled to zero goes on stopping, and costs nothing once it has; what was not may still cost money."
 
 
 @command
@@ -52,9 +55,11 @@ def stop(
             targets = tuple((one.id, None) for one in choice.api.all_endpoints(client))
         else:
             targets = choice.api.to_stop(client, endpoint)
-        with told_on_interrupt("What was scaled to zero goes on stopping. Run the same command again to see it end."):
-            waiting = waiting_for(output, limit) if wait else None
+        waiting = waiting_for(output, limit) if wait else None
+        try:
             stopped = stop_all(choice.api, client, targets, delete=delete, waiting=waiting)
+        except KeyboardInterrupt:
+            raise Interrupted(f"Go on with: {same_command()}\n{_CUT_OFF}") from None
     if endpoint is not None and len(stopped) == 1:
         show_endpoint(output, stopped[0], choice.name)
         return

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_place
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
@@ -56,6 +57,7 @@ def release(
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    began: Callable[[Path], None] = lambda _: None,
 ) -> Receipt:
     """Do all of it: check, pack, upload, presign, prove, submit, wait; and write a receipt to resume from.
 
@@ -93,16 +95,20 @@ def release(
         progress: told (bytes sent, bytes in all) during the upload.
         sleep: what passes the time between two looks, in seconds.
         now: the wall clock (UTC), against which the URL's life is measured.
+        began: told where the receipt is, before anything is done.
 
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import Client, Prompt, Questions, choose_api
+    from lora_packer.together import Client, choose_api
 
-    if questions is None and ask is not None:
-        questions = Questions((Prompt(ask),))
-    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, questions)
+    require_place(adapter, "adapter")
+    if receipt is not None:
+        require_place(receipt, "receipt")
+    wanted = ServiceOptions(
+        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions=questions
+    )
     store = None
     if to is not None:
         store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
@@ -110,6 +116,7 @@ def release(
     path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
     checks = options or CheckOptions(base_config, base_model, target)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
+        began(path)
         found = load_receipt(path)
         choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
         note("api", str(choice))
@@ -150,7 +157,7 @@ def _release(
     record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
-    return service.ask(run, record, wanted.questions) if wanted.questions is not None else record
+    return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

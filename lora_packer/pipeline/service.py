@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_duration, require_text
 from lora_packer.duration import format_duration
 from lora_packer.errors import InconclusiveError, InputError, JobFailedError, PackError, ServiceError, SmokeTestError
 from lora_packer.hub import HubRepo
@@ -35,7 +36,8 @@ class ServiceOptions:
         timeout: how long to wait, for the job and then for the endpoint.
         deploy: whether to create an endpoint for the adapter, and wait for it.
         hardware: what to serve it on; None: the cheapest that can be had.
-        questions: what the deployed adapter is asked.
+        ask: a first question to the deployed adapter.
+        questions: what it is asked, how, and how its answers are judged; instead of ``ask``.
 
     Raises InputError where they do not go together, or a name cannot be one.
     """
@@ -48,19 +50,30 @@ class ServiceOptions:
     timeout: timedelta = DEFAULT_TIMEOUT
     deploy: bool = False
     hardware: str | None = None
+    ask: str | None = None
     questions: Questions | None = None
 
     def __post_init__(self) -> None:
         from lora_packer.together import CHOICES, validate_names
 
+        require_text(self.model_name, "model_name")
+        require_text(self.base_model, "base_model")
+        require_duration(self.timeout, "timeout")
         validate_names(self.model_name, self.base_model)
         if self.api not in CHOICES:
             raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(CHOICES)}.")
-        if (self.deploy and not self.wait) or (self.questions is not None and not self.deploy):
+        if (self.deploy and not self.wait) or (self.asked is not None and not self.deploy):
             raise InputError(
                 "Only what is deployed can be asked, and only a complete upload can be deployed.",
                 hint="Give --ask and what else asks together with --deploy, and --deploy without --no-wait.",
             )
+
+    @property
+    def asked(self) -> Questions | None:
+        """What the deployed adapter is asked; None is nothing. Raises InputError for an empty question."""
+        from lora_packer.together import Prompt, Questions
+
+        return Questions((Prompt(self.ask),)) if self.questions is None and self.ask is not None else self.questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +247,7 @@ def _test(run: Run, record: Receipt, questions: Questions) -> Receipt:
         smoke={**smoke.to_dict(receipt=True), "asked": asked, "at": timestamp()},
     )
     run.note("test", smoke.summary)
-    _judge(smoke, str(endpoint.get("id")))
+    _judge(smoke)
     return record
 
 
@@ -244,15 +257,17 @@ def _asked(questions: Questions) -> dict[str, Any]:
     return {**asdict(questions.asking), "prompts": prompts, "compare_base": questions.compare_base}
 
 
-def _judge(smoke: Smoke, endpoint_id: str) -> None:
-    """Raise where the verdict is not that it passed. The endpoint goes on, and that costs money."""
+def _judge(smoke: Smoke) -> None:
+    """Raise where the verdict is not that it passed."""
     from lora_packer.together import LIMITS
 
-    stop = f"The endpoint goes on, and costs money until `lora-packer stop {endpoint_id}`."
     if smoke.failures:
-        raise SmokeTestError(" ".join(smoke.failures), hint=f"{LIMITS} {stop}" if smoke.base else stop)
+        raise SmokeTestError(" ".join(smoke.failures), hint=LIMITS if smoke.base else None)
     if smoke.compare_base and smoke.base is None:
-        raise InconclusiveError(f"The adapter was not compared with its base model: {smoke.why_not}", hint=stop)
+        raise InconclusiveError(
+            f"The adapter was not compared with its base model: {smoke.why_not}",
+            hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
+        )
 
 
 def _model_name(record: Receipt) -> str:

@@ -18,7 +18,7 @@ class Served:
 
 def served(state: State) -> dict[str, Served]:
     """Return who answers by which name: what is deployed, and every base model's serverless endpoint."""
-    bases = {catalogue.base_id(name): name for name in state.base_models}
+    bases = {str(one["id"]): str(one["name"]) for one in catalogue.base_models(state.base_models)}
     found: dict[str, Served] = {}
     if not state.faults.no_serverless:
         found |= {catalogue.serverless_name(name): Served(name) for name in state.base_models}

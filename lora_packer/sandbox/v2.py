@@ -22,7 +22,8 @@ def route(state: State, request: Request) -> tuple[int, Any]:
             started = stamp(datetime.fromtimestamp(state.started, UTC))
             found = catalogue.supported_models(state.base_models, started, serverless=not state.faults.no_serverless)
             wanted = request.query.get("search", "").lower()
-            return 200, page(request, [model for model in found if wanted in model["name"].lower()])
+            deep = not state.faults.shallow_search
+            return 200, page(request, [model for model in found if catalogue.is_found(model, wanted, deep=deep)])
         case ("GET", ("public", "inference-instance-types")):
             return 200, page(request, catalogue.instance_types(taken=state.faults.no_hardware))
         case ("GET", ("public", "inference-instance-types", name)):
@@ -66,7 +67,7 @@ def _project(state: State, request: Request, rest: list[str]) -> tuple[int, Any]
         case ("GET", ["models", model_id, "revisions"]):
             v2_models.found(state, model_id)
             return 200, page(
-                request, [v2_models.described_revision(one) for one in v2_models.revisions(state, model_id)]
+                request, [v2_models.described_revision(state, one) for one in v2_models.revisions(state, model_id)]
             )
         case ("GET", ["models", model_id, "files"]):
             return 200, v2_models.files_of(state, request, model_id)
@@ -75,7 +76,7 @@ def _project(state: State, request: Request, rest: list[str]) -> tuple[int, Any]
             return 200, {}
         case ("GET", ["configs"]):
             wanted = request.query.get("referenceModelId") or request.query.get("referenceModel", "").rpartition("/")[2]
-            configs = catalogue.configurations(state.base_models)
+            configs = catalogue.listed_configurations(state.base_models)
             return 200, page(request, [one for one in configs if wanted in ("", one["referenceModelId"])])
         case ("GET", ["configs", config_id]):
             configs = catalogue.configurations(state.base_models)

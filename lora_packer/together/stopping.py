@@ -41,5 +41,5 @@ def stop_all(
     if len(targets) > 1:
         costs = {one: (error.hint or "").rpartition("\n")[2].strip() for one, error in errors.items()}
         step = (first.hint or "").partition("\n")[0]
-        first.hint = f"{step}\n  " + " ".join(f"{one}: {cost}" for one, cost in costs.items())
+        first.hint = f"{step}\n" + " ".join(f"{one}: {cost}" for one, cost in costs.items())
     raise first

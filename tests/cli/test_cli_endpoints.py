@@ -15,6 +15,7 @@ from together_support import FILES, presigned, serving_folder, zip_of
 from lora_packer.sandbox import Sandbox, catalogue
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.weights import base_id
 
 __all__ = ["start", "start_v1"]
 
@@ -46,7 +47,7 @@ def uploaded(cli: Cli, start: Callable[..., Service], url: str) -> Callable[...,
 
 def base_deployment(service: Service) -> tuple[str, str]:
     """A deployment of the base model with traffic, as somebody made it by other means: endpoint and deployment."""
-    base = catalogue.base_id(BASE)
+    base = base_id(BASE)
     endpoint = service.deployments.create("shared")["id"]
     config = catalogue.configurations([BASE])[0]
     made = service.deployments.deploy(
@@ -185,7 +186,7 @@ def test_what_the_dry_run_refuses_is_not_created(cli: Cli, start: Callable[..., 
     """A model without files: the service says so before anything costs money, and the endpoint is gone again."""
     service = start()
     service.models["ml_empty"] = {"id": "ml_empty", "name": MODEL, "projectId": "proj-sandbox"} | {
-        "baseModelId": catalogue.base_id(BASE)
+        "baseModelId": base_id(BASE)
     }
     refused = cli("deploy", MODEL)
     assert refused.code == 5
@@ -247,7 +248,7 @@ def test_an_adapter_is_waited_for_until_the_time_is_up(cli: Cli, uploaded: Calla
     service.deployments._clock = lambda: 0.0
     late = cli("deploy", MODEL, "--attach", endpoint, "--timeout", "0s")
     assert late.code == 6, late.text
-    assert "It stays attached" in late.err
+    assert "stays attached" in late.err
 
 
 def test_nothing_to_attach_to(cli: Cli, uploaded: Callable[..., Service]) -> None:
@@ -290,7 +291,7 @@ def test_stop_ends_with_what_may_still_cost_money(cli: Cli, uploaded: Callable[.
 
 def test_stop_all_keeps_going(cli: Cli, uploaded: Callable[..., Service]) -> None:
     service = uploaded(faults=Faults.named("split"))
-    base = catalogue.model_path(catalogue.base_id(BASE))
+    base = catalogue.model_path(base_id(BASE))
     for name in ("one", "two"):
         endpoint = service.deployments.create(name)["id"]
         made = service.deployments.deploy(

@@ -196,7 +196,7 @@ def _until_stopped(client: Client, endpoint_id: str, waiting: Waiting) -> Endpoi
         state = "was still " + seen.state if seen else "could not be looked at"
         raise WaitTimeoutError(
             f"Endpoint {endpoint_id} {state} after {format_duration(waiting.timeout)}.",
-            hint="It goes on stopping. Run the same command again to wait on.\n  At no cost any more once stopped: "
+            hint="It goes on stopping. Run the same command again to wait on.\nAt no cost any more once stopped: "
             f"{endpoint_id}.",
         )
     return seen
@@ -205,7 +205,7 @@ def _until_stopped(client: Client, endpoint_id: str, waiting: Waiting) -> Endpoi
 def _with_cost(error: ServiceError, endpoint_id: str) -> ServiceError:
     """The error, with what may still cost money as the last line; an endpoint that is not there costs nothing."""
     if error.status != 404:
-        error.hint = f"{error.hint}\n  Endpoint {endpoint_id} may still cost money."
+        error.hint = f"{error.hint}\nEndpoint {endpoint_id} may still cost money."
     return error
 
 
