@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from builders import ones, write_adapter
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
-from lora_packer.base_model import BaseModel
-from lora_packer.base_model.tasks import has_class
+from lora_packer.base_model import ARCHITECTURES, BaseModel
+from lora_packer.base_model.tasks import FILE, has_class
 from lora_packer.peft.expected import expect
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -63,3 +64,9 @@ def test_which_classes_there_are() -> None:
     assert not has_class("helium", "question-answering")
     assert has_class("no-such-type", "question-answering")
     assert has_class("helium", "causal-lm")
+
+
+def test_the_recorded_types_have_definitions() -> None:
+    recorded = json.loads(FILE.read_text(encoding="utf-8"))
+    assert recorded["made_by"] == "tools/record_tasks.py"
+    assert [name for types in recorded["without"].values() for name in types if name not in ARCHITECTURES] == []
