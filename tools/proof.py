@@ -165,7 +165,8 @@ def prove(model_type: str, real: list[tuple[str, dict[str, Any]]], wanted: int) 
 
 def _compare(name: str, config: dict[str, Any], head: str) -> list[str]:
     try:
-        found = difference(config, head)
+        # Embeddings and default targets: on the class default and real configs, as a rare field may move a head.
+        found = difference(config, head, parts=name.split()[1] != "random")
     except LoraPackerError as error:
         return [f"{name}: the definition raises: {error}"]
     except Exception as error:  # noqa: BLE001 - transformers' own

@@ -21,12 +21,13 @@ HELIUM = {"model_type": "helium", "num_key_value_heads": 4, "head_dim": 8, **SIZ
 COHERE = {"model_type": "cohere", "num_key_value_heads": 4, **SIZES}
 
 
-def found(folder: Path, base: dict[str, Any], trained: str, **changes: Any) -> list[tuple[str, str]]:
-    """Check an adapter that was trained on the class with the head ``trained``."""
+def found(folder: Path, base: dict[str, Any], trained: str, also: str = "", **changes: Any) -> list[tuple[str, str]]:
+    """Check an adapter that was trained on the class with the head ``trained``; its config names ``also`` besides."""
     raw = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], **changes}
     config, _ = parse_config({**raw, "task_type": None})
     wanted = expect(config, BaseModel.load(base).with_head(trained).modules, ()).required  # type: ignore[arg-type]
-    write_adapter(folder, {name: ones(*want.shape) for name, want in wanted.items()}, raw)
+    written = {**raw, "target_modules": [*raw["target_modules"], also]} if also else raw
+    write_adapter(folder, {name: ones(*want.shape) for name, want in wanted.items()}, written)
     report = lora_packer.check(folder, base_config=base, target="peft", weights=False)
     return [(item.code, item.severity) for item in report.findings]
 
@@ -51,6 +52,12 @@ def test_a_language_model_s_adapter_for_another_task(
 
 def test_a_class_of_the_trainer_s_own_has_the_task_s_head(tmp_path: Path) -> None:
     assert found(tmp_path, COHERE, "sequence-classification", task_type="SEQ_CLS", modules_to_save=["score"]) == []
+
+
+def test_a_head_that_no_class_has_is_not_missing_beside_another_tensor(tmp_path: Path) -> None:
+    """Under either class something is missing: the one that there is decides."""
+    codes = found(tmp_path, HELIUM, "causal-lm", also="lm_head", task_type="QUESTION_ANS")
+    assert codes == [("LP308", "warning"), ("LP309", "warning")]
 
 
 def test_the_head_of_a_task_is_not_named_where_there_is_none(tmp_path: Path) -> None:
