@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
+from lora_packer.arguments import require_place
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.module import Modules, Named
@@ -73,6 +74,7 @@ class BaseModel:
         """
         if isinstance(source, Mapping):
             return _build(source, None)
+        require_place(source, "source")
         config, where = config_of(source)
         return _build(config, where)
 

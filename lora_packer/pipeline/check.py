@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.adapter import AdapterSource
+from lora_packer.arguments import require_base, require_codes, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
@@ -25,6 +26,12 @@ class CheckOptions:
     select: Sequence[str] = ()
     ignore: Sequence[str] = ()
     skip: bool = False
+
+    def __post_init__(self) -> None:
+        require_base(self.base_config, "base_config")
+        require_text(self.target, "target")
+        require_codes(self.select, "select")
+        require_codes(self.ignore, "ignore")
 
     def to_dict(self) -> dict[str, str | None]:
         """Return what a receipt holds a later check to."""

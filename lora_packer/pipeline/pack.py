@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_place
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
@@ -59,6 +60,9 @@ def pack(
         PackError: packing failed; nothing was left behind.
         InputError: there is nothing to read, or ``output`` has another suffix.
     """
+    require_place(adapter, "adapter")
+    if output is not None:
+        require_place(output, "output")
     folder = require_folder(local_path(adapter))
     report = run_check(adapter, options or CheckOptions(base_config, base_model, target, skip=not check), note)
     if compress and compressor_name() == "zlib":
