@@ -42,21 +42,18 @@ def pack(
     The same adapter gives the same bytes, whatever the clock, umask, order or folder, on every machine: members are
     stored as they are. --compress gives that up for fewer bytes.
     """
-    from lora_packer.pipeline.pack import pack as run_pack
+    from lora_packer.pipeline.pack import check_and_pack
 
     stages = Stages(output, "pack")
     with show_failed_check(output), stages:
-        packed = run_pack(
-            adapter,
-            archive,
-            options=first.of(base_model),
-            include_extras=include_extras,
-            compress=compress,
-            note=stages.note,
-            progress=stages.progress,
+        packed, report = check_and_pack(
+            adapter, archive, first.of(base_model), include_extras, compress, stages.note, stages.progress
         )
     for item in packed.left_out:
         output.detail(f"left out  {item.name}: {item.reason}")
     if packed.left_out and not output.verbose:
         output.note(f"left out  {len(packed.left_out)} other entries of the folder (--verbose names them)")
-    output.result(f"{packed.path}  sha256 {packed.sha256}", {"schema_version": 1, "archive": packed.to_dict()})
+    output.result(
+        f"{packed.path}  sha256 {packed.sha256}",
+        {"schema_version": 1, "archive": packed.to_dict(), "check": report.to_dict() if report else None},
+    )

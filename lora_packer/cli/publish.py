@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from lora_packer.publisher import Published
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _INTERRUPTED = "Run the same command again to go on: parts that the store has are kept, and nothing is sent twice."
 
 
@@ -85,7 +88,8 @@ def publish(
             **store.place(),
         )
     again = "run it again with --url-file FILE (or --show-url) to get the URL; nothing is sent twice"
-    show_published(output, done.published, minted, again)
+    check = {"check": done.report.to_dict() if done.report else None}
+    show_published(output, done.published, minted, again, check)
 
 
 def require_place(url_file: Path | None) -> None:
@@ -104,8 +108,10 @@ def require_place(url_file: Path | None) -> None:
     raise InputError(f"{str(url_file)!r} cannot be written: {reason}.", hint="Choose another --url-file.")
 
 
-def show_published(output: Output, published: Published, minted: MintedUrl, again: str) -> None:
-    """Print what was published, write or show its URL as asked for, and say what is next."""
+def show_published(
+    output: Output, published: Published, minted: MintedUrl, again: str, more: Mapping[str, Any] = _NOTHING
+) -> None:
+    """Print what was published, write or show its URL as asked for, and say what is next; ``more`` goes into JSON."""
     url_file, show_url = minted.url_file, minted.show_url
     if url_file is not None:
         write_url(published.url, url_file)
@@ -116,7 +122,7 @@ def show_published(output: Output, published: Published, minted: MintedUrl, agai
         lines.append(f"next      lora-packer submit --url-file {url_file} --model-name NAME --base-model ID")
     elif not show_url:
         lines.append(f"next      {again}")
-    data = {"schema_version": 1, **published.to_dict()}
+    data = {"schema_version": 1, **published.to_dict(), **more}
     if show_url:
         data["presigned_url"] = published.url.reveal()
     output.result("\n".join(lines), data)

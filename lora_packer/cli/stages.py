@@ -13,6 +13,7 @@ from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
 from lora_packer.files import write_whole
+from lora_packer.pipeline import DETAIL
 from lora_packer.redact import Secret
 
 if TYPE_CHECKING:
@@ -34,7 +35,12 @@ class Stages:
         self._line = WaitingLine(output)
 
     def note(self, stage: str, text: str) -> None:
-        """Tell a step and what it proved."""
+        """Tell a step and what it proved; details only where they are asked for."""
+        if stage == DETAIL:
+            if self._display is not None:
+                self._display.clear()
+            self._output.detail(text)
+            return
         if self._display is not None:
             self._display.clear()
         self._line.state = f"{stage:<7} {text.partition(':')[0]}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from lora_packer.finding import Finding, Severity
+from lora_packer.redact import escape
 
 Needs = Literal["files", "base", "values"]
 SAME_FIELD = "the same field"
@@ -69,7 +70,13 @@ class Rule:
         return self.code.startswith("LP2")
 
     def finding(self, message: str, **details: Any) -> Finding:
-        """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own."""
+        """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own.
+
+        ``tensors``, names as the file has them, also give the first tensor and the count, where these are not given.
+        """
+        names = [escape(name) for name in details.pop("tensors", ())]
+        if names:
+            details = {"tensor": names[0], "count": len(names), **details, "tensors": tuple(names)}
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
         given = {key: value for key, value in details.items() if value is not None}
         return Finding(code=self.code, name=self.name, message=message, **{**defaults, **given})
