@@ -12,6 +12,7 @@ from lora_packer.redact import escape
 
 Holder = Literal["folder", "archive", "repo"]
 
+MLX_WEIGHTS = "adapters.safetensors"  # github.com/ml-explore/mlx-lm mlx_lm/lora.py
 _PICKLES = ("adapter_model.bin", "adapter_model.pt")
 _WHOLE_MODEL = re.compile(r"(?:diffusion_pytorch_)?model(?:-\d+-of-\d+)?\.safetensors")
 # What trainers call the copy that a preference is measured against: no training is in it
@@ -48,7 +49,8 @@ def next_step(name: str, files: Sequence[str], holder: Holder) -> str:
         if _WHOLE_MODEL.fullmatch(others[0]):
             whole = "a whole model's weights"
             return f"There is '{escape(others[0])}', {whole}: save the adapter itself with PEFT's save_pretrained."
-        return f"There is '{escape(others[0])}': export the adapter in PEFT's format."
+        mlx = ", as MLX names it" if others[0] == MLX_WEIGHTS else ""
+        return f"There is '{escape(others[0])}'{mlx}: export the adapter in PEFT's format."
     verb = {"folder": "Give", "archive": "Pack", "repo": "Upload to the repo's root"}[holder]
     return f"{verb} {'what' if holder == 'repo' else 'the folder that'} PEFT's save_pretrained wrote."
 

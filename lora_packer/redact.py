@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qs, urlsplit
+from datetime import datetime
+from urllib.parse import urlsplit
 
 from lora_packer.errors import InputError
+from lora_packer.signed_url import Life, life_of
 
 MASK = "***"
 
-# Query parameters that carry a credential: SigV4, SigV2, Azure and generic token names.
+# Query parameters that carry a credential: SigV4 and its likes, SigV2, CloudFront, Azure and generic token names.
 _SECRET_PARAMETERS = (
     "X-Amz-Signature",
     "X-Amz-Credential",
     "X-Amz-Security-Token",
+    "X-Goog-Signature",
+    "X-Goog-Credential",
+    "X-Oss-Signature",
+    "X-Oss-Credential",
+    "X-Oss-Security-Token",
     "AWSAccessKeyId",
+    "GoogleAccessId",
+    "OSSAccessKeyId",
+    "Key-Pair-Id",
+    "Policy",
     "Signature",
     "sig",
     "token",
@@ -87,14 +97,14 @@ class PresignedUrl(Secret):
         return f"{parts.scheme}://{host}{port}{parts.path}?{MASK}"
 
     @property
+    def life(self) -> Life:
+        """From when to when it works, by what it says itself."""
+        return life_of(self._value)
+
+    @property
     def deadline(self) -> datetime | None:
-        """When the signature expires (UTC): X-Amz-Date + X-Amz-Expires; None where the URL does not say."""
-        query = parse_qs(urlsplit(self._value).query)
-        try:
-            signed = datetime.strptime(query["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-            return signed + timedelta(seconds=int(query["X-Amz-Expires"][0]))
-        except (KeyError, ValueError, OverflowError):
-            return None
+        """When the signature expires (UTC); None where the URL does not say."""
+        return self.life.ends
 
 
 def read_token(environ: Mapping[str, str], name: str) -> Secret | None:

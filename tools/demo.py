@@ -1,5 +1,6 @@
-"""``make demo``: a real adapter from check to its first answer, on both APIs, from S3 and from a Hub repo, all of it in
-the sandbox; then three broken adapters that stop.
+"""``make demo``: a real adapter from check to its first answer, from S3 and from a Hub repo, all of it in the sandbox.
+
+Then the same with a key that has no project, to the end of its upload; and three broken adapters that stop.
 
 usage: python tools/demo.py
 """
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lora_packer.sandbox import Sandbox
+from lora_packer.sandbox import Faults, Sandbox
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE = ("--base-config", "fixtures/base-configs/tiny-llama.json", "--base-model", "tiny/llama")
@@ -49,35 +50,44 @@ def run(commands: Iterable[tuple[str, ...]], environment: dict[str, str]) -> lis
     return finished
 
 
-def released(api: str, sandbox: Sandbox, folder: str) -> bool:
-    """Release, deploy and ask, from S3 and from the Hub; return whether both came to an answer."""
-    question = ("--deploy", "--ask", "What is the capital of France?")
-    steps = () if api == "v1" else ("--quiet",)  # they are those of v1
-    commands = [
-        (*source, *BASE, "--model-name", f"{name}-{api}", "--receipt", f"{folder}/{name}-{api}.json", "--api", api)
-        for name, source in {"s3": (GOOD, "--to", sandbox.destination), "hub": (f"hf://{REPO}",)}.items()
-    ]
-    finished = run(((*command, *question, *steps) for command in commands), sandbox.environment())
-    return all(done.returncode == 0 and "status   Complete\n" in done.stdout for done in finished) and all(
-        "\nanswer   " in done.stdout for done in finished
-    )
+def released(folder: str, *more: str, last: str, version: int) -> bool:
+    """Release from S3 and from the Hub; return whether both came to the last line, through this version of the API.
+
+    The version is that of ``--api auto``: the second where the key has a project.
+    """
+    with Sandbox(delay=0.05, faults=Faults(no_project=version == 1)) as sandbox:
+        sandbox.hub.add(REPO, ROOT / GOOD)
+        print(f"\nA sandbox on 127.0.0.1: an S3, the service, and a Hub with {REPO}. Nothing here costs money.")
+        commands = [
+            (*source, *BASE, "--model-name", name, "--receipt", f"{folder}/{name}-{version}.json", *more)
+            for name, source in {"s3": (GOOD, "--to", sandbox.destination), "hub": (f"hf://{REPO}",)}.items()
+        ]
+        finished = run(commands, {**sandbox.environment(), "TOGETHER_PROJECT_ID": ""})
+    wanted = ("status   Complete\n", f"api       version {version} of the API", last)
+    return all(done.returncode == 0 and all(one in done.stdout for one in wanted) for done in finished)
 
 
 def main() -> int:
     """Run the demo; return 0 where everything went as it should."""
     started = time.perf_counter()
-    with Sandbox(delay=0.05) as sandbox, tempfile.TemporaryDirectory(prefix="demo-") as folder:
-        sandbox.hub.add(REPO, ROOT / GOOD)
-        print(f"A sandbox on 127.0.0.1: an S3, the service, and a Hub with {REPO}. Nothing here costs money.")
-        if not all(released(api, sandbox, folder) for api in ("v1", "v2")):
+    with tempfile.TemporaryDirectory(prefix="demo-") as folder:
+        question = ("--deploy", "--ask", "What is the capital of France?")
+        if not released(folder, *question, last="\nanswer   ", version=2):
             print("\nA release did not come to an answer.")
+            return 1
+        print("\nThe same with a key that has no project: version 1 of the API, which ends with 2026.")
+        if not released(folder, last="\njob      job-", version=1):
+            print("\nA release through version 1 did not come to its end.")
             return 1
     broken = ((f"fixtures/broken/{name}", *BASE, "--model-name", "demo", "--sandbox") for name in BROKEN)
     if any(done.returncode != 1 for done in run(broken, {})):
         print("\nA broken adapter was not stopped by its check.")
         return 1
     taken = time.perf_counter() - started
-    print(f"\nOne adapter answered on both APIs, from S3 and from the Hub; three broken ones stopped: {taken:.1f} s.")
+    print(
+        "\nOne adapter answered, from S3 and from the Hub, and was uploaded through version 1 too; three broken ones "
+        f"stopped: {taken:.1f} s."
+    )
     return 0
 
 

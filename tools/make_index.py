@@ -19,12 +19,13 @@ sys.path.insert(0, str(ROOT))
 def index() -> str:
     """Return the index's text. Raises ValueError where two modules define one type."""
     found: dict[str, str] = {}
-    for path in sorted(FOLDER.glob("[a-z]*.py")):
-        module = import_module(f"lora_packer.base_model.models.{path.stem}")
+    for path in sorted(FOLDER.rglob("[a-z]*.py")):
+        name = ".".join(path.relative_to(FOLDER).with_suffix("").parts)
+        module = import_module(f"lora_packer.base_model.models.{name}")
         for model_type in getattr(module, "ARCHITECTURES", {}):
             if model_type in found:
-                raise ValueError(f"{model_type} is defined in {found[model_type]} and in {path.stem}")
-            found[model_type] = path.stem
+                raise ValueError(f"{model_type} is defined in {found[model_type]} and in {name}")
+            found[model_type] = name
     return json.dumps(dict(sorted(found.items())), indent=1) + "\n"
 
 

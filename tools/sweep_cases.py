@@ -502,7 +502,6 @@ TOGETHER: Sequence[tuple[str, Raw]] = (
 _UNMATCHED = "a value that PEFT cannot use is refused though its key matches no module"
 _INVOKED = "an activated adapter acts only behind its tokens, which the prompt here does not hold"
 _COPIES = "PEFT writes the copies of a tied weight alike; the noise here differs"
-_CONVERTED = "PEFT turns the router of the older class into a parameter; beside target_parameters that is refused here"
 
 # The case's name -> why the disagreement stands.
 ALLOWED: Mapping[str, str] = {
@@ -520,8 +519,6 @@ ALLOWED: Mapping[str, str] = {
     'llama-tied {"target_modules": ["embed_tokens", "q_proj"], "ensure_weight_tying": true}': _COPIES,
     'bert {"bias": "all"}': _COPIES,
     'gpt2 {"init_lora_weights": "olora"}': "PEFT writes and loads it, and only a prompt raises: a warning",
-    'qwen3_moe {"target_modules": ["gate"]}': _CONVERTED,
-    'qwen3_moe {"target_modules": "all-linear"}': _CONVERTED,
 }
 
 

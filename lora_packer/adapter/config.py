@@ -1,6 +1,6 @@
 """``adapter_config.json`` as a typed value, with PEFT's meaning.
 
-Fields and defaults are those of ``peft/tuners/lora/config.py::LoraConfig`` and ``peft/config.py`` in PEFT 0.3 to
+Fields and defaults are those of ``peft/tuners/lora/config.py::LoraConfig`` and ``peft/config.py`` in PEFT 0.1 to
 0.21.2 (https://github.com/huggingface/peft/blob/main/src/peft/tuners/lora/config.py).
 """
 
@@ -19,17 +19,20 @@ from lora_packer.redact import escape
 
 __all__ = ["CONFIG_NAME", "TASK_TYPES", "ConfigProblem", "LoraConfig", "parse_config"]
 
-# Every field that a LoraConfig of PEFT 0.3 to 0.21.2 may hold and that no rule of ours reads.
+# Every field that a LoraConfig of PEFT 0.1 to 0.21.2 may hold and that no rule of ours reads. Two are those of 0.1 and
+# 0.2, of which all that a file shows is lora_B's shape (peft/tuners/lora.py of 0.2.0).
 _OTHER_FIELDS = frozenset(
     {
         "auto_mapping",
         "corda_config",
+        "enable_lora",
         "eva_config",
         "inference_mode",
         "loftq_config",
         "lora_ga_config",
         "megatron_config",
         "megatron_core",
+        "merge_weights",
         "qalora_group_size",
         "revision",
         "runtime_config",

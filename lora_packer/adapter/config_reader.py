@@ -15,11 +15,12 @@ class ConfigProblem:
     """One thing wrong with a config field.
 
     ``kind`` is ``invalid`` where PEFT raises or computes nonsense, ``unknown`` where it drops the field with a warning,
-    ``not-lora`` where the adapter is of another method, ``no-effect`` where the adapter does nothing, ``odd`` where
-    PEFT takes the value for another one and stricter loaders may not.
+    ``not-lora`` where the adapter is of another method, ``foreign`` where the config is another trainer's,
+    ``no-effect`` where the adapter does nothing, ``odd`` where PEFT takes the value for another one and stricter
+    loaders may not.
     """
 
-    kind: Literal["invalid", "unknown", "not-lora", "no-effect", "odd"]
+    kind: Literal["invalid", "unknown", "not-lora", "foreign", "no-effect", "odd"]
     field: str
     message: str
     expected: Any = None
@@ -75,8 +76,10 @@ class Reader:
             message = "peft_type is missing; PEFT cannot load a config without it"
             if foreign:
                 message += f", and the field {foreign!r} belongs to another trainer's format"
-            hint = 'Add "peft_type": "LORA", or export the adapter in PEFT\'s format.'
-            self.problem("invalid", "peft_type", message, expected="LORA", hint=hint)
+            hint = 'Add "peft_type": "LORA".'
+            if foreign:
+                hint = "Export the adapter in PEFT's format."
+            self.problem("foreign" if foreign else "invalid", "peft_type", message, expected="LORA", hint=hint)
         else:
             message = f"peft_type is {shown(kind)}; only LoRA adapters can be served"
             self.problem("not-lora", "peft_type", message, expected="LORA", actual=kind)

@@ -71,7 +71,8 @@ class Like:
     differences: Mapping[str, Any]
 
 
-Entry = Architecture | Like
+# What a file of definitions ends in: model type -> its definition.
+Architectures = Mapping[str, Architecture | Like]
 
 
 def like(model_type: str, differences: Mapping[str, Any] = MappingProxyType({})) -> Like:
@@ -82,7 +83,7 @@ def like(model_type: str, differences: Mapping[str, Any] = MappingProxyType({}))
     return Like(model_type, differences)
 
 
-def resolved(model_type: str, entry: Entry, of: Callable[[str], Architecture]) -> Architecture:
+def resolved(model_type: str, entry: Architecture | Like, of: Callable[[str], Architecture]) -> Architecture:
     """Return a declared type with its defaults; ``of`` gives the type that another one is like."""
     if isinstance(entry, Like):
         entry = replace(of(entry.model_type), **{"defaults": None, **entry.differences})

@@ -105,6 +105,12 @@ class BaseModel:
         nested = architecture.text_config if architecture else None
         return nested is not None and self._config.get(nested) is not None
 
+    @property
+    def nested_types(self) -> Mapping[str, str]:
+        """The model type of each nested config, by the name of its field."""
+        parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
+        return dict(parts)
+
     def with_head(self, head: Head) -> BaseModel:
         """Return the same decoder under another head."""
         return self if head == self.head else _build(self._config, self.source, head)
@@ -130,6 +136,10 @@ class BaseModel:
 def base_from(found: FoundConfig) -> BaseModel:
     """Return the base model that a config describes. Raises UnknownArchitecture, InputError."""
     return replace(_build(found.fields, found.source), sha256=found.sha256)
+
+
+def _has_type(part: Any) -> bool:
+    return isinstance(part, Mapping) and isinstance(part.get("model_type"), str)
 
 
 def _build(config: Mapping[str, Any], source: str | None, head: Head | None = None) -> BaseModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal, NamedTuple
 
 Kind = Literal["linear", "conv1d", "conv", "embedding", "parameter"]
@@ -41,4 +41,4 @@ class Module(NamedTuple):
 Modules = Mapping[str, Module]
 
 # What a block yields: paths and modules, below a prefix.
-Named = Iterator[tuple[str, Module]]
+Named = Iterable[tuple[str, Module]]

@@ -12,7 +12,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-from lora_packer.base_model.architecture import Architecture, Entry, resolved
+from lora_packer.base_model.architecture import Architecture, Architectures, resolved
 
 _INDEX = Path(__file__).parent / "models" / "index.json"
 
@@ -28,7 +28,7 @@ class _Architectures(Mapping[str, Architecture]):
 
     def __getitem__(self, model_type: str) -> Architecture:
         module = import_module(f"lora_packer.base_model.models.{_index()[model_type]}")
-        entries: Mapping[str, Entry] = module.ARCHITECTURES
+        entries: Architectures = module.ARCHITECTURES
         return resolved(model_type, entries[model_type], self.__getitem__)
 
     def __contains__(self, model_type: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 from lora_packer.base_model.defaults import recorded
@@ -33,6 +34,33 @@ class Settings:
                 hint="Use the base model's own config.json.",
             )
         return value
+
+    # The sizes that nearly every config has, by a word. Each raises InputError as :meth:`size` does.
+
+    @cached_property
+    def vocab(self) -> int:
+        """The number of tokens, ``vocab_size``."""
+        return self.size("vocab_size")
+
+    @cached_property
+    def hidden(self) -> int:
+        """The width of the hidden state, ``hidden_size``."""
+        return self.size("hidden_size")
+
+    @cached_property
+    def inner(self) -> int:
+        """The width inside a feed-forward block, ``intermediate_size``."""
+        return self.size("intermediate_size")
+
+    @cached_property
+    def heads(self) -> int:
+        """The number of query heads, ``num_attention_heads``."""
+        return self.size("num_attention_heads")
+
+    @cached_property
+    def layers(self) -> int:
+        """The number of layers, ``num_hidden_layers``."""
+        return self.size("num_hidden_layers")
 
     def optional_size(self, name: str) -> int | None:
         """Return a size, or None where the field is absent or null. Raises InputError."""

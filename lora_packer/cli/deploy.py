@@ -9,7 +9,7 @@ import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
 from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
-from lora_packer.cli.status import api_words, chosen_api
+from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
 
@@ -28,25 +28,25 @@ def deploy(
     ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
     timeout: TimeoutOption = "60m",
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
     """Create a dedicated endpoint with one replica for a model. It costs money until `stop`.
 
     An endpoint of yours that serves the model already is taken, not paid for twice.
     """
-    from lora_packer.together import Client, ensure_endpoint
+    from lora_packer.together import ensure_endpoint
 
-    chosen, limit = chosen_api(api), parse_duration(timeout)
-    with Client.from_environment() as client:
+    limit = parse_duration(timeout)
+    with connected(output, api) as (client, choice):
         with told_on_interrupt("The endpoint may exist, and cost money. Run the same command again: it finds it."):
             endpoint, created = ensure_endpoint(
-                chosen, client, model, hardware_id=hardware, display_name=display_name or None
+                choice.api, client, model, hardware_id=hardware, display_name=display_name or None
             )
         output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
         if wait:
-            endpoint = _until_serving(output, chosen, client, endpoint, limit)
-    show_endpoint(output, endpoint, api, asked=model)
+            endpoint = _until_serving(output, choice.api, client, endpoint, limit)
+    show_endpoint(output, endpoint, choice.name, asked=model)
 
 
 def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoint, timeout: timedelta) -> Endpoint:
@@ -77,6 +77,8 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
 
 def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | None = None) -> None:
     """Print an endpoint as the command's result, and what keeps costing money."""
+    from lora_packer.together import option
+
     lines = [f"endpoint  {endpoint.id}"]
     if endpoint.model or asked:
         lines.append(f"model     {endpoint.model or asked}")
@@ -85,6 +87,6 @@ def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | 
     lines.append(f"state     {endpoint.state}")
     lines.append(f"cost      {endpoint.cost}")
     if not endpoint.is_ending:
-        lines.append(f"next      lora-packer ask {endpoint.id} 'Hello'{api_words(api)}")
+        lines.append(f"next      lora-packer ask {endpoint.id} 'Hello'{option(api, endpoint.id)}")
         lines.append(f"          {endpoint.stop_command}")
     output.result("\n".join(lines), {"schema_version": 1, "api": api, "endpoint": endpoint.to_dict()})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.options import ApiOption, ApiVersion, ModelArgument
-from lora_packer.cli.status import chosen_api
+from lora_packer.cli.service import connected
 
 if TYPE_CHECKING:
     from lora_packer.together import Hardware
@@ -16,22 +16,21 @@ if TYPE_CHECKING:
 def hardware(
     *,
     model: ModelArgument,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
     """List what can serve a model: price of one replica, and whether it can be had now."""
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Client
 
-    with Client.from_environment() as client:
-        offers = chosen_api(api).hardware(client, model)
+    with connected(output, api) as (client, choice):
+        offers = choice.api.hardware(client, model)
     if not offers:
         raise ServiceError(
             f"The service lists no hardware for {model}.",
             hint="Check the name, and that the base model is served on dedicated endpoints.",
         )
     data = [offer.to_dict() for offer in offers]
-    output.result(_table(offers), {"schema_version": 1, "api": api, "model": model, "hardware": data})
+    output.result(_table(offers), {"schema_version": 1, "api": choice.name, "model": model, "hardware": data})
     if output.is_text:
         output.note(f"deploy it with `lora-packer deploy {model} --hardware ID`; that costs money until it is stopped")
 

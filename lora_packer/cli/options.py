@@ -165,7 +165,12 @@ class MintedUrl:
         ),
     ] = Verify.ends
     url_file: Annotated[
-        Path | None, typer.Option("--url-file", metavar="FILE", help="Write the URL into this file, mode 0600.")
+        Path | None,
+        typer.Option(
+            "--url-file",
+            metavar="FILE",
+            help="Write the URL into this file, mode 0600; - is standard output, which then has the URL alone.",
+        ),
     ] = None
     show_url: Annotated[
         bool, typer.Option("--show-url", help="Print the URL. It is a secret: whoever has it can download.")
@@ -178,11 +183,15 @@ class MintedUrl:
 class ApiVersion(StrEnum):
     """The versions of the service's API."""
 
+    auto = "auto"
     v1 = "v1"
     v2 = "v2"
 
 
-ApiOption = Annotated[ApiVersion, typer.Option("--api", help="The version of the service's API.")]
+ApiOption = Annotated[
+    ApiVersion,
+    typer.Option("--api", help="The version of the service's API; auto is v2 where the key has a project, else v1."),
+]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
 ]

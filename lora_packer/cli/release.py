@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import require_kept
 from lora_packer.cli.options import (
     AdapterArgument,
     ApiOption,
@@ -21,7 +22,6 @@ from lora_packer.cli.options import (
     TimeoutOption,
 )
 from lora_packer.cli.stages import Stages, show_failed_check
-from lora_packer.cli.status import api_words
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
@@ -60,10 +60,12 @@ def release(
             "my-lora.receipt.json for path/to/my-lora, my-lora.zip or hf://org/my-lora.",
         ),
     ] = None,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     direct: Annotated[
         bool,
-        typer.Option("--direct", help="Send the folder to the service itself, without S3: with --api v2 only."),
+        typer.Option(
+            "--direct", help="Send the folder to the service itself, without S3: through version 2 of the API only."
+        ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     timeout: TimeoutOption = "60m",
@@ -97,6 +99,7 @@ def release(
     from lora_packer.pipeline.release import release as run_release
 
     stages = Stages(output)
+    require_kept(receipt, "--receipt", "the next run goes on from it")
     options = first.of(names.base_model)
     place = parse_adapter(adapter)
     if sandbox and isinstance(place, HubRepo):
@@ -112,7 +115,7 @@ def release(
         if sandbox:
             # Before anything is started: an adapter that fails its check needs no sandbox.
             run_check(adapter, options, silent, sha256=False)
-            there |= _sandbox(stack, stages, receipt)
+            there |= _sandbox(stack, stages, names.base_model, receipt)
             if direct:
                 there["to"] = None
         done = run_release(
@@ -135,17 +138,17 @@ def release(
             sleep=stages.sleep,
             **there,
         )
-    output.result(_text(done, api, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
+    output.result(_text(done, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
 
 
-def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str, Any]:
-    """Start a sandbox that ends with the command; return where the release goes instead."""
+def _sandbox(stack: ExitStack, stages: Stages, base_model: str, receipt: Path | None) -> dict[str, Any]:
+    """Start a sandbox that hosts the base model and ends with the command; return where the release goes instead."""
     import tempfile
 
     from lora_packer.sandbox import Sandbox
     from lora_packer.together import Client
 
-    started = stack.enter_context(Sandbox())
+    started = stack.enter_context(Sandbox(base_models=(base_model,)))
     stages.note("sandbox", "a local S3 and a local service on 127.0.0.1")
     environment = started.environment()
     if receipt is None:
@@ -156,11 +159,13 @@ def _sandbox(stack: ExitStack, stages: Stages, receipt: Path | None) -> dict[str
         "endpoint_url": environment["AWS_ENDPOINT_URL_S3"],
         "receipt": receipt,
         "session": started.session(),
-        "client": stack.enter_context(Client.from_environment(environment)),
+        "client": stack.enter_context(Client.from_environment({**environment, "TOGETHER_PROJECT_ID": ""})),
     }
 
 
-def _text(receipt: Receipt, api: str, *, kept: bool, rehearsal: bool) -> str:
+def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
+    from lora_packer.together import option
+
     job, stored = receipt.job or {}, receipt.object or {}
     submission = receipt.submission or {}
     lines = [f"model    {submission.get('model_name') or receipt.release['model_name']}"]
@@ -173,7 +178,8 @@ def _text(receipt: Receipt, api: str, *, kept: bool, rehearsal: bool) -> str:
     if kept:
         lines.append(f"receipt  {receipt.path}")
     if not job:
-        lines.append(f"next     lora-packer wait {receipt.job_id}{api_words(api)}")
+        words = option(receipt.release["api"], receipt.job_id or "")
+        lines.append(f"next     lora-packer wait {receipt.job_id}{words}")
     if receipt.endpoint:
         lines += _deployed(receipt.endpoint, receipt.answer or {}, rehearsal=rehearsal)
     return "\n".join(lines)

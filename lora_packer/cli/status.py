@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, TimeoutOption
+from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import format_duration, parse_duration
 
@@ -35,19 +37,18 @@ def status(
     *,
     job: JobArgument,
     url_file: UrlOption = None,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
     """Look at an upload job once. Exits 5 where it has failed."""
-    from lora_packer.together import Client, why_it_stands_still
+    from lora_packer.together import why_it_stands_still
 
-    chosen = chosen_api(api)
-    with Client.from_environment() as client:
+    with connected(output, api, job) as (client, choice):
         url = _submitted_url(url_file, client)
-        found = chosen.job(client, job)
+        found = choice.api.job(client, job)
     if url is not None and not (found.is_complete or found.has_failed):
         output.note(why_it_stands_still(url))
-    show_job(output, found, api)
+    show_job(output, found, choice.name)
     if found.has_failed:
         raise typer.Exit(5)
 
@@ -58,48 +59,32 @@ def wait(
     job: JobArgument,
     timeout: TimeoutOption = "60m",
     url_file: UrlOption = None,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
     """Wait until an upload job ends. Exits 5 where it fails, 6 where it still runs when the time is up."""
-    from lora_packer.together import Client
-
     limit = parse_duration(timeout)
-    with Client.from_environment() as client:
-        ended = watch(output, api, client, job, limit, _submitted_url(url_file, client))
-    show_job(output, ended, api)
+    with connected(output, api, job) as (client, choice):
+        ended = watch(output, choice.api, client, job, limit, _submitted_url(url_file, client))
+    show_job(output, ended, choice.name)
 
 
 def _submitted_url(url_file: Path | None, client: Client) -> PresignedUrl | None:
-    from lora_packer.cli.stages import read_url
     from lora_packer.together import parse_presigned
 
     if url_file is None:
         return None
-    text = read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
-    return parse_presigned(text.reveal(), allow_loopback=client.is_loopback)
-
-
-def api_words(api: str) -> str:
-    """Return what a command that is told to the user needs to mean the same version of the API."""
-    return chosen_api(api).OPTION
-
-
-def chosen_api(name: str) -> Api:
-    """Return the version of the service's API that ``--api`` names."""
-    from lora_packer.together import APIS
-
-    return APIS[name]
+    return parse_presigned(read_url(url_file).reveal(), allow_loopback=client.is_loopback)
 
 
 def watch(
-    output: Output, api: str, client: Client, job_id: str, timeout: timedelta, source: ModelSource | None = None
+    output: Output, api: Api, client: Client, job_id: str, timeout: timedelta, source: ModelSource | None = None
 ) -> Job:
     """Wait for a job, telling each change on stderr; where it is interrupted, say how to go on.
 
     ``source`` is what was submitted, where it is at hand: it is tried where the job stands still.
     """
-    from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
+    from lora_packer.together import StatusUpdate, news, option, wait_for_job, why_it_stands_still
 
     started = time.monotonic()
     heard: set[StatusUpdate] = set()
@@ -118,10 +103,10 @@ def watch(
         output.note(f"{job.status:<10} for {format_duration(still)}: {why_it_stands_still(source)}")
 
     with told_on_interrupt(
-        f"The job goes on without this command. Go on with `lora-packer wait {job_id}{api_words(api)}`."
+        f"The job goes on without this command. Go on with `lora-packer wait {job_id}{option(api.NAME, job_id)}`."
     ):
         return wait_for_job(
-            chosen_api(api),
+            api,
             client,
             job_id,
             timeout=timeout,

@@ -9,7 +9,7 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.deploy import show_endpoint
 from lora_packer.cli.options import ApiOption, ApiVersion
-from lora_packer.cli.status import chosen_api
+from lora_packer.cli.service import connected
 
 
 @command
@@ -19,12 +19,10 @@ def stop(
     delete: Annotated[
         bool, typer.Option("--delete", help="Delete it for good. A stopped one may not be startable again.")
     ] = False,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
     """Stop an endpoint, so that it costs nothing any more."""
-    from lora_packer.together import Client
-
-    with Client.from_environment() as client:
-        stopped = chosen_api(api).stop(client, endpoint, delete=delete)
-    show_endpoint(output, stopped, api)
+    with connected(output, api, endpoint) as (client, choice):
+        stopped = choice.api.stop(client, endpoint, delete=delete)
+    show_endpoint(output, stopped, choice.name)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
-from lora_packer.cli.stages import Stages, read_url, show_failed_check
-from lora_packer.cli.status import api_words, chosen_api, show_job, watch
+from lora_packer.cli.service import chosen
+from lora_packer.cli.stages import Stages, show_failed_check
+from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import PresignedUrl, Secret, escape
@@ -39,9 +39,10 @@ def submit(
         ),
     ] = None,
     url_file: Annotated[
-        Path | None, typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file.")
+        Path | None,
+        typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file; - is standard input."),
     ] = None,
-    api: ApiOption = ApiVersion.v1,
+    api: ApiOption = ApiVersion.auto,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
     timeout: TimeoutOption = "60m",
     first: CheckFirst,
@@ -52,34 +53,35 @@ def submit(
     A repo is checked first, without its weights. A presigned URL is a secret, so it is not taken as an argument: give
     --url-file, or - and pipe it in.
     """
-    from lora_packer.together import Client, Submission, ask_ahead, validate_names
+    from lora_packer.together import Client, Submission, ask_ahead, option, validate_names
 
     limit = parse_duration(timeout)
-    chosen = chosen_api(api)
     given = _given(source, url_file)
     validate_names(names.model_name, names.base_model)
     with Client.from_environment() as client:
         place, hf_token, commit = _place(output, client, given, first.of(names.base_model))
         submission = Submission(names.model_name, place, names.base_model, names.description or None, hf_token)
-        ask_ahead(
-            chosen, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
-        )
         if isinstance(place, PresignedUrl):
             _require_life(output, place)
+        choice = chosen(output, client, api)
+        ask_ahead(
+            choice.api, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
+        )
         output.note(f"submitting {place} to {client.base_url}")
         with told_on_interrupt(
             f"The job may exist. Look for '{names.model_name}' among the service's models and jobs before you submit "
             "again."
         ):
-            job = chosen.submit(client, submission)
+            job = choice.api.submit(client, submission)
         if not wait:
-            steps = (f"lora-packer wait {job.id}{api_words(api)}", f"lora-packer status {job.id}{api_words(api)}")
-            show_job(output, job, api, next_steps=steps, commit=commit)
+            words = option(choice.name, job.id)
+            steps = (f"lora-packer wait {job.id}{words}", f"lora-packer status {job.id}{words}")
+            show_job(output, job, choice.name, next_steps=steps, commit=commit)
             return
         output.note(f"{job.status:<10} as job {job.id}")
-        ended = watch(output, api, client, job.id, limit, place)
+        ended = watch(output, choice.api, client, job.id, limit, place)
     named = replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id)
-    show_job(output, named, api, commit=commit)
+    show_job(output, named, choice.name, commit=commit)
 
 
 def _place(
@@ -111,10 +113,10 @@ def _given(source: str | None, url_file: Path | None) -> HubRepo | Secret:
             hint="SOURCE is a Hub repo, or - for a presigned URL on standard input.",
         )
     if url_file is not None:
-        return read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
+        return read_url(url_file)
     assert source is not None
     if source == "-":
-        return read_url(lambda: nullcontext(sys.stdin), "standard input")
+        return read_url(Path("-"))
     if "://" not in source and os.path.exists(source):  # noqa: PTH110 - unlike Path.exists it takes any text
         raise InputError(
             f"'{escape(source)}' is a local path; the service fetches from S3 or the Hub only.",

@@ -11,7 +11,7 @@ from lora_packer.adapter.keys import PAIRED, TensorKey, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Modules
 from lora_packer.finding import Finding
-from lora_packer.peft.expected import Expectation, Want
+from lora_packer.peft.expected import Era, Expectation, Want
 
 
 class Tensor(NamedTuple):
@@ -93,6 +93,7 @@ class Case:
         config: the adapter's.
         base: the base model, with the head, vocabulary and labels that the file shows.
         dialect: whose module names the file uses.
+        era: in which PEFT's layout it is.
         modules: the base model's modules under these names.
         input_embedding, output_head: the paths of these two among them, or None.
         tensors: the file's, by name.
@@ -104,6 +105,7 @@ class Case:
     config: LoraConfig
     base: BaseModel
     dialect: str
+    era: Era
     modules: Modules
     input_embedding: str | None
     output_head: str | None

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
-from lora_packer.adapter.keys import layer_index, parse_key
+from lora_packer.adapter.keys import PREFIX, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
-from lora_packer.base_model import BaseModel
+from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.finding import Finding
-from lora_packer.inspector.case import Case
+from lora_packer.inspector.case import Case, Difference, Tensor
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
 from lora_packer.inspector.reading import closest, heads
@@ -20,6 +20,7 @@ from lora_packer.inspector.rules.config_on_base import (
     bad_replication,
     no_target,
     refused_targets,
+    unmatched_names,
     unsupported_targets,
     unused_patterns,
 )
@@ -34,7 +35,7 @@ from lora_packer.inspector.rules.missing import (
     missing_finding,
     sort_missing,
 )
-from lora_packer.inspector.rules.names import older_names, same_tensors_elsewhere, wrong_names
+from lora_packer.inspector.rules.names import older_names, same_tensors_elsewhere, wrapped_again, wrong_names
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.rules.shapes import SWAPPED, TRANSPOSED, WRONG_BASE, wrong_shapes
 from lora_packer.inspector.rules.vocabulary import RESIZED_VOCABULARY, TOKEN_OUT_OF_RANGE, tokens_out_of_range
@@ -78,21 +79,28 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
         case = closest(replace(config, layer_replication=()), base, tensors)
         return Diagnosis(case, (problem,), (), "layer_replication has to be corrected first")
     case = closest(config, base, tensors)
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
-    if not case.expectation.targeted and not case.expectation.unsupported:
-        findings = one_cause_once((*before, *_nothing_targeted(case)))
-        result = Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
-    else:
-        explained = tuple(_explained(case))
-        told = (*before, *older_names(case, base), *_unused(case, explained), *explained)
-        result = Diagnosis(case, one_cause_once(told))
+    result = explain(case, base)
     return (_other_task(result, base) if result.errors else None) or result
 
 
-def refused_on(result: Diagnosis, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's."""
+def explain(case: Case, base: BaseModel) -> Diagnosis:
+    """Say what is off about an adapter under a reading of the base model."""
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    if not case.expectation.targeted and not case.expectation.unsupported:
+        findings = one_cause_once((*before, *_nothing_targeted(case)))
+        return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
+    explained = tuple(_explained(case))
+    told = (*before, *older_names(case, base), *_unused(case, base, explained), *explained)
+    return Diagnosis(case, one_cause_once(told))
+
+
+def refused_on(result: Diagnosis, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; nothing where the adapter is another base model's.
+
+    ``exact``: today's PEFT is what will load it, so that what older releases load is refused too.
+    """
     if not any(item.code in (WRONG_BASE.code, UNKNOWN_TENSOR.code) for item in result.errors):
-        yield from refused_targets(result.case, base)
+        yield from refused_targets(result.case, base, exact=exact)
 
 
 def _on_this_dialect(case: Case, base: BaseModel) -> Iterator[Finding]:
@@ -109,9 +117,13 @@ def _nothing_targeted(case: Case) -> Iterator[Finding]:
         yield no_target(case)
 
 
-def _unused(case: Case, explained: tuple[Finding, ...]) -> Iterator[Finding]:
-    if not any(finding.severity == "error" for finding in explained):
-        yield from unused_patterns(case)  # what an error leaves without an effect is not a second cause
+def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iterator[Finding]:
+    """What the config names in vain; what an error leaves without an effect is not a second cause."""
+    if any(finding.severity == "error" for finding in explained):
+        return
+    yield from unused_patterns(case)
+    if case.dialect != CHECKPOINT:  # whose names need not be the running model's
+        yield from unmatched_names(case, (case.modules, *base.dialects.values()))
 
 
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
@@ -145,7 +157,12 @@ def _replication_problem(config: LoraConfig, base: BaseModel) -> Finding | None:
 
 def _explained(case: Case) -> Iterator[Finding]:
     """Sort what differs into causes, and tell each. A cause takes its tensors; the next sees only what is left."""
-    yield from wrong_names(case)
+    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX))
+    if wrapped:  # what its own config would make of each of them is not known
+        yield wrapped_again(wrapped, case)
+        case = replace(case, difference=_without(wrapped, case.difference))
+    else:
+        yield from wrong_names(case)
     shapes = tuple(wrong_shapes(case))
     if not case.difference.missing and not case.difference.extra:
         yield from shapes
@@ -168,6 +185,12 @@ def _explained(case: Case) -> Iterator[Finding]:
     elsewhere, missing = _elsewhere(missing, extra, case)
     yield from lost(missing, case)
     yield from unexpected(extra, case, elsewhere)
+
+
+def _without(tensors: tuple[Tensor, ...], difference: Difference) -> Difference:
+    """The same but for tensors of which another finding tells."""
+    names = frozenset(item.name for item in tensors)
+    return replace(difference, extra=tuple(item for item in difference.extra if item.name not in names))
 
 
 def _with_their_consequences(

@@ -11,6 +11,7 @@ from lora_packer.inspector.case import Difference, Match, Tensor
 from lora_packer.peft.expected import Expectation, Want
 
 ADAPTER_NAME = "adapter name"
+_TIMES = {2: "twice", 3: "three times"}
 
 # What stands in front of the layers in one class or release and not in another, or what a trainer put there.
 _LEADING = frozenset({"base_model", "model", "language_model", "text_model", "transformer", "backbone"})
@@ -160,8 +161,8 @@ def _prefix_change(name: str, found: list[str], meant: list[str]) -> list[str]:
         if before and not all(segment in WRAPPER_SEGMENTS for segment in before.strip(".").split(".")):
             return [f"'{before}' stands before the prefix {PREFIX!r}"]
         return []
-    if lead == PREFIX + wanted:
-        return [f"the prefix {PREFIX!r} stands twice"]
+    if lead.endswith(wanted) and (times := wrappings(lead.removesuffix(wanted))):
+        return [f"the prefix {PREFIX!r} stands {_TIMES.get(times + 1, f'{times + 1} times')}"]
     if wanted.endswith(lead) and not lead.startswith("base_model."):
         return [f"the prefix {wanted.removesuffix(lead)!r} is missing"]
     if lead == _one_model_less(wanted):
@@ -169,6 +170,12 @@ def _prefix_change(name: str, found: list[str], meant: list[str]) -> list[str]:
     if wanted == _one_model_less(lead):
         return ["one 'model.' too many stands after the prefix"]
     return [f"the name begins with {lead!r} and not with {wanted!r}"]
+
+
+def wrappings(lead: str) -> int:
+    """How often PEFT's prefix stands, and nothing else; 0 where there is anything else."""
+    times = len(lead) // len(PREFIX)
+    return times if lead == PREFIX * times else 0
 
 
 def _one_model_less(lead: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
@@ -43,6 +43,7 @@ class _Reading(NamedTuple):
 
     base: BaseModel
     dialect: str
+    era: Era
     expectation: Expectation
     assumed: tuple[Finding, ...]
 
@@ -55,9 +56,26 @@ def closest(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Case:
     # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
     # are compared. A head is another one than the first only where that knows more names: a lost output head must not
     # make the adapter a classifier's.
+    return _closest(config, tensors, _readings(config, base, tensors))
+
+
+def as_loaded(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Case:
+    """Return the adapter under what today's PEFT loads it into: the newest names and layout, the base model's head.
+
+    Raises PatternError where a pattern of the config is not evaluated.
+    """
+    today = (
+        reading
+        for reading in _readings(config, base, tensors, only=next(iter(base.dialects)))
+        if not (reading.era.swapped_experts or reading.era.last_index)
+    )
+    return _closest(config, tensors, today)
+
+
+def _closest(config: LoraConfig, tensors: Tensors, every: Iterable[_Reading]) -> Case:
     most, head = -1, ""
     readings: list[_Reading] = []
-    for reading in _readings(config, base, tensors):
+    for reading in every:
         names, right = agreement(reading.expectation, tensors)
         if names < most or (names == most and reading.base.head != head):
             continue
@@ -137,6 +155,7 @@ def _case(config: LoraConfig, reading: _Reading, tensors: Tensors) -> Case:
         config,
         reading.base,
         reading.dialect,
+        reading.era,
         modules,
         embedding,
         head,
@@ -152,25 +171,32 @@ def _any(_modules: Modules) -> bool:
 
 
 def _readings(
-    config: LoraConfig, base: BaseModel, tensors: Tensors, possible: Callable[[Modules], bool] = _any
+    config: LoraConfig,
+    base: BaseModel,
+    tensors: Tensors,
+    possible: Callable[[Modules], bool] = _any,
+    only: str | None = None,
 ) -> Iterator[_Reading]:
-    """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts."""
+    """Every way to read the base model: heads, names of older transformers, and older PEFT's layout of experts.
+
+    With ``only``, the base model's own head and the names of this dialect.
+    """
     shapes = {core_of(name): (name, info.shape) for name, info in _embedding_like(tensors)}
-    for head in heads(config, base):
+    for head in heads(config, base) if only is None else (base.head,):
         headed = _with_labels(base.with_head(head), shapes)
         headed, findings = _with_vocabulary(headed, shapes)
         resized = headed.vocab_size != base.vocab_size
         if config.layer_replication:
             headed = _replicated(headed, config.layer_replication)
         for dialect, modules in headed.dialects.items():
-            if not possible(modules):
+            if not possible(modules) or only not in (None, dialect):
                 continue
             embedding = input_embedding(headed, modules)
             for era in _eras(config, modules):
                 expectation = expect(config, modules, base.default_targets, era, embedding)
                 if resized:
                     _allow_resized(expectation, modules, embedding)
-                yield _Reading(headed, dialect, expectation, findings)
+                yield _Reading(headed, dialect, era, expectation, findings)
 
 
 def _eras(config: LoraConfig, modules: Modules) -> Iterator[Era]:

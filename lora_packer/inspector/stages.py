@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import BinaryIO
 
 from lora_packer.adapter import CONFIG_NAME, REQUIRED, WEIGHTS_NAME, Adapter, AdapterSource, LoraConfig
+from lora_packer.adapter.config import ConfigProblem
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.errors import InputError
@@ -18,12 +19,14 @@ from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework
 from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
 from lora_packer.inspector.rules import values as value_rules
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import Reader, scan
+from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
 
 Codes = frozenset[str]
@@ -131,9 +134,11 @@ def _judge_config(subject: Subject) -> Judged:
     settings = subject.adapter.config
     if settings is None:
         return Judged(why=_why_without(subject, CONFIG_NAME))
+    other = config.other_format(subject.adapter)
+    features = target.unstated_features(subject.target, subject.adapter, settings) if other is None else ()
     findings = [
-        *config.fields(subject.adapter),
-        *target.unstated_features(subject.target, subject.adapter, settings),
+        *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
+        *features,
         *target.other_base_named(settings, subject.hosted),
     ]
     if isinstance(subject.against, str):
@@ -145,14 +150,22 @@ def _judge_config(subject: Subject) -> Judged:
     return Judged(tuple(findings), _codes(_CONFIG))
 
 
+def _shows_its_format(subject: Subject, other: ConfigProblem | None) -> bool:
+    """Whether the weights of another trainer's adapter say what its config says: one cause."""
+    mlx = MLX_WEIGHTS in subject.adapter.files and WEIGHTS_NAME not in subject.adapter.files
+    return other is not None and other.kind == "foreign" and (subject.framework is not None or mlx)
+
+
 def _judge_tensors_alone(subject: Subject) -> Judged:
     adapter = subject.adapter
     if adapter.header is None:
         return Judged(why=_why_without(subject, WEIGHTS_NAME))
     ran = _codes(_TENSORS)
     findings = [*files.no_tensors(adapter), *value_rules.integer_dtypes(adapter.tensors)]
+    other = config.other_format(adapter)
     if subject.framework is not None:
-        findings.append(names.foreign(subject.framework, adapter.tensors))
+        if other is None or other.kind == "foreign":  # what names another method has said so
+            findings.append(names.foreign(subject.framework, adapter.tensors))
     elif isinstance(subject.base, str) and adapter.config is not None and adapter.tensors:
         ran |= {HALF_PAIR.code}
         findings += lost_halves(subject.tensors)
@@ -234,10 +247,11 @@ _BY_SHAPE = (
 
 
 def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: str | None) -> Judged:
-    adapter = subject.adapter
+    adapter, target = subject.adapter, subject.target
     found = diagnose(settings, base, adapter.tensors)
-    told = tuple(vocabulary.at_target(item, subject.target, hosted) for item in found.findings)
-    refused = tuple(refused_on(found, base))
+    found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
+    told = tuple(vocabulary.at_target(item, target, hosted) for item in found.findings)
+    refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.
         by_name = [item for item in found.errors if item.code not in _codes(_BY_SHAPE)]

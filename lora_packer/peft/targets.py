@@ -25,7 +25,7 @@ HEADS_OF_TASKS: Mapping[str, tuple[str, ...]] = {
 }
 
 # Where transformers' classes have their output embedding: at the end of a path, or alone.
-_OUTPUT_HEADS = (
+OUTPUT_HEADS = (
     "lm_head",
     "lm_head.decoder",
     "lm_head.out_proj",
@@ -180,8 +180,8 @@ class PatternLookup(Generic[V]):
 
 def output_head(modules: Modules) -> str | None:
     """Return the path of the output embedding, which transformers may tie to the input embedding."""
-    names = frozenset(_OUTPUT_HEADS)
-    found = [path for path in modules if path.endswith(_OUTPUT_HEADS) and _ends_with_any(path, names)]
+    names = frozenset(OUTPUT_HEADS)
+    found = [path for path in modules if path.endswith(OUTPUT_HEADS) and _ends_with_any(path, names)]
     found += [path for path in _LONE_OUTPUT_HEADS if path in modules]
     linear = (path for path in found if modules[path].kind == "linear")
     return min(linear, key=lambda path: path.count("."), default=None)

@@ -41,7 +41,7 @@ def release(
     target: str = DEFAULT_TARGET,
     options: CheckOptions | None = None,
     include_extras: bool = False,
-    api: str = "v1",
+    api: str = "auto",
     direct: bool = False,
     receipt: str | Path | None = None,
     wait: bool = True,
@@ -75,7 +75,8 @@ def release(
         target: the rule profile of the check.
         options: how to check, instead of ``base_config`` and ``target``.
         include_extras: also pack README and tokenizer files.
-        api: the version of the service's API.
+        api: the version of the service's API: ``v1``, ``v2``, or ``auto`` for that of the receipt, else version 2
+            where the key has a project, else version 1.
         direct: whether to send the folder's files to the service itself, without S3: version 2 of the API only.
         receipt: the receipt's file; default: ``<adapter's name>.receipt.json`` in the working directory. While
             the upload is unfinished its journal is beside it.
@@ -95,7 +96,7 @@ def release(
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
         WaitTimeoutError, InputError.
     """
-    from lora_packer.together import APIS, Client
+    from lora_packer.together import Client, choose_api
 
     wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
     store = None
@@ -105,18 +106,26 @@ def release(
     path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
     checks = options or CheckOptions(base_config, base_model, target)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
-        run = Run(connected, APIS[api], note, progress, sleep, now)
-        return _release(run, route, path, to, wanted, checks)
+        found = load_receipt(path)
+        choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
+        note("api", str(choice))
+        run = Run(connected, choice.api, note, progress, sleep, now)
+        return _release(run, route, found, path, to, wanted, checks)
 
 
 def _release(
-    run: Run, route: Route, path: Path, to: str | None, wanted: ServiceOptions, checks: CheckOptions
+    run: Run,
+    route: Route,
+    found: Receipt | None,
+    path: Path,
+    to: str | None,
+    wanted: ServiceOptions,
+    checks: CheckOptions,
 ) -> Receipt:
     """The order of it all; every step writes what it did into the receipt."""
     from lora_packer.together import ask_ahead
 
     route.require_reachable(run)
-    found = load_receipt(path)
     files = route.read() if found else NO_FILES
     fresh = Receipt(_asked(run, route, to, wanted), route.adapter(files), path=path)
     record = resume(found, fresh, is_of_these_files=found is not None and route.is_of(found, files))
@@ -147,7 +156,7 @@ def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> di
         "base_model": wanted.base_model,
         "to": to,
         "description": wanted.description,
-        "api": wanted.api,
+        "api": run.api.NAME,
         "service": run.client.base_url,
         **route.asked,
     }

@@ -98,10 +98,10 @@ def choose(
             )
         return ByHub(place)
     if direct:
-        if api != "v2" or not place.is_dir():
+        if api == "v1" or not place.is_dir():
             raise InputError(
                 "Only a folder can be sent directly, and only through version 2 of the API.",
-                hint="Give a folder and --api v2, or publish through S3 with --to.",
+                hint="Give a folder, without --api v1, or publish through S3 with --to.",
             )
         return Direct(place)
     if store is None:
@@ -235,6 +235,14 @@ class Direct(_Local):
     def asked(self) -> Mapping[str, str]:
         """That it goes this way."""
         return {"source": "direct"}
+
+    def require_reachable(self, run: Run) -> None:
+        """What is sent to the service needs no address, but version 2 of the API. Raises InputError."""
+        if run.api.NAME == "v1":
+            raise InputError(
+                "A folder is sent to the service itself through version 2 of the API only, and version 1 was chosen.",
+                hint="Use a key of a project, or set TOGETHER_PROJECT_ID; or publish through S3 with --to.",
+            )
 
     def address(self, record: Receipt) -> None:  # noqa: ARG002 - the protocol has it
         """The service fetches nothing."""

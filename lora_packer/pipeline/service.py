@@ -29,7 +29,7 @@ class ServiceOptions:
     Attributes:
         model_name: the new adapter's name at the service.
         base_model: the id under which the service hosts the base model.
-        api: the version of the service's API.
+        api: the version of the service's API; ``auto``: version 2 where the key has a project, else version 1.
         description: of the adapter, for the service.
         wait: whether to wait until the job ends.
         timeout: how long to wait, for the job and then for the endpoint.
@@ -42,7 +42,7 @@ class ServiceOptions:
 
     model_name: str
     base_model: str
-    api: str = "v1"
+    api: str = "auto"
     description: str | None = None
     wait: bool = True
     timeout: timedelta = DEFAULT_TIMEOUT
@@ -51,11 +51,11 @@ class ServiceOptions:
     ask: str | None = None
 
     def __post_init__(self) -> None:
-        from lora_packer.together import APIS, validate_names
+        from lora_packer.together import CHOICES, validate_names
 
         validate_names(self.model_name, self.base_model)
-        if self.api not in APIS:
-            raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(APIS)}.")
+        if self.api not in CHOICES:
+            raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(CHOICES)}.")
         if (self.deploy and not self.wait) or (self.ask is not None and not self.deploy):
             raise InputError(
                 "Only what is deployed can be asked, and only a complete upload can be deployed.",

@@ -15,7 +15,7 @@ from lora_packer.sandbox.faults import FAULT_KINDS, Faults
 from lora_packer.sandbox.hub import LocalHub
 from lora_packer.sandbox.s3 import LocalS3
 from lora_packer.sandbox.service import Service
-from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
+from lora_packer.sandbox.state import DEFAULT_BASE_MODELS, PROJECT
 
 if TYPE_CHECKING:
     import boto3
@@ -77,6 +77,7 @@ class Sandbox:
         return {
             "TOGETHER_API_KEY": self.service.api_key.reveal(),
             "TOGETHER_BASE_URL": self.service.base_url,
+            "TOGETHER_PROJECT_ID": "" if self.service.faults.no_project else PROJECT,
             "AWS_ACCESS_KEY_ID": self.s3.access_key,
             "AWS_SECRET_ACCESS_KEY": self.s3.secret_key.reveal(),
             "AWS_REGION": self.s3.region,

@@ -17,6 +17,7 @@ class Faults:
         fail_job: end every job as ``Failed`` with this message.
         stuck: leave every job in ``Processing``, the state the service's page names for jobs that stand still.
         stuck_unreachable: the same, only for jobs whose source cannot be downloaded.
+        no_project: the key is one of an organization, and has no project: there is version 1 for it only.
         v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
         no_hardware: tell that nothing that could serve a model is to be had.
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
@@ -30,6 +31,7 @@ class Faults:
     fail_job: str | None = None
     stuck: bool = False
     stuck_unreachable: bool = False
+    no_project: bool = False
     v1_endpoints_closed: bool = False
     no_hardware: bool = False
     endpoint_fails: bool = False
@@ -49,6 +51,7 @@ _NAMED = {
     "job": Faults(fail_job="base model incompatibility: the adapter does not fit the base model"),
     "stuck": Faults(stuck=True),
     "unreachable": Faults(stuck_unreachable=True),
+    "no-project": Faults(no_project=True),
     "no-v1-endpoints": Faults(v1_endpoints_closed=True),
     "no-hardware": Faults(no_hardware=True),
     "endpoint": Faults(endpoint_fails=True),

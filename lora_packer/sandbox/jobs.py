@@ -75,6 +75,7 @@ class Jobs:
         delay: seconds that each state lasts at least.
         faults: what goes wrong.
         hub: where Hub repositories are fetched from; None is nowhere.
+        prefix: what the ids of jobs begin with.
         now: the wall clock.
     """
 
@@ -85,12 +86,14 @@ class Jobs:
         delay: float,
         faults: Faults,
         hub: LocalHub | None = None,
+        prefix: str = "job-",
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._account = account
         self._delay = delay + faults.slow
         self._faults = faults
         self._hub = hub
+        self._prefix = prefix
         self._now = now
         self._lock = threading.Lock()
         self._records: dict[str, JobRecord] = {}
@@ -111,7 +114,7 @@ class Jobs:
         """Take a submission, start its job and return it. Raises NameTaken."""
         now = self._now()
         record = JobRecord(
-            id=f"job-{uuid.uuid4()}",
+            id=f"{self._prefix}{uuid.uuid4()}",
             model_id=model_id or f"model-{uuid.uuid4()}",
             model_name=f"{self._account}/{model_name}",
             base_model=base_model,

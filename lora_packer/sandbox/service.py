@@ -15,11 +15,16 @@ from lora_packer.sandbox.direct import MAX_PART
 from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
 from lora_packer.sandbox.state import ACCOUNT, PROJECT, State
 
-# What the vendor's command line asks before anything else: together 2.42.0, lib/cli/utils/_whoami.py.
+# What the vendor's command line asks before anything else: together 3.1.1, types/whoami_org_api_key.py and
+# types/whoami_project_api_key.py.
 _WHOAMI = {
-    "type": "project_api_key",
+    "type": "org_api_key",
     "api_key": {"id": "key-sandbox"},
     "organization": {"id": "org-sandbox", "name": "sandbox"},
+}
+_WHOAMI_OF_PROJECT = {
+    **_WHOAMI,
+    "type": "project_api_key",
     "project": {"id": PROJECT, "name": ACCOUNT, "slug": ACCOUNT},
 }
 
@@ -127,7 +132,7 @@ class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
 def _route(state: State, request: Request) -> tuple[int, Any]:
     """Return status and answer; None as the answer is a connection closed without one, or 204. Raises Refused."""
     if request.path == ("v3", "whoami") and request.method == "GET":
-        return 200, _WHOAMI
+        return 200, _WHOAMI if state.faults.no_project else _WHOAMI_OF_PROJECT
     if request.path[0] == "v1":
         return v1.route(state, request)
     if request.path[0] == "v2":

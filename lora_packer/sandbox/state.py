@@ -74,7 +74,7 @@ class State:
         self.jobs = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
         self.endpoints = Endpoints(account=ACCOUNT, delay=delay, fails=self.faults.endpoint_fails)
         self.models: dict[str, dict[str, Any]] = {}
-        self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub)
+        self.imports = Jobs(account=ACCOUNT, delay=delay, faults=self.faults, hub=hub, prefix="job_")
         self.direct = DirectUploads()
         self.deployments = Deployments(
             project=PROJECT,

@@ -27,7 +27,7 @@ def route(state: State, request: Request) -> tuple[int, Any]:
         case ("GET", ("public", "inference-instance-types", name)):
             return 200, only([one for one in catalogue.instance_types() if one["id"] == name], "instance type")
         case (_, ("projects", project, *rest)):
-            if project != PROJECT:
+            if project != PROJECT or state.faults.no_project:
                 raise Refused(403, "this key has no access to that project", "forbidden_error")
             return _project(state, request, rest)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")

@@ -103,7 +103,7 @@ def revisions(state: State, model_id: str) -> list[Revision]:
     imports = [job for job in state.imports.records() if job.model_id == model_id]
     fetched = [
         Revision(
-            f"rev_{job.id.removeprefix('job-')[:13]}",
+            f"rev_{job.id.removeprefix('job_')[:13]}",
             job.updated_at,
             job.updates[-1]["message"] if job.refused else None,
         )

@@ -1,21 +1,19 @@
 """Together AI's side: submit an adapter, wait for its upload job, deploy it, ask it, stop what costs money.
 
-One small interface (``Api``) with the versions of the service's API behind it; each version is a module.
+One small interface (``Api``) with the versions of the service's API behind it; each version is a module, and
+``choose_api`` chooses.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from lora_packer.hub import HubRepo
 from lora_packer.redact import read_token
-from lora_packer.together import v1, v2
+from lora_packer.together.choice import APIS, Api, Choice, choose_api
 from lora_packer.together.client import Client
 from lora_packer.together.diagnose_job import why_it_stands_still
 from lora_packer.together.endpoints import (
     Answer,
     Endpoint,
-    EndpointApi,
     Hardware,
     choose_hardware,
     ensure_endpoint,
@@ -32,14 +30,18 @@ from lora_packer.together.submission import (
     news,
     validate_names,
 )
-from lora_packer.together.uploads import STALE_AFTER, UploadApi, ask_ahead, wait_for_job
+from lora_packer.together.uploads import STALE_AFTER, ask_ahead, wait_for_job
+from lora_packer.together.versions import AUTO, CHOICES, option
 
 __all__ = [
     "APIS",
+    "AUTO",
+    "CHOICES",
     "MINIMUM_LIFE",
     "STALE_AFTER",
     "Answer",
     "Api",
+    "Choice",
     "Client",
     "Endpoint",
     "Hardware",
@@ -51,9 +53,11 @@ __all__ = [
     "StatusUpdate",
     "Submission",
     "ask_ahead",
+    "choose_api",
     "choose_hardware",
     "ensure_endpoint",
     "news",
+    "option",
     "parse_presigned",
     "parse_source",
     "read_token",
@@ -63,14 +67,3 @@ __all__ = [
     "wait_for_job",
     "why_it_stands_still",
 ]
-
-
-class Api(UploadApi, EndpointApi, Protocol):
-    """What every version of the service's API can do; a module is an implementation.
-
-    Every function raises ServiceError where the service refuses or does not answer, and InputError for a name that
-    cannot be one.
-    """
-
-
-APIS: dict[str, Api] = {"v1": v1, "v2": v2}

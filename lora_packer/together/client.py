@@ -56,6 +56,9 @@ class Client:
         timeout: seconds until an unanswered request is given up; 5 s of them to connect.
         project_id: the project that version 2 of the API works in; None is the key's own, asked for once.
         sleep, clock, jitter: the time in seconds and a random number in [0, 1), for the pauses between attempts.
+
+    Attributes:
+        identity: what the service told of the key; None until it was asked.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Client:
         self.is_loopback = is_loopback(self._host)
         self.token = token
         self.project_id = project_id
+        self.identity: dict[str, Any] | None = None
         self._transport = transport
         self._timeout = timeout
         self.sleep, self.clock, self._jitter = sleep, clock, jitter

@@ -106,7 +106,7 @@ class Endpoint:
     @property
     def stop_command(self) -> str:
         """The command that ends what it costs."""
-        return f"lora-packer stop {self.id}" + (" --api v2" if self.id.startswith("ep_") else "")
+        return f"lora-packer stop {self.id}"
 
     @property
     def cost(self) -> str:

@@ -16,7 +16,8 @@ V1_CLOSED = "endpoints_v1_create_access_disabled"
 (docs.together.ai/docs/dedicated-endpoints/migrate-from-v1)."""
 
 V1_GONE = (
-    "If version 1 of the API is retired by now, run the same command with --api v2 (a release with another --receipt)."
+    "If version 1 of the API has ended by now, run the same command with --api v2 and a key of a project (a release "
+    "with another --receipt)."
 )
 """The next step where version 1 knows no such call. Its retirement is announced for the end of 2026
 (docs.together.ai/docs/dedicated-endpoints/v1/adapter)."""
@@ -30,12 +31,12 @@ _TABLE = (
     # endpoints
     (
         V1_CLOSED,
-        "The service creates endpoints through version 2 of its API only: upload it there too and deploy it "
-        "with `lora-packer release ... --api v2 --deploy --receipt NEW_FILE`.",
+        "The service creates endpoints through version 2 of its API only: with a key of a project, upload it there too "
+        "and deploy it with `lora-packer release ... --api v2 --deploy --receipt NEW_FILE`.",
     ),
     (
         r"routing_error|receives traffic",
-        "It runs, but gets no traffic: `lora-packer deploy MODEL --api v2` again routes it.",
+        "It runs, but gets no traffic: `lora-packer deploy MODEL` again routes it.",
     ),
     (r"non-serverless", "Create an endpoint for it first: `lora-packer deploy MODEL`."),
     (

@@ -10,9 +10,12 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, PublishError
 from lora_packer.hub import HubRepo, parse_repo, repo_in
 from lora_packer.redact import PresignedUrl
+from lora_packer.signed_url import damage_in
 
 MINIMUM_LIFE = timedelta(minutes=100)
 """How long a presigned URL has to live (docs.together.ai/docs/dedicated-endpoints/adapter, "Prerequisites")."""
+
+_SKEW = timedelta(minutes=15)  # what S3 takes of a clock that goes ahead
 
 _MAX_URL = 16_384  # characters; an STS session token takes some 1,500 of them
 
@@ -46,7 +49,30 @@ def parse_source(text: str) -> HubRepo:
 
 
 def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
-    """Return the presigned URL in ``text``: one line, https, on a host that the service can reach.
+    """Return the presigned URL in ``text``: one line, https, on a host that the service can reach, and whole.
+
+    Args and errors are those of ``parse_address``. Raises InputError also where it was damaged on its way here.
+    """
+    damage = damage_in(text.strip()) if _is_url(text) else None
+    if damage is not None:
+        raise InputError(
+            f"The presigned URL is damaged: {damage}. Nothing was sent.",
+            hint="Take the whole URL as it was minted, in quotes where a shell sees it; `lora-packer publish ... "
+            "--url-file FILE` writes it into a file.",
+        )
+    return parse_address(text, allow_loopback=allow_loopback)
+
+
+def _is_url(text: str) -> bool:
+    """Whether this is the text of one URL, whatever is wrong with it."""
+    try:
+        return urlsplit(text.strip()).scheme in ("https", "http") and len(text) <= _MAX_URL
+    except ValueError:
+        return False
+
+
+def parse_address(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
+    """Return the address in ``text``, which is a secret: one line, https, on a host that the service can reach.
 
     Args:
         text: the URL; white space around it is dropped. It is never repeated in an error.
@@ -83,17 +109,22 @@ _MINT = "Make one with `lora-packer publish ... --url-file FILE`."
 def require_life(url: PresignedUrl, *, now: datetime) -> timedelta | None:
     """Return how long the URL still lives at ``now`` (UTC); None where it does not say.
 
-    Raises PublishError where that is less than the service's 100 minutes.
+    Raises PublishError where that is less than the service's 100 minutes, or begins later.
     """
-    deadline = url.deadline
-    if deadline is None:
+    life = url.life
+    if life.begins is not None and life.begins - now > _SKEW:
+        raise PublishError(
+            f"The presigned URL does not work before {life.begins:%Y-%m-%d %H:%M} UTC. Nothing was submitted.",
+            hint="Set the clock of the machine that mints it, or wait; then submit again.",
+        )
+    if life.ends is None:
         return None
-    left = deadline - now
+    left = life.ends - now
     if left < MINIMUM_LIFE:
         state = f"has {format_duration(left)} left" if left > timedelta() else f"expired {format_duration(-left)} ago"
         raise PublishError(
             f"The presigned URL {state}; the service needs at least {format_duration(MINIMUM_LIFE)}. "
             "Nothing was submitted.",
-            hint="Mint a new one with `lora-packer publish` and a longer --expires-in, then submit again.",
+            hint="Mint a new one that lives longer (`lora-packer publish` has --expires-in), then submit again.",
         )
     return left

@@ -108,7 +108,7 @@ class Submission:
         if isinstance(self.source, LocalFiles):
             raise InputError(
                 "Version 1 of the API takes no files: it fetches them from an address.",
-                hint="Send them through version 2 with --api v2 --direct, or publish them to S3 with --to.",
+                hint="Leave out --api v1 with a key of a project, or publish them to S3 with --to.",
             )
         if self.source.revision not in (None, "main"):
             raise InputError(

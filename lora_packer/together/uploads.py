@@ -14,6 +14,7 @@ from lora_packer.together.next_steps import NEW_NAME, next_step
 from lora_packer.together.polling import poll
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import Job, Sent, Submission
+from lora_packer.together.versions import option
 
 STALE_AFTER = timedelta(minutes=10)
 """How long a job may stand still before that is told; not the service's number, which names none."""
@@ -25,10 +26,10 @@ class UploadApi(Protocol):
     """What every version of the service's API can do about uploads; see ``Api``.
 
     Attributes:
-        OPTION: what a command line needs to mean this version.
+        NAME: what ``--api`` calls this version.
     """
 
-    OPTION: str
+    NAME: str
 
     def submit(self, client: Client, submission: Submission) -> Job:
         """Create the upload job, once."""
@@ -118,7 +119,7 @@ def wait_for_job(
         return job
     if job is not None and job.has_failed:
         raise _failed(job)
-    raise _timed_out(job_id, timeout, job, trouble, api.OPTION)
+    raise _timed_out(job_id, timeout, job, trouble, option(api.NAME, job_id))
 
 
 def _failed(job: Job) -> JobFailedError:
@@ -129,13 +130,13 @@ def _failed(job: Job) -> JobFailedError:
 
 
 def _timed_out(
-    job_id: str, timeout: timedelta, seen: Job | None, trouble: ServiceError | None, option: str
+    job_id: str, timeout: timedelta, seen: Job | None, trouble: ServiceError | None, words: str
 ) -> WaitTimeoutError:
     state = f"was still {seen.status}" if seen else "could not be looked at"
     message = f"Job {job_id} {state} after {format_duration(timeout)}."
     if trouble is not None:
         message += f" The last look failed: {trouble.message}"
-    hint = f"Go on with `lora-packer wait {job_id}{option}`."
+    hint = f"Go on with `lora-packer wait {job_id}{words}`."
     if seen and trouble is None:
         hint += " A job that stands still most often means that its source can no longer be read."
     return WaitTimeoutError(message, hint=hint)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 from builders import TINY, TINY_BASE
-from service_support import start
+from service_support import start, start_v1
 from together_support import FILES, presigned, serving_folder, zip_of
 
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 
-__all__ = ["start"]
+__all__ = ["start", "start_v1"]
 
 Cli = Callable[..., Any]
 MODEL = "tiny/llama"
@@ -29,8 +29,8 @@ def only_endpoint(service: Service) -> str:
     return found
 
 
-def test_hardware_deploy_ask_stop(cli: Cli, start: Callable[..., Service]) -> None:
-    service = start()
+def test_hardware_deploy_ask_stop(cli: Cli, start_v1: Callable[..., Service]) -> None:
+    service = start_v1()
     listed = cli("hardware", MODEL)
     assert listed.code == 0, listed.text
     assert [line.split()[:3] for line in listed.out.splitlines()] == [
@@ -61,8 +61,8 @@ def test_hardware_deploy_ask_stop(cli: Cli, start: Callable[..., Service]) -> No
     assert service.endpoints.describe_all() == []
 
 
-def test_json(cli: Cli, start: Callable[..., Service]) -> None:
-    service = start()
+def test_json(cli: Cli, start_v1: Callable[..., Service]) -> None:
+    service = start_v1()
     hardware = json.loads(cli("hardware", MODEL, "--format", "json").out)
     assert hardware["hardware"][0]["cents_per_minute"] == 4.5
     deployed = json.loads(cli("deploy", MODEL, "--hardware", "2x_nvidia_a100_80gb_sxm", "--format", "json").out)
@@ -83,15 +83,15 @@ def test_json(cli: Cli, start: Callable[..., Service]) -> None:
         (("deploy", MODEL, "--hardware", "none"), 2, "lora-packer hardware"),
         (("deploy", MODEL, "--timeout", "soon"), 2, "not a duration"),
         (("deploy", "org/none"), 5, "not found"),
-        (("deploy", MODEL, "--api", "v9"), 2, "is not one of 'v1', 'v2'"),
+        (("deploy", MODEL, "--api", "v9"), 2, "is not one of 'auto', 'v1', 'v2'"),
         (("ask", MODEL, "Hello"), 5, "non-serverless"),
         (("ask", "endpoint-none", "Hello"), 5, "not found"),
         (("stop", "endpoint-none"), 5, "not found"),
         (("stop", "a/b"), 2, "not an endpoint id"),
     ],
 )
-def test_refusals(arguments: tuple[str, ...], code: int, said: str, cli: Cli, start: Callable[..., Service]) -> None:
-    service = start()
+def test_refusals(arguments: tuple[str, ...], code: int, said: str, cli: Cli, start_v1: Callable[..., Service]) -> None:
+    service = start_v1()
     result = cli(*arguments)
     assert result.code == code, result.text
     assert said in result.err
@@ -99,8 +99,8 @@ def test_refusals(arguments: tuple[str, ...], code: int, said: str, cli: Cli, st
     assert service.endpoints.describe_all() == []
 
 
-def test_a_wait_that_takes_too_long_says_what_it_costs(cli: Cli, start: Callable[..., Service]) -> None:
-    service = start(delay=3600)
+def test_a_wait_that_takes_too_long_says_what_it_costs(cli: Cli, start_v1: Callable[..., Service]) -> None:
+    service = start_v1(delay=3600)
     result = cli("deploy", MODEL, "--wait", "--timeout", "0s")
     assert result.code == 6
     assert "was still PENDING" in result.err
@@ -108,8 +108,8 @@ def test_a_wait_that_takes_too_long_says_what_it_costs(cli: Cli, start: Callable
     assert f"lora-packer stop {only_endpoint(service)}" in result.err
 
 
-def test_the_closed_door(cli: Cli, start: Callable[..., Service]) -> None:
-    start(faults=Faults(v1_endpoints_closed=True))
+def test_the_closed_door(cli: Cli, start_v1: Callable[..., Service]) -> None:
+    start_v1(faults=Faults(v1_endpoints_closed=True))
     result = cli("deploy", MODEL)
     assert result.code == 5
     assert "endpoints_v1_create_access_disabled" in result.err
@@ -168,7 +168,8 @@ def test_the_whole_page_in_one_command(cli: Cli, env: dict[str, str], sandbox: S
     assert "answer   The sandbox answers for devuser/answers" in first.out
     receipt = json.loads((tmp_path / "answers.json").read_text())
     endpoint = receipt["endpoint"]["id"]
-    assert receipt["endpoint"]["state"] == "STARTED"
+    assert receipt["endpoint"]["state"] == "READY"
+    assert receipt["release"]["api"] == "v2"
     assert receipt["answer"]["prompt"] == "What is the capital of France?"
     assert f"lora-packer stop {endpoint}" in first.out
     assert "costs $3.90 an hour" in first.out
@@ -178,8 +179,8 @@ def test_the_whole_page_in_one_command(cli: Cli, env: dict[str, str], sandbox: S
     assert "is there already" in again.err
     other = cli(*arguments[:-1], "And of Spain?")
     assert "question of 13 characters" in other.out
-    mine = [one for one in sandbox.service.endpoints.describe_all() if one["model"] == "devuser/answers"]
-    assert [one["id"] for one in mine] == [endpoint]
+    mine = [one["id"] for one in sandbox.service.deployments.describe_all() if one["name"] == "devuser/answers"]
+    assert mine == [endpoint]
     assert cli("stop", endpoint, "--delete").code == 0
 
 
@@ -213,28 +214,28 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 def test_version_2_from_submit_to_deleted(cli: Cli, start: Callable[..., Service], url: str) -> None:
     service = start()
-    names = ["--model-name", "my-adapter", "--base-model", "tiny/llama", "--api", "v2"]
+    names = ["--model-name", "my-adapter", "--base-model", "tiny/llama"]
     submitted = cli("submit", "-", *names, input=url)
     assert submitted.code == 0, submitted.text
     (job,) = service.imports.records()
-    assert f"lora-packer wait {job.id} --api v2" in submitted.out
+    assert f"lora-packer wait {job.id}\n" in submitted.out
     service.imports.join()
-    assert cli("wait", job.id, "--api", "v2").code == 0
-    assert "Complete" in cli("status", job.id, "--api", "v2").out
-    assert cli("status", job.id).code == 5  # version 1 does not know it
-    listed = cli("hardware", "devuser/my-adapter", "--api", "v2")
+    assert cli("wait", job.id).code == 0
+    assert "Complete" in cli("status", job.id).out
+    assert cli("status", job.id, "--api", "v1").code == 5  # it does not know it
+    listed = cli("hardware", "devuser/my-adapter")
     assert listed.out.split()[1:3] == ["$3.90/h", "available"]
-    deployed = cli("deploy", "devuser/my-adapter", "--api", "v2", "--wait")
+    deployed = cli("deploy", "devuser/my-adapter", "--wait")
     assert deployed.code == 0, deployed.text
     (endpoint,) = service.deployments.describe_all()
-    assert f"lora-packer stop {endpoint['id']} --api v2" in deployed.out
+    assert f"lora-packer stop {endpoint['id']}\n" in deployed.out
     assert "state     READY" in deployed.out
-    asked = cli("ask", endpoint["id"], "Is it you?", "--api", "v2")
+    asked = cli("ask", endpoint["id"], "Is it you?")
     assert asked.out.startswith("The sandbox answers for devuser/my-adapter")
-    stopped = cli("stop", endpoint["id"], "--api", "v2")
+    stopped = cli("stop", endpoint["id"])
     assert "nothing of it costs money" in stopped.out
-    assert cli("ask", endpoint["id"], "Still there?", "--api", "v2").code == 5
-    assert cli("stop", endpoint["id"], "--delete", "--api", "v2").code == 0
+    assert cli("ask", endpoint["id"], "Still there?").code == 5
+    assert cli("stop", endpoint["id"], "--delete").code == 0
     assert service.deployments.describe_all() == []
 
 
@@ -245,7 +246,7 @@ def test_version_2_shows_what_the_validation_found(cli: Cli, start: Callable[...
     assert result.code == 5
     assert "adapter_files: rank 512 is not supported" in result.err
     (job,) = service.imports.records()
-    looked = cli("status", job.id, "--api", "v2")
+    looked = cli("status", job.id)
     assert looked.code == 5
     assert "rank 512" in looked.out
 
@@ -269,14 +270,14 @@ def test_where_version_1_creates_no_endpoint_version_2_does(
             monkeypatch.setenv(name, value)
         monkeypatch.chdir(tmp_path)
         arguments = [*release_arguments("closed", closed), "--deploy", "--ask", "Hello"]
-        refused = cli(*arguments)
+        refused = cli(*arguments, "--api", "v1")
         assert refused.code == 5
         assert "endpoints_v1_create_access_disabled" in refused.err
         assert "--api v2 --deploy" in refused.err
         arguments[arguments.index("closed.json")] = "again.json"
-        answered = cli(*arguments, "--api", "v2")
+        answered = cli(*arguments)
         assert answered.code == 0, answered.text
-        again = cli(*arguments, "--api", "v2")
+        again = cli(*arguments)
         assert again.out == answered.out
         (only,) = closed.service.deployments.describe_all()
         assert len(only["deployments"]) == 1
@@ -319,12 +320,12 @@ def test_a_question_without_an_answer_is_a_note(
     cli: Cli, env: dict[str, str], sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import v1
+    from lora_packer.together import v2
 
     def refuse(*_: object) -> bool:
         raise ServiceError("Could not list the models: access was denied (HTTP 403).", status=403)
 
-    monkeypatch.setattr(v1, "hosts", refuse)
+    monkeypatch.setattr(v2, "hosts", refuse)
     result = cli(*release_arguments("noted", sandbox))
     assert result.code == 0, result.text
     assert "access was denied (HTTP 403). The submission will tell." in result.err

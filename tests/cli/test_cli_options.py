@@ -16,7 +16,7 @@ from lora_packer.cli.common import Output, command
 from lora_packer.cli.options import ApiVersion
 from lora_packer.errors import InputError
 from lora_packer.inspector.profiles import _profiles
-from lora_packer.together import APIS
+from lora_packer.together import CHOICES
 
 Cli = Callable[..., Any]
 
@@ -54,7 +54,7 @@ def test_every_command_with_a_result_has_the_same_output_options(name: str) -> N
 
 
 def test_the_choices_are_what_there_is() -> None:
-    assert [version.value for version in ApiVersion] == list(APIS)
+    assert [version.value for version in ApiVersion] == list(CHOICES)
     (_, target), *_ = options()["target"]
     assert target.help.endswith(f": {' or '.join(reversed(_profiles()))}.")
 
@@ -62,7 +62,7 @@ def test_the_choices_are_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "choices"),
     [
-        (("status", "job-1", "--api", "v9"), "'v1', 'v2'"),
+        (("status", "job-1", "--api", "v9"), "'auto', 'v1', 'v2'"),
         (("check", ".", "--fail-on", "info"), "'error', 'warning'"),
         (("check", ".", "--format", "xml"), "'text', 'json'"),
     ],

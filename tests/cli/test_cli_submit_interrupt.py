@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from together_support import BASE_MODEL
 
+from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 
 Cli = Callable[..., Any]
@@ -23,7 +24,7 @@ NAMES = ("--model-name", "my-adapter", "--base-model", BASE_MODEL)
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
     """A service whose jobs never end."""
-    with Service(delay=3600) as started:
+    with Service(delay=3600, faults=Faults(no_project=True)) as started:
         monkeypatch.setenv("TOGETHER_API_KEY", started.api_key.reveal())
         monkeypatch.setenv("TOGETHER_BASE_URL", started.base_url)
         yield started
@@ -79,7 +80,9 @@ def test_an_interrupt_while_submitting_says_that_a_job_may_exist(monkeypatch: py
                     process.send_signal(signal.SIGINT)
                     out, err = process.communicate(timeout=60)
                     break
-                assert request.startswith((b"GET /v1/models?", b"GET /v1/jobs"))  # what is asked ahead
+                assert request.startswith(
+                    (b"GET /v3/whoami ", b"GET /v1/models?", b"GET /v1/jobs")
+                )  # what is asked ahead
                 connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
     assert process.returncode == 130
     assert "The job may exist" in err

@@ -80,7 +80,7 @@ def test_the_words_fit_what_holds_the_files(holder: Holder, files: list[str], sa
         (["adapter_model.bin"], "a pickle, which is never opened here: save the adapter as safetensors"),
         (["model.safetensors"], "a whole model's weights: save the adapter itself"),
         (["model-00001-of-00002.safetensors"], "a whole model's weights"),
-        (["adapters.safetensors"], "export the adapter in PEFT's format"),
+        (["adapters.safetensors"], "as MLX names it: export the adapter in PEFT's format"),
     ],
 )
 def test_weights_under_another_name_are_told_by_what_they_are(files: list[str], says: str) -> None:

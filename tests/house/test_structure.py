@@ -90,13 +90,14 @@ def test_files_can_be_read_in_one_sitting() -> None:
 
 
 BASE_MODEL = PACKAGE / "base_model"
+INDEX = json.loads((BASE_MODEL / "models" / "index.json").read_text())
 # Words that are a kind of layer as well as a model type.
 KINDS_OF_LAYER = {"mamba"}
 
 
 @pytest.mark.parametrize("path", sorted((BASE_MODEL / "blocks").glob("*.py")), ids=lambda path: path.name)
-def test_blocks_know_no_model_type(path: Path) -> None:
-    types = set(json.loads((BASE_MODEL / "models" / "index.json").read_text()))
+def test_blocks_know_no_model_type_and_no_config_type(path: Path) -> None:
+    types = {*INDEX, *json.loads((BASE_MODEL / "defaults.json").read_text())["types"]}
     tree = ast.parse(path.read_text())
     found = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     assert found & types - KINDS_OF_LAYER == set()
@@ -105,3 +106,14 @@ def test_blocks_know_no_model_type(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((BASE_MODEL / "blocks").glob("*.py")), ids=lambda path: path.name)
 def test_blocks_do_not_import_models(path: Path) -> None:
     assert not {name for name in imports(ast.parse(path.read_text()), top_level=False) if "base_model.models" in name}
+
+
+def test_the_first_word_of_a_model_type_is_its_file_or_folder() -> None:
+    """Where one of ``models/`` is named as a type begins, that is where the type is; the longest such name counts."""
+    names = {where.partition(".")[0] for where in INDEX.values()}
+    lost = {}
+    for model_type, where in INDEX.items():
+        fitting = [name for name in names if model_type.replace("-", "_").startswith(name)]
+        if fitting and where.partition(".")[0] != max(fitting, key=len):
+            lost[model_type] = where
+    assert lost == {}

@@ -235,7 +235,7 @@ def test_unchecked_the_job_fails_with_the_services_words(
 
 def test_a_source_that_cannot_be_reached_may_stand_still(cli: Cli, start: Callable[..., Service]) -> None:
     start(faults=Faults(stuck_unreachable=True))
-    result = cli("submit", "org/gated", *NAMES, "--no-check", "--wait", "--timeout", "1s")
+    result = cli("submit", "org/gated", *NAMES, "--no-check", "--wait", "--timeout", "1s", "--api", "v1")
     assert result.code == 6
     assert "Processing" in result.err
 

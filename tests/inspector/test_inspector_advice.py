@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from builders import TINY_BASE, write_adapter
+from builders import PREFIX, TINY_BASE, ones, tiny_tensors, write_adapter
 
 import lora_packer
 from lora_packer.finding import Finding
@@ -87,3 +87,32 @@ def test_what_is_no_trained_weight_of_the_adapter_is_not_named(tmp_path: Path, n
     folder = write_adapter(tmp_path / "a")
     (folder / name).write_bytes(b"x")
     assert found(folder) == []
+
+
+def test_an_adapter_as_mlx_saves_it_is_one_finding(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", config={"fine_tune_type": "lora", "num_layers": 2, "lora_parameters": {}})
+    (folder / "adapter_model.safetensors").rename(folder / "adapters.safetensors")
+    (finding,) = found(folder)
+    assert (finding.code, finding.expected) == ("LP101", "adapter_model.safetensors")
+    assert "MLX" in (finding.hint or "")
+
+
+@pytest.mark.parametrize("times", [2, 3, 4])
+def test_adapters_put_on_one_another_are_one_finding(tmp_path: Path, times: int) -> None:
+    """Tensors of adapters with other targets and ranks stand beside those that the config calls for."""
+    tensors = {PREFIX * (times - 1) + name: tensor for name, tensor in tiny_tensors().items()}
+    more = {PREFIX * times + f"model.layers.{layer}.self_attn.k_proj": layer for layer in range(2)}
+    for path in more:
+        tensors |= {f"{path}.lora_A.weight": ones(8, 48) * 0.3, f"{path}.lora_B.weight": ones(32, 8) * 0.3}
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert (finding.code, finding.count, finding.fixable) == ("LP311", 12, False)
+    assert f"stands {times} times in front" in finding.message
+    assert "merge_and_unload" in (finding.hint or "")
+
+
+@pytest.mark.parametrize(("times", "says"), [(2, "stands twice"), (3, "stands three times"), (4, "stands 4 times")])
+def test_one_adapter_whose_names_have_the_prefix_too_often_is_renamed(tmp_path: Path, times: int, says: str) -> None:
+    tensors = {PREFIX * (times - 1) + name: tensor for name, tensor in tiny_tensors().items()}
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert (finding.code, finding.count, finding.fixable) == ("LP311", 8, True)
+    assert says in finding.message

@@ -135,7 +135,7 @@ def test_a_lost_answer_is_found_again(cli: Cli, hub: LocalHub, service: Service)
     assert f"the earlier run's request arrived: job {job_id}" in again.err
     assert f"the default branch moved from {commit[:12]} to {moved[:12]}" in again.err
     assert (receipt()["adapter"]["commit"], receipt()["adapter"]["commit_after"]) == (commit, moved)
-    assert len(service.jobs.records()) == 1
+    assert len(service.imports.records()) == 1
 
 
 def test_a_failed_job_is_submitted_again_once_the_cause_is_gone(
@@ -148,7 +148,7 @@ def test_a_failed_job_is_submitted_again_once_the_cause_is_gone(
     point_to(hub, monkeypatch, "owner")
     again = cli(*arguments("org/gated"))
     assert again.code == 0, again.text
-    assert [job.status for job in service.jobs.records()] == ["Failed", "Complete"]
+    assert [job.status for job in service.imports.records()] == ["Failed", "Complete"]
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_a_repository_that_is_not_fit_stops_at_the_check(
     result = cli(*arguments(repo))
     assert result.code == code
     assert says in result.err
-    assert service.jobs.records() == []
+    assert service.imports.records() == []
     assert not (tmp_path / "r.json").exists()
 
 
@@ -188,7 +188,7 @@ def test_options_that_do_not_go_with_a_repository(cli: Cli, service: Service, mo
     result = cli(*arguments(), *more)
     assert result.code == 2
     assert says in result.err
-    assert service.jobs.records() == []
+    assert service.imports.records() == []
 
 
 @pytest.mark.parametrize("command", ["publish", "pack"])

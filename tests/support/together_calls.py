@@ -126,6 +126,7 @@ def for_both(version: str) -> dict[str, Call]:
         "ask": looking(lambda client, endpoint: api.ask(client, endpoint, "Hello")),
         "stop": looking(api.stop),
         "stop for good": looking(lambda client, endpoint: api.stop(client, endpoint, delete=True)),
+        "choose_api": lambda world, client, _: together.choose_api(client),
         "ask_ahead": lambda world, client, _: together.ask_ahead(api, client, "new", BASE_MODEL, lambda *_: None),
         "ensure_endpoint": lambda world, client, _: together.ensure_endpoint(api, client, MODEL),
         "serve": lambda world, client, _: together.serve(

@@ -39,8 +39,9 @@ def presigned(
     life: timedelta = timedelta(hours=12),
 ) -> str:
     """Return a presigned URL; ``life`` is how long it lives from now."""
-    signed = datetime.now(UTC) - timedelta(seconds=1)
-    expires = round((life + timedelta(seconds=1)).total_seconds())
+    ago = timedelta(seconds=1) - min(life, timedelta())  # what is dead was signed earlier
+    signed = datetime.now(UTC) - ago
+    expires = round((life + ago).total_seconds())
     return (
         f"{host}{path}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20260102%2Fus-west-2"
         f"%2Fs3%2Faws4_request&X-Amz-Date={signed:%Y%m%dT%H%M%SZ}&X-Amz-Expires={expires}&X-Amz-SignedHeaders=host"

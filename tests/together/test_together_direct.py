@@ -224,7 +224,7 @@ def test_files_that_cannot_be_sent(tmp_path: Path) -> None:
             send_files(client, "ml_a", gone)
         with pytest.raises(InputError, match="Version 1 of the API takes no files") as caught:
             v1.submit(client, submission_of(local_files(tmp_path)))
-    assert "--api v2" in (caught.value.hint or "")
+    assert "Leave out --api v1" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

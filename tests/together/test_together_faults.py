@@ -95,6 +95,8 @@ def is_ridden_out(name: str, kind: str, request: str) -> bool:
             return kind in ("200, no data", "200, a message")  # nothing of the answer is needed
         case "stop for good", ("GET", _, path) if "/deployments/" in path:
             return kind in (*TRANSIENT, "200, no data", "200, a message")  # it looks again for a while, and then tries
+        case "choose_api", _:
+            return kind == "404"  # where there is no such call, there is version 1
         case "ask_ahead", _:
             return kind != "401"  # told as a note: the submission decides
         case "ensure_endpoint", ("GET", _, path):

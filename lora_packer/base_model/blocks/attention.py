@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -11,28 +11,26 @@ def attention(
     prefix: str, hidden: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool = False, output_bias: bool = False
 ) -> Named:
     """Grouped-query attention: q_proj, k_proj, v_proj, o_proj."""
-    yield linear(f"{prefix}.q_proj", heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.v_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=output_bias)
+    yield from linear(f"{prefix}.q_proj", heads * head_dim, hidden, bias=bias)
+    yield from linear(prefix, kv_heads * head_dim, hidden, "k_proj", "v_proj", bias=bias)
+    yield from linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=output_bias)
 
 
 def head_sizes(s: Settings) -> tuple[int, int, int]:
     """Return the number of query heads, of key and value heads, and the size of a head."""
-    heads = s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
-    return heads, kv_heads, s.optional_size("head_dim") or s.size("hidden_size") // heads
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
+    return s.heads, kv_heads, s.optional_size("head_dim") or s.hidden // s.heads
 
 
 def grouped_attention(s: Settings, prefix: str, *, bias: bool = False, output_bias: bool = False) -> Named:
     """Yield a config's attention; transformers derives the head size where it is absent."""
-    return attention(prefix, s.size("hidden_size"), *head_sizes(s), bias=bias, output_bias=output_bias)
+    return attention(prefix, s.hidden, *head_sizes(s), bias=bias, output_bias=output_bias)
 
 
-def qk_norms(prefix: str, query: int, key: int, names: tuple[str, str] = ("q_norm", "k_norm")) -> Named:
-    """The norms of the queries and the keys."""
-    yield norm(f"{prefix}.{names[0]}", query)
-    yield norm(f"{prefix}.{names[1]}", key)
+def qk_norms(prefix: str, query: int, key: int) -> Named:
+    """The norms of the queries and the keys, each of its size."""
+    yield from norm(f"{prefix}.q_norm", query)
+    yield from norm(f"{prefix}.k_norm", key)
 
 
 def plain_attention(s: Settings, prefix: str) -> Named:
@@ -45,26 +43,24 @@ def normed_attention(s: Settings, prefix: str) -> Named:
     """The same with norms on the heads of queries and keys."""
     head_dim = head_sizes(s)[2]
     yield from plain_attention(s, prefix)
-    yield from qk_norms(prefix, head_dim, head_dim)
+    yield from norm(prefix, head_dim, "q_norm", "k_norm")
 
 
 def layer_norms_of_heads(s: Settings, prefix: str) -> Named:
     """The norms of queries and keys, where ``qk_layernorm`` says so."""
     if s.flag("qk_layernorm"):
-        for name in ("q_layernorm", "k_layernorm"):
-            yield from layer_norm(f"{prefix}.{name}", s.size("hidden_size") // s.size("num_attention_heads"))
+        yield from layer_norm(prefix, s.hidden // s.heads, "q_layernorm", "k_layernorm")
 
 
-def sinks(s: Settings, prefix: str) -> tuple[str, Module]:
+def sinks(s: Settings, prefix: str) -> Named:
     """The weight of attending to nothing, one for each head."""
-    return f"{prefix}.sinks", Module("parameter", (s.size("num_attention_heads"),))
+    return parameter(f"{prefix}.sinks", s.heads)
 
 
 def gated_attention(s: Settings, prefix: str) -> Named:
     """Grouped-query attention whose queries carry an output gate, so that q_proj is twice as wide."""
-    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
-    yield linear(f"{prefix}.q_proj", 2 * heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.v_proj", kv_heads * head_dim, hidden, bias=bias)
-    yield linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=bias)
-    yield from qk_norms(prefix, head_dim, head_dim)
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
+    yield from linear(f"{prefix}.q_proj", 2 * heads * head_dim, s.hidden, bias=bias)
+    yield from linear(prefix, kv_heads * head_dim, s.hidden, "k_proj", "v_proj", bias=bias)
+    yield from linear(f"{prefix}.o_proj", s.hidden, heads * head_dim, bias=bias)
+    yield from norm(prefix, head_dim, "q_norm", "k_norm")

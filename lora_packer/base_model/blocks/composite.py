@@ -107,7 +107,7 @@ def head_of_text(s: Settings, text: Settings, head: Head) -> Named:
     """The head on the language model; the number of labels is the whole config's."""
     match head:
         case "sequence-classification" | "token-classification":
-            yield linear("score", s.labels(), text.size("hidden_size"), bias=head == "token-classification")
+            yield from linear("score", s.labels(), text.hidden, bias=head == "token-classification")
         case _:
             yield from head_modules(text, head)
 

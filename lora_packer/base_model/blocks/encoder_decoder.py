@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.blocks.layers import biased_linear, layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -18,10 +18,9 @@ BART_NAMES = {
 
 def side_attention(path: str, width: int, *, bias: bool = True, key_bias: bool | None = None, others: int = 0) -> Named:
     """BART's attention, whose keys and values may come from ``others``, another width."""
-    yield linear(f"{path}.k_proj", width, others or width, bias=bias if key_bias is None else key_bias)
-    yield linear(f"{path}.v_proj", width, others or width, bias=bias)
-    yield linear(f"{path}.q_proj", width, width, bias=bias)
-    yield linear(f"{path}.out_proj", width, width, bias=bias)
+    yield from linear(f"{path}.k_proj", width, others or width, bias=bias if key_bias is None else key_bias)
+    yield from linear(f"{path}.v_proj", width, others or width, bias=bias)
+    yield from linear(path, width, width, "q_proj", "out_proj", bias=bias)
 
 
 def side_layer(path: str, width: int, inner: int, attentions: Mapping[str, Named]) -> Named:
@@ -29,8 +28,8 @@ def side_layer(path: str, width: int, inner: int, attentions: Mapping[str, Named
     for name, modules in attentions.items():
         yield from modules
         yield from layer_norm(f"{path}.{name}_layer_norm", width)
-    yield biased_linear(f"{path}.fc1", inner, width)
-    yield biased_linear(f"{path}.fc2", width, inner)
+    yield from linear(f"{path}.fc1", inner, width, bias=True)
+    yield from linear(f"{path}.fc2", width, inner, bias=True)
     yield from layer_norm(f"{path}.final_layer_norm", width)
 
 

@@ -7,8 +7,8 @@ from functools import partial
 
 from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.frames import numbered
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 Body = Callable[[Settings], Named]
@@ -25,7 +25,7 @@ def embeddings(
     """The tables of BERT's embeddings, and their norm."""
     fields = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
     for name in tables:
-        yield embedding(f"embeddings.{name}_embeddings", s.size(fields[name]), width)
+        yield from embedding(f"embeddings.{name}_embeddings", s.size(fields[name]), width)
     if norm is not None:
         yield from layer_norm(f"embeddings.{norm}", width)
 
@@ -39,62 +39,58 @@ def layers(
     last_norm: str | None = None,
 ) -> Named:
     """BERT's layers, with the names of their norms; ``bias`` is that of query, key and value."""
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
     def layer(path: str, _index: int) -> Named:
         for name in ("attention", "crossattention") if s.flag("add_cross_attention") else ("attention",):
-            for projection in ("query", "key", "value"):
-                yield linear(f"{path}.{name}.self.{projection}", hidden, hidden, bias=bias)
-            yield linear(f"{path}.{name}.output.dense", hidden, hidden, bias=True)
-            yield from layer_norm(f"{path}.{name}.{attention_norm}", hidden)
-        yield linear(f"{path}.intermediate.dense", inner, hidden, bias=True)
-        yield linear(f"{path}.output.dense", hidden, inner, bias=True)
-        yield from layer_norm(f"{path}.{output_norm}", hidden)
+            yield from linear(f"{path}.{name}.self", s.hidden, s.hidden, "query", "key", "value", bias=bias)
+            yield from linear(f"{path}.{name}.output.dense", s.hidden, s.hidden, bias=True)
+            yield from layer_norm(f"{path}.{name}.{attention_norm}", s.hidden)
+        yield from linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
+        yield from linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
+        yield from layer_norm(f"{path}.{output_norm}", s.hidden)
 
     yield from numbered(s, "encoder.layer", layer)
     if last_norm is not None:
-        yield from layer_norm(last_norm, hidden)
+        yield from layer_norm(last_norm, s.hidden)
 
 
 def bert_body(s: Settings) -> Named:
     """Embeddings of the hidden size, and the layers."""
-    yield from embeddings(s, s.size("hidden_size"))
+    yield from embeddings(s, s.hidden)
     yield from layers(s)
 
 
 def bert_predictions(s: Settings, *, width: str = "hidden_size", path: str = "cls.predictions") -> Named:
     """BERT's language model head, whose input the named field may narrow."""
-    vocab, narrow = s.size("vocab_size"), s.size(width)
-    yield f"{path}.bias", Module("parameter", (vocab,))
-    yield linear(f"{path}.transform.dense", narrow, s.size("hidden_size"), bias=True)
+    narrow = s.size(width)
+    yield from parameter(f"{path}.bias", s.vocab)
+    yield from linear(f"{path}.transform.dense", narrow, s.hidden, bias=True)
     yield from layer_norm(f"{path}.transform.LayerNorm", narrow)
-    yield linear(f"{path}.decoder", vocab, narrow, bias=True)
+    yield from linear(f"{path}.decoder", s.vocab, narrow, bias=True)
 
 
 def roberta_predictions(s: Settings, *, bias: bool = True) -> Named:
     """RoBERTa's language model head; its last layer may leave the bias to the head."""
-    vocab, hidden = s.size("vocab_size"), s.size("hidden_size")
-    yield "lm_head.bias", Module("parameter", (vocab,))
-    yield linear("lm_head.dense", hidden, hidden, bias=True)
-    yield from layer_norm("lm_head.layer_norm", hidden)
-    yield linear("lm_head.decoder", vocab, hidden, bias=bias)
+    yield from parameter("lm_head.bias", s.vocab)
+    yield from linear("lm_head.dense", s.hidden, s.hidden, bias=True)
+    yield from layer_norm("lm_head.layer_norm", s.hidden)
+    yield from linear("lm_head.decoder", s.vocab, s.hidden, bias=bias)
 
 
 def one_layer(s: Settings) -> Named:
     """A classifier of one layer."""
-    yield linear("classifier", s.labels(), s.size("hidden_size"), bias=True)
+    yield from linear("classifier", s.labels(), s.hidden, bias=True)
 
 
 def two_layers(s: Settings, path: str = "classifier") -> Named:
     """A classifier of two layers."""
-    hidden = s.size("hidden_size")
-    yield linear(f"{path}.dense", hidden, hidden, bias=True)
-    yield linear(f"{path}.out_proj", s.labels(), hidden, bias=True)
+    yield from linear(f"{path}.dense", s.hidden, s.hidden, bias=True)
+    yield from linear(f"{path}.out_proj", s.labels(), s.hidden, bias=True)
 
 
 def answers(s: Settings) -> Named:
     """BERT's question answering head: as many outputs as there are labels."""
-    yield linear("qa_outputs", s.labels(), s.size("hidden_size"), bias=True)
+    yield from linear("qa_outputs", s.labels(), s.hidden, bias=True)
 
 
 def encoder(
@@ -120,7 +116,7 @@ def encoder(
         for path, module in body(s):
             yield before + path, module
         if head in pooled:
-            yield linear(before + pooler, s.size("hidden_size"), s.size("hidden_size"), bias=True)
+            yield from linear(before + pooler, s.hidden, s.hidden, bias=True)
         if head in heads:
             yield from heads[head](s)
 
@@ -130,8 +126,13 @@ def encoder(
 def summary_classifier(s: Settings) -> Named:
     """The classifier on a summary of the sequence, where ``summary_use_proj`` says so."""
     if s.flag("summary_use_proj"):
-        outputs = s.labels() if s.flag("summary_proj_to_labels") else s.size("hidden_size")
-        yield biased_linear("sequence_summary.summary", outputs, s.size("hidden_size"))
+        outputs = s.labels() if s.flag("summary_proj_to_labels") else s.hidden
+        yield from linear("sequence_summary.summary", outputs, s.hidden, bias=True)
 
 
+# An encoder under BERT's heads, whose bare model and sequence classifier keep the pooler.
+bert_like = partial(
+    encoder, predictions=bert_predictions, classifier=one_layer, pooled=("none", "sequence-classification")
+)
+# An encoder under heads without a pooler.
 unpooled_encoder = partial(encoder, pooled=())

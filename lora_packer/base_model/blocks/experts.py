@@ -9,8 +9,8 @@ from typing import Protocol
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
-from lora_packer.base_model.blocks.layers import linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 # Yields a router and its experts: prefix, hidden size, intermediate size, number of experts.
@@ -27,15 +27,15 @@ class MoeDecoder(Protocol):
 
 def fused_weights(prefix: str, hidden: int, intermediate: int, experts: int) -> Named:
     """The two 3-D parameters of the routed experts, as transformers 5 has them."""
-    yield f"{prefix}.gate_up_proj", Module("parameter", (experts, 2 * intermediate, hidden))
-    yield f"{prefix}.down_proj", Module("parameter", (experts, hidden, intermediate))
+    yield from parameter(f"{prefix}.gate_up_proj", experts, 2 * intermediate, hidden)
+    yield from parameter(f"{prefix}.down_proj", experts, hidden, intermediate)
 
 
 def fused_experts(prefix: str, hidden: int, intermediate: int, experts: int) -> Named:
     """Mixture of experts as transformers 5 has it: a router weight and two 3-D parameters."""
-    yield f"{prefix}.gate.weight", Module("parameter", (experts, hidden))
-    yield f"{prefix}.experts.gate_up_proj", Module("parameter", (experts, 2 * intermediate, hidden))
-    yield f"{prefix}.experts.down_proj", Module("parameter", (experts, hidden, intermediate))
+    yield from parameter(f"{prefix}.gate.weight", experts, hidden)
+    yield from parameter(f"{prefix}.experts.gate_up_proj", experts, 2 * intermediate, hidden)
+    yield from parameter(f"{prefix}.experts.down_proj", experts, hidden, intermediate)
 
 
 def separate_linears(prefix: str, hidden: int, intermediate: int, experts: int, *, bias: bool = False) -> Named:
@@ -47,12 +47,12 @@ def separate_linears(prefix: str, hidden: int, intermediate: int, experts: int, 
 def separate_experts(prefix: str, hidden: int, intermediate: int, experts: int, names: tuple[str, str, str]) -> Named:
     """Mixture of experts as transformers 4 had it: a router and three linears per expert (gate, down, up)."""
     gate, down, up = names
-    yield linear(f"{prefix}.gate", experts, hidden)
+    yield from linear(f"{prefix}.gate", experts, hidden)
     for expert in range(experts):
         path = f"{prefix}.experts.{expert}"
-        yield linear(f"{path}.{gate}", intermediate, hidden)
-        yield linear(f"{path}.{down}", hidden, intermediate)
-        yield linear(f"{path}.{up}", intermediate, hidden)
+        yield from linear(f"{path}.{gate}", intermediate, hidden)
+        yield from linear(f"{path}.{down}", hidden, intermediate)
+        yield from linear(f"{path}.{up}", intermediate, hidden)
 
 
 # Transformers 4: a linear router; linears named as in a gated feed-forward block, or as Mixtral's.
@@ -62,7 +62,7 @@ numbered_experts: Experts = partial(separate_experts, names=("w1", "w2", "w3"))
 
 def parameter_routed_experts(prefix: str, hidden: int, intermediate: int, experts: int, *, bias: bool = False) -> Named:
     """Transformers 4 with DeepSeek's router, whose weight is a parameter of its own."""
-    yield f"{prefix}.gate.weight", Module("parameter", (experts, hidden))
+    yield from parameter(f"{prefix}.gate.weight", experts, hidden)
     yield from separate_linears(f"{prefix}.experts", hidden, intermediate, experts, bias=bias)
 
 
@@ -131,7 +131,7 @@ def qwen_is_sparse(s: Settings, experts: int) -> Callable[[int], bool]:
 
 def routed_experts(s: Settings, prefix: str, count: int) -> Named:
     """The router and the experts of ``moe_intermediate_size``."""
-    return fused_experts(prefix, s.size("hidden_size"), s.size("moe_intermediate_size"), count)
+    return fused_experts(prefix, s.hidden, s.size("moe_intermediate_size"), count)
 
 
 def deepseek_mixture(
@@ -144,9 +144,9 @@ def deepseek_mixture(
     bias: bool = False,
 ) -> Named:
     """Routed experts and a shared one as wide as several of them, as in DeepSeek and its relatives."""
-    hidden, intermediate = s.size("hidden_size"), s.size("moe_intermediate_size")
-    yield from experts(prefix, hidden, intermediate, count)
-    yield from gated_mlp(f"{prefix}.shared_experts", hidden, intermediate * s.size(shared), bias=bias)
+    intermediate = s.size("moe_intermediate_size")
+    yield from experts(prefix, s.hidden, intermediate, count)
+    yield from gated_mlp(f"{prefix}.shared_experts", s.hidden, intermediate * s.size(shared), bias=bias)
 
 
 def mixture_or_dense(
@@ -162,12 +162,11 @@ def mixture_or_dense(
     """Routed experts and a shared one in a ``sparse`` layer, else a dense block."""
     if sparse:
         return deepseek_mixture(s, prefix, count, experts, shared=shared, bias=bias)
-    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"), bias=bias)
+    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
 
 
 def qwen_mixture(s: Settings, prefix: str, experts: Experts = fused_experts) -> Named:
     """Routed experts and a gated shared one, as in Qwen2-MoE and its successors."""
-    hidden = s.size("hidden_size")
-    yield from experts(prefix, hidden, s.size("moe_intermediate_size"), s.size("num_experts"))
-    yield from gated_mlp(f"{prefix}.shared_expert", hidden, s.size("shared_expert_intermediate_size"))
-    yield linear(f"{prefix}.shared_expert_gate", 1, hidden)
+    yield from experts(prefix, s.hidden, s.size("moe_intermediate_size"), s.size("num_experts"))
+    yield from gated_mlp(f"{prefix}.shared_expert", s.hidden, s.size("shared_expert_intermediate_size"))
+    yield from linear(f"{prefix}.shared_expert_gate", 1, s.hidden)

@@ -9,45 +9,41 @@ from lora_packer.base_model.settings import Settings
 
 def gated_mlp(prefix: str, hidden: int, intermediate: int, *, bias: bool = False) -> Named:
     """The gated feed-forward block: gate_proj, up_proj, down_proj."""
-    yield linear(f"{prefix}.gate_proj", intermediate, hidden, bias=bias)
-    yield linear(f"{prefix}.up_proj", intermediate, hidden, bias=bias)
-    yield linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
+    yield from linear(prefix, intermediate, hidden, "gate_proj", "up_proj", bias=bias)
+    yield from linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
 
 
 def two_linears_mlp(prefix: str, hidden: int, intermediate: int) -> Named:
     """The feed-forward block without a gate, as most towers have it: fc1, fc2, with biases."""
-    yield linear(f"{prefix}.fc1", intermediate, hidden, bias=True)
-    yield linear(f"{prefix}.fc2", hidden, intermediate, bias=True)
+    yield from linear(f"{prefix}.fc1", intermediate, hidden, bias=True)
+    yield from linear(f"{prefix}.fc2", hidden, intermediate, bias=True)
 
 
 def ungated_mlp(
     s: Settings, prefix: str, names: tuple[str, str] = ("up_proj", "down_proj"), *, bias: bool = False
 ) -> Named:
     """The feed-forward block without a gate."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear(f"{prefix}.{names[0]}", intermediate, hidden, bias=bias)
-    yield linear(f"{prefix}.{names[1]}", hidden, intermediate, bias=bias)
+    yield from linear(f"{prefix}.{names[0]}", s.inner, s.hidden, bias=bias)
+    yield from linear(f"{prefix}.{names[1]}", s.hidden, s.inner, bias=bias)
 
 
 def plain_mlp(s: Settings, prefix: str) -> Named:
     """The gated feed-forward block of ``intermediate_size``."""
-    return gated_mlp(prefix, s.size("hidden_size"), s.size("intermediate_size"))
+    return gated_mlp(prefix, s.hidden, s.inner)
 
 
 def fused_gated_mlp(s: Settings, prefix: str) -> Named:
     """The gated feed-forward block with gate and up projection in one."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear(f"{prefix}.gate_up_proj", 2 * intermediate, hidden)
-    yield linear(f"{prefix}.down_proj", hidden, intermediate)
+    yield from linear(f"{prefix}.gate_up_proj", 2 * s.inner, s.hidden)
+    yield from linear(f"{prefix}.down_proj", s.hidden, s.inner)
 
 
 def numbered_mlp(s: Settings, prefix: str, intermediate: int) -> Named:
     """The gated feed-forward block with the names w1 (gate), w3 (up) and w2 (down)."""
-    yield linear(f"{prefix}.w1", intermediate, s.size("hidden_size"))
-    yield linear(f"{prefix}.w3", intermediate, s.size("hidden_size"))
-    yield linear(f"{prefix}.w2", s.size("hidden_size"), intermediate)
+    yield from linear(prefix, intermediate, s.hidden, "w1", "w3")
+    yield from linear(f"{prefix}.w2", s.hidden, intermediate)
 
 
 def dense_mlp(s: Settings, path: str, _index: int) -> Named:
     """A gated MLP in every layer."""
-    return gated_mlp(path, s.size("hidden_size"), s.size("intermediate_size"))
+    return gated_mlp(path, s.hidden, s.inner)

@@ -14,8 +14,8 @@ from typing import Any
 from lora_packer.base_model.architecture import Build, Head
 from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
-from lora_packer.base_model.blocks.layers import Norm, linear, norm, scale_norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import Norm, embedding, linear, norm
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 # The question answering classes of some types call their decoder so.
@@ -73,13 +73,13 @@ def head_modules(
     """
     match head:
         case "causal-lm" | "seq2seq":
-            yield linear(output, s.size("vocab_size"), s.size(width), bias=output_bias)
+            yield from linear(output, s.vocab, s.size(width), bias=output_bias)
         case "sequence-classification":
-            yield linear("score", s.labels(), s.size(width))
+            yield from linear("score", s.labels(), s.size(width))
         case "token-classification":
-            yield linear(tokens, s.labels(), s.size(width), bias=True)
+            yield from linear(tokens, s.labels(), s.size(width), bias=True)
         case "question-answering":
-            yield linear("qa_outputs", 2, s.size(width), bias=True)
+            yield from linear("qa_outputs", 2, s.size(width), bias=True)
         case "none":
             return
 
@@ -94,8 +94,8 @@ def stacked(
     *,
     norms: Sequence[str] = LAYER_NORMS,
     sized_norms: Mapping[str, int] = MappingProxyType({}),
-    kind: Norm = scale_norm,
-    embedding: str = "embed_tokens",
+    kind: Norm = norm,
+    tokens: str = "embed_tokens",
     last_norm: str = "norm",
     layers: int | None = None,
 ) -> Named:
@@ -104,23 +104,22 @@ def stacked(
     ``layer`` yields one layer, from its path and its number. ``norms`` are of the hidden size and of this ``kind``, as
     the last one is; ``sized_norms`` have a size of their own.
     """
-    hidden = s.size("hidden_size")
 
     def normed(path: str, index: int) -> Named:
         yield from layer(path, index)
         for name in norms:
-            yield from kind(f"{path}.{name}", hidden)
+            yield from kind(f"{path}.{name}", s.hidden)
         for name, size in sized_norms.items():
-            yield norm(f"{path}.{name}", size)
+            yield from norm(f"{path}.{name}", size)
 
-    yield embedding, Module("embedding", (s.size("vocab_size"), hidden))
+    yield from embedding(tokens, s.vocab, s.hidden)
     yield from numbered(s, "layers", normed, layers=layers)
-    yield from kind(last_norm, hidden)
+    yield from kind(last_norm, s.hidden)
 
 
 def numbered(s: Settings, prefix: str, layer: Callable[[str, int], Named], *, layers: int | None = None) -> Named:
     """The layers, each below its number: all that the config has, or so many."""
-    for index in range(layers or s.size("num_hidden_layers")):
+    for index in range(layers or s.layers):
         yield from layer(f"{prefix}.{index}", index)
 
 
@@ -158,7 +157,7 @@ def dense(
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=output_bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), bias=mlp_bias)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
 
     return stacked(s, layer, sized_norms=norms)
 
@@ -169,7 +168,7 @@ def plain_decoder(s: Settings) -> Named:
     return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"))
 
 
-def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = scale_norm) -> Named:
+def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = norm) -> Named:
     """The attention and the gated MLP of llama, with other norms."""
 
     def layer(prefix: str, _index: int) -> Named:
@@ -179,7 +178,7 @@ def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm 
     return stacked(s, layer, norms=norms, kind=kind)
 
 
-def ungated_decoder(s: Settings, kind: Norm = scale_norm) -> Named:
+def ungated_decoder(s: Settings, kind: Norm = norm) -> Named:
     """A decoder of attention and a feed-forward block without a gate."""
 
     def layer(prefix: str, _index: int) -> Named:

@@ -25,26 +25,24 @@ RENAMED_NAMES = {name: alias for alias, name in WHISPER_NAMES.items()}
 
 def whisper_convs(s: Settings, width: int, path: str = "") -> Named:
     """The two convolutions over a spectrogram."""
-    yield conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
-    yield conv(f"{path}conv2", (width, width, 3), bias=True)
+    yield from conv(f"{path}conv1", (width, s.size("num_mel_bins"), 3), bias=True)
+    yield from conv(f"{path}conv2", (width, width, 3), bias=True)
 
 
 def whisper_layers(s: Settings, *, key_bias: bool = False) -> Named:
     """The layers of Whisper's encoder."""
-    width, inner = s.size("hidden_size"), s.size("intermediate_size")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
-        attentions = {"self_attn": side_attention(f"{path}.self_attn", width, key_bias=key_bias)}
-        yield from side_layer(path, width, inner, attentions)
+        attentions = {"self_attn": side_attention(f"{path}.self_attn", s.hidden, key_bias=key_bias)}
+        yield from side_layer(path, s.hidden, s.inner, attentions)
 
 
 def whisper_encoder(s: Settings) -> Named:
     """Whisper's encoder."""
-    width = s.size("hidden_size")
-    yield from whisper_convs(s, width)
-    yield embedding("embed_positions", s.size("max_source_positions"), width)
+    yield from whisper_convs(s, s.hidden)
+    yield from embedding("embed_positions", s.size("max_source_positions"), s.hidden)
     yield from whisper_layers(s)
-    yield from layer_norm("layer_norm", width)
+    yield from layer_norm("layer_norm", s.hidden)
 
 
 def hearing(audio: Part, projector: Listening) -> Beside:

@@ -23,20 +23,20 @@ def latent_attention(s: Settings, prefix: str, *, rope: int | None = None, query
 
     ``rope`` and ``query`` are the sizes of a head's rotated part and of its queries, where a type has its own rule.
     """
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
+    bias = s.flag("attention_bias")
     nope, value = s.size("qk_nope_head_dim"), s.size("v_head_dim")
     rope = s.size("qk_rope_head_dim") if rope is None else rope
     rank, key_rank, query = s.optional_size("q_lora_rank"), s.size("kv_lora_rank"), query or nope + rope
     if rank is None:
-        yield linear(f"{prefix}.q_proj", heads * query, hidden)
+        yield from linear(f"{prefix}.q_proj", s.heads * query, s.hidden)
     else:
-        yield linear(f"{prefix}.q_a_proj", rank, hidden, bias=bias)
-        yield norm(f"{prefix}.q_a_layernorm", rank)
-        yield linear(f"{prefix}.q_b_proj", heads * query, rank)
-    yield linear(f"{prefix}.kv_a_proj_with_mqa", key_rank + rope, hidden, bias=bias)
-    yield norm(f"{prefix}.kv_a_layernorm", key_rank)
-    yield linear(f"{prefix}.kv_b_proj", heads * (nope + value), key_rank)
-    yield linear(f"{prefix}.o_proj", hidden, heads * value, bias=bias)
+        yield from linear(f"{prefix}.q_a_proj", rank, s.hidden, bias=bias)
+        yield from norm(f"{prefix}.q_a_layernorm", rank)
+        yield from linear(f"{prefix}.q_b_proj", s.heads * query, rank)
+    yield from linear(f"{prefix}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
+    yield from norm(f"{prefix}.kv_a_layernorm", key_rank)
+    yield from linear(f"{prefix}.kv_b_proj", s.heads * (nope + value), key_rank)
+    yield from linear(f"{prefix}.o_proj", s.hidden, s.heads * value, bias=bias)
 
 
 def layered(
@@ -64,11 +64,11 @@ def attends(s: Settings, rope: int | None = None) -> Callable[[str, int], Named]
 
 def indexer(s: Settings, prefix: str, *, inputs: int | None = None) -> Named:
     """What chooses the tokens to attend to; its queries come from the narrow middle, or from ``inputs`` features."""
-    hidden, heads, size = s.size("hidden_size"), s.size("index_n_heads"), s.size("index_head_dim")
-    yield linear(f"{prefix}.wq_b", heads * size, inputs or s.size("q_lora_rank"))
-    yield linear(f"{prefix}.wk", size, hidden)
+    heads, size = s.size("index_n_heads"), s.size("index_head_dim")
+    yield from linear(f"{prefix}.wq_b", heads * size, inputs or s.size("q_lora_rank"))
+    yield from linear(f"{prefix}.wk", size, s.hidden)
     yield from layer_norm(f"{prefix}.k_norm", size)
-    yield linear(f"{prefix}.weights_proj", heads, hidden)
+    yield from linear(f"{prefix}.weights_proj", heads, s.hidden)
 
 
 def indexer_kinds(s: Settings, *, offset: int) -> Callable[[int], str]:
@@ -101,11 +101,11 @@ def indexed_decoder(s: Settings, kind: Callable[[int], str]) -> Named:
 def latent_decoder(s: Settings) -> Named:
     """MiniCPM3's and Youtu's decoder."""
     if s.value("v_head_dim") is None:
-        s = s.with_fields(v_head_dim=s.size("hidden_size") // s.size("num_attention_heads"))
-    hidden, bias = s.size("hidden_size"), s.flag("mlp_bias")
+        s = s.with_fields(v_head_dim=s.hidden // s.heads)
+    hidden, bias = s.hidden, s.flag("mlp_bias")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from latent_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+        yield from gated_mlp(f"{prefix}.mlp", hidden, s.inner, bias=bias)
 
     return stacked(s, layer)

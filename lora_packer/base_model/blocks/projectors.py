@@ -37,20 +37,20 @@ def seeing(vision: Part, projector: Projector, tower: str = "vision_tower") -> B
 
 def two_linears(path: str, inputs: int, outputs: int, *, bias: bool = True) -> Named:
     """The projector of most: linear_1, linear_2."""
-    yield linear(f"{path}.linear_1", outputs, inputs, bias=bias)
-    yield linear(f"{path}.linear_2", outputs, outputs, bias=bias)
+    yield from linear(f"{path}.linear_1", outputs, inputs, bias=bias)
+    yield from linear(f"{path}.linear_2", outputs, outputs, bias=bias)
 
 
 def feature_width(s: Settings, vision: Settings) -> int:
     """The width of the features: the tower's, for each layer that is read."""
     layers = s.value("vision_feature_layer")
-    return vision.size("hidden_size") * (len(layers) if isinstance(layers, list | tuple) else 1)
+    return vision.hidden * (len(layers) if isinstance(layers, list | tuple) else 1)
 
 
 def llava_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """LLaVA's projector."""
     bias = s.flag("multimodal_projector_bias")
-    yield from two_linears("multi_modal_projector", feature_width(s, vision), text.size("hidden_size"), bias=bias)
+    yield from two_linears("multi_modal_projector", feature_width(s, vision), text.hidden, bias=bias)
 
 
 def older_names(build: Build, *, wrapped: bool) -> dict[str, Build]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from lora_packer.base_model.blocks.composite import Beside, Tower, below, fixed
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
-def patch_embedding(s: Settings, path: str, width: int, *, bias: bool) -> tuple[str, Module]:
+def patch_embedding(s: Settings, path: str, width: int, *, bias: bool) -> Named:
     """Return the convolution over patches of some frames."""
     frames, (height, across) = s.size("temporal_patch_size"), s.pair("patch_size")
     return conv(path, (width, s.size("in_channels"), frames, height, across), bias=bias)
@@ -27,50 +27,46 @@ def merged_width(s: Settings, width: int) -> int:
 
 def fused_attention(path: str, width: int) -> Named:
     """Attention with queries, keys and values in one projection."""
-    yield linear(f"{path}.qkv", 3 * width, width, bias=True)
-    yield linear(f"{path}.proj", width, width, bias=True)
+    yield from linear(f"{path}.qkv", 3 * width, width, bias=True)
+    yield from linear(f"{path}.proj", width, width, bias=True)
 
 
 def qwen2_5_visual(s: Settings) -> Named:
     """The tower of Qwen2.5-VL."""
-    width = s.size("hidden_size")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    yield from patch_embedding(s, "patch_embed.proj", s.hidden, bias=False)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield from fused_attention(f"{path}.attn", width)
-        yield from gated_mlp(f"{path}.mlp", width, s.size("intermediate_size"), bias=True)
-        yield norm(f"{path}.norm1", width)
-        yield norm(f"{path}.norm2", width)
-    yield norm("merger.ln_q", width)
-    yield from merger_mlp(s, width, s.size("out_hidden_size"))
+        yield from fused_attention(f"{path}.attn", s.hidden)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=True)
+        yield from norm(path, s.hidden, "norm1", "norm2")
+    yield from norm("merger.ln_q", s.hidden)
+    yield from merger_mlp(s, s.hidden, s.size("out_hidden_size"))
 
 
 def merger_mlp(s: Settings, width: int, outputs: int) -> Named:
     """What projects merged patches to the language model."""
     merged = merged_width(s, width)
-    yield linear("merger.mlp.0", merged, merged, bias=True)
-    yield linear("merger.mlp.2", outputs, merged, bias=True)
+    yield from linear("merger.mlp.0", merged, merged, bias=True)
+    yield from linear("merger.mlp.2", outputs, merged, bias=True)
 
 
 def qwen3_visual(s: Settings) -> Named:
     """The tower of Qwen3-VL; Qwen3.5 has no deepstack."""
-    width, inner = s.size("hidden_size"), s.size("intermediate_size")
-    merged, outputs = merged_width(s, width), s.size("out_hidden_size")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=True)
-    yield "pos_embed", Module("embedding", (s.size("num_position_embeddings"), width))
+    merged, outputs = merged_width(s, s.hidden), s.size("out_hidden_size")
+    yield from patch_embedding(s, "patch_embed.proj", s.hidden, bias=True)
+    yield from embedding("pos_embed", s.size("num_position_embeddings"), s.hidden)
     for index in range(depth(s)):
         path = f"blocks.{index}"
-        yield from fused_attention(f"{path}.attn", width)
-        yield linear(f"{path}.mlp.linear_fc1", inner, width, bias=True)
-        yield linear(f"{path}.mlp.linear_fc2", width, inner, bias=True)
-        yield from layer_norm(f"{path}.norm1", width)
-        yield from layer_norm(f"{path}.norm2", width)
-    mergers = {"merger": width}
+        yield from fused_attention(f"{path}.attn", s.hidden)
+        yield from linear(f"{path}.mlp.linear_fc1", s.inner, s.hidden, bias=True)
+        yield from linear(f"{path}.mlp.linear_fc2", s.hidden, s.inner, bias=True)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+    mergers = {"merger": s.hidden}
     mergers |= {f"deepstack_merger_list.{index}": merged for index in range(deepstack(s))}
     for path, normed in mergers.items():
         yield from layer_norm(f"{path}.norm", normed)
-        yield linear(f"{path}.linear_fc1", merged, merged, bias=True)
-        yield linear(f"{path}.linear_fc2", outputs, merged, bias=True)
+        yield from linear(f"{path}.linear_fc1", merged, merged, bias=True)
+        yield from linear(f"{path}.linear_fc2", outputs, merged, bias=True)
 
 
 def deepstack(s: Settings) -> int:

@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import depthwise, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def delta_net(s: Settings, prefix: str, *, fused: bool) -> Named:
     """Gated DeltaNet: one projection for all (``fused``, Qwen3-Next) or four (Qwen3.5)."""
-    hidden, value_heads = s.size("hidden_size"), s.size("linear_num_value_heads")
+    value_heads = s.size("linear_num_value_heads")
     keys = s.size("linear_num_key_heads") * s.size("linear_key_head_dim")
     values = value_heads * s.size("linear_value_head_dim")
-    yield f"{prefix}.dt_bias", Module("parameter", (value_heads,))
-    yield f"{prefix}.A_log", Module("parameter", (value_heads,))
-    yield depthwise(f"{prefix}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
+    yield from parameter(f"{prefix}.dt_bias", value_heads)
+    yield from parameter(f"{prefix}.A_log", value_heads)
+    yield from depthwise(f"{prefix}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
     if fused:
-        yield linear(f"{prefix}.in_proj_qkvz", 2 * keys + 2 * values, hidden)
-        yield linear(f"{prefix}.in_proj_ba", 2 * value_heads, hidden)
+        yield from linear(f"{prefix}.in_proj_qkvz", 2 * keys + 2 * values, s.hidden)
+        yield from linear(f"{prefix}.in_proj_ba", 2 * value_heads, s.hidden)
     else:
-        yield linear(f"{prefix}.in_proj_qkv", 2 * keys + values, hidden)
-        yield linear(f"{prefix}.in_proj_z", values, hidden)
-        yield linear(f"{prefix}.in_proj_b", value_heads, hidden)
-        yield linear(f"{prefix}.in_proj_a", value_heads, hidden)
-    yield norm(f"{prefix}.norm", s.size("linear_value_head_dim"))
-    yield linear(f"{prefix}.out_proj", hidden, values)
+        yield from linear(f"{prefix}.in_proj_qkv", 2 * keys + values, s.hidden)
+        yield from linear(f"{prefix}.in_proj_z", values, s.hidden)
+        yield from linear(prefix, value_heads, s.hidden, "in_proj_b", "in_proj_a")
+    yield from norm(f"{prefix}.norm", s.size("linear_value_head_dim"))
+    yield from linear(f"{prefix}.out_proj", s.hidden, values)
 
 
 def kimi_delta_attention(
@@ -45,20 +44,19 @@ def kimi_delta_attention(
     middle of one head's size.
     """
     width = heads * head_dim
-    for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{prefix}.{name}", width, hidden)
-    yield depthwise(f"{prefix}.conv1d", 3 * width, kernel)
+    yield from linear(prefix, width, hidden, "q_proj", "k_proj", "v_proj")
+    yield from depthwise(f"{prefix}.conv1d", 3 * width, kernel)
     for gate in ("forget_gate.f", "g"):
         if narrow:
-            yield linear(f"{prefix}.{gate}_a_proj", head_dim, hidden)
-            yield linear(f"{prefix}.{gate}_b_proj", width, head_dim)
+            yield from linear(f"{prefix}.{gate}_a_proj", head_dim, hidden)
+            yield from linear(f"{prefix}.{gate}_b_proj", width, head_dim)
         else:
-            yield linear(f"{prefix}.{gate}_proj", width, hidden)
+            yield from linear(f"{prefix}.{gate}_proj", width, hidden)
     for name, shape in forgets.items():
-        yield f"{prefix}.forget_gate.{name}", Module("parameter", shape)
-    yield linear(f"{prefix}.b_proj", heads, hidden)
-    yield norm(f"{prefix}.o_norm", head_dim)
-    yield linear(f"{prefix}.o_proj", hidden, width)
+        yield from parameter(f"{prefix}.forget_gate.{name}", *shape)
+    yield from linear(f"{prefix}.b_proj", heads, hidden)
+    yield from norm(f"{prefix}.o_norm", head_dim)
+    yield from linear(f"{prefix}.o_proj", hidden, width)
 
 
 def kimi_delta_sizes(s: Settings) -> tuple[int, int, int]:
@@ -78,13 +76,13 @@ def mamba_1(
     prefix: str, hidden: int, inner: int, state: int, rank: int, kernel: int, *, bias: bool, conv_bias: bool
 ) -> Named:
     """A Mamba mixer."""
-    yield f"{prefix}.A_log", Module("parameter", (inner, state))
-    yield f"{prefix}.D", Module("parameter", (inner,))
-    yield depthwise(f"{prefix}.conv1d", inner, kernel, bias=conv_bias)
-    yield linear(f"{prefix}.in_proj", 2 * inner, hidden, bias=bias)
-    yield linear(f"{prefix}.x_proj", rank + 2 * state, inner)
-    yield linear(f"{prefix}.dt_proj", inner, rank, bias=True)
-    yield linear(f"{prefix}.out_proj", hidden, inner, bias=bias)
+    yield from parameter(f"{prefix}.A_log", inner, state)
+    yield from parameter(f"{prefix}.D", inner)
+    yield from depthwise(f"{prefix}.conv1d", inner, kernel, bias=conv_bias)
+    yield from linear(f"{prefix}.in_proj", 2 * inner, hidden, bias=bias)
+    yield from linear(f"{prefix}.x_proj", rank + 2 * state, inner)
+    yield from linear(f"{prefix}.dt_proj", inner, rank, bias=True)
+    yield from linear(f"{prefix}.out_proj", hidden, inner, bias=bias)
 
 
 def mamba_2(
@@ -102,28 +100,27 @@ def mamba_2(
 ) -> Named:
     """A Mamba-2 mixer; ``states`` is the number of groups times the size of the state."""
     for name in ("dt_bias", "A_log", "D"):
-        yield f"{prefix}.{name}", Module("parameter", (heads,))
-    yield depthwise(f"{prefix}.conv1d", inner + 2 * states, kernel, bias=conv_bias)
-    yield linear(f"{prefix}.in_proj", 2 * inner + 2 * states + heads, hidden, bias=bias)
+        yield from parameter(f"{prefix}.{name}", heads)
+    yield from depthwise(f"{prefix}.conv1d", inner + 2 * states, kernel, bias=conv_bias)
+    yield from linear(f"{prefix}.in_proj", 2 * inner + 2 * states + heads, hidden, bias=bias)
     if normed:
-        yield norm(f"{prefix}.norm", inner)
-    yield linear(f"{prefix}.out_proj", hidden, inner, bias=bias if output_bias is None else output_bias)
+        yield from norm(f"{prefix}.norm", inner)
+    yield from linear(f"{prefix}.out_proj", hidden, inner, bias=bias if output_bias is None else output_bias)
 
 
 def time_step_rank(s: Settings, name: str) -> int:
     """Return the rank of the time step, which "auto" derives from the hidden size."""
-    return -(-s.size("hidden_size") // 16) if s.value(name) == "auto" else s.size(name)
+    return -(-s.hidden // 16) if s.value(name) == "auto" else s.size(name)
 
 
 def mixer(
     s: Settings, prefix: str, *, inner: int | None = None, output_bias: bool | None = None, normed: bool = True
 ) -> Named:
     """The Mamba-2 mixer of the configs that name its fields ``mamba_...``."""
-    hidden = s.size("hidden_size")
     return mamba_2(
         prefix,
-        hidden,
-        inner or s.size("mamba_expand") * hidden,
+        s.hidden,
+        inner or s.size("mamba_expand") * s.hidden,
         s.size("mamba_n_heads"),
         s.size("mamba_n_groups") * s.size("mamba_d_state"),
         s.size("mamba_d_conv"),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import parameter
+from lora_packer.base_model.module import Named
 
 
 def hyper_connections(prefix: str, hidden: int, streams: int, *, mixes: bool = True) -> Named:
@@ -13,13 +14,13 @@ def hyper_connections(prefix: str, hidden: int, streams: int, *, mixes: bool = T
     """
     weights = (2 + streams) * streams if mixes else 2 * streams
     for block in ("attn_hc", "ffn_hc"):
-        yield f"{prefix}.{block}.fn", Module("parameter", (weights, streams * hidden))
-        yield f"{prefix}.{block}.base", Module("parameter", (weights,))
-        yield f"{prefix}.{block}.scale", Module("parameter", (3 if mixes else 2,))
+        yield from parameter(f"{prefix}.{block}.fn", weights, streams * hidden)
+        yield from parameter(f"{prefix}.{block}.base", weights)
+        yield from parameter(f"{prefix}.{block}.scale", 3 if mixes else 2)
 
 
 def merged_streams(hidden: int, streams: int) -> Named:
     """What makes one stream of several after the last layer."""
-    yield "hc_head.hc_fn", Module("parameter", (streams, streams * hidden))
-    yield "hc_head.hc_base", Module("parameter", (streams,))
-    yield "hc_head.hc_scale", Module("parameter", (1,))
+    yield from parameter("hc_head.hc_fn", streams, streams * hidden)
+    yield from parameter("hc_head.hc_base", streams)
+    yield from parameter("hc_head.hc_scale", 1)

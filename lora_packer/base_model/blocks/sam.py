@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patch_conv
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def sam_visual(s: Settings) -> Named:
     """The encoder of Segment Anything."""
-    hidden, outputs, grid = (
-        s.size("hidden_size"),
-        s.size("output_channels"),
-        s.size("image_size") // s.size("patch_size"),
-    )
-    head_dim = hidden // s.size("num_attention_heads")
-    inner = s.optional_size("mlp_dim") or int(hidden * s.ratio("mlp_ratio"))
+    outputs, grid = s.size("output_channels"), s.size("image_size") // s.size("patch_size")
+    head_dim = s.hidden // s.heads
+    inner = s.optional_size("mlp_dim") or int(s.hidden * s.ratio("mlp_ratio"))
     everywhere = s.indices("global_attn_indexes")
     if s.flag("use_abs_pos"):
-        yield "pos_embed", Module("parameter", (1, grid, grid, hidden))
-    yield patch_conv(s, "patch_embed.projection", bias=True)
-    for index in range(s.size("num_hidden_layers")):
+        yield from parameter("pos_embed", 1, grid, grid, s.hidden)
+    yield from patch_conv(s, "patch_embed.projection", bias=True)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=s.flag("qkv_bias"))
-        yield linear(f"{path}.attn.proj", hidden, hidden, bias=True)
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("qkv_bias"))
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
         if s.flag("use_rel_pos"):
             side = grid if index in everywhere else s.count("window_size") or grid
-            yield f"{path}.attn.rel_pos_h", Module("parameter", (2 * side - 1, head_dim))
-            yield f"{path}.attn.rel_pos_w", Module("parameter", (2 * side - 1, head_dim))
-        yield linear(f"{path}.mlp.lin1", inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.lin2", hidden, inner, bias=True)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
-    yield from sam_neck("neck", hidden, outputs)
+            yield from parameter(f"{path}.attn.rel_pos_h", 2 * side - 1, head_dim)
+            yield from parameter(f"{path}.attn.rel_pos_w", 2 * side - 1, head_dim)
+        yield from linear(f"{path}.mlp.lin1", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.mlp.lin2", s.hidden, inner, bias=True)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
+    yield from sam_neck("neck", s.hidden, outputs)
 
 
 def sam_neck(path: str, hidden: int, outputs: int) -> Named:
     """What narrows the output of Segment Anything's encoder."""
-    yield conv(f"{path}.conv1", (outputs, hidden, 1, 1), bias=False)
+    yield from conv(f"{path}.conv1", (outputs, hidden, 1, 1), bias=False)
     yield from layer_norm(f"{path}.layer_norm1", outputs)
-    yield conv(f"{path}.conv2", (outputs, outputs, 3, 3), bias=False)
+    yield from conv(f"{path}.conv2", (outputs, outputs, 3, 3), bias=False)
     yield from layer_norm(f"{path}.layer_norm2", outputs)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, scale_norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -15,52 +15,46 @@ def patches(s: Settings) -> int:
 
 def clip_layers(s: Settings, prefix: str = "encoder.layers") -> Named:
     """The layers of CLIP and of those that copied them."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"{prefix}.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, intermediate)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
+        yield from linear(f"{path}.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
 
 
-def patch_conv(s: Settings, path: str, *, bias: bool) -> tuple[str, Module]:
+def patch_conv(s: Settings, path: str, *, bias: bool) -> Named:
     """Return the convolution over square patches."""
     patch = s.size("patch_size")
-    return conv(path, (s.size("hidden_size"), s.size("num_channels"), patch, patch), bias=bias)
+    return conv(path, (s.hidden, s.size("num_channels"), patch, patch), bias=bias)
 
 
 def clip(s: Settings) -> Named:
     """CLIP's tower."""
-    hidden = s.size("hidden_size")
-    yield "embeddings.class_embedding", Module("parameter", (hidden,))
-    yield patch_conv(s, "embeddings.patch_embedding", bias=False)
-    yield "embeddings.position_embedding", Module("embedding", (patches(s) + 1, hidden))
-    yield from layer_norm("pre_layrnorm", hidden)
+    yield from parameter("embeddings.class_embedding", s.hidden)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=False)
+    yield from embedding("embeddings.position_embedding", patches(s) + 1, s.hidden)
+    yield from layer_norm("pre_layrnorm", s.hidden)
     yield from clip_layers(s)
-    yield from layer_norm("post_layernorm", hidden)
+    yield from layer_norm("post_layernorm", s.hidden)
 
 
 def siglip_body(s: Settings) -> Named:
     """SigLIP without its pooling head."""
-    hidden = s.size("hidden_size")
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
-    yield "embeddings.position_embedding", Module("embedding", (patches(s), hidden))
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from embedding("embeddings.position_embedding", patches(s), s.hidden)
     yield from clip_layers(s)
-    yield from layer_norm("post_layernorm", hidden)
+    yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _pooling_head(s: Settings) -> Named:
     """SigLIP's attention pooling (torch.nn.MultiheadAttention holds q, k and v in one parameter)."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    yield "head.probe", Module("parameter", (1, 1, hidden))
-    yield "head.attention.in_proj_weight", Module("parameter", (3 * hidden, hidden))
-    yield "head.attention.in_proj_bias", Module("parameter", (3 * hidden,))
-    yield linear("head.attention.out_proj", hidden, hidden, bias=True)
-    yield from layer_norm("head.layernorm", hidden)
-    yield linear("head.mlp.fc1", intermediate, hidden, bias=True)
-    yield linear("head.mlp.fc2", hidden, intermediate, bias=True)
+    yield from parameter("head.probe", 1, 1, s.hidden)
+    yield from parameter("head.attention.in_proj_weight", 3 * s.hidden, s.hidden)
+    yield from parameter("head.attention.in_proj_bias", 3 * s.hidden)
+    yield from linear("head.attention.out_proj", s.hidden, s.hidden, bias=True)
+    yield from layer_norm("head.layernorm", s.hidden)
+    yield from linear("head.mlp.fc1", s.inner, s.hidden, bias=True)
+    yield from linear("head.mlp.fc2", s.hidden, s.inner, bias=True)
 
 
 def siglip(s: Settings) -> Named:
@@ -72,88 +66,76 @@ def siglip(s: Settings) -> Named:
 
 def siglip2(s: Settings) -> Named:
     """SigLIP 2's tower, which takes patches of any grid."""
-    hidden = s.size("hidden_size")
     inputs = s.size("num_channels") * s.size("patch_size") ** 2
-    yield linear("embeddings.patch_embedding", hidden, inputs, bias=True)
-    yield "embeddings.position_embedding", Module("embedding", (s.size("num_patches"), hidden))
+    yield from linear("embeddings.patch_embedding", s.hidden, inputs, bias=True)
+    yield from embedding("embeddings.position_embedding", s.size("num_patches"), s.hidden)
     yield from clip_layers(s)
-    yield from layer_norm("post_layernorm", hidden)
+    yield from layer_norm("post_layernorm", s.hidden)
     if s.flag("vision_use_head"):
         yield from _pooling_head(s)
 
 
 def pixtral(s: Settings) -> Named:
     """Pixtral's tower."""
-    hidden = s.size("hidden_size")
-    yield patch_conv(s, "patch_conv", bias=False)
-    yield norm("ln_pre", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from patch_conv(s, "patch_conv", bias=False)
+    yield from norm("ln_pre", s.hidden)
+    for index in range(s.layers):
         path = f"transformer.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield linear(f"{path}.attention.{name}", hidden, hidden)
-        yield from gated_mlp(f"{path}.feed_forward", hidden, s.size("intermediate_size"))
-        yield norm(f"{path}.attention_norm", hidden)
-        yield norm(f"{path}.ffn_norm", hidden)
+        yield from linear(f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "o_proj")
+        yield from gated_mlp(f"{path}.feed_forward", s.hidden, s.inner)
+        yield from norm(path, s.hidden, "attention_norm", "ffn_norm")
 
 
 def internvl(s: Settings) -> Named:
     """InternViT, InternVL's tower."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     (height, width), (down, right) = s.pair("image_size"), s.pair("patch_size")
-    yield "embeddings.cls_token", Module("parameter", (1, 1, hidden))
+    yield from parameter("embeddings.cls_token", 1, 1, s.hidden)
     if s.flag("use_mask_token"):
-        yield "embeddings.mask_token", Module("parameter", (1, 1, hidden))
+        yield from parameter("embeddings.mask_token", 1, 1, s.hidden)
     if s.flag("use_absolute_position_embeddings"):
         positions = (height // down) * (width // right) + 1
-        yield "embeddings.position_embeddings", Module("parameter", (1, positions, hidden))
-    patch = (hidden, s.size("num_channels"), down, right)
-    yield conv("embeddings.patch_embeddings.projection", patch, bias=True)
-    layer_kind = layer_norm if s.value("norm_type") == "layer_norm" else scale_norm
-    for index in range(s.size("num_hidden_layers")):
+        yield from parameter("embeddings.position_embeddings", 1, positions, s.hidden)
+    patch = (s.hidden, s.size("num_channels"), down, right)
+    yield from conv("embeddings.patch_embeddings.projection", patch, bias=True)
+    layer_kind = layer_norm if s.value("norm_type") == "layer_norm" else norm
+    for index in range(s.layers):
         path = f"encoder.layer.{index}"
-        yield f"{path}.lambda_1", Module("parameter", (hidden,))
-        yield f"{path}.lambda_2", Module("parameter", (hidden,))
-        for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.attention.{name}", hidden, hidden, bias=s.flag("attention_bias"))
-        yield linear(f"{path}.attention.projection_layer", hidden, hidden, bias=True)
+        yield from parameter(f"{path}.lambda_1", s.hidden)
+        yield from parameter(f"{path}.lambda_2", s.hidden)
+        yield from linear(
+            f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", bias=s.flag("attention_bias")
+        )
+        yield from linear(f"{path}.attention.projection_layer", s.hidden, s.hidden, bias=True)
         if s.flag("use_qk_norm"):
-            yield norm(f"{path}.attention.q_norm", hidden)
-            yield norm(f"{path}.attention.k_norm", hidden)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, intermediate)
-        yield from layer_kind(f"{path}.layernorm_before", hidden)
-        yield from layer_kind(f"{path}.layernorm_after", hidden)
+            yield from norm(f"{path}.attention", s.hidden, "q_norm", "k_norm")
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_kind(f"{path}.layernorm_before", s.hidden)
+        yield from layer_kind(f"{path}.layernorm_after", s.hidden)
     if not s.flag("use_mean_pooling"):
-        yield from layer_norm("layernorm", hidden)
+        yield from layer_norm("layernorm", s.hidden)
 
 
 def pix2struct_visual(s: Settings, head_dim: int, inner: int, positions: int) -> Named:
     """The tower of Pix2Struct, which KOSMOS-2.5 has too."""
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
-    yield linear("embeddings.patch_projection", hidden, s.size("patch_embed_hidden_size"), bias=True)
-    yield embedding("embeddings.row_embedder", positions, hidden)
-    yield embedding("embeddings.column_embedder", positions, hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from linear("embeddings.patch_projection", s.hidden, s.size("patch_embed_hidden_size"), bias=True)
+    yield from embedding("embeddings.row_embedder", positions, s.hidden)
+    yield from embedding("embeddings.column_embedder", positions, s.hidden)
+    for index in range(s.layers):
         path = f"encoder.layer.{index}"
-        for name in ("query", "key", "value"):
-            yield linear(f"{path}.attention.{name}", heads * head_dim, hidden)
-        yield linear(f"{path}.attention.output", hidden, heads * head_dim)
-        yield linear(f"{path}.mlp.wi_0", inner, hidden)
-        yield linear(f"{path}.mlp.wi_1", inner, hidden)
-        yield linear(f"{path}.mlp.wo", hidden, inner)
-        yield norm(f"{path}.pre_mlp_layer_norm", hidden)
-        yield norm(f"{path}.pre_attention_layer_norm", hidden)
-    yield norm("layernorm", hidden)
+        yield from linear(f"{path}.attention", s.heads * head_dim, s.hidden, "query", "key", "value")
+        yield from linear(f"{path}.attention.output", s.hidden, s.heads * head_dim)
+        yield from linear(f"{path}.mlp", inner, s.hidden, "wi_0", "wi_1")
+        yield from linear(f"{path}.mlp.wo", s.hidden, inner)
+        yield from norm(path, s.hidden, "pre_mlp_layer_norm", "pre_attention_layer_norm")
+    yield from norm("layernorm", s.hidden)
 
 
 def scaled_layers(s: Settings, inner: int) -> Named:
     """CLIP's layers under BEiT's names, each with two scales."""
-    hidden = s.size("hidden_size")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield f"{path}.lambda_1", Module("parameter", (hidden,))
-        yield f"{path}.lambda_2", Module("parameter", (hidden,))
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layernorm_before", hidden)
-        yield from layer_norm(f"{path}.layernorm_after", hidden)
+        yield from parameter(f"{path}.lambda_1", s.hidden)
+        yield from parameter(f"{path}.lambda_2", s.hidden)
+        yield from linear(f"{path}.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
+        yield from layer_norm(path, s.hidden, "layernorm_before", "layernorm_after")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, Architectures, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
@@ -19,43 +19,41 @@ from lora_packer.base_model.settings import Settings
 
 def _aria_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
     """Aria's router and experts, whose weights are stored as (experts, in, out)."""
-    yield f"{prefix}.router.weight", Module("parameter", (count, hidden))
+    yield from parameter(f"{prefix}.router.weight", count, hidden)
     yield f"{prefix}.experts.gate_up_proj", Module("parameter", (count, hidden, 2 * intermediate), transposed=True)
     yield f"{prefix}.experts.down_proj", Module("parameter", (count, intermediate, hidden), transposed=True)
 
 
 def _aria_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.router", count, hidden)
-    yield f"{prefix}.experts.fc1.weight", Module("parameter", (count, hidden, 2 * intermediate))
-    yield f"{prefix}.experts.fc2.weight", Module("parameter", (count, intermediate, hidden))
+    yield from linear(f"{prefix}.router", count, hidden)
+    yield from parameter(f"{prefix}.experts.fc1.weight", count, hidden, 2 * intermediate)
+    yield from parameter(f"{prefix}.experts.fc2.weight", count, intermediate, hidden)
 
 
 def _aria(s: Settings, *, experts: Experts = _aria_experts) -> Named:
-    hidden, inner, count = s.size("hidden_size"), s.size("intermediate_size"), s.size("moe_num_experts")
+    count = s.size("moe_num_experts")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from experts(f"{prefix}.mlp", hidden, inner, count)
-        shared, bias = inner * s.count("moe_num_shared_experts"), s.flag("mlp_bias")
-        yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
+        shared, bias = s.inner * s.count("moe_num_shared_experts"), s.flag("mlp_bias")
+        yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
 
     return stacked(s, layer)
 
 
 def _aria_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """Queries that attend to the patches: as many as the largest image needs."""
-    width, hidden, path = vision.size("hidden_size"), text.size("hidden_size"), "multi_modal_projector"
-    yield f"{path}.query", Module("parameter", (_aria_queries(s), width))
-    for name in ("q_proj", "k_proj", "v_proj"):
-        yield linear(f"{path}.cross_attn.{name}", width, width)
-    yield f"{path}.cross_attn.multihead_attn.in_proj_weight", Module("parameter", (3 * width, width))
-    yield f"{path}.cross_attn.multihead_attn.in_proj_bias", Module("parameter", (3 * width,))
-    yield linear(f"{path}.cross_attn.multihead_attn.out_proj", width, width, bias=True)
-    yield linear(f"{path}.cross_attn.linear", width, width, bias=True)
-    for name in ("cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm"):
-        yield from layer_norm(f"{path}.{name}", width)
-    yield linear(f"{path}.feed_forward.linear_in", hidden, width)
-    yield linear(f"{path}.feed_forward.linear_out", hidden, hidden)
+    path = "multi_modal_projector"
+    yield from parameter(f"{path}.query", _aria_queries(s), vision.hidden)
+    yield from linear(f"{path}.cross_attn", vision.hidden, vision.hidden, "q_proj", "k_proj", "v_proj")
+    yield from parameter(f"{path}.cross_attn.multihead_attn.in_proj_weight", 3 * vision.hidden, vision.hidden)
+    yield from parameter(f"{path}.cross_attn.multihead_attn.in_proj_bias", 3 * vision.hidden)
+    yield from linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
+    yield from linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
+    yield from layer_norm(path, vision.hidden, "cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm")
+    yield from linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
+    yield from linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
 
 
 def _aria_queries(s: Settings) -> int:
@@ -78,4 +76,4 @@ def _aria_architecture() -> Architecture:
 
 ARIA_TEXT = declared(*both_names(_aria, _aria_experts_before_5, framed))
 
-ARCHITECTURES: Mapping[str, Architecture] = {"aria_text": ARIA_TEXT, "aria": _aria_architecture()}
+ARCHITECTURES: Architectures = {"aria_text": ARIA_TEXT, "aria": _aria_architecture()}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
@@ -22,41 +20,41 @@ def _axk1(s: Settings) -> Named:
         sparse = kind(index) == "sparse"
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         if sparse:
-            yield norm(f"{prefix}.mlp.post_mlp_layernorm", s.size("hidden_size"))
+            yield from norm(f"{prefix}.mlp.post_mlp_layernorm", s.hidden)
 
     return stacked(s, layer)
 
 
 def _axk2(s: Settings) -> Named:
     """A.X K2's decoder: an indexer, an output gate in the query's projection, and gated norms."""
-    kind, count, hidden = sparse_layers(s), deepseek_experts(s), s.size("hidden_size")
-    heads, rank, key_rank = s.size("num_attention_heads"), s.size("q_lora_rank"), s.size("kv_lora_rank")
+    kind, count = sparse_layers(s), deepseek_experts(s)
+    rank, key_rank = s.size("q_lora_rank"), s.size("kv_lora_rank")
     nope, rope, value = s.size("qk_nope_head_dim"), s.size("qk_rope_head_dim"), s.size("v_head_dim")
     bias = s.flag("attention_bias")
 
     def gated_norm(prefix: str) -> Named:
-        yield norm(f"{prefix}.norm", hidden)
-        yield linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), hidden)
-        yield linear(f"{prefix}.mlp.fc2", hidden, s.size("gated_norm_rank"))
+        yield from norm(f"{prefix}.norm", s.hidden)
+        yield from linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), s.hidden)
+        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.size("gated_norm_rank"))
 
     def layer(prefix: str, index: int) -> Named:
         path, sparse = f"{prefix}.self_attn", kind(index) == "sparse"
-        yield linear(f"{path}.q_a_proj", rank, hidden, bias=bias)
-        yield norm(f"{path}.q_a_layernorm", rank)
-        yield linear(f"{path}.q_gate_proj", heads * (nope + rope + value), 2 * rank)
-        yield linear(f"{path}.kv_a_proj_with_mqa", key_rank + rope, hidden, bias=bias)
-        yield norm(f"{path}.kv_a_layernorm", key_rank)
-        yield linear(f"{path}.kv_b_proj", heads * (nope + value), key_rank)
-        yield linear(f"{path}.o_proj", hidden, heads * value, bias=bias)
+        yield from linear(f"{path}.q_a_proj", rank, s.hidden, bias=bias)
+        yield from norm(f"{path}.q_a_layernorm", rank)
+        yield from linear(f"{path}.q_gate_proj", s.heads * (nope + rope + value), 2 * rank)
+        yield from linear(f"{path}.kv_a_proj_with_mqa", key_rank + rope, s.hidden, bias=bias)
+        yield from norm(f"{path}.kv_a_layernorm", key_rank)
+        yield from linear(f"{path}.kv_b_proj", s.heads * (nope + value), key_rank)
+        yield from linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
         yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=sparse)
         yield from gated_norm(f"{prefix}.input_layernorm")
         if sparse:
             yield from gated_norm(f"{prefix}.post_attention_layernorm")
         else:
-            yield norm(f"{prefix}.post_attention_layernorm", hidden)
+            yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
 
     return stacked(s, layer, norms=())
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"axk1": declared(framed(_axk1)), "axk2": declared(framed(_axk2))}
+ARCHITECTURES: Architectures = {"axk1": declared(framed(_axk1)), "axk2": declared(framed(_axk2))}

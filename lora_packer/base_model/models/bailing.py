@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
@@ -16,7 +14,7 @@ from lora_packer.base_model.settings import Settings
 
 def bailing_hybrid(s: Settings) -> Named:
     """Ling 2.5's decoder: Kimi delta attention, with latent attention on each ``layer_group_size``-th layer."""
-    hidden, count = s.size("hidden_size"), number_of_experts(s, "num_local_experts", "num_experts")
+    count = number_of_experts(s, "num_local_experts", "num_experts")
     linear_sizes = s.aliased({"linear_head_dim": "head_dim", "linear_num_heads": "num_attention_heads"})
     heads, head_dim = linear_sizes.size("linear_num_heads"), linear_sizes.size("linear_head_dim")
     kernel = s.optional_size("linear_conv_kernel_dim") or s.size("short_conv_kernel_size")
@@ -32,9 +30,9 @@ def bailing_hybrid(s: Settings) -> Named:
         path = f"{prefix}.self_attn"
         if attends(index) == "full_attention":
             yield from latent_attention(s, path)
-            yield linear(f"{path}.g_proj", s.size("num_attention_heads"), hidden)
+            yield from linear(f"{path}.g_proj", s.heads, s.hidden)
         else:
-            yield from kimi_delta_attention(path, hidden, heads, head_dim, kernel, forgets=forgets, narrow=False)
+            yield from kimi_delta_attention(path, s.hidden, heads, head_dim, kernel, forgets=forgets, narrow=False)
         yield from mixture_or_dense(
             feed, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
         )
@@ -42,4 +40,4 @@ def bailing_hybrid(s: Settings) -> Named:
     return stacked(s, layer)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"bailing_hybrid": declared(framed(bailing_hybrid))}
+ARCHITECTURES: Architectures = {"bailing_hybrid": declared(framed(bailing_hybrid))}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -33,9 +33,9 @@ class Style:
 def _frame(s: Settings, side: str, style: Style, vocab: int) -> Named:
     """What stands around the layers of one side."""
     width = s.size("d_model")
-    yield embedding(f"{side}.embed_tokens", vocab, width)
+    yield from embedding(f"{side}.embed_tokens", vocab, width)
     if style.offset is not None:
-        yield embedding(f"{side}.embed_positions", s.size("max_position_embeddings") + style.offset, width)
+        yield from embedding(f"{side}.embed_positions", s.size("max_position_embeddings") + style.offset, width)
     if style.embedding_norm:
         yield from layer_norm(f"{side}.layernorm_embedding", width)
     if style.last_norm:
@@ -43,17 +43,17 @@ def _frame(s: Settings, side: str, style: Style, vocab: int) -> Named:
 
 
 def _side(s: Settings, side: str, style: Style) -> Named:
-    yield from _frame(s, side, style, s.size("vocab_size"))
+    yield from _frame(s, side, style, s.vocab)
     yield from side_layers(s, side)
 
 
 def _decoder_vocab(s: Settings) -> int:
     """The rows of the decoder's embedding: Marian's may be its own."""
-    return s.optional_size("decoder_vocab_size") or s.size("vocab_size")
+    return s.optional_size("decoder_vocab_size") or s.vocab
 
 
 def _marian_side(s: Settings, side: str) -> Named:
-    vocab = _decoder_vocab(s) if side == "decoder" else s.size("vocab_size")
+    vocab = _decoder_vocab(s) if side == "decoder" else s.vocab
     yield from _frame(s, side, Style(0, embedding_norm=False), vocab)
     yield from side_layers(s, side)
 
@@ -61,14 +61,14 @@ def _marian_side(s: Settings, side: str) -> Named:
 def _bigbird_side(s: Settings, side: str) -> Named:
     """BigBird's attention in the encoder, BART's in the decoder."""
     width, bias = s.size("d_model"), s.flag("use_bias")
-    yield from _frame(s, side, Style(0), s.size("vocab_size"))
+    yield from _frame(s, side, Style(0), s.vocab)
     if side == "decoder":
         yield from side_layers(s, side, bias=bias)
         return
     for index in range(s.size("encoder_layers")):
         path = f"encoder.layers.{index}"
         names = ("self.query", "self.key", "self.value", "output")
-        projections = (linear(f"{path}.self_attn.{name}", width, width, bias=bias) for name in names)
+        projections = linear(f"{path}.self_attn", width, width, *names, bias=bias)
         yield from side_layer(path, width, s.size("encoder_ffn_dim"), {"self_attn": projections})
 
 
@@ -80,12 +80,12 @@ def _heads(s: Settings, head: Head) -> Named:
     width = s.size("d_model")
     match head:
         case "causal-lm" | "seq2seq":
-            yield linear("lm_head", _decoder_vocab(s), width)
+            yield from linear("lm_head", _decoder_vocab(s), width)
         case "sequence-classification":
-            yield biased_linear("classification_head.dense", width, width)
-            yield biased_linear("classification_head.out_proj", s.labels(), width)
+            yield from linear("classification_head.dense", width, width, bias=True)
+            yield from linear("classification_head.out_proj", s.labels(), width, bias=True)
         case "question-answering":
-            yield biased_linear("qa_outputs", 2, width)
+            yield from linear("qa_outputs", 2, width, bias=True)
         case _:
             return
 
@@ -98,7 +98,7 @@ def _build(side: Side, *, causal: bool = True) -> Build:
         head = head if causal or head != "causal-lm" else "seq2seq"
         before = "" if head == "none" else "model."
         if head != "causal-lm" and _shared(s):
-            yield embedding(f"{before}shared", s.size("vocab_size"), s.size("d_model"))
+            yield from embedding(f"{before}shared", s.vocab, s.size("d_model"))
         for name in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
             for path, module in side(s, name):
                 yield before + path, module
@@ -120,17 +120,17 @@ def _mvp(s: Settings, head: Head) -> Named:
     width, between, before = s.size("d_model"), s.size("prompt_mid_dim"), "" if head == "none" else "model."
     for name in ("self_attn", "cross_attn"):
         path = f"{before}decoder.{name}_prompt"
-        yield embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
-        yield biased_linear(f"{path}.prompt_trans.0", between, width)
-        yield biased_linear(f"{path}.prompt_trans.2", s.size("decoder_layers") * 2 * width, between)
+        yield from embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
+        yield from linear(f"{path}.prompt_trans.0", between, width, bias=True)
+        yield from linear(f"{path}.prompt_trans.2", s.size("decoder_layers") * 2 * width, between, bias=True)
 
 
 def _trocr(raw: Settings, head: Head) -> Named:
     s = raw.aliased({**BART_NAMES, "num_hidden_layers": "decoder_layers"})
     width, before = s.size("d_model"), "decoder." if head == "none" else "model.decoder."
-    yield embedding(f"{before}embed_tokens", s.size("vocab_size"), width)
+    yield from embedding(f"{before}embed_tokens", s.vocab, width)
     if s.flag("use_learned_position_embeddings"):
-        yield embedding(f"{before}embed_positions", s.size("max_position_embeddings") + 2, width)
+        yield from embedding(f"{before}embed_positions", s.size("max_position_embeddings") + 2, width)
     if s.flag("layernorm_embedding"):
         yield from layer_norm(f"{before}layernorm_embedding", width)
     for index in range(s.size("decoder_layers")):
@@ -143,46 +143,47 @@ def _trocr(raw: Settings, head: Head) -> Named:
         }
         yield from side_layer(path, width, s.size("decoder_ffn_dim"), attentions)
     if head != "none":
-        yield linear("output_projection", s.size("vocab_size"), width)
+        yield from linear("output_projection", s.vocab, width)
 
 
 def _prophetnet_side(s: Settings, side: str) -> Named:
-    width, inner = s.size("hidden_size"), s.size(f"{side}_ffn_dim")
-    yield embedding(f"{side}.word_embeddings", s.size("vocab_size"), width)
-    yield embedding(f"{side}.position_embeddings", s.size("max_position_embeddings"), width)
-    yield from layer_norm(f"{side}.embeddings_layer_norm", width)
+    inner = s.size(f"{side}_ffn_dim")
+    yield from embedding(f"{side}.word_embeddings", s.vocab, s.hidden)
+    yield from embedding(f"{side}.position_embeddings", s.size("max_position_embeddings"), s.hidden)
+    yield from layer_norm(f"{side}.embeddings_layer_norm", s.hidden)
     attentions = ["self_attn"]
     if side == "decoder":
-        yield embedding("decoder.ngram_embeddings", s.size("ngram"), width)
+        yield from embedding("decoder.ngram_embeddings", s.size("ngram"), s.hidden)
         attentions += ["cross_attn"] if s.flag("add_cross_attention") else []
     for index in range(s.size(f"num_{side}_layers")):
         path = f"{side}.layers.{index}"
         for name in attentions:
-            for projection in ("key_proj", "value_proj", "query_proj", "out_proj"):
-                yield biased_linear(f"{path}.{name}.{projection}", width, width)
-            yield from layer_norm(f"{path}.{name}_layer_norm", width)
+            yield from linear(
+                f"{path}.{name}", s.hidden, s.hidden, "key_proj", "value_proj", "query_proj", "out_proj", bias=True
+            )
+            yield from layer_norm(f"{path}.{name}_layer_norm", s.hidden)
         if side == "decoder":
             buckets = s.size("num_buckets") * s.size("num_decoder_attention_heads")
-            yield biased_linear(f"{path}.self_attn.relative_pos_embeddings", buckets, width)
-        yield biased_linear(f"{path}.feed_forward.intermediate", inner, width)
-        yield biased_linear(f"{path}.feed_forward.output", width, inner)
-        yield from layer_norm(f"{path}.feed_forward_layer_norm", width)
+            yield from linear(f"{path}.self_attn.relative_pos_embeddings", buckets, s.hidden, bias=True)
+        yield from linear(f"{path}.feed_forward.intermediate", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.feed_forward.output", s.hidden, inner, bias=True)
+        yield from layer_norm(f"{path}.feed_forward_layer_norm", s.hidden)
 
 
 def _prophetnet(s: Settings, head: Head) -> Named:
     before = "" if head == "none" else "prophetnet."
-    yield embedding(f"{before}word_embeddings", s.size("vocab_size"), s.size("hidden_size"))
+    yield from embedding(f"{before}word_embeddings", s.vocab, s.hidden)
     for name in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
         for path, module in _prophetnet_side(s, name):
             yield before + path, module
     if head != "none":
-        yield linear("lm_head", s.size("vocab_size"), s.size("hidden_size"))
+        yield from linear("lm_head", s.vocab, s.hidden)
 
 
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
 MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "bart": declared(_styled(Style()), targets=QUERY_VALUE, input_embedding="shared", encoder_decoder=True),
     "mbart": MBART,
     "plbart": declared(_styled(Style()), input_embedding="shared", encoder_decoder=True),

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import Norm, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patch_conv, patches
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-# Yields a normalisation of some channels below a path.
-Norm = Callable[[str, int], Named]
 
-
-def plane(path: str, outputs: int, inputs: int, side: int = 3) -> tuple[str, Module]:
+def plane(path: str, outputs: int, inputs: int, side: int = 3) -> Named:
     """Return a convolution over a square."""
     return conv(path, (outputs, inputs, side, side), bias=True)
 
@@ -26,17 +23,17 @@ def plane(path: str, outputs: int, inputs: int, side: int = 3) -> tuple[str, Mod
 def residual(path: str, inputs: int, outputs: int, norm: Norm = layer_norm) -> Named:
     """A residual block of two convolutions."""
     yield from norm(f"{path}.norm1", inputs)
-    yield plane(f"{path}.conv1", outputs, inputs)
+    yield from plane(f"{path}.conv1", outputs, inputs)
     yield from norm(f"{path}.norm2", outputs)
-    yield plane(f"{path}.conv2", outputs, outputs)
+    yield from plane(f"{path}.conv2", outputs, outputs)
     if inputs != outputs:
-        yield plane(f"{path}.nin_shortcut", outputs, inputs, 1)
+        yield from plane(f"{path}.nin_shortcut", outputs, inputs, 1)
 
 
 def _attention(path: str, channels: int) -> Named:
     yield from layer_norm(f"{path}.norm", channels)
     for name in ("q", "k", "v", "proj_out"):
-        yield plane(f"{path}.{name}", channels, channels, 1)
+        yield from plane(f"{path}.{name}", channels, channels, 1)
 
 
 def _middle(path: str, channels: int, *, attends: bool = True) -> Named:
@@ -54,7 +51,7 @@ def _encoder(s: Settings, attends: Callable[[int], bool], *, middle: bool = True
     """The encoder of VQGAN: levels of residual blocks, some with attention."""
     channels = s.size("base_channels")
     multipliers = s.sizes("channel_multiplier")
-    yield plane("conv_in", channels, s.size("in_channels"))
+    yield from plane("conv_in", channels, s.size("in_channels"))
     for level, outputs in enumerate(s.size("base_channels") * multiplier for multiplier in multipliers):
         for block in range(s.size("num_res_blocks")):
             yield from residual(f"down.{level}.block.{block}", channels, outputs)
@@ -62,17 +59,17 @@ def _encoder(s: Settings, attends: Callable[[int], bool], *, middle: bool = True
             if attends(level):
                 yield from _attention(f"down.{level}.attn.{block}", channels)
         if level != len(multipliers) - 1:
-            yield plane(f"down.{level}.downsample.conv", channels, channels)
+            yield from plane(f"down.{level}.downsample.conv", channels, channels)
     yield from _middle("mid", channels, attends=middle)
     yield from layer_norm("norm_out", channels)
-    yield plane("conv_out", _latents(s), channels)
+    yield from plane("conv_out", _latents(s), channels)
 
 
 def _decoder(s: Settings) -> Named:
     """Janus's decoder; its levels are numbered in the order in which they are run."""
     base, multipliers = s.size("base_channels"), s.sizes("channel_multiplier")
     channels = base * multipliers[-1]
-    yield plane("conv_in", channels, s.size("latent_channels"))
+    yield from plane("conv_in", channels, s.size("latent_channels"))
     yield from _middle("mid", channels)
     for level, multiplier in enumerate(reversed(multipliers)):
         for block in range(s.size("num_res_blocks") + 1):
@@ -81,29 +78,29 @@ def _decoder(s: Settings) -> Named:
             if level == 0:
                 yield from _attention(f"up.{level}.attn.{block}", channels)
         if level != len(multipliers) - 1:
-            yield plane(f"up.{level}.upsample.conv", channels, channels)
+            yield from plane(f"up.{level}.upsample.conv", channels, channels)
     yield from layer_norm("norm_out", channels)
-    yield plane("conv_out", s.size("out_channels"), channels)
+    yield from plane("conv_out", s.size("out_channels"), channels)
 
 
 def _codebook(s: Settings) -> Named:
     width, latent = s.size("embed_dim"), s.size("latent_channels")
-    yield embedding("quantize.embedding", s.size("num_embeddings"), width)
-    yield plane("quant_conv", width, latent, 1)
-    yield plane("post_quant_conv", latent, width, 1)
+    yield from embedding("quantize.embedding", s.size("num_embeddings"), width)
+    yield from plane("quant_conv", width, latent, 1)
+    yield from plane("post_quant_conv", latent, width, 1)
 
 
 def _chameleon(s: Settings) -> Named:
-    hidden, heads, kv_heads = s.size("hidden_size"), s.size("num_attention_heads"), s.size("num_key_value_heads")
-    head_dim, bias = hidden // heads, s.flag("attention_bias")
+    kv_heads = s.size("num_key_value_heads")
+    head_dim, bias = s.hidden // s.heads, s.flag("attention_bias")
 
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_attn"
-        yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
-        for name, count in (("q_norm", heads), ("k_norm", kv_heads)):
-            yield f"{path}.{name}.weight", Module("parameter", (count, head_dim))
-            yield f"{path}.{name}.bias", Module("parameter", (count, head_dim))
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=s.flag("mlp_bias"))
+        yield from attention(path, s.hidden, s.heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        for name, count in (("q_norm", s.heads), ("k_norm", kv_heads)):
+            yield from parameter(f"{path}.{name}.weight", count, head_dim)
+            yield from parameter(f"{path}.{name}.bias", count, head_dim)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     codes, _ = _CHAMELEON_CODES.of(s)
     vanilla, resolutions = codes.value("attn_type") == "vanilla", codes.indices("attn_resolutions")
@@ -117,52 +114,49 @@ def _chameleon(s: Settings) -> Named:
 
 def _janus_visual(s: Settings) -> Named:
     """SigLIP with an optional bias and norms on queries and keys."""
-    hidden, inner = s.size("hidden_size"), int(s.size("hidden_size") * s.ratio("mlp_ratio"))
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
-    yield embedding("embeddings.position_embedding", patches(s), hidden)
-    for index in range(s.size("num_hidden_layers")):
+    inner = int(s.hidden * s.ratio("mlp_ratio"))
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from embedding("embeddings.position_embedding", patches(s), s.hidden)
+    for index in range(s.layers):
         path = f"encoder.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=s.flag("attention_bias"))
-        yield linear(f"{path}.self_attn.projection_layer", hidden, hidden, bias=True)
+        yield from linear(
+            f"{path}.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", bias=s.flag("attention_bias")
+        )
+        yield from linear(f"{path}.self_attn.projection_layer", s.hidden, s.hidden, bias=True)
         if s.flag("use_qk_norm"):
-            yield from layer_norm(f"{path}.self_attn.q_norm", hidden)
-            yield from layer_norm(f"{path}.self_attn.k_norm", hidden)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
-    yield from layer_norm("post_layernorm", hidden)
+            yield from layer_norm(f"{path}.self_attn", s.hidden, "q_norm", "k_norm")
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
+    yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _janus_aligner(path: str, inputs: int, width: int, layers: int) -> Named:
-    yield linear(f"{path}.fc1", width, inputs, bias=True)
+    yield from linear(f"{path}.fc1", width, inputs, bias=True)
     for index in range(layers - 1):
-        yield linear(f"{path}.hidden_layers.{index}", width, width, bias=True)
+        yield from linear(f"{path}.hidden_layers.{index}", width, width, bias=True)
 
 
 def _janus_beside(s: Settings, _text: Settings) -> Named:
     vision, visual = _JANUS_VISION_PART.of(s)
     codes, _ = _JANUS_CODES.of(s)
     yield from below("vision_model", visual(vision))
-    yield from _janus_aligner(
-        "aligner", vision.size("hidden_size"), vision.size("projection_dim"), vision.size("depth")
-    )
+    yield from _janus_aligner("aligner", vision.hidden, vision.size("projection_dim"), vision.size("depth"))
     last = len(codes.sizes("channel_multiplier")) - 1
     yield from below("vqmodel.encoder", _encoder(codes, lambda level: level == last))
     yield from below("vqmodel.decoder", _decoder(codes))
     yield from below("vqmodel", _codebook(codes))
     count, width = codes.size("num_embeddings"), codes.size("projection_dim")
-    yield embedding("generation_embeddings", count, codes.size("embed_dim"))
-    yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.size("num_hidden_layers"))
-    yield linear("generation_head.proj_out", width, codes.size("image_token_embed_dim"), bias=True)
-    yield linear("generation_head.vision_head", count, width, bias=True)
+    yield from embedding("generation_embeddings", count, codes.size("embed_dim"))
+    yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.layers)
+    yield from linear("generation_head.proj_out", width, codes.size("image_token_embed_dim"), bias=True)
+    yield from linear("generation_head.vision_head", count, width, bias=True)
 
 
 _CHAMELEON_CODES = fixed("vq_config", Tower("chameleon_vqgan", lambda _: iter(())))
 _JANUS_CODES = fixed("vq_config", Tower("janus_vqgan", lambda _: iter(())))
 _JANUS_VISION_PART = fixed("vision_config", Tower("janus_vision_model", _janus_visual))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "chameleon": declared(framed(_chameleon)),
     "janus": composite(with_towers(text_part("llama"), _janus_beside)),
 }

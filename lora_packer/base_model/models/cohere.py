@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, llama_like, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -24,8 +22,8 @@ def _cohere(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         if s.flag("use_qk_norm"):
-            yield f"{prefix}.self_attn.q_norm.weight", Module("parameter", (heads, head_dim))
-            yield f"{prefix}.self_attn.k_norm.weight", Module("parameter", (kv_heads, head_dim))
+            yield from parameter(f"{prefix}.self_attn.q_norm.weight", heads, head_dim)
+            yield from parameter(f"{prefix}.self_attn.k_norm.weight", kv_heads, head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=("input_layernorm",))
@@ -36,48 +34,47 @@ def _cohere2(s: Settings) -> Named:
 
 
 def _cohere_compass(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer, norms=("input_layernorm",))
 
 
 def _cohere2_moe(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
+    inner = s.inner
     kind = sparse_after(s, s.count("first_k_dense_replace"))
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         if kind(index) == "dense":
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.optional_size("prefix_dense_intermediate_size") or inner)
             return
-        yield from fused_experts(f"{prefix}.mlp", hidden, inner, s.size("num_experts"))
+        yield from fused_experts(f"{prefix}.mlp", s.hidden, inner, s.size("num_experts"))
         shared = s.count("num_shared_experts")
         if shared:
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, inner * shared)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, inner * shared)
 
     return stacked(s, layer, norms=("input_layernorm",))
 
 
 def _aya(s: Settings, vision: Settings, text: Settings) -> Named:
-    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
-    width = s.optional_size("alignment_intermediate_size") or text.size("hidden_size")
+    folded = vision.hidden * s.size("downsample_factor") ** 2
+    width = s.optional_size("alignment_intermediate_size") or text.hidden
     yield from layer_norm("multi_modal_projector.layernorm", folded)
-    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+    yield from linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
 def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
-    folded = vision.size("hidden_size") * s.size("downsample_factor") ** 2
+    folded = vision.hidden * s.size("downsample_factor") ** 2
     width = s.size("alignment_intermediate_size")
-    yield linear("multi_modal_projector.linear_1", width, folded, bias=True)
-    yield linear("multi_modal_projector.linear_2", text.size("hidden_size"), width // 2, bias=True)
+    yield from linear("multi_modal_projector.linear_1", width, folded, bias=True)
+    yield from linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "cohere": declared(framed(_cohere)),
     "cohere2": declared(framed(_cohere2)),
     "cohere_compass_text": declared(framed(_cohere_compass)),

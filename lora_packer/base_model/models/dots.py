@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, declared
-from lora_packer.base_model.blocks.attention import qk_norms
+from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -42,7 +41,7 @@ _SLIDING = {
 
 def _dots3_note(s: Settings) -> Named:
     """dots.note's decoder: sliding layers have sizes of their own, the others an indexer."""
-    feeds, hidden = sparse_layers(s), s.size("hidden_size")
+    feeds = sparse_layers(s)
     attends, indexes = _dots3_layers(s)
     shared = s.aliased({"moe_shared_expert_intermediate_size": "shared_experts_intermediate_size"})
     shared_inner = shared.size("moe_shared_expert_intermediate_size") * s.size("n_shared_experts")
@@ -57,15 +56,15 @@ def _dots3_note(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         path, kind, own = f"{prefix}.self_attn", attends(index), s.with_fields(**fields(index))
         yield from latent_attention(own, path)
-        yield norm(f"{path}.k_rope_only_layernorm", own.size("qk_rope_head_dim"))
-        yield linear(f"{path}.g_proj", own.size("num_attention_heads"), hidden)
+        yield from norm(f"{path}.k_rope_only_layernorm", own.size("qk_rope_head_dim"))
+        yield from linear(f"{path}.g_proj", own.heads, s.hidden)
         if kind in indexes:
             yield from indexer(own, f"{path}.indexer")
         if feeds(index) == "sparse":
-            yield from fused_experts(f"{prefix}.mlp", hidden, inner, count)
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared_inner)
+            yield from fused_experts(f"{prefix}.mlp", s.hidden, inner, count)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared_inner)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -102,32 +101,31 @@ _PYRAMID = (*(-1 for _ in range(25)), *range(4, 65, 4), 64)
 def _dots3_visual(s: Settings) -> Named:
     """Blocks of which the upper ones have experts, more the higher they are."""
     s = s.aliased({"embed_dim": "hidden_size", "num_heads": "num_attention_heads", "use_bias": "attention_bias"})
-    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
+    hidden, inner, bias = s.hidden, s.inner, s.flag("attention_bias")
     head_dim, merge, folded = (
-        hidden // s.size("num_attention_heads"),
+        hidden // s.heads,
         s.size("adapter_merge_size"),
         s.size("adapter_in_dim"),
     )
     kind, experts = _dots3_experts(s)
-    yield patch_conv(s, "patch_embed.proj", bias=True)
-    yield norm("patch_embed.norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from patch_conv(s, "patch_embed.proj", bias=True)
+    yield from norm("patch_embed.norm", hidden)
+    for index in range(s.layers):
         path = f"blocks.{index}"
-        yield linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=bias)
-        yield linear(f"{path}.attn.proj", hidden, hidden, bias=bias)
-        yield from qk_norms(f"{path}.attn", head_dim, head_dim)
+        yield from linear(f"{path}.attn.qkv", 3 * hidden, hidden, bias=bias)
+        yield from linear(f"{path}.attn.proj", hidden, hidden, bias=bias)
+        yield from norm(f"{path}.attn", head_dim, "q_norm", "k_norm")
         if kind(index) == "sparse":
             count = experts.get(index, s.size("num_local_experts"))
             yield from fused_experts(f"{path}.mlp", hidden, s.size("moe_intermediate_size"), count)
         else:
             yield from gated_mlp(f"{path}.mlp", hidden, inner, bias=s.flag("mlp_bias"))
-        yield norm(f"{path}.norm1", hidden)
-        yield norm(f"{path}.norm2", hidden)
-    yield norm("norm", hidden)
+        yield from norm(path, hidden, "norm1", "norm2")
+    yield from norm("norm", hidden)
     merged = folded * merge**2
     yield from layer_norm("merger.ln_q", folded)
-    yield linear("merger.mlp.0", merged, merged, bias=True)
-    yield linear("merger.mlp.2", s.size("adapter_out_dim"), merged, bias=True)
+    yield from linear("merger.mlp.0", merged, merged, bias=True)
+    yield from linear("merger.mlp.2", s.size("adapter_out_dim"), merged, bias=True)
 
 
 def _dots3_experts(s: Settings) -> tuple[Kind, Mapping[int, int]]:
@@ -148,29 +146,28 @@ def _audio(s: Settings) -> Named:
     """Whisper with a gated feed-forward block; older configs have its fields in a config of their own."""
     older = s.nested("whisper_config").raw
     s = s.with_fields(**{name: older[legacy] for legacy, name in _WHISPER.items() if legacy in older})
-    hidden, inner, bias = s.size("hidden_size"), s.size("intermediate_size"), s.flag("attention_bias")
-    width = hidden // s.size("num_attention_heads") * s.size("num_attention_heads")
+    hidden, inner, bias = s.hidden, s.inner, s.flag("attention_bias")
+    width = hidden // s.heads * s.heads
     channels = s.size("downsample_hidden_size")
     for index, inputs in enumerate((1, channels, channels)):
-        yield conv(f"conv_stem.convs.{index}", (channels, inputs, 3, 3), bias=True)
+        yield from conv(f"conv_stem.convs.{index}", (channels, inputs, 3, 3), bias=True)
     folded = s.optional_size("conv_output_size") or channels * ((s.size("feature_size") + 7) // 8)
-    yield linear("conv_stem.conv_out", hidden, folded)
-    for index in range(s.size("num_hidden_layers")):
+    yield from linear("conv_stem.conv_out", hidden, folded)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield linear(f"{path}.self_attn.q_proj", width, hidden, bias=bias)
-        yield linear(f"{path}.self_attn.k_proj", hidden, hidden)
-        yield linear(f"{path}.self_attn.v_proj", width, hidden, bias=bias)
-        yield linear(f"{path}.self_attn.o_proj", hidden, width, bias=bias)
-        yield linear(f"{path}.mlp.gate_up_proj", 2 * inner, hidden, bias=True)
-        yield linear(f"{path}.mlp.down_proj", hidden, inner, bias=True)
-        yield norm(f"{path}.input_layernorm", hidden)
-        yield norm(f"{path}.post_attention_layernorm", hidden)
-    yield norm("layer_norm", hidden)
+        yield from linear(f"{path}.self_attn.q_proj", width, hidden, bias=bias)
+        yield from linear(f"{path}.self_attn.k_proj", hidden, hidden)
+        yield from linear(f"{path}.self_attn.v_proj", width, hidden, bias=bias)
+        yield from linear(f"{path}.self_attn.o_proj", hidden, width, bias=bias)
+        yield from linear(f"{path}.mlp.gate_up_proj", 2 * inner, hidden, bias=True)
+        yield from linear(f"{path}.mlp.down_proj", hidden, inner, bias=True)
+        yield from norm(path, hidden, "input_layernorm", "post_attention_layernorm")
+    yield from norm("layer_norm", hidden)
     s = s.aliased({"whisper_adapter_in_dim": "adapter_input_size", "adapter_output_size": "adapter_out_dim"})
     outputs = s.aliased({"whisper_adapter_out_dim": "adapter_out_dim"}).size("adapter_out_dim")
     yield from layer_norm("adapter.norm", s.size("adapter_input_size"))
-    yield linear("adapter.fc1", outputs, s.size("adapter_input_size"), bias=True)
-    yield linear("adapter.fc2", outputs, outputs, bias=True)
+    yield from linear("adapter.fc1", outputs, s.size("adapter_input_size"), bias=True)
+    yield from linear("adapter.fc2", outputs, outputs, bias=True)
 
 
 def _dots3_beside(s: Settings, _text: Settings) -> Named:
@@ -191,7 +188,7 @@ _VISION_PART = fixed("vision_config", Tower("dots3_note_vision_encoder", _dots3_
 _AUDIO_PART = fixed("audio_config", Tower("dots3_note_audio_encoder", _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "dots1": declared(*both_names(_dots1, parameter_routed_experts, framed)),
     "dots3_note_text": declared(framed(_dots3_note)),
     "dots3_note": composite(with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, qk_norms
+from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
@@ -21,8 +19,7 @@ def _exaone4(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.q_norm", head_dim)
-        yield norm(f"{prefix}.self_attn.k_norm", head_dim)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=AFTER_BOTH)
@@ -33,7 +30,7 @@ def _exaone_moe(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from mixture_or_dense(
             s, f"{prefix}.mlp", s.size("num_experts"), sparse=kind(index) == "sparse", shared="num_shared_experts"
         )
@@ -44,16 +41,18 @@ def _exaone_moe(s: Settings) -> Named:
 def _exaone_visual(s: Settings) -> Named:
     """The tower of Qwen2.5-VL, with fewer heads of keys and values."""
     named = s.aliased({"num_attention_heads": "num_heads"})
-    width, heads = s.size("hidden_size"), named.size("num_heads")
-    keys = s.size("num_key_value_heads") * (width // heads)
+    heads = named.size("num_heads")
+    keys = s.size("num_key_value_heads") * (s.hidden // heads)
     for path, module in qwen2_5_visual(s):
         fused = path.endswith(".attn.qkv")
-        yield linear(path, width // heads * heads + 2 * keys, width, bias=True) if fused else (path, module)
+        yield from (
+            linear(path, s.hidden // heads * heads + 2 * keys, s.hidden, bias=True) if fused else [(path, module)]
+        )
 
 
 _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "exaone4": declared(framed(_exaone4, answering_prefix=TRANSFORMER)),
     "exaone_moe": declared(framed(_exaone_moe)),
     "exaone4_5": composite(with_towers(_EXAONE_TEXT, visual(Tower("exaone4_5_vision", _exaone_visual)))),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import (
@@ -29,32 +27,31 @@ def _falcon_h1(s: Settings) -> Named:
         out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
         yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
         yield from plain_attention(s, f"{prefix}.self_attn")
-        intermediate = s.size("intermediate_size")
-        yield from gated_mlp(f"{prefix}.feed_forward", s.size("hidden_size"), intermediate, bias=s.flag("mlp_bias"))
+        yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
 def _falcon(s: Settings) -> Named:
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("bias")
-    head_dim, inner = hidden // heads, s.optional_size("ffn_hidden_size") or 4 * hidden
+    bias = s.flag("bias")
+    head_dim, inner = s.hidden // s.heads, s.optional_size("ffn_hidden_size") or 4 * s.hidden
     if s.flag("new_decoder_architecture"):
-        fused = (2 * (s.optional_size("num_kv_heads") or heads) + heads) * head_dim
+        fused = (2 * (s.optional_size("num_kv_heads") or s.heads) + s.heads) * head_dim
     else:
-        fused = hidden + 2 * head_dim if s.flag("multi_query") else 3 * hidden
+        fused = s.hidden + 2 * head_dim if s.flag("multi_query") else 3 * s.hidden
     norms = _falcon_norms(s)
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attention.query_key_value", fused, hidden, bias=bias)
-        yield linear(f"{prefix}.self_attention.dense", hidden, hidden, bias=bias)
-        yield linear(f"{prefix}.mlp.dense_h_to_4h", inner, hidden, bias=bias)
-        yield linear(f"{prefix}.mlp.dense_4h_to_h", hidden, inner, bias=bias)
+        yield from linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner, bias=bias)
         for name in norms:
-            yield from layer_norm(f"{prefix}.{name}", hidden)
+            yield from layer_norm(f"{prefix}.{name}", s.hidden)
 
-    yield embedding("word_embeddings", s.size("vocab_size"), hidden)
+    yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)
-    yield from layer_norm("ln_f", hidden)
+    yield from layer_norm("ln_f", s.hidden)
 
 
 def _falcon_norms(s: Settings) -> tuple[str, ...]:
@@ -65,11 +62,12 @@ def _falcon_norms(s: Settings) -> tuple[str, ...]:
     return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "falcon_h1": declared(framed(_falcon_h1)),
     "falcon": declared(
         aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),
         targets=("query_key_value",),
         input_embedding="word_embeddings",
     ),
+    "falcon_mamba": like("mamba"),
 }

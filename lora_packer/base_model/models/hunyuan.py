@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention, qk_norms
+from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -22,11 +20,11 @@ from lora_packer.base_model.blocks.experts import (
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.blocks.towers import patch_conv
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -37,65 +35,64 @@ def _hunyuan(s: Settings) -> Named:
 
 
 def _hunyuan_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from linear(f"{prefix}.gate.wg", count, hidden)
     yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _hunyuan_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.gate.wg", count, hidden)
+    yield from linear(f"{prefix}.gate.wg", count, hidden)
     yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Named:
     head_dim = head_sizes(s)[2]
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     count = number_of_experts(s, "num_experts", "num_local_experts")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
-        yield from experts(f"{prefix}.mlp", hidden, intermediate, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", hidden, intermediate)
+        yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
 
 def _hy_v3(s: Settings) -> Named:
     """Hunyuan 3's decoder."""
-    kind, bias, hidden = sparse_after(s, 1), s.flag("mlp_bias"), s.size("hidden_size")
-    shared = s.size("moe_intermediate_size") * s.count("num_shared_experts") or s.size("intermediate_size")
+    kind, bias = sparse_after(s, 1), s.flag("mlp_bias")
+    shared = s.size("moe_intermediate_size") * s.count("num_shared_experts") or s.inner
     count = aliased_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from normed_attention(s, f"{prefix}.self_attn")
         if kind(index) == "sparse":
             yield from routed_experts(s, f"{prefix}.mlp", count)
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, shared, bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"), bias=bias)
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
 
     return stacked(s, layer)
 
 
 def _hy_v4(s: Settings) -> Named:
     """Hunyuan 4's decoder: gated latent attention with sinks, and hyper-connections around each block."""
-    hidden, heads, streams = s.size("hidden_size"), s.size("num_attention_heads"), s.size("hc_mult")
+    streams = s.size("hc_mult")
     count = deepseek_experts(s)
     feeds = layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index else "dense")
     indexed = layer_kinds(s.names("indexer_types"), lambda index: "full" if index == 0 or index % 4 == 1 else "shared")
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
-        yield f"{path}.sinks", Module("parameter", (heads,))
+        yield from parameter(f"{path}.sinks", s.heads)
         yield from latent_attention(s, path)
-        yield linear(f"{path}.gate_proj", heads * s.size("v_head_dim"), hidden)
+        yield from linear(f"{path}.gate_proj", s.heads * s.size("v_head_dim"), s.hidden)
         if indexed(index) != "shared":
             yield from indexer(s, f"{path}.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse")
-        yield from hyper_connections(prefix, hidden, streams, mixes=False)
+        yield from hyper_connections(prefix, s.hidden, streams, mixes=False)
 
     yield from stacked(s, layer)
-    yield from merged_streams(hidden, streams)
+    yield from merged_streams(s.hidden, streams)
 
 
 def _hunyuan_text(s: Settings) -> Named:
@@ -103,7 +100,7 @@ def _hunyuan_text(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim, ("query_layernorm", "key_layernorm"))
+        yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
@@ -111,33 +108,32 @@ def _hunyuan_text(s: Settings) -> Named:
 
 def _hunyuan_visual(s: Settings) -> Named:
     s = s.aliased({"attention_heads": "num_attention_heads"})
-    hidden, inner, heads = s.size("hidden_size"), s.size("intermediate_size"), s.size("num_attention_heads")
+    hidden, inner, heads = s.hidden, s.inner, s.heads
     head_dim = s.optional_size("head_dim") or hidden // heads
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
     positions = (s.size("max_image_size") // s.size("patch_size")) ** 2 + 1
-    yield embedding("embeddings.position_embedding", positions, hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from embedding("embeddings.position_embedding", positions, hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
         yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
         yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
+        yield from layer_norm(path, hidden, "layer_norm1", "layer_norm2")
 
 
 def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
-    hidden, outputs, merge = vision.size("hidden_size"), text.size("hidden_size"), vision.size("spatial_merge_size")
+    merge = vision.size("spatial_merge_size")
     path = "vision_tower.patch_merger"
-    yield conv(f"{path}.proj_conv", (2 * hidden, hidden, merge, merge), bias=True)
-    yield conv(f"{path}.proj_out", (4 * hidden, 2 * hidden, 1, 1), bias=True)
-    yield linear(f"{path}.mlp", outputs, 4 * hidden, bias=True)
-    yield f"{path}.image_newline", Module("parameter", (4 * hidden,))
+    yield from conv(f"{path}.proj_conv", (2 * vision.hidden, vision.hidden, merge, merge), bias=True)
+    yield from conv(f"{path}.proj_out", (4 * vision.hidden, 2 * vision.hidden, 1, 1), bias=True)
+    yield from linear(f"{path}.mlp", text.hidden, 4 * vision.hidden, bias=True)
+    yield from parameter(f"{path}.image_newline", 4 * vision.hidden)
     for name in ("image_begin", "image_end", "image_sep"):
-        yield f"{path}.{name}", Module("parameter", (outputs,))
-    yield norm(f"{path}.before_rms", hidden)
-    yield norm(f"{path}.after_rms", outputs)
+        yield from parameter(f"{path}.{name}", text.hidden)
+    yield from norm(f"{path}.before_rms", vision.hidden)
+    yield from norm(f"{path}.after_rms", text.hidden)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "hunyuan_v1_dense": declared(framed(_hunyuan)),
     "hunyuan_v1_moe": declared(*both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed)),
     "hy_v3": declared(framed(_hy_v3)),

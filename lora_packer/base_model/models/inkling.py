@@ -1,17 +1,24 @@
-"""Inkling's decoders, whose projections are followed by short convolutions."""
+"""Inkling's decoders, whose projections are followed by short convolutions, and the models that see and hear."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
+from operator import mul
+from typing import NamedTuple
 
-from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import attention, qk_norms
+from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
+from lora_packer.base_model.blocks.attention import attention
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only, text_part, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.towers import scaled_layers
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
+from lora_packer.errors import UnknownArchitecture
 
 _INKLING_NAMES = {
     "sliding_window": "sliding_window_size",
@@ -29,17 +36,17 @@ def _inkling_heads(s: Settings, *, sliding: bool) -> tuple[int, int, int]:
 
 def _inkling_attention(s: Settings, prefix: str, *, sliding: bool) -> Named:
     """Attention with projected relative positions."""
-    hidden, relative = s.size("hidden_size"), s.size("d_rel")
+    relative = s.size("d_rel")
     heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
-    yield from attention(prefix, hidden, heads, kv_heads, head_dim)
-    yield linear(f"{prefix}.r_proj", heads * relative, hidden)
+    yield from attention(prefix, s.hidden, heads, kv_heads, head_dim)
+    yield from linear(f"{prefix}.r_proj", heads * relative, s.hidden)
     extent = s.size("sliding_window_size" if sliding else "rel_extent")
-    yield f"{prefix}.rel_logits_proj.proj", Module("parameter", (relative, extent))
+    yield from parameter(f"{prefix}.rel_logits_proj.proj", relative, extent)
 
 
 def _inkling(s: Settings) -> Named:
     """Inkling's decoder: sliding layers have heads of their own, and relative positions are projected."""
-    hidden, kernel = s.size("hidden_size"), s.size("conv_kernel_size")
+    kernel = s.size("conv_kernel_size")
     local, dense = s.indices("local_layer_ids"), s.count("dense_mlp_idx")
     listed = s.value("local_layer_ids") is not None
 
@@ -54,68 +61,189 @@ def _inkling(s: Settings) -> Named:
     expert_inner = s.size("intermediate_size" if older else "moe_intermediate_size")
 
     def feed_forward(prefix: str, *, sparse: bool) -> Named:
-        yield f"{prefix}{'.gate' if sparse else ''}.global_scale", Module("parameter", (1,))
+        yield from parameter(f"{prefix}{'.gate' if sparse else ''}.global_scale", 1)
         if not sparse:
-            yield from gated_mlp(prefix, hidden, inner)
+            yield from gated_mlp(prefix, s.hidden, inner)
             return
         experts, shared = s.size("n_routed_experts"), s.count("n_shared_experts")
-        yield from fused_weights(f"{prefix}.experts", hidden, expert_inner, experts)
-        yield f"{prefix}.gate.weight", Module("parameter", (experts + shared, hidden))
+        yield from fused_weights(f"{prefix}.experts", s.hidden, expert_inner, experts)
+        yield from parameter(f"{prefix}.gate.weight", experts + shared, s.hidden)
         for name in ("gate_proj", "up_proj"):
-            yield f"{prefix}.shared_experts.{name}", Module("parameter", (shared, expert_inner, hidden))
-        yield f"{prefix}.shared_experts.down_proj", Module("parameter", (shared, hidden, expert_inner))
+            yield from parameter(f"{prefix}.shared_experts.{name}", shared, expert_inner, s.hidden)
+        yield from parameter(f"{prefix}.shared_experts.down_proj", shared, s.hidden, expert_inner)
 
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
         _, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
         yield from _inkling_attention(s, path, sliding=sliding)
-        yield from qk_norms(path, head_dim, head_dim)
+        yield from norm(path, head_dim, "q_norm", "k_norm")
         for name in ("k_sconv", "v_sconv"):
-            yield depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
+            yield from depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
         for name in ("attn_sconv", "mlp_sconv"):
-            yield depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
+            yield from depthwise(f"{prefix}.{name}.conv1d", s.hidden, kernel)
         yield from feed_forward(f"{prefix}.mlp", sparse=feeds(index) == "sparse")
 
     yield from stacked(s, layer)
-    yield norm("embed_tokens.embed_norm", hidden)
+    yield from norm("embed_tokens.embed_norm", s.hidden)
 
 
 def _inkling2(s: Settings) -> Named:
     """Inkling 2's decoder: each block chooses what it reads of the layers before it."""
     s = s.aliased({"intermediate_size": "moe_intermediate_size"})
-    hidden, kernel, relative = s.size("hidden_size"), s.size("conv_kernel_size"), s.size("d_rel")
+    hidden, kernel, relative = s.hidden, s.size("conv_kernel_size"), s.size("d_rel")
     attends = layer_kinds(s.names("layer_types"), lambda index: "hybrid_sliding" if (index + 1) % 6 else "hybrid")
 
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
         heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
         yield from _inkling_attention(s, path, sliding=sliding)
-        yield linear(f"{path}.gate_proj", heads * head_dim, hidden)
-        yield linear(f"{path}.sink_proj", heads, hidden)
-        yield f"{path}.q_l2_clip.scale", Module("parameter", (heads, head_dim))
-        yield f"{path}.rel_l2_clip.scale", Module("parameter", (heads, relative))
+        yield from linear(f"{path}.gate_proj", heads * head_dim, hidden)
+        yield from linear(f"{path}.sink_proj", heads, hidden)
+        yield from parameter(f"{path}.q_l2_clip.scale", heads, head_dim)
+        yield from parameter(f"{path}.rel_l2_clip.scale", heads, relative)
         for name in ("k_sconv", "v_sconv"):
             if sliding:
-                yield depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
+                yield from depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
             else:
-                yield f"{path}.{name}.static_weight", Module("parameter", (kernel, kv_heads * head_dim))
-                yield linear(f"{path}.{name}.weight_proj", kv_heads * kernel, hidden)
+                yield from parameter(f"{path}.{name}.static_weight", kernel, kv_heads * head_dim)
+                yield from linear(f"{path}.{name}.weight_proj", kv_heads * kernel, hidden)
         if index:
             queries = (hidden,) if sliding else (3, hidden)
-            yield f"{prefix}.attention_input.query", Module("parameter", queries)
-        yield f"{prefix}.mlp_input.query", Module("parameter", (hidden,))
+            yield from parameter(f"{prefix}.attention_input.query", *queries)
+        yield from parameter(f"{prefix}.mlp_input.query", hidden)
         for name in ("",) if sliding else ("q_", "k_", "v_"):
-            yield norm(f"{prefix}.{name}input_layernorm", hidden)
+            yield from norm(f"{prefix}.{name}input_layernorm", hidden)
         for name in ("post_attention_convolution", "post_mlp_convolution"):
-            yield depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
-        yield from fused_experts(f"{prefix}.mlp", hidden, s.size("intermediate_size"), s.size("n_routed_experts"))
+            yield from depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
+        yield from fused_experts(f"{prefix}.mlp", hidden, s.inner, s.size("n_routed_experts"))
 
     yield from stacked(s, layer, norms=("post_attention_layernorm",))
-    yield norm("embed_tokens.embed_norm", hidden)
-    yield "final_input.query", Module("parameter", (hidden,))
+    yield from norm("embed_tokens.embed_norm", hidden)
+    yield from parameter("final_input.query", hidden)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+# Two costs that differ by less than single precision tells apart.
+_TIE = 1e-5
+_MAX_LAYERS = 10_000
+
+
+class Scale(NamedTuple):
+    """How much of a patch one position stands for, and the width of that position."""
+
+    frames: int
+    side: int
+    width: int
+
+    @property
+    def pixels(self) -> int:
+        """The number of pixels that one position stands for."""
+        return self.frames * self.side**2
+
+
+def _prime_factors(number: int) -> list[int]:
+    """The prime factors, largest first."""
+    factors, divisor = [], 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            factors.append(divisor)
+            number //= divisor
+        divisor += 1
+    return sorted([*factors, number] if number > 1 else factors, reverse=True)
+
+
+def _all_scales(frames: int, side: int, channels: int) -> list[Scale]:
+    """The scales from one pixel to the whole patch: first its sides are folded, then its frames."""
+    sides = list(accumulate(_prime_factors(side), mul))
+    times = list(accumulate(_prime_factors(frames), mul))
+    return [
+        Scale(1, 1, channels),
+        *(Scale(1, length, math.ceil(length**2 * channels / 64) * 64) for length in sides),
+        *(Scale(time, side, side**2 * channels * time * 64) for time in times),
+    ]
+
+
+def planned_scales(frames: int, side: int, layers: int, channels: int) -> list[Scale]:
+    """Return the scale before each layer and after the last one, as ``plan_out_scales`` in modeling_inkling.py does.
+
+    The scales lie as near as they can to a geometric progression. Raises UnknownArchitecture where two are equally
+    near, or where there are more scales than layers: what transformers takes is then a matter of its rounding.
+    """
+    scales = _all_scales(frames, side, channels)
+    if not len(scales) <= layers <= _MAX_LAYERS:
+        raise _unplanned()
+    ideal = [math.log(side * side * frames * channels) * layer / layers for layer in range(layers + 1)]
+    chosen = [_nearest([abs(goal - math.log(scale.pixels)) for scale in scales]) for goal in ideal]
+    return [scales[0], *(scales[index] for index in chosen[1:-1]), scales[-1]]
+
+
+def _nearest(distances: Sequence[float]) -> int:
+    """Return the index of the least distance. Raises UnknownArchitecture where there are two."""
+    (least, index), *others = sorted((distance, index) for index, distance in enumerate(distances))
+    if others and others[0][0] - least < _TIE:
+        raise _unplanned()
+    return index
+
+
+def _unplanned() -> UnknownArchitecture:
+    return UnknownArchitecture(
+        "the layers of the base config's vision tower cannot be planned without transformers.",
+        hint="Give the folder or the Hub id of the base checkpoint with --base-config.",
+    )
+
+
+def _inkling_visual(s: Settings, hidden: int) -> Named:
+    s = s.aliased({"num_hidden_layers": "n_layers"})
+    layers = s.size("n_layers")
+    scales = planned_scales(s.size("temporal_patch_size"), s.size("patch_size"), layers, s.size("num_channels"))
+    for index, (before, after) in enumerate(pairwise(scales)):
+        last, path = index == layers - 1, f"encoder_layers.{index}"
+        folded = (after.frames // before.frames) * (after.side // before.side) ** 2
+        yield from linear(f"{path}.projection", hidden if last else after.width, before.width * folded)
+        if not last:
+            yield from norm(f"{path}.layer_norm", after.width)
+    yield from norm("final_norm", hidden)
+
+
+def _inkling_beside(s: Settings, text: Settings) -> Named:
+    vision, _ = _VISION_PART.of(s)
+    audio, _ = _AUDIO_PART.of(s)
+    yield from below("vision_tower", _inkling_visual(vision, text.hidden))
+    tokens = audio.size("n_mel_bins") * audio.size("mel_vocab_size")
+    yield from embedding("audio_tower.embed_audio_tokens.embed_audio_tokens", tokens, text.hidden)
+    yield from norm("audio_tower.norm", text.hidden)
+
+
+def _inkling2_visual(s: Settings) -> Named:
+    s = s.aliased({"native_patch_size": "patch_size", "adapter_merge_size": "spatial_merge_size"})
+    hidden, inner = s.hidden, s.optional_size("intermediate_size")
+    width, bias = s.size("projection_hidden_dim"), s.flag("projector_bias")
+    yield from parameter("embeddings.class_embedding", hidden)
+    yield from parameter("embeddings.cls_position_embedding", hidden)
+    yield from linear("embeddings.patch_embedding", hidden, s.size("num_channels") * s.size("patch_size") ** 2)
+    yield from embedding("embeddings.position_embedding", s.size("posemb_grid_size") ** 2, hidden)
+    yield from layer_norm("pre_layernorm", hidden)
+    yield from scaled_layers(s, inner or int(hidden * s.ratio("mlp_ratio")))
+    yield from linear("merger.linear_1", width, hidden * s.size("spatial_merge_size") ** 2, bias=bias)
+    yield from linear("merger.linear_2", s.size("text_hidden_size"), width, bias=bias)
+
+
+def _inkling2_beside(s: Settings, _text: Settings) -> Named:
+    vision, visual = _VISION2_PART.of(s)
+    return below("vision_tower", visual(vision))
+
+
+_VISION_PART = fixed("vision_config", Tower("inkling_vision", lambda _: iter(())))
+_AUDIO_PART = fixed(
+    "audio_config",
+    Tower("inkling_audio", lambda _: iter(())),
+    attribute_map={"num_codebooks": "n_mel_bins", "codebook_size": "mel_vocab_size"},
+)
+_VISION2_PART = fixed("vision_config", Tower("inkling2_vision", _inkling2_visual))
+_TEXT2 = text_part("inkling2_text")
+
+ARCHITECTURES: Architectures = {
     "inkling_text": declared(aliased(framed(_inkling), _INKLING_NAMES)),
     "inkling2_text": declared(aliased(framed(_inkling2), _INKLING_NAMES)),
+    "inkling_mm_model": composite(with_towers(text_part("inkling_text"), _inkling_beside)),
+    "inkling2": composite(with_towers(_TEXT2, _inkling2_beside), {TEXT_ONLY: text_only(_TEXT2)}),
 }

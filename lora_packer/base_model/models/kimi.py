@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architecture, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -30,7 +30,7 @@ def _kimi_linear(s: Settings) -> Named:
         if attends(index) == "full_attention":
             yield from latent_attention(s, f"{prefix}.self_attn")
         else:
-            yield from kimi_delta_attention(f"{prefix}.self_attn", s.size("hidden_size"), *delta, forgets=forgets)
+            yield from kimi_delta_attention(f"{prefix}.self_attn", s.hidden, *delta, forgets=forgets)
         yield from mixture_or_dense(
             s, f"{prefix}.mlp", count, sparse=feeds(index) == "sparse", shared="num_shared_experts"
         )
@@ -52,26 +52,23 @@ def _kimi_kinds(s: Settings) -> Callable[[int], str]:
 
 
 def _kimi_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield conv("patch_embed.proj", (hidden, 3, *s.pair("patch_size")), bias=True)
-    grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), hidden)
-    yield "patch_embed.pos_emb.position_embeddings", Module("parameter", grid)
-    for index in range(s.size("num_hidden_layers")):
+    yield from conv("patch_embed.proj", (s.hidden, 3, *s.pair("patch_size")), bias=True)
+    grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), s.hidden)
+    yield from parameter("patch_embed.pos_emb.position_embeddings", *grid)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "proj"):
-            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.norm1", hidden)
-        yield from layer_norm(f"{path}.norm2", hidden)
-    yield from layer_norm("final_layernorm", hidden)
+        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+    yield from layer_norm("final_layernorm", s.hidden)
 
 
 def _kimi_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     height, width = vision.pair("merge_kernel_size")
-    merged = vision.size("hidden_size") * height * width
+    merged = vision.hidden * height * width
     yield from layer_norm("mm_projector.pre_norm", s.size("projection_hidden_size"))
-    yield linear("mm_projector.in_proj", merged, merged, bias=True)
-    yield linear("mm_projector.out_proj", text.size("hidden_size"), merged, bias=True)
+    yield from linear("mm_projector.in_proj", merged, merged, bias=True)
+    yield from linear("mm_projector.out_proj", text.hidden, merged, bias=True)
 
 
 _DEEPSEEK_V3_CLASSES = tuple(
@@ -80,7 +77,7 @@ _DEEPSEEK_V3_CLASSES = tuple(
 _KIMI_TEXT = Part("text_config", "deepseek_v3", aliases={"kimi_k2": "deepseek_v3"})
 _KIMI_BESIDE = seeing(fixed("vision_config", Tower("kimi_k25_vision", _kimi_visual)), _kimi_projector)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     # Kimi-K2's config.json names DeepseekV3ForCausalLM as its architecture; one that names another class is another's.
     "kimi_k2": replace(
         DEEPSEEK_V3,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, framed, plain_decoder
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "llama": declared(framed(plain_decoder, answering_prefix=TRANSFORMER), targets=QUERY_VALUE)
 }

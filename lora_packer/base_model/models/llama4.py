@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TEXT_ONLY, Architecture, Head, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patches
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _llama4_text(s: Settings) -> Named:
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
     sparse = _moe_layers(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         path = f"{prefix}.feed_forward"
         if index not in sparse:
-            yield from gated_mlp(path, hidden, s.size("intermediate_size_mlp"))
+            yield from gated_mlp(path, s.hidden, s.size("intermediate_size_mlp"))
             return
         experts = s.size("num_local_experts")
-        yield linear(f"{path}.router", experts, hidden)
-        yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, hidden, 2 * intermediate))
-        yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
-        yield from gated_mlp(f"{path}.shared_expert", hidden, intermediate)
+        yield from linear(f"{path}.router", experts, s.hidden)
+        yield from parameter(f"{path}.experts.gate_up_proj", experts, s.hidden, 2 * s.inner)
+        yield from parameter(f"{path}.experts.down_proj", experts, s.inner, s.hidden)
+        yield from gated_mlp(f"{path}.shared_expert", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -38,30 +35,27 @@ def _moe_layers(s: Settings) -> frozenset[int]:
     if s.value("moe_layers") is not None:
         return s.indices("moe_layers")
     step = s.size("interleave_moe_layer_step")
-    return frozenset(range(step - 1, s.size("num_hidden_layers"), step))
+    return frozenset(range(step - 1, s.layers, step))
 
 
 def _llama4_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
     height, width = s.pair("patch_size")
-    yield "class_embedding", Module("parameter", (hidden,))
-    yield "positional_embedding_vlm", Module("parameter", (patches(s) + 1, hidden))
-    yield linear("patch_embedding.linear", hidden, s.size("num_channels") * height * width)
-    yield from layer_norm("layernorm_pre", hidden)
-    yield from layer_norm("layernorm_post", hidden)
-    for index in range(s.size("num_hidden_layers")):
-        yield from visual_layer(f"model.layers.{index}", hidden, inner, bias=True)
-    yield linear("vision_adapter.mlp.fc1", s.size("projector_input_dim"), inner)
-    yield linear("vision_adapter.mlp.fc2", s.size("projector_output_dim"), s.size("projector_output_dim"))
+    yield from parameter("class_embedding", s.hidden)
+    yield from parameter("positional_embedding_vlm", patches(s) + 1, s.hidden)
+    yield from linear("patch_embedding.linear", s.hidden, s.size("num_channels") * height * width)
+    yield from layer_norm("layernorm_pre", s.hidden)
+    yield from layer_norm("layernorm_post", s.hidden)
+    for index in range(s.layers):
+        yield from visual_layer(f"model.layers.{index}", s.hidden, s.inner, bias=True)
+    yield from linear("vision_adapter.mlp.fc1", s.size("projector_input_dim"), s.inner)
+    yield from linear("vision_adapter.mlp.fc2", s.size("projector_output_dim"), s.size("projector_output_dim"))
 
 
 def visual_layer(path: str, hidden: int, inner: int, *, bias: bool) -> Named:
     """Yield a layer of the tower, as Llama 3.2's has it too."""
-    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-        yield linear(f"{path}.self_attn.{name}", hidden, hidden, bias=bias)
+    yield from linear(f"{path}.self_attn", hidden, hidden, "q_proj", "k_proj", "v_proj", "o_proj", bias=bias)
     yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-    yield from layer_norm(f"{path}.input_layernorm", hidden)
-    yield from layer_norm(f"{path}.post_attention_layernorm", hidden)
+    yield from layer_norm(path, hidden, "input_layernorm", "post_attention_layernorm")
 
 
 def _llama4(s: Settings, _head: Head) -> Named:
@@ -69,14 +63,14 @@ def _llama4(s: Settings, _head: Head) -> Named:
     vision, visual = _LLAMA4_VISION.of(s)
     text, _ = _LLAMA4_TEXT.of(s)
     yield from below("vision_model", visual(vision))
-    yield linear("multi_modal_projector.linear_1", text.size("hidden_size"), vision.size("vision_output_dim"))
+    yield from linear("multi_modal_projector.linear_1", text.hidden, vision.size("vision_output_dim"))
     yield from below("language_model", framed(_llama4_text)(text, "causal-lm"))
 
 
 _LLAMA4_TEXT = fixed("text_config", Tower("llama4_text", _llama4_text))
 _LLAMA4_VISION = fixed("vision_config", Tower("llama4_vision_model", _llama4_visual))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "llama4": composite(_llama4, {TEXT_ONLY: text_only(_LLAMA4_TEXT)}, targets=QUERY_VALUE),
     "llama4_text": declared(framed(_llama4_text)),
 }

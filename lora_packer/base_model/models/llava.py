@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.blocks.towers import clip, clip_layers, internvl, patch_conv, patches, siglip_body
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _llava_next(s: Settings, vision: Settings, text: Settings) -> Named:
-    yield "image_newline", Module("parameter", (text.size("hidden_size"),))
+    yield from parameter("image_newline", text.hidden)
     yield from llava_projector(s, vision, text)
 
 
 def _vipllava(s: Settings, vision: Settings, text: Settings) -> Named:
     features = feature_width(s.aliased({"vision_feature_layers": "vision_feature_layer"}), vision)
     yield from layer_norm("multi_modal_projector.projector_layernorm", features)
-    yield from two_linears("multi_modal_projector", features, text.size("hidden_size"))
+    yield from two_linears("multi_modal_projector", features, text.hidden)
 
 
 def internvl_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """InternVL's projector, which folds neighbouring patches into one."""
-    folded = vision.size("hidden_size") * int(1 / s.ratio("downsample_ratio")) ** 2
+    folded = vision.hidden * int(1 / s.ratio("downsample_ratio")) ** 2
     yield from layer_norm("multi_modal_projector.layer_norm", folded)
-    yield from two_linears("multi_modal_projector", folded, text.size("hidden_size"))
+    yield from two_linears("multi_modal_projector", folded, text.hidden)
 
 
 def _idefics3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
-    folded = vision.size("hidden_size") * s.size("scale_factor") ** 2
-    yield linear("connector.modality_projection.proj", text.size("hidden_size"), folded)
+    folded = vision.hidden * s.size("scale_factor") ** 2
+    yield from linear("connector.modality_projection.proj", text.hidden, folded)
 
 
 def _idefics3(prefix_type: str) -> Architecture:
@@ -56,19 +54,18 @@ def _qianfan_visual(s: Settings) -> Named:
 
 def _video_llama_visual(s: Settings) -> Named:
     """SigLIP without positions."""
-    yield patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
     yield from clip_layers(s)
-    yield from layer_norm("post_layernorm", s.size("hidden_size"))
+    yield from layer_norm("post_layernorm", s.hidden)
 
 
 def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
-    hidden = text.size("hidden_size")
-    yield linear("projector.readout.0", hidden, vision.size("hidden_size"), bias=True)
-    yield linear("projector.readout.2", hidden, hidden, bias=True)
+    yield from linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
+    yield from linear("projector.readout.2", text.hidden, text.hidden, bias=True)
 
 
 def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield linear("projector", text.size("hidden_size"), vision.size("out_hidden_size"), bias=True)
+    yield from linear("projector", text.hidden, vision.size("out_hidden_size"), bias=True)
 
 
 def _video_llava(s: Settings, text: Settings) -> Named:
@@ -82,31 +79,30 @@ def _video_llava(s: Settings, text: Settings) -> Named:
 def _fuyu(s: Settings, text: Settings) -> Named:
     """No tower: patches are projected as they are."""
     pixels = s.size("patch_size") ** 2 * s.size("num_channels")
-    yield linear("vision_embed_tokens", text.size("hidden_size"), pixels, bias=True)
+    yield from linear("vision_embed_tokens", text.hidden, pixels, bias=True)
 
 
 def _got_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
-    channels, hidden = vision.size("output_channels"), text.size("hidden_size")
-    yield conv("multi_modal_projector.conv_upsampler1", (2 * channels, channels, 3, 3), bias=False)
-    yield conv("multi_modal_projector.conv_upsampler2", (hidden, 2 * channels, 3, 3), bias=False)
-    yield linear("multi_modal_projector.multimodal_projector", hidden, hidden, bias=True)
+    channels = vision.size("output_channels")
+    yield from conv("multi_modal_projector.conv_upsampler1", (2 * channels, channels, 3, 3), bias=False)
+    yield from conv("multi_modal_projector.conv_upsampler2", (text.hidden, 2 * channels, 3, 3), bias=False)
+    yield from linear("multi_modal_projector.multimodal_projector", text.hidden, text.hidden, bias=True)
 
 
 def _ovis2_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield patch_conv(s, "transformer.embeddings.patch_embedding", bias=True)
-    yield "transformer.embeddings.position_embedding", Module("embedding", (patches(s), hidden))
-    yield norm("transformer.embeddings.rms_norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from patch_conv(s, "transformer.embeddings.patch_embedding", bias=True)
+    yield from embedding("transformer.embeddings.position_embedding", patches(s), s.hidden)
+    yield from norm("transformer.embeddings.rms_norm", s.hidden)
+    for index in range(s.layers):
         path = f"transformer.encoder.layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-            yield linear(f"{path}.attention.{name}", hidden, hidden, bias=s.flag("qkv_bias"))
-        yield from gated_mlp(f"{path}.ffn", hidden, inner, bias=s.flag("mlp_bias"))
-        yield norm(f"{path}.rms_norm1", hidden)
-        yield norm(f"{path}.rms_norm2", hidden)
-    yield norm("transformer.rms_norm", hidden)
-    visible = s.size("vocab_size") - s.size("num_visual_indicator_tokens")
-    yield linear("head_linear", visible, hidden * s.size("hidden_stride") ** 2)
+        yield from linear(
+            f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=s.flag("qkv_bias")
+        )
+        yield from gated_mlp(f"{path}.ffn", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from norm(path, s.hidden, "rms_norm1", "rms_norm2")
+    yield from norm("transformer.rms_norm", s.hidden)
+    visible = s.vocab - s.size("num_visual_indicator_tokens")
+    yield from linear("head_linear", visible, s.hidden * s.size("hidden_stride") ** 2)
     yield from layer_norm("head_norm", visible)
 
 
@@ -115,89 +111,80 @@ def _ovis2(s: Settings, head: Head) -> Named:
     tied = s.flag("tie_word_embeddings")
     for path, module in _OVIS2(s, head):
         own = path == "lm_head" and not tied
-        yield linear(path, s.size("vocab_size"), s.size("hidden_size")) if own else (path, module)
+        yield from linear(path, s.vocab, s.hidden) if own else [(path, module)]
 
 
 def _ovis2_table(s: Settings, vision: Settings, _text: Settings) -> Named:
-    yield "visual_embeddings_table", Module("embedding", (vision.size("vocab_size"), s.size("hidden_size")))
+    yield from embedding("visual_embeddings_table", vision.vocab, s.hidden)
 
 
 def _perceiver(s: Settings, vision: Settings, text: Settings) -> Named:
     """Idefics2's connector: the image's tokens, read by a few latent ones."""
-    hidden, inner, path = text.size("hidden_size"), text.size("intermediate_size"), "connector.modality_projection"
-    yield linear(f"{path}.gate_proj", inner, vision.size("hidden_size"))
-    yield linear(f"{path}.up_proj", inner, vision.size("hidden_size"))
-    yield linear(f"{path}.down_proj", hidden, inner)
+    path = "connector.modality_projection"
+    yield from linear(path, text.inner, vision.hidden, "gate_proj", "up_proj")
+    yield from linear(f"{path}.down_proj", text.hidden, text.inner)
     part, _ = _PERCEIVER_PART.of(s)
     heads, kv_heads = part.size("resampler_n_heads"), part.size("num_key_value_heads")
-    yield "connector.perceiver_resampler.latents", Module("parameter", (part.size("resampler_n_latents"), hidden))
+    yield from parameter("connector.perceiver_resampler.latents", part.size("resampler_n_latents"), text.hidden)
     for index in range(part.size("resampler_depth")):
         path = f"connector.perceiver_resampler.layers.{index}"
-        yield from attention(f"{path}.self_attn", hidden, heads, kv_heads, part.size("resampler_head_dim"))
-        yield from gated_mlp(f"{path}.mlp", hidden, 4 * hidden)
-        for name in ("input_latents_norm", "input_context_norm", "post_attention_layernorm"):
-            yield norm(f"{path}.{name}", hidden)
-    yield norm("connector.perceiver_resampler.norm", hidden)
+        yield from attention(f"{path}.self_attn", text.hidden, heads, kv_heads, part.size("resampler_head_dim"))
+        yield from gated_mlp(f"{path}.mlp", text.hidden, 4 * text.hidden)
+        yield from norm(path, text.hidden, "input_latents_norm", "input_context_norm", "post_attention_layernorm")
+    yield from norm("connector.perceiver_resampler.norm", text.hidden)
 
 
 def _idefics(s: Settings) -> Named:
     """A Llama, and between its layers those that attend to the image."""
-    hidden, heads, inner = s.size("hidden_size"), s.size("num_attention_heads"), s.size("intermediate_size")
-    head_dim, more = hidden // heads, s.count("additional_vocab_size")
+    head_dim, more = s.hidden // s.heads, s.count("additional_vocab_size")
     vision, visual = _IDEFICS_VISION_PART.of(s)
     seen = vision.size("embed_dim")
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", hidden, heads, heads, head_dim)
-        yield from gated_mlp(f"{prefix}.mlp", hidden, inner)
+        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, s.heads, head_dim)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     yield from stacked(s, layer)
     if more:
-        yield embedding("embed_tokens.additional_embedding", more, hidden)
+        yield from embedding("embed_tokens.additional_embedding", more, s.hidden)
     yield from below("vision_model", visual(vision))
     if s.flag("use_resampler"):
         yield from below("perceiver_resampler", _idefics_resampler(s, seen))
-    for index in range(s.size("num_hidden_layers") // s.size("cross_layer_interval")):
+    for index in range(s.layers // s.size("cross_layer_interval")):
         path = f"gated_cross_attn_layers.{index}"
-        yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, hidden)
-        yield linear(f"{path}.cross_attn.k_proj", heads * head_dim, seen)
-        yield linear(f"{path}.cross_attn.v_proj", heads * head_dim, seen)
-        yield linear(f"{path}.cross_attn.o_proj", hidden, heads * head_dim)
+        yield from linear(f"{path}.cross_attn.q_proj", s.heads * head_dim, s.hidden)
+        yield from linear(f"{path}.cross_attn", s.heads * head_dim, seen, "k_proj", "v_proj")
+        yield from linear(f"{path}.cross_attn.o_proj", s.hidden, s.heads * head_dim)
         if s.flag("qk_layer_norms"):
-            yield norm(f"{path}.cross_attn.q_layer_norm", head_dim)
-            yield norm(f"{path}.cross_attn.k_layer_norm", head_dim)
-        yield from gated_mlp(f"{path}.mlp", hidden, inner)
-        yield norm(f"{path}.input_layernorm", hidden)
-        yield norm(f"{path}.post_attention_layernorm", hidden)
-        gate = (1, 1, hidden) if s.value("alpha_type") == "vector" else (1,)
-        yield f"{path}.alpha_cross_attn", Module("parameter", gate)
-        yield f"{path}.alpha_dense", Module("parameter", gate)
+            yield from norm(f"{path}.cross_attn", head_dim, "q_layer_norm", "k_layer_norm")
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from norm(path, s.hidden, "input_layernorm", "post_attention_layernorm")
+        gate = (1, 1, s.hidden) if s.value("alpha_type") == "vector" else (1,)
+        yield from parameter(f"{path}.alpha_cross_attn", *gate)
+        yield from parameter(f"{path}.alpha_dense", *gate)
 
 
 def _idefics_resampler(s: Settings, width: int) -> Named:
     reader, _ = _IDEFICS_READER.of(s)
     heads, head_dim = reader.size("resampler_n_heads"), reader.size("resampler_head_dim")
-    yield "latents", Module("parameter", (reader.size("resampler_n_latents"), width))
+    yield from parameter("latents", reader.size("resampler_n_latents"), width)
     for index in range(reader.size("resampler_depth")):
         path = f"blocks.{index}"
-        yield from layer_norm(f"{path}.0.context_layer_norm", width)
-        yield from layer_norm(f"{path}.0.latents_layer_norm", width)
+        yield from layer_norm(f"{path}.0", width, "context_layer_norm", "latents_layer_norm")
         if reader.flag("qk_layer_norms_perceiver"):
-            yield from layer_norm(f"{path}.0.q_layer_norm", head_dim)
-            yield from layer_norm(f"{path}.0.k_layer_norm", head_dim)
-        for name in ("q_proj", "k_proj", "v_proj"):
-            yield linear(f"{path}.0.{name}", heads * head_dim, width)
-        yield linear(f"{path}.0.output_proj", width, heads * head_dim)
+            yield from layer_norm(f"{path}.0", head_dim, "q_layer_norm", "k_layer_norm")
+        yield from linear(f"{path}.0", heads * head_dim, width, "q_proj", "k_proj", "v_proj")
+        yield from linear(f"{path}.0.output_proj", width, heads * head_dim)
         yield from layer_norm(f"{path}.1.ln", width)
-        yield linear(f"{path}.1.fc", 4 * width, width)
-        yield linear(f"{path}.1.c_proj", width, 4 * width)
+        yield from linear(f"{path}.1.fc", 4 * width, width)
+        yield from linear(f"{path}.1.c_proj", width, 4 * width)
     yield from layer_norm("layer_norm", width)
 
 
 def _idefics_heads(s: Settings, head: Head) -> Named:
     yield from head_modules(s, head)
     if head == "causal-lm" and s.count("additional_vocab_size"):
-        yield linear("lm_head.additional_fc", s.size("additional_vocab_size"), s.size("hidden_size"))
+        yield from linear("lm_head.additional_fc", s.size("additional_vocab_size"), s.hidden)
 
 
 def _idefics_visual(s: Settings) -> Named:
@@ -230,7 +217,7 @@ _IDEFICS_VISION_PART = fixed(
 )
 _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
     "llava_next": LLAVA_NEXT,
     "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),
@@ -261,6 +248,5 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "got_ocr2": GOT_OCR2,
     "ovis2": composite(_ovis2),
     "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
-    "pp_chart2table": GOT_OCR2,
     "idefics": declared(framed(_idefics, heads=_idefics_heads)),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -15,33 +13,33 @@ from lora_packer.base_model.blocks.experts import (
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.layers import linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mamba_1, mamba_2, mixer, time_step_rank
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _mamba(s: Settings) -> Named:
-    hidden, rank = s.size("hidden_size"), time_step_rank(s, "time_step_rank")
-    inner = s.optional_size("intermediate_size") or s.size("expand") * hidden
+    rank = time_step_rank(s, "time_step_rank")
+    inner = s.optional_size("intermediate_size") or s.size("expand") * s.hidden
     bias, conv_bias = s.flag("use_bias"), s.flag("use_conv_bias")
 
     def layer(prefix: str, _index: int) -> Named:
         state, kernel = s.size("state_size"), s.size("conv_kernel")
-        return mamba_1(f"{prefix}.mixer", hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
+        return mamba_1(f"{prefix}.mixer", s.hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f")
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f")
 
 
 def _mamba2(s: Settings) -> Named:
-    hidden, bias, conv_bias = s.size("hidden_size"), s.flag("use_bias"), s.flag("use_conv_bias")
-    inner, states = s.size("expand") * hidden, s.size("n_groups") * s.size("state_size")
+    bias, conv_bias = s.flag("use_bias"), s.flag("use_conv_bias")
+    inner, states = s.size("expand") * s.hidden, s.size("n_groups") * s.size("state_size")
 
     def layer(prefix: str, _index: int) -> Named:
         heads, kernel = s.size("num_heads"), s.size("conv_kernel")
-        return mamba_2(f"{prefix}.mixer", hidden, inner, heads, states, kernel, bias=bias, conv_bias=conv_bias)
+        return mamba_2(f"{prefix}.mixer", s.hidden, inner, heads, states, kernel, bias=bias, conv_bias=conv_bias)
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f")
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f")
 
 
 def _bamba(s: Settings) -> Named:
@@ -52,25 +50,23 @@ def _bamba(s: Settings) -> Named:
             yield from plain_attention(s, f"{prefix}.self_attn")
         else:
             yield from mixer(s, f"{prefix}.mamba")
-        intermediate = s.size("intermediate_size")
-        yield from gated_mlp(f"{prefix}.feed_forward", s.size("hidden_size"), intermediate, bias=s.flag("mlp_bias"))
+        yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner, bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
 def _jamba_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield f"{prefix}.router.weight", Module("parameter", (count, hidden))
+    yield from parameter(f"{prefix}.router.weight", count, hidden)
     yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _jamba_experts_before_5(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-    yield linear(f"{prefix}.router", count, hidden)
+    yield from linear(f"{prefix}.router", count, hidden)
     yield from separate_linears(f"{prefix}.experts", hidden, intermediate, count)
 
 
 def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    inner, rank, state = s.size("mamba_expand") * hidden, time_step_rank(s, "mamba_dt_rank"), s.size("mamba_d_state")
+    inner, rank, state = s.size("mamba_expand") * s.hidden, time_step_rank(s, "mamba_dt_rank"), s.size("mamba_d_state")
     bias, conv_bias, kernel = s.flag("mamba_proj_bias"), s.flag("mamba_conv_bias"), s.size("mamba_d_conv")
     count = number_of_experts(s, "num_experts", "num_local_experts")
 
@@ -79,22 +75,21 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
             yield from grouped_attention(s, f"{prefix}.self_attn")
         else:
             path = f"{prefix}.mamba"
-            yield from mamba_1(path, hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
+            yield from mamba_1(path, s.hidden, inner, state, rank, kernel, bias=bias, conv_bias=conv_bias)
             for name, size in (("dt", rank), ("b", state), ("c", state)):
-                yield norm(f"{path}.{name}_layernorm", size)
+                yield from norm(f"{path}.{name}_layernorm", size)
         if count > 1 and index % s.size("expert_layer_period") == s.count("expert_layer_offset"):
-            yield from experts(f"{prefix}.feed_forward", hidden, intermediate, count)
+            yield from experts(f"{prefix}.feed_forward", s.hidden, s.inner, count)
         else:
-            yield from gated_mlp(f"{prefix}.feed_forward", hidden, intermediate)
+            yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner)
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
 _MAMBA = declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mamba": _MAMBA,
-    "falcon_mamba": _MAMBA,
     "mamba2": declared(framed(_mamba2, prefix="backbone."), input_embedding="embeddings"),
     "bamba": declared(framed(_bamba)),
     "jamba": declared(*both_names(_jamba, _jamba_experts_before_5, framed)),

@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _cpmant(s: Settings) -> Named:
     """CPM-Ant, whose input embedding holds the tokens of its prompts too."""
-    hidden, inner, heads = s.size("hidden_size"), s.size("dim_ff"), s.size("num_attention_heads")
-    width, segments = heads * s.size("dim_head"), s.size("segment_types")
+    inner = s.size("dim_ff")
+    width, segments = s.heads * s.size("dim_head"), s.size("segment_types")
 
     def layer(prefix: str, _index: int) -> Named:
         path = f"{prefix}.self_att.self_attention"
-        yield norm(f"{prefix}.self_att.layernorm_before_attention", hidden)
-        for name in ("project_q", "project_k", "project_v"):
-            yield linear(f"{path}.{name}", width, hidden)
-        yield linear(f"{path}.attention_out", hidden, width)
-        yield norm(f"{prefix}.ffn.layernorm_before_ffn", hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_in.w_0", inner, hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_in.w_1", inner, hidden)
-        yield linear(f"{prefix}.ffn.ffn.w_out", hidden, inner)
+        yield from norm(f"{prefix}.self_att.layernorm_before_attention", s.hidden)
+        yield from linear(path, width, s.hidden, "project_q", "project_k", "project_v")
+        yield from linear(f"{path}.attention_out", s.hidden, width)
+        yield from norm(f"{prefix}.ffn.layernorm_before_ffn", s.hidden)
+        yield from linear(f"{prefix}.ffn.ffn.w_in", inner, s.hidden, "w_0", "w_1")
+        yield from linear(f"{prefix}.ffn.ffn.w_out", s.hidden, inner)
 
     yield from numbered(s, "encoder.layers", layer)
-    yield norm("encoder.output_layernorm", hidden)
-    yield embedding("segment_embedding", segments, hidden)
-    yield embedding("input_embedding", _cpmant_rows(s), hidden)
+    yield from norm("encoder.output_layernorm", s.hidden)
+    yield from embedding("segment_embedding", segments, s.hidden)
+    yield from embedding("input_embedding", _cpmant_rows(s), s.hidden)
     rows = segments**2 + s.size("position_bias_num_buckets")
-    yield "position_bias.relative_attention_bias", Module("parameter", (rows, heads))
+    yield from parameter("position_bias.relative_attention_bias", rows, s.heads)
 
 
 def _cpmant_rows(s: Settings) -> int:
-    return s.size("vocab_size") + s.count("prompt_types") * s.count("prompt_length")
+    return s.vocab + s.count("prompt_types") * s.count("prompt_length")
 
 
 def _cpmant_head_before_5(s: Settings, head: Head) -> Named:
@@ -50,25 +46,24 @@ def _cpmant_head_before_5(s: Settings, head: Head) -> Named:
 def _minicpm_visual(s: Settings) -> Named:
     """SigLIP, which merges windows of patches halfway."""
     yield from siglip_body(s)
-    hidden, (height, width) = s.size("hidden_size"), s.pair("window_kernel_size")
-    window, inner = hidden * height * width, s.size("intermediate_size") * height * width
-    for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-        yield linear(f"vit_merger.self_attn.{name}", hidden, hidden, bias=True)
-    yield from layer_norm("vit_merger.layer_norm1", hidden)
+    (height, width) = s.pair("window_kernel_size")
+    window, inner = s.hidden * height * width, s.inner * height * width
+    yield from linear("vit_merger.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
+    yield from layer_norm("vit_merger.layer_norm1", s.hidden)
     yield from layer_norm("vit_merger.pre_norm", window)
-    yield linear("vit_merger.linear_1", inner, window, bias=True)
-    yield linear("vit_merger.linear_2", hidden, inner, bias=True)
+    yield from linear("vit_merger.linear_1", inner, window, bias=True)
+    yield from linear("vit_merger.linear_2", s.hidden, inner, bias=True)
 
 
 def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
     """The tower's output, merged four to one as often as the config says; the last time to the text's width."""
-    hidden, last = vision.size("hidden_size"), max(s.count("merger_times"), 1) - 1
+    last = max(s.count("merger_times"), 1) - 1
     for index in range(last + 1):
         path = f"merger.mlp.{index}"
-        yield from layer_norm(f"{path}.pre_norm", 4 * hidden)
-        yield linear(f"{path}.linear_1", 4 * hidden, 4 * hidden, bias=True)
-        outputs = text.size("hidden_size") if index == last else hidden
-        yield linear(f"{path}.linear_2", outputs, 4 * hidden, bias=True)
+        yield from layer_norm(f"{path}.pre_norm", 4 * vision.hidden)
+        yield from linear(f"{path}.linear_1", 4 * vision.hidden, 4 * vision.hidden, bias=True)
+        outputs = text.hidden if index == last else vision.hidden
+        yield from linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
 
 
 _MINICPM = composite(
@@ -78,7 +73,7 @@ _MINICPM = composite(
     )
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
         framed(_cpmant, prefix="cpmant."),

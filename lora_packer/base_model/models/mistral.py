@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -19,12 +18,12 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.models.deepseek import deepseek_v3
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.models.vision_towers import vision_config
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -37,52 +36,50 @@ def _mixtral(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
-        yield from experts(f"{prefix}.{block}", s.size("hidden_size"), s.size("intermediate_size"), count)
+        yield from experts(f"{prefix}.{block}", s.hidden, s.inner, count)
 
     return stacked(s, layer)
 
 
 def mistral3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     """Mistral 3's projector, which merges neighbouring patches first."""
-    hidden = vision.size("hidden_size")
-    merged = hidden * s.size("spatial_merge_size") ** 2
-    yield norm("multi_modal_projector.norm", hidden)
-    yield linear("multi_modal_projector.patch_merger.merging_layer", hidden, merged)
+    merged = vision.hidden * s.size("spatial_merge_size") ** 2
+    yield from norm("multi_modal_projector.norm", vision.hidden)
+    yield from linear("multi_modal_projector.patch_merger.merging_layer", vision.hidden, merged)
     yield from llava_projector(s, vision, text)
 
 
 def _lighton_projector(s: Settings, vision: Settings, text: Settings) -> Named:
-    hidden = vision.size("hidden_size")
-    yield norm("vision_projection.norm", hidden)
-    yield linear("vision_projection.patch_merger.merging_layer", hidden, hidden * s.size("spatial_merge_size") ** 2)
-    yield from two_linears("vision_projection", hidden, text.size("hidden_size"), bias=False)
+    hidden = vision.hidden
+    yield from norm("vision_projection.norm", hidden)
+    yield from linear(
+        "vision_projection.patch_merger.merging_layer", hidden, hidden * s.size("spatial_merge_size") ** 2
+    )
+    yield from two_linears("vision_projection", hidden, text.hidden, bias=False)
 
 
 def _voxtral(_s: Settings, audio: Settings, text: Settings) -> Named:
     """Some frames side by side are as wide as the encoder's feed-forward blocks."""
-    yield from two_linears(
-        "multi_modal_projector", audio.size("intermediate_size"), text.size("hidden_size"), bias=False
-    )
+    yield from two_linears("multi_modal_projector", audio.inner, text.hidden, bias=False)
 
 
 def _voxtral_realtime(s: Settings, audio: Settings, text: Settings) -> Named:
-    folded = audio.size("hidden_size") * s.size("downsample_factor")
-    yield from two_linears("multi_modal_projector", folded, text.size("hidden_size"), bias=False)
+    folded = audio.hidden * s.size("downsample_factor")
+    yield from two_linears("multi_modal_projector", folded, text.hidden, bias=False)
 
 
 def _realtime_encoder(s: Settings) -> Named:
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
+    hidden, heads = s.hidden, s.heads
     head_dim = s.optional_size("head_dim") or hidden // heads
     yield from whisper_convs(s, hidden, "embedder.")
-    for index in range(s.size("num_hidden_layers")):
+    for index in range(s.layers):
         path = f"layers.{index}"
         for name, module in attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True):
             yield name, module._replace(bias=not name.endswith(".k_proj"))
-        for name, module in gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size")):
+        for name, module in gated_mlp(f"{path}.mlp", hidden, s.inner):
             yield name, module._replace(bias=name.endswith(".down_proj"))
-        yield norm(f"{path}.self_attn_layer_norm", hidden)
-        yield norm(f"{path}.final_layer_norm", hidden)
-    yield norm("norm", hidden)
+        yield from norm(path, hidden, "self_attn_layer_norm", "final_layer_norm")
+    yield from norm("norm", hidden)
 
 
 # The width between the two linears that scale the norms of Voxtral Realtime's text by the delay.
@@ -90,13 +87,12 @@ _DELAY_WIDTH = 32
 
 
 def _realtime_text(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
-        yield linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, hidden)
-        yield linear(f"{path}.ada_rms_norm.linear2", hidden, _DELAY_WIDTH)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, s.hidden)
+        yield from linear(f"{path}.ada_rms_norm.linear2", s.hidden, _DELAY_WIDTH)
 
     return stacked(s, layer)
 
@@ -132,28 +128,27 @@ def _rotates(s: Settings, index: int) -> bool:
 
 
 def _large_attention(s: Settings, path: str, *, rotates: bool, owns: bool) -> Named:
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
+    bias = s.flag("attention_bias")
     rank, rope, nope = s.size("kv_lora_rank"), s.size("qk_rope_head_dim"), s.size("qk_nope_head_dim")
     value = s.size("v_head_dim")
-    yield linear(f"{path}.q_proj", heads * (nope + rope), hidden)
+    yield from linear(f"{path}.q_proj", s.heads * (nope + rope), s.hidden)
     if owns:
-        yield linear(f"{path}.kv_a_proj_with_mqa", rank + (rope if rotates else 0), hidden, bias=bias)
-        yield norm(f"{path}.kv_a_layernorm", rank)
-    yield linear(f"{path}.kv_b_proj", heads * (nope + (0 if rotates else rope) + value), rank)
-    yield linear(f"{path}.o_proj", hidden, heads * value, bias=bias)
-    yield from _softmax_scaling(f"{path}.softmax_scaling", heads)
+        yield from linear(f"{path}.kv_a_proj_with_mqa", rank + (rope if rotates else 0), s.hidden, bias=bias)
+        yield from norm(f"{path}.kv_a_layernorm", rank)
+    yield from linear(f"{path}.kv_b_proj", s.heads * (nope + (0 if rotates else rope) + value), rank)
+    yield from linear(f"{path}.o_proj", s.hidden, s.heads * value, bias=bias)
+    yield from _softmax_scaling(f"{path}.softmax_scaling", s.heads)
 
 
 def _large_indexer(s: Settings, path: str) -> Named:
-    hidden = s.size("hidden_size")
-    yield from indexer(s, path, inputs=hidden)
-    yield from layer_norm(f"{path}.q_input_norm", hidden)
+    yield from indexer(s, path, inputs=s.hidden)
+    yield from layer_norm(f"{path}.q_input_norm", s.hidden)
     yield from _softmax_scaling(f"{path}.softmax_scaling", s.size("index_n_heads"))
 
 
 def _softmax_scaling(path: str, heads: int) -> Named:
-    yield f"{path}.scale", Module("parameter", (heads,))
-    yield f"{path}.bias", Module("parameter", (heads,))
+    yield from parameter(f"{path}.scale", heads)
+    yield from parameter(f"{path}.bias", heads)
 
 
 _MISTRAL3_VISION = vision_config("pixtral")
@@ -161,7 +156,7 @@ _LIGHTON_VISION = vision_config("pixtral")
 _REALTIME_TEXT = Tower("voxtral_realtime_text", _realtime_text)
 _LARGE_VISION = vision_config("pixtral")
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
     "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
     "ministral3": declared(framed(_mistral)),

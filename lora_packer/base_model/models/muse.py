@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture
+from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 _NORMS = ("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm")
@@ -19,7 +17,7 @@ _NORMS = ("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_laye
 def _attention(s: Settings, path: str) -> Named:
     heads, _, head_dim = head_sizes(s)
     yield from plain_attention(s, path)
-    yield linear(f"{path}.gate_proj", heads * head_dim, s.size("hidden_size"))
+    yield from linear(f"{path}.gate_proj", heads * head_dim, s.hidden)
 
 
 def _glimmer_text(s: Settings) -> Named:
@@ -31,47 +29,46 @@ def _glimmer_text(s: Settings) -> Named:
 
 
 def _spark_text(s: Settings) -> Named:
-    hidden, kind = s.size("hidden_size"), layer_kinds(s.names("mlp_layer_types"), lambda _: "sparse")
+    kind = layer_kinds(s.names("mlp_layer_types"), lambda _: "sparse")
 
     def layer(prefix: str, index: int) -> Named:
         yield from _attention(s, f"{prefix}.self_attn")
         for name in ("post_attention_residual_gate", "post_feedforward_residual_gate"):
-            yield f"{prefix}.{name}.gate", Module("parameter", (hidden,))
+            yield from parameter(f"{prefix}.{name}.gate", s.hidden)
         if kind(index) == "sparse":
             yield from _narrow_experts(s, f"{prefix}.mlp")
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer, norms=_NORMS)
 
 
 def _narrow_experts(s: Settings, path: str) -> Named:
     """Experts that work at a width of their own."""
-    hidden, width, inner = s.size("hidden_size"), s.size("moe_hidden_size"), s.size("moe_intermediate_size")
+    width, inner = s.size("moe_hidden_size"), s.size("moe_intermediate_size")
     experts = s.size("num_local_experts")
-    yield f"{path}.gate.weight", Module("parameter", (experts, hidden))
-    yield linear(f"{path}.pre_expert_proj", width, hidden)
-    yield norm(f"{path}.pre_expert_norm", width)
-    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, 2 * inner, width))
-    yield f"{path}.experts.down_proj", Module("parameter", (experts, width, inner))
-    yield norm(f"{path}.experts.post_expert_norm", width)
-    yield linear(f"{path}.post_expert_proj", hidden, width)
+    yield from parameter(f"{path}.gate.weight", experts, s.hidden)
+    yield from linear(f"{path}.pre_expert_proj", width, s.hidden)
+    yield from norm(f"{path}.pre_expert_norm", width)
+    yield from parameter(f"{path}.experts.gate_up_proj", experts, 2 * inner, width)
+    yield from parameter(f"{path}.experts.down_proj", experts, width, inner)
+    yield from norm(f"{path}.experts.post_expert_norm", width)
+    yield from linear(f"{path}.post_expert_proj", s.hidden, width)
 
 
 def _visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
-    yield linear("patch_embedder.patch_embedding", hidden, s.size("patch_temporal") * 3 * s.size("patch_size") ** 2)
+    yield from linear(
+        "patch_embedder.patch_embedding", s.hidden, s.size("patch_temporal") * 3 * s.size("patch_size") ** 2
+    )
     positions = s.size("pos_emb_height") * s.size("pos_emb_width")
-    yield embedding("patch_embedder.position_embedding_table", positions, hidden)
-    yield from layer_norm("ln_pre", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from embedding("patch_embedder.position_embedding_table", positions, s.hidden)
+    yield from layer_norm("ln_pre", s.hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        for name in ("q_proj", "k_proj", "v_proj", "proj"):
-            yield linear(f"{path}.attn.{name}", hidden, hidden, bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.norm1", hidden)
-        yield from layer_norm(f"{path}.norm2", hidden)
-    yield from layer_norm("ln_post", hidden)
+        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+    yield from layer_norm("ln_post", s.hidden)
 
 
 def _audio(s: Settings) -> Named:
@@ -80,25 +77,25 @@ def _audio(s: Settings) -> Named:
     below_it = 1
     for index, (width, patch, depth) in enumerate(zip(widths, patches, depths, strict=False)):
         path, inner = f"layers.{index}", int(width * s.ratio("mlp_ratio"))
-        yield linear(f"{path}.patch_embedder.proj", width, below_it * patch, bias=True)
-        yield norm(f"{path}.patch_embedder.norm", width)
+        yield from linear(f"{path}.patch_embedder.proj", width, below_it * patch, bias=True)
+        yield from norm(f"{path}.patch_embedder.norm", width)
         for block in range(depth):
-            yield conv(f"{path}.conv_blocks.{block}.conv", (width, 1, s.size("conv_kernel_size")), bias=True)
-            yield norm(f"{path}.conv_blocks.{block}.norm", width)
+            yield from conv(f"{path}.conv_blocks.{block}.conv", (width, 1, s.size("conv_kernel_size")), bias=True)
+            yield from norm(f"{path}.conv_blocks.{block}.norm", width)
             yield from two_linears_mlp(f"{path}.conv_blocks.{block}.mlp", width, inner)
         below_it = width
-    yield norm("norm", below_it)
-    yield linear("proj", s.size("out_hidden_size"), below_it, bias=True)
-    yield norm("post_proj_norm", s.size("out_hidden_size"))
+    yield from norm("norm", below_it)
+    yield from linear("proj", s.size("out_hidden_size"), below_it, bias=True)
+    yield from norm("post_proj_norm", s.size("out_hidden_size"))
 
 
 def _beside(s: Settings, text: Settings) -> Named:
     vision, visual = _VISION_PART.of(s)
     width = s.size("projector_hidden_size")
     yield from below("vision_tower", visual(vision))
-    yield linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
-    yield linear("vision_adapter.fc2", width, width)
-    yield linear("vision_projection", text.size("hidden_size"), width)
+    yield from linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
+    yield from linear("vision_adapter.fc2", width, width)
+    yield from linear("vision_projection", text.hidden, width)
 
 
 def _beside_and_audio(s: Settings, text: Settings) -> Named:
@@ -110,7 +107,7 @@ def _beside_and_audio(s: Settings, text: Settings) -> Named:
 _VISION_PART = fixed("vision_config", Tower("muse_glimmer_vision", _visual))
 _AUDIO_PART = fixed("audio_config", Tower("muse_spark_audio", _audio))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "muse_glimmer": composite(with_towers(fixed("text_config", Tower("muse_glimmer_text", _glimmer_text)), _beside)),
     "muse_spark": composite(
         with_towers(fixed("text_config", Tower("muse_spark_text", _spark_text)), _beside_and_audio)

@@ -1,17 +1,27 @@
-"""NVIDIA's Nemotron and Nemotron-H, whose layers are of several kinds."""
+"""NVIDIA's Nemotron and Nemotron-H, whose layers are of several kinds, and Nemotron-H Omni."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.architecture import Architectures, Head, declared
+from lora_packer.base_model.blocks.attention import attention, grouped_attention
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    whole_language_model,
+    with_legacy,
+)
 from lora_packer.base_model.blocks.experts import deepseek_experts
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, stacked, ungated_decoder
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
@@ -42,7 +52,7 @@ def nemotron_h(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         return _NEMOTRON_LAYERS.get(kind(index), _nemotron_feed_forward)(s, f"{prefix}.mixer")
 
-    return stacked(s, layer, norms=("norm",), embedding="embeddings", last_norm="norm_f", layers=len(blocks))
+    return stacked(s, layer, norms=("norm",), tokens="embeddings", last_norm="norm_f", layers=len(blocks))
 
 
 def _nemotron_mixer(s: Settings, prefix: str) -> Named:
@@ -50,7 +60,7 @@ def _nemotron_mixer(s: Settings, prefix: str) -> Named:
     s = s.aliased({"mamba_n_groups": "n_groups", "mamba_d_conv": "conv_kernel", "mamba_conv_bias": "use_conv_bias"})
     return mamba_2(
         prefix,
-        s.size("hidden_size"),
+        s.hidden,
         heads * s.size("mamba_head_dim"),
         heads,
         s.size("mamba_n_groups") * s.size("ssm_state_size"),
@@ -65,25 +75,25 @@ def _nemotron_attention(s: Settings, prefix: str) -> Named:
 
 
 def _nemotron_feed_forward(s: Settings, prefix: str) -> Named:
-    return _up_down(s, prefix, s.size("intermediate_size"))
+    return _up_down(s, prefix, s.inner)
 
 
 def _up_down(s: Settings, prefix: str, intermediate: int) -> Named:
-    hidden, bias = s.size("hidden_size"), s.flag("mlp_bias")
-    yield linear(f"{prefix}.up_proj", intermediate, hidden, bias=bias)
-    yield linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
+    bias = s.flag("mlp_bias")
+    yield from linear(f"{prefix}.up_proj", intermediate, s.hidden, bias=bias)
+    yield from linear(f"{prefix}.down_proj", s.hidden, intermediate, bias=bias)
 
 
 def _nemotron_experts(s: Settings, prefix: str) -> Named:
-    hidden, latent, bias = s.size("hidden_size"), s.optional_size("moe_latent_size"), s.flag("mlp_bias")
+    latent, bias = s.optional_size("moe_latent_size"), s.flag("mlp_bias")
     count, intermediate = deepseek_experts(s), s.size("moe_intermediate_size")
-    yield f"{prefix}.gate.weight", Module("parameter", (count, hidden))
-    yield f"{prefix}.experts.up_proj", Module("parameter", (count, intermediate, latent or hidden))
-    yield f"{prefix}.experts.down_proj", Module("parameter", (count, latent or hidden, intermediate))
+    yield from parameter(f"{prefix}.gate.weight", count, s.hidden)
+    yield from parameter(f"{prefix}.experts.up_proj", count, intermediate, latent or s.hidden)
+    yield from parameter(f"{prefix}.experts.down_proj", count, latent or s.hidden, intermediate)
     yield from _up_down(s, f"{prefix}.shared_experts", s.size("moe_shared_expert_intermediate_size"))
     if latent:
-        yield linear(f"{prefix}.fc1_latent_proj", latent, hidden, bias=bias)
-        yield linear(f"{prefix}.fc2_latent_proj", hidden, latent, bias=bias)
+        yield from linear(f"{prefix}.fc1_latent_proj", latent, s.hidden, bias=bias)
+        yield from linear(f"{prefix}.fc2_latent_proj", s.hidden, latent, bias=bias)
 
 
 _NEMOTRON_LAYERS = {
@@ -93,9 +103,109 @@ _NEMOTRON_LAYERS = {
     "mlp": _nemotron_feed_forward,
 }
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+
+def _radio(s: Settings) -> Named:
+    """C-RADIO: patches of images and of pairs of frames, and several class tokens."""
+    patch = s.size("num_channels") * s.size("patch_size") ** 2
+    inner = int(s.hidden * s.ratio("mlp_ratio"))
+    head_dim, frames = s.optional_size("head_dim") or s.hidden // s.heads, s.optional_size("video_temporal_patch_size")
+    side = s.size("max_img_size") // s.size("patch_size")
+    tokens = s.count("num_cls_tokens") + s.count("num_registers")
+    yield from parameter("embeddings.position_embedding", 1, side * side, s.hidden)
+    yield from parameter("embeddings.cls_register_token", tokens, s.hidden)
+    yield from linear("embeddings.patch_projection", s.hidden, patch)
+    if frames is not None:
+        yield from linear("embeddings.video_patch_projection", s.hidden, frames * patch)
+    for index in range(s.layers):
+        path = f"encoder.layer.{index}"
+        bias = s.flag("qkv_bias")
+        yield from attention(f"{path}.attention", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=True)
+        if s.flag("use_swiglu_ffn"):
+            yield from gated_mlp(f"{path}.mlp", s.hidden, (int(inner * 2 / 3) + 7) // 8 * 8, bias=True)
+        else:
+            yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
+        for number in (1, 2):
+            yield from layer_norm(f"{path}.norm{number}", s.hidden)
+            yield from parameter(f"{path}.layer_scale{number}.lambda1", s.hidden)
+
+
+def _parakeet(s: Settings) -> Named:
+    """A conformer that halves the frames several times before its layers."""
+    channels, side, halvings = (
+        s.size("subsampling_conv_channels"),
+        s.size("subsampling_conv_kernel_size"),
+        s.size("subsampling_factor").bit_length() - 1,
+    )
+    yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
+    for index in range(max(halvings - 1, 0)):
+        yield from conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
+        yield from conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
+    bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
+    yield from linear("subsampling.linear", s.hidden, channels * bands, bias=True)
+    for index in range(s.layers):
+        yield from _parakeet_layer(s, f"layers.{index}")
+
+
+def _parakeet_layer(s: Settings, path: str) -> Named:
+    head_dim, bias, folded = (
+        s.optional_size("head_dim") or s.hidden // s.heads,
+        s.flag("attention_bias"),
+        (s.hidden, s.hidden, 1),
+    )
+    for name in ("feed_forward1", "feed_forward2"):
+        yield from linear(f"{path}.{name}.linear1", s.inner, s.hidden, bias=bias)
+        yield from linear(f"{path}.{name}.linear2", s.hidden, s.inner, bias=bias)
+    yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
+    yield from linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
+    yield from parameter(f"{path}.self_attn.bias_u", s.heads, head_dim)
+    yield from parameter(f"{path}.self_attn.bias_v", s.heads, head_dim)
+    bias = s.flag("convolution_bias")
+    yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
+    yield from conv(f"{path}.conv.depthwise_conv", (s.hidden, 1, s.size("conv_kernel_size")), bias=bias)
+    yield from conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
+    yield from layer_norm(
+        path,
+        s.hidden,
+        "conv.norm",
+        "norm_feed_forward1",
+        "norm_self_att",
+        "norm_conv",
+        "norm_feed_forward2",
+        "norm_out",
+    )
+
+
+def _omni(s: Settings, _head: Head) -> Named:
+    (text, language), (vision, visual) = _NEMOTRON.of(s), _RADIO_PART.of(s)
+    seen = s.size("vision_hidden_size")
+    yield from below("language_model", language(text))
+    yield from below("vision_model", visual(vision))
+    if text.count("num_nextn_predict_layers"):
+        yield from layer_norm("vision_final_layernorm", seen)
+    folded = seen * int(1 / s.ratio("downsample_ratio")) ** 2
+    yield from _omni_projector("multi_modal_projector", folded, s.size("projector_hidden_size"), text.hidden)
+    if s.value("audio_config") is not None:
+        audio, heard = _PARAKEET_PART.of(s)
+        inner, bias = audio.size("projection_hidden_size"), audio.flag("projection_bias")
+        yield from below("audio_tower", heard(audio))
+        yield from _omni_projector("embed_audio", audio.hidden, inner, text.hidden, bias=bias)
+
+
+def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: bool = False) -> Named:
+    yield from norm(f"{path}.layer_norm", inputs)
+    yield from linear(f"{path}.linear_1", inner, inputs, bias=bias)
+    yield from linear(f"{path}.linear_2", outputs, inner, bias=bias)
+
+
+_RADIO_PART = Part("vision_config", "radio", {"radio": Tower("radio", _radio)}.get)
+_PARAKEET_PART = fixed("audio_config", Tower("parakeet_encoder", _parakeet))
+_NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
+_OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
+
+ARCHITECTURES: Architectures = {
     "nemotron": declared(framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER)),
     "nemotron_h": declared(
         framed(nemotron_h), targets=("q_proj", "k_proj", "v_proj", "o_proj"), input_embedding="embeddings"
     ),
+    "nemotron_h_omni": replace(composite(with_legacy(_omni, _OLDER_NAMES)), input_embedding="embeddings"),
 }

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, stacked
-from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
@@ -25,16 +23,16 @@ def _olmo2(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
-        yield norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
+        yield from norm(f"{prefix}.self_attn.q_norm", heads * head_dim)
+        yield from norm(f"{prefix}.self_attn.k_norm", kv_heads * head_dim)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=AFTER_BOTH)
 
 
 def _olmoe(s: Settings, *, experts: Experts = fused_experts) -> Named:
-    hidden, kv_heads = s.size("hidden_size"), head_sizes(s)[1]
-    norms = (hidden, hidden // s.size("num_attention_heads") * kv_heads)
+    kv_heads = head_sizes(s)[1]
+    norms = (s.hidden, s.hidden // s.heads * kv_heads)
     return _olmo_moe(s, experts, norms, ("input_layernorm", "post_attention_layernorm"))
 
 
@@ -50,35 +48,35 @@ def _olmo_moe(s: Settings, experts: Experts, norms: tuple[int, int], layer_norms
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from qk_norms(f"{prefix}.self_attn", *norms)
-        yield from experts(f"{prefix}.mlp", s.size("hidden_size"), s.size("intermediate_size"), count)
+        yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
 
     return stacked(s, layer, norms=layer_norms)
 
 
 def _olmo_hybrid(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim), bias = s.size("hidden_size"), head_sizes(s), s.flag("attention_bias")
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
     key_heads = s.optional_size("linear_num_key_heads") or heads
     value_heads = s.optional_size("linear_num_value_heads") or heads
-    key_dim = s.optional_size("linear_key_head_dim") or int(0.75 * hidden / key_heads)
+    key_dim = s.optional_size("linear_key_head_dim") or int(0.75 * s.hidden / key_heads)
     value_dim = s.optional_size("linear_value_head_dim") or 2 * key_dim
-    keys, values, last = key_heads * key_dim, value_heads * value_dim, s.size("num_hidden_layers") - 1
+    keys, values, last = key_heads * key_dim, value_heads * value_dim, s.layers - 1
     kind = layer_kinds(
         s.names("layer_types"),
         lambda index: "full_attention" if index % 4 == 3 or index == last < 3 else "linear_attention",
     )
 
     def layer(prefix: str, index: int) -> Named:
-        yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
-        yield norm(f"{prefix}.post_attention_layernorm", hidden)
+        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
         if kind(index) != "linear_attention":
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
             yield from qk_norms(f"{prefix}.self_attn", heads * head_dim, kv_heads * head_dim)
-            yield norm(f"{prefix}.post_feedforward_layernorm", hidden)
+            yield from norm(f"{prefix}.post_feedforward_layernorm", s.hidden)
             return
         path = f"{prefix}.linear_attn"
-        yield norm(f"{prefix}.input_layernorm", hidden)
+        yield from norm(f"{prefix}.input_layernorm", s.hidden)
         for name in ("A_log", "dt_bias"):
-            yield f"{path}.{name}", Module("parameter", (value_heads,))
+            yield from parameter(f"{path}.{name}", value_heads)
         for name, size in (
             ("q", keys),
             ("k", keys),
@@ -87,10 +85,10 @@ def _olmo_hybrid(s: Settings) -> Named:
             ("b", value_heads),
             ("g", values),
         ):
-            yield linear(f"{path}.{name}_proj", size, hidden)
-        yield linear(f"{path}.o_proj", hidden, values)
-        yield depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
-        yield norm(f"{path}.o_norm", value_dim)
+            yield from linear(f"{path}.{name}_proj", size, s.hidden)
+        yield from linear(f"{path}.o_proj", s.hidden, values)
+        yield from depthwise(f"{path}.conv1d", 2 * keys + values, s.size("linear_conv_kernel_dim"))
+        yield from norm(f"{path}.o_norm", value_dim)
 
     return stacked(s, layer, norms=())
 
@@ -106,31 +104,28 @@ def _molmo_text(s: Settings) -> Named:
         yield from qk_norms(f"{prefix}.self_attn", query, key)
         yield from plain_mlp(s, f"{prefix}.mlp")
 
-    rows = s.size("vocab_size") + s.count("additional_vocab_size")
+    rows = s.vocab + s.count("additional_vocab_size")
     for path, module in stacked(s, layer):
         # The head does not predict the additional tokens.
-        yield embedding(path, rows, s.size("hidden_size")) if path == "embed_tokens" else (path, module)
+        yield from embedding(path, rows, s.hidden) if path == "embed_tokens" else [(path, module)]
 
 
 def _molmo_attention(s: Settings, path: str, inputs: int) -> Named:
     bias, (heads, kv_heads, head_dim) = s.flag("attention_bias"), head_sizes(s)
-    yield linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.k_proj", kv_heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.v_proj", kv_heads * head_dim, inputs, bias=bias)
-    yield linear(f"{path}.o_proj", s.size("hidden_size"), heads * head_dim, bias=bias)
+    yield from linear(f"{path}.q_proj", heads * head_dim, inputs, bias=bias)
+    yield from linear(path, kv_heads * head_dim, inputs, "k_proj", "v_proj", bias=bias)
+    yield from linear(f"{path}.o_proj", s.hidden, heads * head_dim, bias=bias)
 
 
 def _molmo_visual(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
     patch = s.size("image_patch_size" if "image_patch_size" in s.raw else "patch_size")
-    yield "positional_embedding", Module("parameter", (_molmo_positions(s, patch), hidden))
-    yield linear("patch_embedding", hidden, s.size("num_channels") * patch**2, bias=True)
-    for index in range(s.size("num_hidden_layers")):
+    yield from parameter("positional_embedding", _molmo_positions(s, patch), s.hidden)
+    yield from linear("patch_embedding", s.hidden, s.size("num_channels") * patch**2, bias=True)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield from _molmo_attention(s, f"{path}.self_attn", hidden)
-        yield from two_linears_mlp(f"{path}.mlp", hidden, inner)
-        yield from layer_norm(f"{path}.layer_norm1", hidden)
-        yield from layer_norm(f"{path}.layer_norm2", hidden)
+        yield from _molmo_attention(s, f"{path}.self_attn", s.hidden)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
 
 
 def _molmo_positions(s: Settings, patch: int) -> int:
@@ -147,15 +142,14 @@ def _molmo_beside(s: Settings, _text: Settings) -> Named:
     read = _read_layers(adapter)
     if legacy is not None:
         # Layers above the last one that is read are left out.
-        layers = vision.size("num_hidden_layers")
+        layers = vision.layers
         vision = vision.with_fields(num_hidden_layers=max(layer % layers for layer in read) + 1)
     yield from below("vision_tower", visual(vision))
-    hidden, inner, bias = adapter.size("hidden_size"), adapter.size("intermediate_size"), adapter.flag("mlp_bias")
+    bias = adapter.flag("mlp_bias")
     path = "multi_modal_projector"
-    yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", hidden * len(read))
-    yield linear(f"{path}.image_projector.gate_proj", inner, hidden, bias=bias)
-    yield linear(f"{path}.image_projector.up_proj", inner, hidden, bias=bias)
-    yield linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), inner)
+    yield from _molmo_attention(adapter, f"{path}.image_pooling_2d", adapter.hidden * len(read))
+    yield from linear(f"{path}.image_projector", adapter.inner, adapter.hidden, "gate_proj", "up_proj", bias=bias)
+    yield from linear(f"{path}.image_projector.down_proj", adapter.size("text_hidden_size"), adapter.inner)
 
 
 def _read_layers(adapter: Settings) -> list[int]:
@@ -172,7 +166,7 @@ def _read_layers(adapter: Settings) -> list[int]:
 _MOLMO_VISION_PART = fixed("vision_config", Tower("molmo2_vision", _molmo_visual))
 _MOLMO_ADAPTER_PART = fixed("adapter_config", Tower("molmo2_adapter", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "olmo": declared(framed(_olmo)),
     "olmo2": declared(framed(_olmo2)),
     "olmo3": declared(framed(_olmo2)),

@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Head, declared
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_5,
+    Architectures,
+    Head,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import attention, head_sizes, layer_norms_of_heads, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import siglip
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _phi3(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
-        yield linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, hidden)
-        yield linear(f"{prefix}.self_attn.o_proj", hidden, heads * head_dim)
+        yield from linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
+        yield from linear(f"{prefix}.self_attn.o_proj", s.hidden, heads * head_dim)
         yield from fused_gated_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
 
 def _phi(s: Settings) -> Named:
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}", size * head_dim, hidden, bias=True)
-        yield linear(f"{prefix}.self_attn.dense", hidden, heads * head_dim, bias=True)
+            yield from linear(f"{prefix}.self_attn.{name}", size * head_dim, s.hidden, bias=True)
+        yield from linear(f"{prefix}.self_attn.dense", s.hidden, heads * head_dim, bias=True)
         yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
         yield from ungated_mlp(s, f"{prefix}.mlp", ("fc1", "fc2"), bias=True)
 
@@ -43,7 +48,7 @@ def _phi(s: Settings) -> Named:
 
 def _phimoe(s: Settings) -> Named:
     def experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
-        yield linear(f"{prefix}.router", count, hidden)
+        yield from linear(f"{prefix}.router", count, hidden)
         yield from fused_weights(f"{prefix}.experts", hidden, intermediate, count)
 
     return _phimoe_of(s, experts, "mlp")
@@ -54,16 +59,14 @@ def _phimoe_before_5(s: Settings) -> Named:
 
 
 def _phimoe_of(s: Settings, experts: Experts, block: str) -> Named:
-    hidden = s.size("hidden_size")
 
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from experts(f"{prefix}.{block}", hidden, s.size("intermediate_size"), s.size("num_local_experts"))
-        yield from layer_norm(f"{prefix}.input_layernorm", hidden)
-        yield from layer_norm(f"{prefix}.post_attention_layernorm", hidden)
+        yield from experts(f"{prefix}.{block}", s.hidden, s.inner, s.size("num_local_experts"))
+        yield from layer_norm(prefix, s.hidden, "input_layernorm", "post_attention_layernorm")
 
     yield from stacked(s, layer, norms=())
-    yield "norm.bias", Module("parameter", (hidden,))
+    yield from parameter("norm.bias", s.hidden)
 
 
 def _phimoe_head(s: Settings, head: Head) -> Named:
@@ -72,59 +75,56 @@ def _phimoe_head(s: Settings, head: Head) -> Named:
 
 def _phi4(s: Settings) -> Named:
     """The decoder of Phi-3, and what embeds images and sound."""
-    hidden = s.size("hidden_size")
     yield from PHI3.dialects[TRANSFORMERS_5](s, "none")
     vision, visual = _PHI4_VISION_PART.of(s)
-    width, path = vision.size("hidden_size"), "embed_tokens_extend.image_embed"
+    path = "embed_tokens_extend.image_embed"
     yield from below(f"{path}.img_processor", visual(vision))
-    yield linear(f"{path}.img_projection_up", hidden, width, bias=True)
-    yield linear(f"{path}.img_projection_down", hidden, hidden, bias=True)
-    yield f"{path}.global_img_feature_extensor", Module("parameter", (1, 1, width))
-    yield f"{path}.sub_img_feature_extensor", Module("parameter", (1, 1, 1, width))
+    yield from linear(f"{path}.img_projection_up", s.hidden, vision.hidden, bias=True)
+    yield from linear(f"{path}.img_projection_down", s.hidden, s.hidden, bias=True)
+    yield from parameter(f"{path}.global_img_feature_extensor", 1, 1, vision.hidden)
+    yield from parameter(f"{path}.sub_img_feature_extensor", 1, 1, 1, vision.hidden)
     audio, heard = _PHI4_AUDIO_PART.of(s)
-    path, frames = "embed_tokens_extend.audio_embed", audio.size("hidden_size") * audio.size("downsample_rate")
+    path, frames = "embed_tokens_extend.audio_embed", audio.hidden * audio.size("downsample_rate")
     yield from below(f"{path}.encoder", heard(audio))
     for name in ("speech", "vision_speech"):
-        yield linear(f"{path}.up_proj_for_{name}", hidden, frames, bias=True)
-        yield linear(f"{path}.down_proj_for_{name}", hidden, hidden, bias=True)
+        yield from linear(f"{path}.up_proj_for_{name}", s.hidden, frames, bias=True)
+        yield from linear(f"{path}.down_proj_for_{name}", s.hidden, s.hidden, bias=True)
 
 
 def _phi4_audio(s: Settings) -> Named:
     """A conformer."""
-    hidden, channels = s.size("hidden_size"), s.size("nemo_conv_channels")
+    channels = s.size("nemo_conv_channels")
     halvings, bands = s.size("time_reduction").bit_length() - 1, s.size("input_size")
-    yield conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
+    yield from conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
     for index in range(max(halvings - 1, 0)):
-        yield conv(f"embed.conv.{3 * index + 2}", (channels, 1, 3, 3), bias=True)
-        yield conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
+        yield from conv(f"embed.conv.{3 * index + 2}", (channels, 1, 3, 3), bias=True)
+        yield from conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     for _ in range(halvings):
         bands = (bands + 1) // 2
-    yield linear("embed.out", hidden, channels * (s.optional_size("nemo_final_size") or bands), bias=True)
+    yield from linear("embed.out", s.hidden, channels * (s.optional_size("nemo_final_size") or bands), bias=True)
     buckets = s.size("bias_max_distance") * (1 if s.flag("bias_symmetric") else 2)
-    yield embedding("relative_attention_bias_layer.bias_values", buckets, s.size("num_attention_heads"))
+    yield from embedding("relative_attention_bias_layer.bias_values", buckets, s.heads)
     for index in range(s.size("num_blocks")):
-        yield from _phi4_audio_layer(s, f"encoders.{index}", hidden)
+        yield from _phi4_audio_layer(s, f"encoders.{index}", s.hidden)
 
 
 def _phi4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
-    heads, inner = s.size("num_attention_heads"), s.size("intermediate_size")
-    head_dim = s.optional_size("head_dim") or hidden // heads
+    head_dim = s.optional_size("head_dim") or hidden // s.heads
     for name in ("feed_forward_in", "feed_forward_out"):
         yield from layer_norm(f"{path}.{name}.layer_norm", hidden)
-        yield linear(f"{path}.{name}.gate_up_proj", 2 * inner, hidden, bias=True)
-        yield linear(f"{path}.{name}.down_proj", hidden, inner, bias=True)
-    yield from attention(f"{path}.self_attn", hidden, heads, heads, head_dim, bias=True, output_bias=True)
+        yield from linear(f"{path}.{name}.gate_up_proj", 2 * s.inner, hidden, bias=True)
+        yield from linear(f"{path}.{name}.down_proj", hidden, s.inner, bias=True)
+    yield from attention(f"{path}.self_attn", hidden, s.heads, s.heads, head_dim, bias=True, output_bias=True)
     pointwise, deep = s.size("ext_pw_out_channel"), hidden * s.size("depthwise_multiplier")
     yield from layer_norm(f"{path}.conv.layer_norm", hidden)
-    yield conv(f"{path}.conv.glu.ext_pw_conv_1d", (2 * pointwise, hidden, 1), bias=True)
-    yield f"{path}.conv.glu.b1", Module("parameter", (1, pointwise, 1))
-    yield f"{path}.conv.glu.b2", Module("parameter", (1, pointwise, 1))
-    yield conv(f"{path}.conv.dw_sep_conv_1d.dw_conv", (deep, 1, s.size("kernel_size")), bias=True)
+    yield from conv(f"{path}.conv.glu.ext_pw_conv_1d", (2 * pointwise, hidden, 1), bias=True)
+    yield from parameter(f"{path}.conv.glu.b1", 1, pointwise, 1)
+    yield from parameter(f"{path}.conv.glu.b2", 1, pointwise, 1)
+    yield from conv(f"{path}.conv.dw_sep_conv_1d.dw_conv", (deep, 1, s.size("kernel_size")), bias=True)
     separable = (s.size("depthwise_separable_out_channel"), deep, 1)
-    yield conv(f"{path}.conv.dw_sep_conv_1d.pw_conv", separable, bias=True)
-    yield conv(f"{path}.conv.ext_pw_conv_1d", (pointwise, hidden, 1), bias=True)
-    yield from layer_norm(f"{path}.layer_norm_att", hidden)
-    yield from layer_norm(f"{path}.layer_norm", hidden)
+    yield from conv(f"{path}.conv.dw_sep_conv_1d.pw_conv", separable, bias=True)
+    yield from conv(f"{path}.conv.ext_pw_conv_1d", (pointwise, hidden, 1), bias=True)
+    yield from layer_norm(path, hidden, "layer_norm_att", "layer_norm")
 
 
 PHI3 = declared(framed(_phi3))
@@ -132,7 +132,7 @@ _phimoe_frame = partial(framed, heads=_phimoe_head)
 _PHI4_VISION_PART = fixed("vision_config", Tower("phi4_multimodal_vision", siglip))
 _PHI4_AUDIO_PART = fixed("audio_config", Tower("phi4_multimodal_audio", _phi4_audio))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "phi3": PHI3,
     "phi": declared(
         framed(_phi, heads=partial(head_modules, output_bias=True)), targets=("q_proj", "v_proj", "fc1", "fc2")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.encoders import (
     bert_predictions,
     embeddings,
@@ -16,55 +14,53 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased, layer_kinds, numbered
-from lora_packer.base_model.blocks.layers import biased_linear, embedding, layer_norm, linear
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _mpnet(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("intermediate_size")
 
     def layer(path: str, _index: int) -> Named:
-        for name in ("q", "k", "v", "o"):
-            yield biased_linear(f"{path}.attention.attn.{name}", hidden, hidden)
-        yield from layer_norm(f"{path}.attention.LayerNorm", hidden)
-        yield biased_linear(f"{path}.intermediate.dense", inner, hidden)
-        yield biased_linear(f"{path}.output.dense", hidden, inner)
-        yield from layer_norm(f"{path}.output.LayerNorm", hidden)
+        yield from linear(f"{path}.attention.attn", s.hidden, s.hidden, "q", "k", "v", "o", bias=True)
+        yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
+        yield from linear(f"{path}.intermediate.dense", s.inner, s.hidden, bias=True)
+        yield from linear(f"{path}.output.dense", s.hidden, s.inner, bias=True)
+        yield from layer_norm(f"{path}.output.LayerNorm", s.hidden)
 
-    yield from embeddings(s, hidden, tables=("word", "position"))
+    yield from embeddings(s, s.hidden, tables=("word", "position"))
     yield from numbered(s, "encoder.layer", layer)
-    buckets, heads = s.size("relative_attention_num_buckets"), s.size("num_attention_heads")
-    yield embedding("encoder.relative_attention_bias", buckets, heads)
+    buckets = s.size("relative_attention_num_buckets")
+    yield from embedding("encoder.relative_attention_bias", buckets, s.heads)
 
 
 def _xlnet(s: Settings) -> Named:
-    hidden, inner, heads = s.size("hidden_size"), s.size("d_inner"), s.size("num_attention_heads")
-    head_dim = s.optional_size("d_head") or hidden // heads
+    inner = s.size("d_inner")
+    head_dim = s.optional_size("d_head") or s.hidden // s.heads
 
     def layer(path: str, _index: int) -> Named:
         for name in ("q", "k", "v", "o", "r"):
-            yield f"{path}.rel_attn.{name}", Module("parameter", (hidden, heads, head_dim))
+            yield from parameter(f"{path}.rel_attn.{name}", s.hidden, s.heads, head_dim)
         for name in ("r_r_bias", "r_s_bias", "r_w_bias"):
-            yield f"{path}.rel_attn.{name}", Module("parameter", (heads, head_dim))
-        yield f"{path}.rel_attn.seg_embed", Module("parameter", (2, heads, head_dim))
-        yield from layer_norm(f"{path}.rel_attn.layer_norm", hidden)
-        yield from layer_norm(f"{path}.ff.layer_norm", hidden)
-        yield biased_linear(f"{path}.ff.layer_1", inner, hidden)
-        yield biased_linear(f"{path}.ff.layer_2", hidden, inner)
+            yield from parameter(f"{path}.rel_attn.{name}", s.heads, head_dim)
+        yield from parameter(f"{path}.rel_attn.seg_embed", 2, s.heads, head_dim)
+        yield from layer_norm(f"{path}.rel_attn.layer_norm", s.hidden)
+        yield from layer_norm(f"{path}.ff.layer_norm", s.hidden)
+        yield from linear(f"{path}.ff.layer_1", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.ff.layer_2", s.hidden, inner, bias=True)
 
-    yield "mask_emb", Module("parameter", (1, 1, hidden))
-    yield embedding("word_embedding", s.size("vocab_size"), hidden)
+    yield from parameter("mask_emb", 1, 1, s.hidden)
+    yield from embedding("word_embedding", s.vocab, s.hidden)
     yield from numbered(s, "layer", layer)
 
 
 def _xlnet_predictions(s: Settings) -> Named:
-    yield biased_linear("lm_loss", s.size("vocab_size"), s.size("hidden_size"))
+    yield from linear("lm_loss", s.vocab, s.hidden, bias=True)
 
 
 def _xlnet_classifier(s: Settings) -> Named:
     yield from summary_classifier(s)
-    yield biased_linear("logits_proj", s.labels(), s.size("hidden_size"))
+    yield from linear("logits_proj", s.labels(), s.hidden, bias=True)
 
 
 _EVERYWHERE: tuple[Head, ...] = ("none", "causal-lm", "sequence-classification", "token-classification")
@@ -72,56 +68,54 @@ _EVERYWHERE: tuple[Head, ...] = ("none", "causal-lm", "sequence-classification",
 
 def _layoutlm(s: Settings) -> Named:
     """BERT that knows where on the page a word stands."""
-    hidden, places = s.size("hidden_size"), s.size("max_2d_position_embeddings")
-    yield from embeddings(s, hidden)
+    places = s.size("max_2d_position_embeddings")
+    yield from embeddings(s, s.hidden)
     for name in ("x", "y", "h", "w"):
-        yield embedding(f"embeddings.{name}_position_embeddings", places, hidden)
+        yield from embedding(f"embeddings.{name}_position_embeddings", places, s.hidden)
     yield from layers(s)
 
 
 def _reformer(s: Settings) -> Named:
-    hidden, inner = s.size("hidden_size"), s.size("feed_forward_size")
-    projected = s.size("attention_head_size") * s.size("num_attention_heads")
+    inner = s.size("feed_forward_size")
+    projected = s.size("attention_head_size") * s.heads
     listed = s.names("attn_layers") or ("local",)
     kind_of = layer_kinds(listed, lambda _: listed[0])
-    yield embedding("embeddings.word_embeddings", s.size("vocab_size"), hidden)
-    yield from _reformer_positions(s, hidden)
+    yield from embedding("embeddings.word_embeddings", s.vocab, s.hidden)
+    yield from _reformer_positions(s, s.hidden)
     for index in range(s.optional_size("num_hidden_layers") or len(listed)):
         path = f"encoder.layers.{index}"
-        yield from layer_norm(f"{path}.attention.layer_norm", hidden)
+        yield from layer_norm(f"{path}.attention.layer_norm", s.hidden)
         for name in ("query_key", "value") if kind_of(index) == "lsh" else ("query", "key", "value"):
-            yield linear(f"{path}.attention.self_attention.{name}", projected, hidden)
-        yield linear(f"{path}.attention.output.dense", hidden, projected)
-        yield from layer_norm(f"{path}.feed_forward.layer_norm", hidden)
-        yield linear(f"{path}.feed_forward.dense.dense", inner, hidden, bias=True)
-        yield linear(f"{path}.feed_forward.output.dense", hidden, inner, bias=True)
-    yield from layer_norm("encoder.layer_norm", 2 * hidden)  # both streams of the reversible layers
+            yield from linear(f"{path}.attention.self_attention.{name}", projected, s.hidden)
+        yield from linear(f"{path}.attention.output.dense", s.hidden, projected)
+        yield from layer_norm(f"{path}.feed_forward.layer_norm", s.hidden)
+        yield from linear(f"{path}.feed_forward.dense.dense", inner, s.hidden, bias=True)
+        yield from linear(f"{path}.feed_forward.output.dense", s.hidden, inner, bias=True)
+    yield from layer_norm("encoder.layer_norm", 2 * s.hidden)  # both streams of the reversible layers
 
 
 def _reformer_positions(s: Settings, hidden: int) -> Named:
     if not s.flag("axial_pos_embds"):
-        yield embedding("embeddings.position_embeddings.embedding", s.size("max_position_embeddings"), hidden)
+        yield from embedding("embeddings.position_embeddings.embedding", s.size("max_position_embeddings"), hidden)
         return
     shape, widths = s.numbers("axial_pos_shape") or (), s.numbers("axial_pos_embds_dim") or ()
     for axis, width in enumerate(widths):
         extent = tuple(size if index == axis else 1 for index, size in enumerate(shape))
-        yield f"embeddings.position_embeddings.weights.{axis}", Module("parameter", (*extent, width))
+        yield from parameter(f"embeddings.position_embeddings.weights.{axis}", *extent, width)
 
 
 def _reformer_predictions(s: Settings) -> Named:
-    vocab = s.size("vocab_size")
-    yield "lm_head.bias", Module("parameter", (vocab,))
-    yield linear("lm_head.decoder", vocab, 2 * s.size("hidden_size"))
+    yield from parameter("lm_head.bias", s.vocab)
+    yield from linear("lm_head.decoder", s.vocab, 2 * s.hidden)
 
 
 def _reformer_classifier(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-    yield linear("classifier.dense", hidden, 2 * hidden, bias=True)
-    yield linear("classifier.out_proj", s.labels(), hidden, bias=True)
+    yield from linear("classifier.dense", s.hidden, 2 * s.hidden, bias=True)
+    yield from linear("classifier.out_proj", s.labels(), s.hidden, bias=True)
 
 
 def _reformer_answers(s: Settings) -> Named:
-    yield linear("qa_outputs", s.labels(), 2 * s.size("hidden_size"), bias=True)
+    yield from linear("qa_outputs", s.labels(), 2 * s.hidden, bias=True)
 
 
 _XLNET_NAMES = {
@@ -131,7 +125,7 @@ _XLNET_NAMES = {
     "n_token": "vocab_size",
 }
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "mpnet": declared(encoder(_mpnet, "mpnet.", roberta_predictions), input_embedding="word_embeddings"),
     "xlnet": declared(
         aliased(unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES),

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import (
     attention,
     grouped_attention,
     head_sizes,
     normed_attention,
     plain_attention,
-    qk_norms,
     sinks,
 )
 from lora_packer.base_model.blocks.experts import (
@@ -26,8 +23,8 @@ from lora_packer.base_model.blocks.experts import (
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import linear, norm
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import embedding, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -42,27 +39,27 @@ def _solar_open(s: Settings) -> Named:
 
 
 def _afmoe(s: Settings) -> Named:
-    (heads, _, head_dim), hidden = head_sizes(s), s.size("hidden_size")
+    (heads, _, head_dim) = head_sizes(s)
     dense, count, intermediate = s.count("num_dense_layers"), s.size("num_experts"), s.size("moe_intermediate_size")
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
-        yield linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, hidden)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
+        yield from linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, s.hidden)
         if index < dense:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
             return
-        yield linear(f"{prefix}.mlp.router.gate", count, hidden)
-        yield f"{prefix}.mlp.expert_bias", Module("parameter", (count,))
-        yield from fused_weights(f"{prefix}.mlp.experts", hidden, intermediate, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_experts", hidden, intermediate * s.size("num_shared_experts"))
+        yield from linear(f"{prefix}.mlp.router.gate", count, s.hidden)
+        yield from parameter(f"{prefix}.mlp.expert_bias", count)
+        yield from fused_weights(f"{prefix}.mlp.experts", s.hidden, intermediate, count)
+        yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, intermediate * s.size("num_shared_experts"))
 
     norms = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
     return stacked(s, layer, norms=norms)
 
 
 def _mimo_v2_flash(s: Settings) -> Named:
-    hidden, heads, bias = s.size("hidden_size"), s.size("num_attention_heads"), s.flag("attention_bias")
+    bias = s.flag("attention_bias")
     head_dim, value_dim, few = s.size("head_dim"), s.size("v_head_dim"), s.size("num_key_value_heads")
     attends = layer_kinds(
         s.names("layer_types"), lambda index: "sliding_attention" if index and (index + 1) % 6 else "full_attention"
@@ -74,34 +71,34 @@ def _mimo_v2_flash(s: Settings) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "sliding_attention"
         kv_heads = 2 * few if sliding else few
         if sliding:
-            yield f"{path}.sinks", Module("parameter", (heads,))
-        yield linear(f"{path}.q_proj", heads * head_dim, hidden, bias=bias)
-        yield linear(f"{path}.k_proj", kv_heads * head_dim, hidden, bias=bias)
-        yield linear(f"{path}.v_proj", kv_heads * value_dim, hidden, bias=bias)
-        yield linear(f"{path}.o_proj", hidden, heads * value_dim)
+            yield from parameter(f"{path}.sinks", s.heads)
+        yield from linear(f"{path}.q_proj", s.heads * head_dim, s.hidden, bias=bias)
+        yield from linear(f"{path}.k_proj", kv_heads * head_dim, s.hidden, bias=bias)
+        yield from linear(f"{path}.v_proj", kv_heads * value_dim, s.hidden, bias=bias)
+        yield from linear(f"{path}.o_proj", s.hidden, s.heads * value_dim)
         if feeds(index) == "sparse":
-            yield from fused_experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
+            yield from fused_experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
 
 def _jetmoe(s: Settings) -> Named:
     """JetMoE: the query and output projections are experts too."""
-    hidden, count, kv_heads = s.size("hidden_size"), s.size("num_local_experts"), s.size("num_key_value_heads")
+    count, kv_heads = s.size("num_local_experts"), s.size("num_key_value_heads")
     width = kv_heads * s.aliased({"head_dim": "kv_channels"}).size("head_dim")
 
     def experts(prefix: str, outwards: int, inwards: int) -> Named:
-        yield f"{prefix}.bias", Module("parameter", (hidden,))
-        yield f"{prefix}.input_linear.weight", Module("parameter", (count, outwards, hidden))
-        yield f"{prefix}.output_linear.weight", Module("parameter", (count, hidden, inwards))
-        yield linear(f"{prefix}.router.layer", count, hidden)
+        yield from parameter(f"{prefix}.bias", s.hidden)
+        yield from parameter(f"{prefix}.input_linear.weight", count, outwards, s.hidden)
+        yield from parameter(f"{prefix}.output_linear.weight", count, s.hidden, inwards)
+        yield from linear(f"{prefix}.router.layer", count, s.hidden)
 
     def layer(prefix: str, _index: int) -> Named:
         yield from experts(f"{prefix}.self_attention.experts", width, width)
-        yield linear(f"{prefix}.self_attention.kv_proj", 2 * width, hidden)
-        yield from experts(f"{prefix}.mlp", 2 * s.size("intermediate_size"), s.size("intermediate_size"))
+        yield from linear(f"{prefix}.self_attention.kv_proj", 2 * width, s.hidden)
+        yield from experts(f"{prefix}.mlp", 2 * s.inner, s.inner)
 
     return stacked(s, layer)
 
@@ -109,21 +106,21 @@ def _jetmoe(s: Settings) -> Named:
 def _dbrx(s: Settings) -> Named:
     width = s.size("d_model")  # transformers takes the experts' from the declared name alone
     s = s.aliased({"hidden_size": "d_model", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"})
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
+    hidden, heads = s.hidden, s.heads
     feed, kv_heads = s.nested("ffn_config"), s.nested("attn_config").size("kv_n_heads")
     count, intermediate = feed.size("moe_num_experts"), feed.size("ffn_hidden_size")
-    yield "wte", Module("embedding", (s.size("vocab_size"), hidden))
-    for index in range(s.size("num_hidden_layers")):
+    yield from embedding("wte", s.vocab, hidden)
+    for index in range(s.layers):
         prefix = f"blocks.{index}"
         attends = f"{prefix}.norm_attn_norm"
-        yield norm(f"{attends}.norm_1", hidden)
-        yield linear(f"{attends}.attn.Wqkv", hidden + 2 * kv_heads * (hidden // heads), hidden)
-        yield linear(f"{attends}.attn.out_proj", hidden, hidden)
-        yield norm(f"{attends}.norm_2", hidden)
-        yield linear(f"{prefix}.ffn.router.layer", count, width)
+        yield from norm(f"{attends}.norm_1", hidden)
+        yield from linear(f"{attends}.attn.Wqkv", hidden + 2 * kv_heads * (hidden // heads), hidden)
+        yield from linear(f"{attends}.attn.out_proj", hidden, hidden)
+        yield from norm(f"{attends}.norm_2", hidden)
+        yield from linear(f"{prefix}.ffn.router.layer", count, width)
         for name in ("w1", "v1", "w2"):
-            yield f"{prefix}.ffn.experts.mlp.{name}", Module("parameter", (count * intermediate, width))
-    yield norm("norm_f", hidden)
+            yield from parameter(f"{prefix}.ffn.experts.mlp.{name}", count * intermediate, width)
+    yield from norm("norm_f", hidden)
 
 
 def _dbrx_head(s: Settings, head: Head) -> Named:
@@ -131,7 +128,7 @@ def _dbrx_head(s: Settings, head: Head) -> Named:
 
 
 def _shared_expert(s: Settings, path: str) -> Named:
-    return gated_mlp(path, s.size("hidden_size"), s.size("shared_expert_intermediate_size"))
+    return gated_mlp(path, s.hidden, s.size("shared_expert_intermediate_size"))
 
 
 def _dense(s: Settings, prefix: str) -> Named:
@@ -143,7 +140,7 @@ def _kolibri1(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn")
-        yield from qk_norms(f"{prefix}.self_attn", head_dim, head_dim)
+        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from routed_experts(s, f"{prefix}.mlp", count)
         yield from _shared_expert(s, f"{prefix}.mlp.shared_experts")
 
@@ -152,21 +149,21 @@ def _kolibri1(s: Settings) -> Named:
 
 def _laguna(s: Settings) -> Named:
     """Laguna's decoder: gated attention, whose number of heads may differ between layers."""
-    kind, hidden, bias = sparse_after(s, 1), s.size("hidden_size"), s.flag("attention_bias")
+    kind, bias = sparse_after(s, 1), s.flag("attention_bias")
     usual, kv_heads, head_dim = head_sizes(s)
     listed = s.numbers("num_attention_heads_per_layer") or ()
     per_head = s.value("gating") is True or s.value("gating") == "per-head"
 
     def layer(prefix: str, index: int) -> Named:
         path, heads = f"{prefix}.self_attn", listed[index] if index < len(listed) else usual
-        yield from attention(path, hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
-        yield from qk_norms(path, head_dim, head_dim)
-        yield linear(f"{path}.g_proj", heads if per_head else heads * head_dim, hidden)
+        yield from attention(path, s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        yield from norm(path, head_dim, "q_norm", "k_norm")
+        yield from linear(f"{path}.g_proj", heads if per_head else heads * head_dim, s.hidden)
         if kind(index) != "sparse":
             yield from _dense(s, f"{prefix}.mlp")
             return
         yield from routed_experts(s, f"{prefix}.mlp", s.size("num_experts"))
-        yield f"{prefix}.mlp.gate.e_score_correction_bias", Module("parameter", (s.size("num_experts"),))
+        yield from parameter(f"{prefix}.mlp.gate.e_score_correction_bias", s.size("num_experts"))
         yield from _shared_expert(s, f"{prefix}.mlp.shared_experts")
 
     return stacked(s, layer)
@@ -189,7 +186,7 @@ def _flint(s: Settings) -> Named:
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
-        yield sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn")
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
             yield from routed_experts(s, f"{prefix}.mlp", count)
@@ -201,20 +198,20 @@ def _flint(s: Settings) -> Named:
 
 
 def _beam(s: Settings) -> Named:
-    kind, hidden, (heads, _, head_dim) = sparse_after(s, 3), s.size("hidden_size"), head_sizes(s)
+    kind, (heads, _, head_dim) = sparse_after(s, 3), head_sizes(s)
     count = s.size("num_experts")
 
     def layer(prefix: str, index: int) -> Named:
         path = f"{prefix}.self_attn"
         yield from normed_attention(s, path)
-        yield linear(f"{path}.gate_proj", heads * head_dim, hidden)
-        yield f"{path}.gate_bias", Module("parameter", (heads,))
+        yield from linear(f"{path}.gate_proj", heads * head_dim, s.hidden)
+        yield from parameter(f"{path}.gate_bias", heads)
         yield from routed_experts(s, f"{prefix}.mlp", count) if kind(index) == "sparse" else _dense(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=(*LAYER_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "solar_open": declared(framed(_solar_open)),
     "afmoe": declared(framed(_afmoe)),
     "mimo_v2_flash": declared(framed(_mimo_v2_flash)),

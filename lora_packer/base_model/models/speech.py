@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
+from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
 
 def _moshi(s: Settings) -> Named:
     """Moshi's language model, whose projections are linears inside modules of their own."""
-    hidden, inner, (heads, kv_heads, head_dim) = s.size("hidden_size"), s.size("ffn_dim"), head_sizes(s)
+    inner, (heads, kv_heads, head_dim) = s.size("ffn_dim"), head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, count in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
-            yield linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, hidden)
-        yield linear(f"{prefix}.self_attn.o_proj.linear", hidden, heads * head_dim)
-        yield linear(f"{prefix}.mlp.fc1", inner, hidden)
-        yield linear(f"{prefix}.mlp.fc2", hidden, inner // 2)
+            yield from linear(f"{prefix}.self_attn.{name}.linear", count * head_dim, s.hidden)
+        yield from linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
+        yield from linear(f"{prefix}.mlp.fc1", inner, s.hidden)
+        yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
         for name in LAYER_NORMS:
-            yield norm(f"{prefix}.{name}", hidden)
+            yield from norm(f"{prefix}.{name}", s.hidden)
 
-    yield embedding("embed_tokens", s.size("vocab_size") + 1, hidden)
+    yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
-    yield norm("norm", hidden)
+    yield from norm("norm", s.hidden)
 
 
 def _audioflamingo3(s: Settings, audio: Settings, text: Settings) -> Named:
     bias = s.flag("projector_bias")
-    yield from two_linears("multi_modal_projector", audio.size("hidden_size"), text.size("hidden_size"), bias=bias)
+    yield from two_linears("multi_modal_projector", audio.hidden, text.hidden, bias=bias)
 
 
 def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named:
@@ -45,13 +43,12 @@ def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named
     inner = s.size("ffn_expansion") * width
     for index in range(count):
         block = f"{path}.stage.{index}"
-        yield f"{block}.gamma", Module("parameter", (width,))
-        yield f"{block}.ffn_gamma", Module("parameter", (width,))
-        yield norm(f"{block}.norm", width)
-        yield norm(f"{block}.ffn_norm", width)
-        yield linear(f"{block}.ffn.linear1", inner, width, bias=True)
-        yield linear(f"{block}.ffn.linear2", width, inner, bias=True)
-        yield conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
+        yield from parameter(f"{block}.gamma", width)
+        yield from parameter(f"{block}.ffn_gamma", width)
+        yield from norm(block, width, "norm", "ffn_norm")
+        yield from linear(f"{block}.ffn.linear1", inner, width, bias=True)
+        yield from linear(f"{block}.ffn.linear2", width, inner, bias=True)
+        yield from conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
 
 
 def _vibevoice_tokenizer(s: Settings) -> Named:
@@ -63,25 +60,24 @@ def _vibevoice_tokenizer(s: Settings) -> Named:
             "the base config's depths have to be more than its downsampling_ratios.",
             hint="Use the base model's own config.json.",
         )
-    yield conv("stem.conv.conv", (width, s.size("channels"), kernel), bias=True)
+    yield from conv("stem.conv.conv", (width, s.size("channels"), kernel), bias=True)
     yield from _vibevoice_convnext(s, "stem", width, depths[0])
     for index, (ratio, depth) in enumerate(zip(ratios, depths[1:], strict=False)):
         path = f"conv_layers.{index}"
-        yield conv(f"{path}.conv.conv", (2 * width, width, 2 * ratio), bias=True)
+        yield from conv(f"{path}.conv.conv", (2 * width, width, 2 * ratio), bias=True)
         width *= 2
         yield from _vibevoice_convnext(s, path, width, depth)
-    yield conv("head.conv", (s.size("hidden_size"), width, kernel), bias=True)
+    yield from conv("head.conv", (s.hidden, width, kernel), bias=True)
 
 
 def _vibevoice_beside(s: Settings, text: Settings) -> Named:
-    hidden = text.size("hidden_size")
     for name, part in _VIBEVOICE_TOKENIZERS.items():
         settings, modules = part.of(s)
         yield from below(f"{name}_tokenizer_encoder", modules(settings))
         path = f"multi_modal_projector.{name}"
-        yield linear(f"{path}_linear_1", hidden, settings.size("hidden_size"), bias=True)
-        yield norm(f"{path}_norm", hidden)
-        yield linear(f"{path}_linear_2", hidden, hidden, bias=True)
+        yield from linear(f"{path}_linear_1", text.hidden, settings.hidden, bias=True)
+        yield from norm(f"{path}_norm", text.hidden)
+        yield from linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
 
 
 _FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)
@@ -91,7 +87,7 @@ _VIBEVOICE_TOKENIZERS = {
     "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
 }
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": _FLAMINGO,
     "musicflamingo": _FLAMINGO,

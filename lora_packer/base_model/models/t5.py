@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
 from lora_packer.base_model.blocks.towers import pix2struct_visual
@@ -28,23 +28,22 @@ def t5_side(s: Settings, side: str, *, every_bias: bool) -> Named:
         gated = s.flag("is_gated_act")
     names = ("SelfAttention", "EncDecAttention") if side == "decoder" else ("SelfAttention",)
     layers = s.optional_size("num_decoder_layers") if side == "decoder" else None
-    yield embedding(f"{side}.embed_tokens", s.size("vocab_size"), width)
+    yield from embedding(f"{side}.embed_tokens", s.vocab, width)
     for index in range(layers or s.size("num_layers")):
         path = f"{side}.block.{index}.layer"
         for number, name in enumerate(names):
-            for projection in ("q", "k", "v"):
-                yield linear(f"{path}.{number}.{name}.{projection}", projected, width)
-            yield linear(f"{path}.{number}.{name}.o", width, projected)
-            yield norm(f"{path}.{number}.layer_norm", width)
+            yield from linear(f"{path}.{number}.{name}", projected, width, "q", "k", "v")
+            yield from linear(f"{path}.{number}.{name}.o", width, projected)
+            yield from norm(f"{path}.{number}.layer_norm", width)
         if every_bias or index == 0:
             buckets = s.size("relative_attention_num_buckets")
-            yield embedding(f"{path}.0.SelfAttention.relative_attention_bias", buckets, heads)
+            yield from embedding(f"{path}.0.SelfAttention.relative_attention_bias", buckets, heads)
         last = f"{path}.{len(names)}"
         for name in ("wi_0", "wi_1") if gated else ("wi",):
-            yield linear(f"{last}.DenseReluDense.{name}", inner, width)
-        yield linear(f"{last}.DenseReluDense.wo", width, inner)
-        yield norm(f"{last}.layer_norm", width)
-    yield norm(f"{side}.final_layer_norm", width)
+            yield from linear(f"{last}.DenseReluDense.{name}", inner, width)
+        yield from linear(f"{last}.DenseReluDense.wo", width, inner)
+        yield from norm(f"{last}.layer_norm", width)
+    yield from norm(f"{side}.final_layer_norm", width)
 
 
 def _t5(*, every_bias: bool = False) -> Build:
@@ -52,20 +51,20 @@ def _t5(*, every_bias: bool = False) -> Build:
         s = raw.aliased(_T5_NAMES)
         width = s.size("d_model")
         before = "transformer." if head in ("sequence-classification", "token-classification") else ""
-        yield embedding(f"{before}shared", s.size("vocab_size"), width)
+        yield from embedding(f"{before}shared", s.vocab, width)
         for side in ("encoder",) if head == "token-classification" else ("encoder", "decoder"):
             for path, module in t5_side(s, side, every_bias=every_bias):
                 yield before + path, module
         match head:
             case "causal-lm" | "seq2seq":
-                yield linear("lm_head", s.size("vocab_size"), width)
+                yield from linear("lm_head", s.vocab, width)
             case "sequence-classification":
-                yield linear("classification_head.dense", width, width, bias=True)
-                yield linear("classification_head.out_proj", s.labels(), width, bias=True)
+                yield from linear("classification_head.dense", width, width, bias=True)
+                yield from linear("classification_head.out_proj", s.labels(), width, bias=True)
             case "token-classification":
-                yield linear("classifier", s.labels(), width, bias=True)
+                yield from linear("classifier", s.labels(), width, bias=True)
             case "question-answering":
-                yield linear("qa_outputs", s.labels(), width, bias=True)
+                yield from linear("qa_outputs", s.labels(), width, bias=True)
             case "none":
                 return
 
@@ -81,23 +80,21 @@ def _pix2struct(s: Settings, _head: Head) -> Named:
 
 def _pix2struct_text(s: Settings) -> Named:
     """T5's decoder under other names, with its head."""
-    hidden, inner = s.size("hidden_size"), s.size("d_ff")
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
+    inner = s.size("d_ff")
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
     for index in range(s.size("num_layers")):
         path = f"layer.{index}"
         for name in ("self_attention", "encoder_decoder_attention"):
-            for projection in ("query", "key", "value", "output"):
-                yield linear(f"{path}.{name}.attention.{projection}", hidden, hidden)
-            yield norm(f"{path}.{name}.layer_norm", hidden)
+            yield from linear(f"{path}.{name}.attention", s.hidden, s.hidden, "query", "key", "value", "output")
+            yield from norm(f"{path}.{name}.layer_norm", s.hidden)
         if index == 0:
             table = f"{path}.self_attention.attention.relative_attention_bias"
-            yield embedding(table, s.size("relative_attention_num_buckets"), s.size("num_heads"))
-        yield linear(f"{path}.mlp.DenseReluDense.wi_0", inner, hidden)
-        yield linear(f"{path}.mlp.DenseReluDense.wi_1", inner, hidden)
-        yield linear(f"{path}.mlp.DenseReluDense.wo", hidden, inner)
-        yield norm(f"{path}.mlp.layer_norm", hidden)
-    yield norm("final_layer_norm", hidden)
-    yield linear("lm_head", s.size("vocab_size"), hidden)
+            yield from embedding(table, s.size("relative_attention_num_buckets"), s.size("num_heads"))
+        yield from linear(f"{path}.mlp.DenseReluDense", inner, s.hidden, "wi_0", "wi_1")
+        yield from linear(f"{path}.mlp.DenseReluDense.wo", s.hidden, inner)
+        yield from norm(f"{path}.mlp.layer_norm", s.hidden)
+    yield from norm("final_layer_norm", s.hidden)
+    yield from linear("lm_head", s.vocab, s.hidden)
 
 
 def _udop(s: Settings, head: Head) -> Named:
@@ -108,21 +105,21 @@ def _udop(s: Settings, head: Head) -> Named:
     # What the file says is gated does not count: the name of the activation decides.
     gated = str(s.value("feed_forward_proj")).startswith("gated-") if "is_gated_act" not in s.raw else None
     s = s if gated is None else s.with_fields(is_gated_act=gated)
-    yield embedding("shared", s.size("vocab_size"), width)
-    yield conv("patch_embed.proj", patch, bias=True)
+    yield from embedding("shared", s.vocab, width)
+    yield from conv("patch_embed.proj", patch, bias=True)
     for side in ("encoder", "decoder"):
         yield from t5_side(s, side, every_bias=False)
-        yield conv(f"{side}.embed_patches.proj", patch, bias=True)
+        yield from conv(f"{side}.embed_patches.proj", patch, bias=True)
         for index, own in enumerate(_udop_buckets(s)):
             # In the class that writes, the first table is tied to that of the attention.
             buckets = s.size("relative_attention_num_buckets") if index == 0 and head != "none" else own
-            yield embedding(
+            yield from embedding(
                 f"{side}.relative_bias.biases.{index}.relative_attention_bias", buckets, s.size("num_heads")
             )
     for name in ("x_position_embeddings", "y_position_embeddings"):
-        yield embedding(f"encoder.cell_2d_embedding.{name}", positions, width)
+        yield from embedding(f"encoder.cell_2d_embedding.{name}", positions, width)
     if head != "none":
-        yield linear("lm_head", s.size("vocab_size"), width)
+        yield from linear("lm_head", s.vocab, width)
 
 
 def _udop_buckets(s: Settings) -> list[int]:
@@ -145,7 +142,7 @@ _PIX_NAMES = {
 _PIX_TEXT_PART = fixed("text_config", Tower("pix2struct_text_model", _pix2struct_text), attribute_map=_PIX_NAMES)
 _PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambda _: iter(())))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "mt5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "umt5": declared(_t5(every_bias=True), input_embedding="shared", encoder_decoder=True),

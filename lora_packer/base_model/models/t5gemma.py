@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import Architecture, Build, Head, declared
-from lora_packer.base_model.blocks.attention import attention, head_sizes, qk_norms
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared
+from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
-from lora_packer.base_model.models.gemma_towers import gemma3_projector
+from lora_packer.base_model.models.gemma.towers import gemma3_projector
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -17,33 +17,32 @@ from lora_packer.base_model.settings import Settings
 
 def _gemma_side(s: Settings, crossed: int | None, *, normed: bool = False) -> Named:
     """One side; ``crossed`` is the width of what its cross attention reads, or None where it has none."""
-    hidden, (heads, kv_heads, head_dim) = s.size("hidden_size"), head_sizes(s)
+    (heads, kv_heads, head_dim) = head_sizes(s)
     bias = s.flag("attention_bias")
     norms = ["pre_self_attn_layernorm", "post_self_attn_layernorm"]
     norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
     norms += [] if crossed is None else ["pre_cross_attn_layernorm", "post_cross_attn_layernorm"]
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
-    yield norm("norm", hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
+    yield from norm("norm", s.hidden)
+    for index in range(s.layers):
         path = f"layers.{index}"
-        yield from attention(f"{path}.self_attn", hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+        yield from attention(f"{path}.self_attn", s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
         if normed:
-            yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
+            yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
         if crossed is not None:
             width = kv_heads * head_dim
-            yield linear(f"{path}.cross_attn.q_proj", heads * head_dim, hidden, bias=bias)
-            yield linear(f"{path}.cross_attn.k_proj", width, crossed, bias=bias)
-            yield linear(f"{path}.cross_attn.v_proj", width, crossed, bias=bias)
-            yield linear(f"{path}.cross_attn.o_proj", hidden, heads * head_dim, bias=bias)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+            yield from linear(f"{path}.cross_attn.q_proj", heads * head_dim, s.hidden, bias=bias)
+            yield from linear(f"{path}.cross_attn", width, crossed, "k_proj", "v_proj", bias=bias)
+            yield from linear(f"{path}.cross_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
         for name in norms:
-            yield norm(f"{path}.{name}", hidden)
+            yield from norm(f"{path}.{name}", s.hidden)
 
 
 def _t5gemma_sides(s: Settings) -> Named:
     encoder, decoder = s.nested("encoder"), s.nested("decoder")
     yield from below("encoder", _gemma_side(encoder, None))
-    yield from below("decoder", _gemma_side(decoder, encoder.size("hidden_size")))
+    yield from below("decoder", _gemma_side(decoder, encoder.hidden))
 
 
 def _t5gemma2_sides(s: Settings) -> Named:
@@ -62,14 +61,14 @@ def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
             yield path if head == "none" else f"model.{path}", module
         decoder = s.nested("decoder")
         if head in ("causal-lm", "seq2seq"):
-            yield linear("lm_head.out_proj", decoder.size("vocab_size"), decoder.size("hidden_size"))
+            yield from linear("lm_head.out_proj", decoder.vocab, decoder.hidden)
         elif head != "none":
-            yield linear("score.out_proj", s.labels(), decoder.size("hidden_size"), bias=True)
+            yield from linear("score.out_proj", s.labels(), decoder.hidden, bias=True)
 
     return build
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "t5gemma": declared(_gemma_frame(_t5gemma_sides), encoder_decoder=True),
     "t5gemma2": declared(
         _gemma_frame(_t5gemma2_sides), input_embedding="text_model.embed_tokens", encoder_decoder=True

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.hearing import whisper_convs
 from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
@@ -16,10 +14,10 @@ def _whisper_side(s: Settings, side: str) -> Named:
     width = s.size("d_model")
     if side == "encoder":
         yield from whisper_convs(s, width, "encoder.")
-        yield embedding("encoder.embed_positions", s.size("max_source_positions"), width)
+        yield from embedding("encoder.embed_positions", s.size("max_source_positions"), width)
     else:
-        yield embedding("decoder.embed_tokens", s.size("vocab_size"), width)
-        yield embedding("decoder.embed_positions", s.size("max_target_positions"), width)
+        yield from embedding("decoder.embed_tokens", s.vocab, width)
+        yield from embedding("decoder.embed_positions", s.size("max_target_positions"), width)
     yield from side_layers(s, side, key_bias=False)
     yield from layer_norm(f"{side}.layer_norm", width)
 
@@ -30,9 +28,7 @@ def _whisper(raw: Settings, head: Head) -> Named:
         for path, module in _whisper_side(s, side):
             yield path if head == "none" else f"model.{path}", module
     if head != "none":
-        yield linear("proj_out", s.size("vocab_size"), s.size("d_model"))
+        yield from linear("proj_out", s.vocab, s.size("d_model"))
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
-    "whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)
-}
+ARCHITECTURES: Architectures = {"whisper": declared(_whisper, input_embedding="embed_tokens", encoder_decoder=True)}

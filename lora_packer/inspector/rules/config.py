@@ -74,6 +74,7 @@ _OF_PROBLEM = {
     "invalid": INVALID_FIELD,
     "odd": INVALID_FIELD,
     "not-lora": NOT_LORA,
+    "foreign": INVALID_FIELD,
     "no-effect": NO_EFFECT,
 }
 
@@ -81,7 +82,14 @@ OF_REFUSAL: Mapping[str, Rule] = {"field": INVALID_FIELD, "no-effect": NO_EFFECT
 
 
 def fields(adapter: Adapter) -> Iterator[Finding]:
-    """What is wrong with single fields, and what PEFT makes of them without a word."""
+    """What is wrong with single fields, and what PEFT makes of them without a word.
+
+    Of a config that is no LoRA adapter's, that alone is told: its other fields have another meaning.
+    """
+    other = other_format(adapter)
+    if other is not None:
+        yield _problem(other)
+        return
     yield from _unknown([problem for problem in adapter.config_problems if problem.kind == "unknown"])
     told = set()
     for problem in adapter.config_problems:
@@ -105,9 +113,14 @@ def fields(adapter: Adapter) -> Iterator[Finding]:
     yield from _unconfirmed_scale(config)
 
 
+def other_format(adapter: Adapter) -> ConfigProblem | None:
+    """What says that the config is another method's or another trainer's, or None where it is a LoRA adapter's."""
+    return next((problem for problem in adapter.config_problems if problem.kind in ("not-lora", "foreign")), None)
+
+
 def is_usable(adapter: Adapter) -> bool:
     """Whether it is known what the config calls for: PEFT takes every field of it."""
-    wrong = any(problem.kind in ("invalid", "not-lora") for problem in adapter.config_problems)
+    wrong = any(problem.kind in ("invalid", "not-lora", "foreign") for problem in adapter.config_problems)
     config = adapter.config
     return config is not None and not wrong and not _is_refused(config, adapter)
 

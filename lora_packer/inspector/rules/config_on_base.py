@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.patterns import PatternError
-from lora_packer.base_model import BaseModel
+from lora_packer.base_model import BaseModel, Modules
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
+from lora_packer.inspector.narrowing import exact_change
+from lora_packer.inspector.nearest import is_pattern, nearest, nearest_parameters
 from lora_packer.inspector.rules.config import INVALID_FIELD, OF_REFUSAL, refused
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.peft.refusals import refused_modules
+from lora_packer.peft.unmatched import unmatched
 from lora_packer.redact import escape
+
+_TOLD = 8
 
 NO_TARGET = Rule(
     "LP206",
@@ -30,6 +37,15 @@ UNSUPPORTED_TARGET = Rule(
     "target_modules matches a module that PEFT cannot adapt.",
     "PEFT raises ValueError at load: only linear, embedding and convolution layers can be adapted.",
     "Name the layers inside it.",
+    needs="base",
+)
+UNMATCHED_NAME = Rule(
+    "LP211",
+    "unmatched-name",
+    "warning",
+    "A name in target_modules or target_parameters matches nothing of the base model.",
+    "PEFT says nothing of it where other names match: the layers that were meant were not trained.",
+    "Remove the name, which loses nothing; to train those layers, train again with their names.",
     needs="base",
 )
 UNUSED_PATTERN = Rule(
@@ -51,10 +67,11 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
         yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
 
 
-def refused_targets(case: Case, base: BaseModel) -> Iterator[Finding]:
-    """What PEFT refuses of the config on this base model."""
+def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
+    """What PEFT refuses of the config on this base model; ``exact``: PEFT of today is what will load it."""
     for refusal in refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted):
-        yield refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
+        finding = refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
+        yield replace(finding, severity="warning") if refusal.only_today and not exact else finding
 
 
 def no_target(case: Case) -> Finding:
@@ -67,7 +84,20 @@ def no_target(case: Case) -> Finding:
     message = f"{field} {escape(str(listed), 100)} matches no module of {case.base_name}"
     if config.layers_to_transform is not None:
         message += f" in the layers {list(config.layers_to_transform)[:8]} of layers_to_transform"
-    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field)
+    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field, hint=_what_it_has(case, by_module=bool(by_module)))
+
+
+def _what_it_has(case: Case, *, by_module: bool) -> str | None:
+    """What to name instead: what the file has tensors for, else what is nearest."""
+    change = exact_change(case)
+    if change is not None:
+        return f"{change} The file has tensors for exactly that."
+    targets = case.config.target_modules
+    names = case.config.target_parameters if not by_module else () if isinstance(targets, str) else targets
+    meant, how = probably_meant(names or (), case)
+    if meant:
+        return f"This base model has {escape(', '.join(meant), 200)}{how}: check that it is the right one."
+    return None
 
 
 def unused_patterns(case: Case) -> Iterator[Finding]:
@@ -78,6 +108,47 @@ def unused_patterns(case: Case) -> Iterator[Finding]:
         decides = "1 key decides" if len(unused) == 1 else f"{len(unused)} keys decide"
         message = f"{decides} nothing in {field}, first '{escape(key, 80)}': no targeted module takes its value from it"
         yield UNUSED_PATTERN.finding(message, file=CONFIG_NAME, field=field, count=len(unused))
+
+
+def unmatched_names(case: Case, trees: Sequence[Modules]) -> Iterator[Finding]:
+    """Names that match nothing in any of ``trees``, and that no tensor of the file has: one finding for each field."""
+    in_file = {segment for name in case.tensors for segment in name.split(".")}
+    found = [item for item in unmatched(case.config, trees) if item.name.rpartition(".")[2] not in in_file]
+    for field, items in groupby(found, key=lambda item: item.field):
+        yield _unmatched(field, [item.name for item in items], case)
+
+
+def _unmatched(field: str, names: Sequence[str], case: Case) -> Finding:
+    details = {"file": CONFIG_NAME, "field": field, "count": len(names), "actual": escape(names[0], 80)}
+    listed = escape(", ".join(names[:_TOLD]) + (", ..." if len(names) > _TOLD else ""), 300)
+    if field == "layers_to_transform":
+        message = f"layers_to_transform names {listed}, and {case.base_name} has no such layer"
+        hint = "Remove the number, which loses nothing; or check that the base model is the right one."
+        return UNMATCHED_NAME.finding(message, hint=hint, **details)
+    message = f"{field} names {listed}, which {case.base_name} does not have: nothing was trained under {_it(names)}"
+    meant, how = probably_meant(names, case)
+    if meant:
+        message += f" (nearest: {escape(', '.join(meant), 200)}{how})"
+    again = f" with {escape(', '.join(meant), 200)}{how}" if meant else " with the names that it has"
+    hint = f"Remove {_it(names)}, which loses nothing; to train those layers, train again{again}."
+    return UNMATCHED_NAME.finding(message, hint=hint, **details)
+
+
+def probably_meant(names: Sequence[str], case: Case) -> tuple[list[str], str]:
+    """What the base model has that was probably meant by these names, and in which field it has to stand."""
+    fused = [other for name in names for other in nearest_parameters(name, case.modules)]
+    if fused:
+        return list(dict.fromkeys(fused)), " in target_parameters"
+    if any(map(is_pattern, names)):
+        return [], ""
+    targets = case.config.target_modules
+    known = () if targets is None or isinstance(targets, str) else targets
+    meant = dict.fromkeys(other for name in names for other in nearest(name, case.modules))
+    return [name for name in meant if name not in known][:_TOLD], ""
+
+
+def _it(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else "them"
 
 
 def bad_pattern(error: PatternError) -> Finding:

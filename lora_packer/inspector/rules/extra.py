@@ -10,6 +10,7 @@ from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor
 from lora_packer.inspector.leftovers import Leftover, Leftovers, Why, base_shape
+from lora_packer.inspector.narrowing import exact_change
 from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Rule
 from lora_packer.inspector.rules.shapes import WRONG_BASE
 from lora_packer.inspector.words import counted
@@ -97,7 +98,7 @@ def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, e
             field = _excluding_field(first.module, case)
             because = "" if field == "target_modules" else f" because of {field}"
             message = f"{tensors} would be dropped: the config does not target {what}{because}{elsewhere}"
-            return DROPPED_BY_CONFIG.finding(message, field=field, **details)
+            return DROPPED_BY_CONFIG.finding(message, field=field, hint=_targeting(field, what, case), **details)
         case "surplus":
             message = f"{tensors} would be dropped: the LoRA that the config puts on {what} has none of that name"
             return DROPPED_BY_CONFIG.finding(message + elsewhere, hint=_HINT_SURPLUS, **details)
@@ -117,6 +118,14 @@ def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, e
         case "unknown":
             belongs = counted(len(items), "belongs", "belong")
             return UNKNOWN_TENSOR.finding(f"{belongs} to nothing in {case.base_name}", **details)
+
+
+def _targeting(field: str, what: str, case: Case) -> str | None:
+    """The change after which the config targets what the file has."""
+    if field == "modules_to_save":
+        return f"Take {what} out of modules_to_save, whose weights the file does not have."
+    change = exact_change(case)
+    return str(change) if change else None
 
 
 _HINT_SURPLUS = "Save the adapter with PEFT's save_pretrained, or remove these tensors if they are left over."

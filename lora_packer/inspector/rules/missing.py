@@ -10,6 +10,7 @@ from typing import NamedTuple
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, layer_index, layer_of, without_index
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor, halves
+from lora_packer.inspector.narrowing import exact_change, towers, trained_modules
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.words import counted
 from lora_packer.redact import escape
@@ -45,13 +46,16 @@ WIDER_CONFIG = Rule(
     "LP309",
     "wider-config",
     "warning",
-    "target_modules names modules for which the file has no tensors at all.",
+    "target_modules reaches modules for which the file has no tensors at all.",
     "PEFT adds an untrained pair there, which changes nothing, and warns.",
-    "Remove the names from target_modules.",
+    "Narrow target_modules to the modules that the file has tensors for.",
     needs="base",
     fixable=True,
     retold="; {message}",
 )
+
+_HINT_WIDER = "Leave it, which does no harm; or write the paths of the trained modules into target_modules."
+_PARTS_TOLD = 4
 
 SAVED_WEIGHTS = "weights"  # the part of what modules_to_save calls for
 
@@ -161,8 +165,7 @@ def lost(missing: Missing, case: Case) -> Iterator[Finding]:
     losses += [_part_lost(part, names) for part, names in missing.parts.items()]
     gone, wider = _modules_lost(missing, damaged=bool(losses), case=case)
     if wider:
-        message = f"target_modules also names {kinds(wider, case)}, for which the file has no tensors"
-        yield missing_finding(WIDER_CONFIG, wider, message, case)
+        yield _wider(wider, case)
     losses += [gone] if gone else []
     if len(losses) > 1:  # a file that lost tensors in several ways was damaged once
         names = tuple(name for loss in losses for name in loss.names)
@@ -170,6 +173,23 @@ def lost(missing: Missing, case: Case) -> Iterator[Finding]:
         yield missing_finding(losses[0].rule, names, message, case)
     elif losses:
         yield missing_finding(losses[0].rule, losses[0].names, losses[0].message, case)
+
+
+def _wider(names: Names, case: Case) -> Finding:
+    """A config that targets more than was trained: other layers, or the same names in another part of the model."""
+    paths = {case.want(name).path: name for name in names}
+    parts, others = towers(paths, trained_modules(case))
+    told = []
+    if parts:
+        told.append(f"also reaches {escape(', '.join(parts[:_PARTS_TOLD]), 200)}, in which nothing was trained")
+    if others:
+        told.append(
+            f"also names {kinds(tuple(paths[path] for path in others), case)}, for which the file has no tensors"
+        )
+    field = "target_modules" if case.config.target_modules is not None else "PEFT's default for target_modules"
+    change = exact_change(case)
+    hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER
+    return missing_finding(WIDER_CONFIG, names, f"{field} {', and '.join(told)}", case, hint=hint)
 
 
 def _half_lost(part: str, names: Names) -> _Loss:
@@ -221,9 +241,9 @@ def _gone_layers(missing: Missing, case: Case) -> set[str]:
     }
 
 
-def missing_finding(rule: Rule, names: Names, message: str, case: Case) -> Finding:
+def missing_finding(rule: Rule, names: Names, message: str, case: Case, hint: str | None = None) -> Finding:
     """Return a finding about missing tensors."""
-    details = {"tensors": names, "actual": "missing"}
+    details = {"tensors": names, "actual": "missing", "hint": hint}
     return rule.finding(message, file=WEIGHTS_NAME, expected=list(case.want(names[0]).shape), **details)
 
 

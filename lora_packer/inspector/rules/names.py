@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
+from lora_packer.adapter.keys import PREFIX, WEIGHTS_NAME, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import TEXT_ONLY, BaseModel
 from lora_packer.finding import Finding
@@ -103,6 +103,23 @@ def wrong_names(case: Case) -> Iterator[Finding]:
         names = [pair for change in changes for pair in renamed[change]]
         told = "; ".join(escape(change, 300) for change in changes[:_CHANGES_TOLD])
         yield RENAMED.finding(f"{counted(len(names))} would be dropped: {told}", **_names_of(names))
+
+
+def wrapped_again(tensors: Sequence[Tensor], case: Case) -> Finding:
+    """Several adapters, each put on what was a PEFT model already: one name does not make one adapter of them."""
+    named = {found: meant for pairs in case.difference.renamed.values() for found, meant in pairs}
+    every = [name for name in case.tensors if name in named or any(name == item.name for item in tensors)]
+    first = every[0]
+    times = first.count(PREFIX)
+    message = (
+        f"{counted(len(every))} would be dropped: the prefix {PREFIX!r} stands {times} times in front, because "
+        "get_peft_model was called on a PEFT model"
+    )
+    hint = (
+        "Merge what was trained (merge_and_unload) before get_peft_model is called again, train, and save that adapter."
+    )
+    pairs = [(first, named.get(first, PREFIX + first[times * len(PREFIX) :]))]
+    return RENAMED.finding(message, hint=hint, fixable=False, **_names_of(pairs) | {"count": len(every)})
 
 
 def _names_of(names: Sequence[tuple[str, str]]) -> dict[str, Any]:

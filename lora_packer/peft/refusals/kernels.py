@@ -77,7 +77,8 @@ def _refused(base_model_type: str, path: str) -> Refusal:
     if base_model_type == "nemotron_h":
         message += " (PEFT 0.19.1 did not yet refuse it there)"
     hint = f"Take {name} out of target_modules, and train again without it."
-    return Refusal("target_modules", message, None, escape(path), hint, "tuners/tuners_utils.py:160", kind="target")
+    source = "tuners/tuners_utils.py:160"
+    return Refusal("target_modules", message, None, escape(path), hint, source, kind="target", only_today=True)
 
 
 def _broken(base_model_type: str, path: str) -> Refusal:

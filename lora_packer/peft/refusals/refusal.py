@@ -20,6 +20,7 @@ class Refusal:
         kind: ``field`` where a value is refused, ``target`` where LoRA is refused on a module, ``no-effect`` where PEFT
             loads it and the base model answers.
         severity: ``warning`` where PEFT loads it, and a part of it is without effect or cannot be used.
+        only_today: whether an older release, or an engine, loads what today's PEFT refuses.
     """
 
     field: str
@@ -30,3 +31,4 @@ class Refusal:
     source: str
     kind: Literal["field", "target", "no-effect"] = "field"
     severity: Literal["error", "warning"] = "error"
+    only_today: bool = False

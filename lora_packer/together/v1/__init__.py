@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.together.v1.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
 from lora_packer.together.v1.jobs import find, hosts, job, submit
 
-OPTION = ""
-"""What a command line needs to mean this version."""
+NAME = "v1"
+"""What this version is called."""
 
-__all__ = ["OPTION", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]
+__all__ = ["NAME", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]

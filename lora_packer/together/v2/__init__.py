@@ -9,7 +9,7 @@ from __future__ import annotations
 from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
 from lora_packer.together.v2.jobs import find, hosts, job, submit
 
-OPTION = " --api v2"
-"""What a command line needs to mean this version."""
+NAME = "v2"
+"""What this version is called."""
 
-__all__ = ["OPTION", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]
+__all__ = ["NAME", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]

@@ -64,7 +64,7 @@ def deploy_below(
     purpose = Purpose(
         action=f"deploy {adapter.get('name')}",
         in_doubt=f"The deployment may exist, and cost money. Run the same command again: it takes it. Or end it with "
-        f"`lora-packer stop {endpoint['id']} --api v2`.",
+        f"`lora-packer stop {endpoint['id']}`.",
     )
     body = {
         "autoscaling": {"minReplicas": 1, "maxReplicas": 1},

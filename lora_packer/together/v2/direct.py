@@ -18,7 +18,7 @@ from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.source import parse_presigned
+from lora_packer.together.source import parse_address
 from lora_packer.together.submission import Bytes, LocalFiles
 from lora_packer.together.v2.project import project_path
 
@@ -125,7 +125,7 @@ class _Sender:
         import httpx2
 
         try:
-            url = parse_presigned(str(place.get("url")), allow_loopback=self.client.is_loopback)
+            url = parse_address(str(place.get("url")), allow_loopback=self.client.is_loopback)
         except InputError:
             raise refusal.unreadable(self.purpose, 200, "has an address that nothing is sent to") from None
         headers = {str(name): str(value) for name, value in fields(place.get("headers")).items()}

@@ -24,7 +24,7 @@ from lora_packer.together.v2.offers import offers_for
 from lora_packer.together.v2.project import own_model, paged, project_path, qualified
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
-_ANOTHER_NAME = "Choose another name with `lora-packer deploy MODEL --display-name NAME --api v2`."
+_ANOTHER_NAME = "Choose another name with `lora-packer deploy MODEL --display-name NAME`."
 
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:

@@ -18,14 +18,8 @@ from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, Sent, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
-from lora_packer.together.v2.project import (
-    MODEL_PREFIX,
-    base_model_id,
-    own_model,
-    paged,
-    project_path,
-    supported_ids,
-)
+from lora_packer.together.v2.project import MODEL_PREFIX, own_model, paged, project_path
+from lora_packer.together.v2.supported import base_model_id, supported_ids
 
 _UPLOADS = ("models", "uploads")
 
@@ -89,7 +83,8 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     status = _STATES.get(state, state)
     model_id = text(answer.get("modelId"))
     updates = _events(client, job_id, retry=retry)
-    if message := text(answer.get("statusMessage"), limit=400):
+    message = text(answer.get("statusMessage"), limit=400)
+    if message and all(message != update.message for update in updates):
         updates += (StatusUpdate(status, message, text(answer.get("updatedAt")) or ""),)
     if state == "SUCCEEDED" and model_id is not None:
         status, found = _validation(client, model_id, retry=retry)

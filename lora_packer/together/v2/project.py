@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, objects, text
+from lora_packer.together.answers import fields, listed, text
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
 
@@ -14,6 +16,16 @@ MODEL_PREFIX = "ml_"
 """What the ids of models begin with, those of base models too."""
 
 _MAX_PAGES = 100
+_NO_SUCH_CALL = (404, 405, 410)
+_WHOSE = Purpose(action="find the project of this key")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's id, and its name in addresses; None where the service tells none."""
+
+    id: str | None
+    slug: str | None
 
 
 def project_path(client: Client, *parts: str) -> str:
@@ -22,13 +34,25 @@ def project_path(client: Client, *parts: str) -> str:
     Raises ServiceError where the key has no project.
     """
     if client.project_id is None:
-        client.project_id = _whoami(client, "id")
+        client.project_id = _required(project_of(client).id)
     return "/".join(("/v2/projects", *(quote(part, safe="") for part in (client.project_id, *parts))))
+
+
+def project_of(client: Client) -> Project:
+    """Return the key's own project, asked for once: ``GET /v3/whoami``, whose answers are flat for some keys.
+
+    A key of an organization has none (together 3.1.1, types/whoami_org_api_key.py). Raises ServiceError.
+    """
+    answer = _identity(client)
+    project = fields(answer.get("project"))
+    return Project(
+        text(project.get("id") or answer.get("project_id")), text(project.get("slug") or answer.get("project_slug"))
+    )
 
 
 def qualified(client: Client, name: str) -> str:
     """Return an endpoint's name as inference wants it: with the project's own before it."""
-    return name if "/" in name else f"{_whoami(client, 'slug')}/{name}"
+    return name if "/" in name else f"{_required(project_of(client).slug)}/{name}"
 
 
 def paged(client: Client, path: str, purpose: Purpose, *, retry: bool = True, **query: str) -> list[dict[str, Any]]:
@@ -57,46 +81,24 @@ def is_called(item: dict[str, Any], name: str) -> bool:
     return name in (item.get("id"), called, bare)
 
 
-def base_model_id(client: Client, name: str) -> str:
-    """Return the ``ml_`` id that a base model is created on. Raises ServiceError where the service supports none such,
-    or several."""
-    ids, similar = supported_ids(client, name)
-    if len(ids) == 1:
-        return ids[0]
-    hint = "Check --base-model: it must be one that the service serves on dedicated endpoints."
-    if ids:
-        what = f"several have that name: {', '.join(ids)}"
-    else:
-        what = "the service does not support it on dedicated endpoints"
-        what += f"; similar: {', '.join(similar)}" if similar else ""
-    raise refusal.error(Purpose(action=f"find the base model {name}"), what, None, hint, 200)
-
-
-def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the ``ml_`` ids of the supported models of this name, and the names that are similar. Raises ServiceError.
-
-    Supported models have an ``arch_`` id too, which models cannot be created on. As the vendor's command line does
-    (lib/cli/api/models/_resolve_base_model.py in together 3.1.1), the model's name or that of one of its deployments
-    has to be the one that was asked for.
-    """
-    if name.startswith(MODEL_PREFIX):
-        return (name,), ()
-    found = paged(client, "/v2/supported-models", Purpose(action=f"find the base model {name}"), search=name)
-    ids = {base for one in found if name in _names(one) and (base := text(one.get("baseModelId")))}
-    return tuple(sorted(ids)), tuple(filter(None, (text(one.get("name")) for one in found[:5])))
-
-
-def _names(item: dict[str, Any]) -> set[Any]:
-    served = [one.get("modelName") for one in objects(item.get("deploymentProfiles"))]
-    return {name for name in (item.get("name"), *served) if isinstance(name, str)}
-
-
-def _whoami(client: Client, name: str) -> str:
-    """The id or the slug of the key's project; some keys' answers are flat."""
-    purpose = Purpose(action="find the project of this key")
-    answer = fields(client.request("GET", "/v3/whoami", retry=True, purpose=purpose))
-    found = text(fields(answer.get("project")).get(name) or answer.get(f"project_{name}"))
+def _required(found: str | None) -> str:
     if found is None:
         hint = "Set TOGETHER_PROJECT_ID to the project's id, or use a key of a project."
-        raise refusal.error(purpose, "the service names none", None, hint, 200)
+        raise refusal.error(_WHOSE, "the service names none", None, hint, 200)
     return found
+
+
+def _identity(client: Client) -> dict[str, Any]:
+    """What the service tells of the key, asked for once; without a project where it has no such call."""
+    if client.identity is None:
+        answer: Any
+        try:
+            answer = client.request("GET", "/v3/whoami", retry=True, purpose=_WHOSE)
+        except ServiceError as error:
+            if error.status not in _NO_SUCH_CALL:
+                raise
+            answer = {"project": None}
+        if not fields(answer) or not fields(answer).keys() - {"message", "error"}:
+            raise refusal.without(_WHOSE, answer, "does not tell whose the key is")
+        client.identity = answer
+    return client.identity

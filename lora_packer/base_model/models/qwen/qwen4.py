@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import gated_attention
 from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.experts import qwen_mixture
@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, n
 from lora_packer.base_model.blocks.projectors import seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual_without_deepstack
 from lora_packer.base_model.blocks.recurrent import delta_net
-from lora_packer.base_model.models.qwen import every_fourth
+from lora_packer.base_model.models.qwen.decoders import every_fourth
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -26,26 +26,25 @@ _WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41)
 
 def qwen4_exp(s: Settings) -> Named:
     """Qwen4's text decoder: several residual streams, and embeddings of n-grams on some layers."""
-    hidden, streams = s.size("hidden_size"), s.size("hc_count")
+    streams = s.size("hc_count")
     attends = every_fourth(s)
     layers_with_embeddings = {layer - 1: place for place, layer in enumerate(sorted(s.indices("ple_layer_ids")))}
     rows = _hashed_rows(s, len(layers_with_embeddings))
 
     def mixer(prefix: str, *, injects: bool = True) -> Named:
-        yield norm(f"{prefix}.hc_norm", streams * hidden)
-        yield linear(f"{prefix}.input_mix_weight_down", s.size("hc_lowrank"), streams * hidden)
-        yield linear(f"{prefix}.input_mix_weight_up", streams * hidden, s.size("hc_lowrank"))
+        yield from norm(f"{prefix}.hc_norm", streams * s.hidden)
+        yield from linear(f"{prefix}.input_mix_weight_down", s.size("hc_lowrank"), streams * s.hidden)
+        yield from linear(f"{prefix}.input_mix_weight_up", streams * s.hidden, s.size("hc_lowrank"))
         if injects:
-            yield linear(f"{prefix}.block_inject_weight", streams, streams * hidden)
+            yield from linear(f"{prefix}.block_inject_weight", streams, streams * s.hidden)
 
     def embeddings(prefix: str, place: int) -> Named:
-        width, heads = s.optional_size("ple_embed_dim") or hidden, _hashed_heads(s)
-        yield embedding(f"{prefix}.ple_embedding.ngram_embedding", rows[place], width // heads)
-        yield linear(f"{prefix}.key_proj", streams * hidden, width)
-        yield linear(f"{prefix}.value_proj", hidden, width)
-        for name in ("norm_key", "norm_query", "norm_conv"):
-            yield norm(f"{prefix}.{name}", streams * hidden)
-        yield depthwise(f"{prefix}.conv1d", streams * hidden, s.size("ple_conv_kernel_size"))
+        width, heads = s.optional_size("ple_embed_dim") or s.hidden, _hashed_heads(s)
+        yield from embedding(f"{prefix}.ple_embedding.ngram_embedding", rows[place], width // heads)
+        yield from linear(f"{prefix}.key_proj", streams * s.hidden, width)
+        yield from linear(f"{prefix}.value_proj", s.hidden, width)
+        yield from norm(prefix, streams * s.hidden, "norm_key", "norm_query", "norm_conv")
+        yield from depthwise(f"{prefix}.conv1d", streams * s.hidden, s.size("ple_conv_kernel_size"))
 
     def layer(prefix: str, index: int) -> Named:
         if attends(index) == "linear_attention":
@@ -53,19 +52,18 @@ def qwen4_exp(s: Settings) -> Named:
         else:
             yield from gated_attention(s, f"{prefix}.self_attn")
             path, size = f"{prefix}.self_attn.indexer", s.size("indexer_head_dim")
-            yield linear(
-                f"{path}.index_qk_proj", (s.size("indexer_n_heads") + s.size("indexer_kv_heads")) * size, hidden
+            yield from linear(
+                f"{path}.index_qk_proj", (s.size("indexer_n_heads") + s.size("indexer_kv_heads")) * size, s.hidden
             )
-            yield norm(f"{path}.q_layernorm", size)
-            yield norm(f"{path}.k_layernorm", size)
+            yield from norm(path, size, "q_layernorm", "k_layernorm")
         yield from qwen_mixture(s, f"{prefix}.mlp")
         if index in layers_with_embeddings:
             yield from embeddings(f"{prefix}.ple", layers_with_embeddings[index])
         yield from mixer(f"{prefix}.attn_hyper_connection")
         yield from mixer(f"{prefix}.mlp_hyper_connection")
 
-    yield embedding("embed_tokens", s.size("vocab_size"), hidden)
-    for index in range(s.size("num_hidden_layers")):
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
+    for index in range(s.layers):
         yield from layer(f"layers.{index}", index)
     yield from mixer("hyper_connection_mixer", injects=False)
 
@@ -111,7 +109,7 @@ def _is_prime(number: int) -> bool:
     return all(passes(witness) for witness in _WITNESSES)
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen4_exp_text": declared(framed(qwen4_exp)),
     "qwen4_exp": seeing_inside("qwen4_exp_text", Tower("qwen4_exp_vision", qwen3_visual_without_deepstack)),
 }

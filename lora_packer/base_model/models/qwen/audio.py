@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from lora_packer.base_model.architecture import Architecture, Build, Head
+from lora_packer.base_model.architecture import Architectures, Build, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, heard, hearing, whisper_encoder, whisper_layers
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
@@ -13,30 +11,29 @@ from lora_packer.base_model.settings import Settings
 
 
 def _qwen2_audio(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield linear("multi_modal_projector.linear", text.size("hidden_size"), audio.size("hidden_size"), bias=True)
+    yield from linear("multi_modal_projector.linear", text.hidden, audio.hidden, bias=True)
 
 
 def _qwen3_asr(_s: Settings, audio: Settings, _text: Settings) -> Named:
-    width = audio.size("hidden_size")
-    yield linear("multi_modal_projector.linear_1", width, width, bias=True)
-    yield linear("multi_modal_projector.linear_2", audio.size("output_dim"), width, bias=True)
+    yield from linear("multi_modal_projector.linear_1", audio.hidden, audio.hidden, bias=True)
+    yield from linear("multi_modal_projector.linear_2", audio.size("output_dim"), audio.hidden, bias=True)
 
 
 def qwen3_convs(s: Settings) -> Named:
     """The three convolutions over a spectrogram, and the projection of what they leave of its height."""
     channels = s.size("downsample_hidden_size")
     for index, inputs in enumerate((1, channels, channels), 1):
-        yield conv(f"conv2d{index}", (channels, inputs, 3, 3), bias=True)
+        yield from conv(f"conv2d{index}", (channels, inputs, 3, 3), bias=True)
     height = s.size("num_mel_bins")
     for _ in range(3):
         height = (height + 1) // 2
-    yield linear("conv_out", s.size("hidden_size"), channels * height)
+    yield from linear("conv_out", s.hidden, channels * height)
 
 
 def _qwen3_asr_encoder(s: Settings) -> Named:
     yield from qwen3_convs(s)
     yield from whisper_layers(s, key_bias=True)
-    yield from layer_norm("ln_post", s.size("hidden_size"))
+    yield from layer_norm("ln_post", s.hidden)
 
 
 def _with_plain_score(build: Build) -> Build:
@@ -56,7 +53,7 @@ _QWEN3_ASR = with_towers(
     ),
 )
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_audio": heard(
         text_part("qwen2"),
         fixed("audio_config", Tower("qwen2_audio_encoder", whisper_encoder), attribute_map=WHISPER_NAMES),

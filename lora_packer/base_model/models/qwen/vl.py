@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, TRANSFORMERS_4_51, Architecture, Build
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    Build,
+)
 from lora_packer.base_model.blocks.attention import attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.qwen_visual import (
     depth,
     fused_attention,
@@ -21,8 +28,8 @@ from lora_packer.base_model.blocks.qwen_visual import (
     qwen3_visual_without_deepstack,
     visual,
 )
-from lora_packer.base_model.models.qwen import qwen3_5, qwen3_5_moe
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.models.qwen.decoders import qwen3_5, qwen3_5_moe
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 # Yields the feed-forward block of one layer: (config, path, number of the layer).
@@ -31,24 +38,22 @@ FeedForward = Callable[[Settings, str, int], Named]
 
 def _qwen2_visual(s: Settings) -> Named:
     width = s.size("embed_dim")
-    yield patch_embedding(s, "patch_embed.proj", width, bias=False)
+    yield from patch_embedding(s, "patch_embed.proj", width, bias=False)
     inner = int(width * s.ratio("mlp_ratio"))
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", width)
         yield from two_linears_mlp(f"{path}.mlp", width, inner)
-        yield from layer_norm(f"{path}.norm1", width)
-        yield from layer_norm(f"{path}.norm2", width)
+        yield from layer_norm(path, width, "norm1", "norm2")
     yield from layer_norm("merger.ln_q", width)
-    yield from merger_mlp(s, width, s.size("hidden_size"))
+    yield from merger_mlp(s, width, s.hidden)
 
 
 def _qwen2_text(s: Settings) -> Named:
-    hidden, heads = s.size("hidden_size"), s.size("num_attention_heads")
-    kv_heads = s.optional_size("num_key_value_heads") or heads
+    kv_heads = s.optional_size("num_key_value_heads") or s.heads
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", hidden, heads, kv_heads, hidden // heads, bias=True)
+        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
         yield from dense_mlp(s, f"{prefix}.mlp", 0)
 
     return stacked(s, layer)
@@ -73,7 +78,7 @@ def _is_sparse(s: Settings, index: int) -> bool:
 
 def _experts(s: Settings) -> tuple[int, int, int]:
     named = s.aliased({"num_experts": "num_local_experts"})
-    return s.size("hidden_size"), s.size("moe_intermediate_size"), named.size("num_experts")
+    return s.hidden, s.size("moe_intermediate_size"), named.size("num_experts")
 
 
 def _sparse_mlp(s: Settings, path: str, index: int) -> Named:
@@ -86,9 +91,9 @@ def _sparse_mlp_before_5(s: Settings, path: str, index: int) -> Named:
         yield from dense_mlp(s, path, index)
         return
     hidden, intermediate, experts = _experts(s)
-    yield linear(f"{path}.gate", experts, hidden)
-    yield f"{path}.experts.gate_up_proj", Module("parameter", (experts, hidden, 2 * intermediate))
-    yield f"{path}.experts.down_proj", Module("parameter", (experts, intermediate, hidden))
+    yield from linear(f"{path}.gate", experts, hidden)
+    yield from parameter(f"{path}.experts.gate_up_proj", experts, hidden, 2 * intermediate)
+    yield from parameter(f"{path}.experts.down_proj", experts, intermediate, hidden)
 
 
 def before_4_52(build: Build) -> Build:
@@ -117,7 +122,7 @@ def _qwen3_5(text: Tower) -> Architecture:
 
 QWEN3_VL = qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp)))
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
     "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
     "qwen3_vl": QWEN3_VL,

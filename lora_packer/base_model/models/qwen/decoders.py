@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import Architecture, declared
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, normed_attention
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -35,15 +35,15 @@ def _qwen3(s: Settings) -> Named:
 
 def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
     """Qwen3-MoE's decoder."""
-    count, hidden = number_of_experts(s, "num_experts", "num_local_experts"), s.size("hidden_size")
+    count = number_of_experts(s, "num_experts", "num_local_experts")
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
-            yield from experts(f"{prefix}.mlp", hidden, s.size("moe_intermediate_size"), count)
+            yield from experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", hidden, s.size("intermediate_size"))
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
 
     return stacked(s, layer)
 
@@ -95,8 +95,7 @@ def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
 
 def qwen3_5(s: Settings) -> Named:
     """Qwen3.5's text decoder."""
-    hidden, intermediate = s.size("hidden_size"), s.size("intermediate_size")
-    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, hidden, intermediate), fused=False)
+    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, s.hidden, s.inner), fused=False)
 
 
 def qwen3_5_moe(s: Settings) -> Named:
@@ -106,7 +105,7 @@ def qwen3_5_moe(s: Settings) -> Named:
 
 _qwen3_moe_frame = partial(framed, answering_prefix=TRANSFORMER)
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2": declared(framed(_qwen2, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
     "qwen3": declared(framed(_qwen3, answering_prefix=TRANSFORMER), targets=QUERY_VALUE),
     "qwen3_moe": declared(*both_names(qwen3_moe, linear_experts, _qwen3_moe_frame)),

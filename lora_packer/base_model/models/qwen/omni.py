@@ -2,50 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention, qk_norms
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Architectures, Build, Head, declared
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
 from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
 from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
-from lora_packer.base_model.models.qwen import qwen3_moe
-from lora_packer.base_model.models.qwen_audio import qwen3_convs
-from lora_packer.base_model.models.qwen_voice import bigvgan, code2wav, diffusion
+from lora_packer.base_model.models.qwen.audio import qwen3_convs
+from lora_packer.base_model.models.qwen.decoders import qwen3_moe
+from lora_packer.base_model.models.qwen.voice import bigvgan, code2wav, diffusion
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _audio_2_5(s: Settings) -> Named:
-    width = s.size("hidden_size")
-    yield from whisper_convs(s, width)
-    yield embedding("audio_bos_eos_token", 2, s.size("output_dim"))
+    yield from whisper_convs(s, s.hidden)
+    yield from embedding("audio_bos_eos_token", 2, s.size("output_dim"))
     yield from whisper_layers(s)
-    yield from layer_norm("ln_post", width)
-    yield linear("proj", s.size("output_dim"), width, bias=True)
+    yield from layer_norm("ln_post", s.hidden)
+    yield from linear("proj", s.size("output_dim"), s.hidden, bias=True)
 
 
 def _audio_3(s: Settings) -> Named:
-    width = s.size("hidden_size")
     yield from qwen3_convs(s)
     yield from whisper_layers(s, key_bias=True)
-    yield from layer_norm("ln_post", width)
-    yield linear("proj1", width, width, bias=True)
-    yield linear("proj2", s.size("output_dim"), width, bias=True)
+    yield from layer_norm("ln_post", s.hidden)
+    yield from linear("proj1", s.hidden, s.hidden, bias=True)
+    yield from linear("proj2", s.size("output_dim"), s.hidden, bias=True)
 
 
 def _visual_2_5(s: Settings) -> Named:
     """Qwen2.5-VL's tower with query, key and value apart."""
-    width = s.size("hidden_size")
     for path, module in qwen2_5_visual(s):
         if path.endswith(".attn.qkv"):
             for name in ("q", "k", "v"):
-                yield linear(f"{path[:-3]}{name}", width, width, bias=True)
+                yield from linear(f"{path[:-3]}{name}", s.hidden, s.hidden, bias=True)
         else:
             yield path, module
 
@@ -70,15 +67,14 @@ def _text_2_5(s: Settings) -> Named:
 
 
 def _talker_2_5(s: Settings) -> Named:
-    hidden = s.size("hidden_size")
-    yield linear("thinker_to_talker_proj", hidden, s.size("embedding_size"), bias=True)
+    yield from linear("thinker_to_talker_proj", s.hidden, s.size("embedding_size"), bias=True)
     for path, module in below("model", _text_2_5(s)):
         # What it reads is as wide as the thinker's embeddings.
         if path == "model.embed_tokens":
-            yield embedding(path, s.size("vocab_size"), s.size("embedding_size"))
+            yield from embedding(path, s.vocab, s.size("embedding_size"))
         else:
             yield path, module
-    yield linear("codec_head", s.size("vocab_size"), hidden)
+    yield from linear("codec_head", s.vocab, s.hidden)
 
 
 def _talker_text(s: Settings, experts: Experts) -> Named:
@@ -87,34 +83,34 @@ def _talker_text(s: Settings, experts: Experts) -> Named:
         yield from normed_attention(s, f"{path}.self_attn")
         yield from qwen_mixture(s, f"{path}.mlp", experts)
 
-    return stacked(s, layer, embedding="codec_embedding")
+    return stacked(s, layer, tokens="codec_embedding")
 
 
 def _code_predictor(s: Settings) -> Named:
     """A small language model over the codes: the first comes from the talker, each other has its own tables."""
-    hidden, bias, head_dim = s.size("hidden_size"), s.flag("attention_bias"), head_sizes(s)[2]
+    bias, head_dim = s.flag("attention_bias"), head_sizes(s)[2]
 
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
-        yield from qk_norms(f"{path}.self_attn", head_dim, head_dim)
-        yield from gated_mlp(f"{path}.mlp", hidden, s.size("intermediate_size"))
+        yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
+        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
 
     for path, module in below("model", stacked(s, layer)):
         if path != "model.embed_tokens":
             yield path, module
     for index in range(s.size("num_code_groups") - 1):
-        yield embedding(f"model.codec_embedding.{index}", s.size("vocab_size"), hidden)
-        yield linear(f"lm_head.{index}", s.size("vocab_size"), hidden)
+        yield from embedding(f"model.codec_embedding.{index}", s.vocab, s.hidden)
+        yield from linear(f"lm_head.{index}", s.vocab, s.hidden)
 
 
 def _talker_3(s: Settings, experts: Experts) -> Named:
     text = s.nested("text_config").aliased({"num_experts": "num_local_experts"})
-    hidden, read = text.size("hidden_size"), s.size("thinker_hidden_size")
+    read = s.size("thinker_hidden_size")
     yield from below("model", _talker_text(text, experts))
     for name in ("text_projection", "hidden_projection"):
-        yield linear(f"{name}.linear_fc1", text.size("intermediate_size"), read, bias=True)
-        yield linear(f"{name}.linear_fc2", hidden, text.size("intermediate_size"), bias=True)
-    yield linear("codec_head", text.size("vocab_size"), hidden)
+        yield from linear(f"{name}.linear_fc1", text.inner, read, bias=True)
+        yield from linear(f"{name}.linear_fc2", text.hidden, text.inner, bias=True)
+    yield from linear("codec_head", text.vocab, text.hidden)
     yield from below("code_predictor", _code_predictor(s.nested("code_predictor_config")))
 
 
@@ -172,7 +168,7 @@ def _omni(build: Build, older: Build) -> Architecture:
     return declared(build, {TRANSFORMERS_4: older}, input_embedding="language_model.embed_tokens")
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {
+ARCHITECTURES: Architectures = {
     "qwen2_5_omni_thinker": composite(_THINKER_2_5, {TRANSFORMERS_4: _before_5(_THINKER_2_5)}),
     "qwen3_omni_moe_thinker": composite(_THINKER_3, {TRANSFORMERS_4: _THINKER_3_BEFORE_5}),
     "qwen2_5_omni": _omni(

@@ -1,0 +1,1 @@
+"""Qwen: the decoders, and the models that see, hear and speak."""

@@ -1,0 +1,123 @@
+"""Which single field of the config, set to what, makes it target exactly the modules that the file has tensors for.
+
+Whatever is proposed was tried: the config with it targets these modules and no others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from lora_packer.adapter.keys import PAIRED, layer_index
+from lora_packer.adapter.patterns import PatternError
+from lora_packer.inspector.case import Case, Tensor, parsed
+from lora_packer.peft.targets import targeting
+
+_LONGEST = 200  # of a value that is shown
+
+
+class Change(NamedTuple):
+    """A field of the config and the value that it should have; None: the field should go."""
+
+    field: str
+    value: tuple[str, ...] | tuple[int, ...] | str | None
+
+    def __str__(self) -> str:
+        """Say it as a next step."""
+        if self.value is None:
+            return f"Remove {self.field}."
+        value = self.value if isinstance(self.value, str) else list(self.value)
+        return f"Set {self.field} to {json.dumps(value)}."
+
+
+def exact_change(case: Case) -> Change | None:
+    """Return the change of one field after which the config targets what the file has tensors for, or None."""
+    trained = trained_modules(case)
+    if not trained:
+        return None
+    for change in _changes(case, trained):
+        if len(str(change)) <= _LONGEST and _targets(case, change) == trained:
+            return change
+    return None
+
+
+def trained_modules(case: Case) -> frozenset[str]:
+    """The base's modules that the file has LoRA for, under the names that PEFT reads."""
+    named = {match.name: name for name, match in case.difference.matched.items()}
+    tensors = (item for item in parsed({named.get(name, name): info for name, info in case.tensors.items()}))
+    paths = {tensor.module for tensor in tensors if tensor.key.part in PAIRED and _is_layer(tensor, case)}
+    return frozenset(paths)
+
+
+def towers(paths: Iterable[str], trained: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Sort modules without tensors: the parts of the model where nothing was trained, and the paths of the others."""
+    held = {prefix for path in trained for prefix in _prefixes(path)}
+    parts: dict[str, None] = {}
+    others = []
+    for path in paths:
+        outermost = next((prefix for prefix in _prefixes(path) if prefix not in held), path)
+        if outermost != path and not any(segment.isdecimal() for segment in outermost.split(".")):
+            parts[outermost] = None
+        else:
+            others.append(path)
+    return list(parts), others
+
+
+def _is_layer(tensor: Tensor, case: Case) -> bool:
+    module = case.modules.get(tensor.module)
+    return module is not None and module.kind != "parameter"
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    segments = path.split(".")
+    return (".".join(segments[:at]) for at in range(1, len(segments) + 1))
+
+
+def _changes(case: Case, trained: frozenset[str]) -> Iterator[Change]:
+    """What may help, the simplest first."""
+    config = case.config
+    leaves = tuple(dict.fromkeys(path.rpartition(".")[2] for path in case.modules if path in trained))
+    listed = config.target_modules if isinstance(config.target_modules, tuple) else ()
+    if config.exclude_modules:
+        yield Change("exclude_modules", None)
+    if config.layers_to_transform is not None:
+        yield Change("layers_to_transform", tuple(sorted({layer_index(path) or 0 for path in trained})))
+        yield Change("layers_to_transform", None)
+    kept = tuple(name for name in listed if any(path == name or path.endswith(f".{name}") for path in trained))
+    added = tuple(leaf for leaf in leaves if leaf not in listed)
+    for names in (kept, (*kept, *added), leaves):
+        if names:
+            yield Change("target_modules", names)
+    wider = [path for path in case.expectation.targeted if path not in trained]
+    parts, _ = towers(wider, trained)
+    if parts and not config.exclude_modules:
+        names = tuple(part.rpartition(".")[2] for part in parts)
+        yield Change("exclude_modules", f".*{names[0]}.*" if len(names) == 1 else f".*({'|'.join(names)}).*")
+    yield Change(
+        "target_modules", tuple(dict.fromkeys(".".join(p.split(".")[-2:]) for p in case.modules if p in trained))
+    )
+    stem = _stem(trained)
+    if stem:
+        alternatives = "|".join(map(re.escape, leaves))
+        yield Change("target_modules", rf"{re.escape(stem)}\..*\.({alternatives})")
+    yield Change("target_modules", tuple(path for path in case.modules if path in trained))
+
+
+def _stem(trained: frozenset[str]) -> str:
+    """What stands before the first number in all paths; "" where that differs."""
+    stems = {re.split(r"\.\d+\.", path)[0] for path in trained}
+    return stems.pop() if len(stems) == 1 else ""
+
+
+def _targets(case: Case, change: Change) -> frozenset[str]:
+    fields: dict[str, Any] = {change.field: change.value}
+    if change == Change("layers_to_transform", None):
+        fields["layers_pattern"] = ()
+    try:
+        targets = targeting(replace(case.config, **fields), case.modules, case.base.default_targets)
+        return frozenset(p for p, module in case.modules.items() if module.kind != "parameter" and targets(p))
+    except PatternError:
+        return frozenset()

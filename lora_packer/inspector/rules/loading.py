@@ -1,0 +1,115 @@
+"""What today's PEFT does not load, though another release or class would (LP322)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lora_packer.adapter.keys import WEIGHTS_NAME
+from lora_packer.base_model import TEXT_ONLY
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_4_51
+from lora_packer.finding import Finding
+from lora_packer.inspector.case import Case
+from lora_packer.inspector.rules.names import OLDER_NAMES
+from lora_packer.inspector.rules.rule import Rule
+from lora_packer.inspector.words import counted
+from lora_packer.peft.expected import Shape
+from lora_packer.peft.refusals import Refusal
+
+NOT_LOADED = Rule(
+    "LP322",
+    "not-loaded-today",
+    "warning",
+    "Today's PEFT does not load the file into the class that the base config names; another release or class would.",
+    "PEFT drops a tensor without a place in silence, so the base model answers; it raises where a shape does not fit.",
+    "Load it with the release or class that it was saved with, and save it again from the class that will be served.",
+    needs="base",
+)
+
+_TODAY = "PEFT 0.21 with transformers 5"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What PEFT does with the LoRA tensors of a file.
+
+    Attributes:
+        tensors: how many there are.
+        dropped: the names of those that it drops.
+        misfit: of the first that does not fit: its name, its shape, and that of its place.
+        refusal: why PEFT raises before it comes to the tensors.
+        nothing_targeted: whether ``target_modules`` matches nothing.
+    """
+
+    tensors: int
+    dropped: tuple[str, ...] = ()
+    misfit: tuple[str, Shape, Shape] | None = None
+    refusal: Refusal | str = ""
+    nothing_targeted: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor lands on a module."""
+        return not (self.dropped or self.misfit or self.refusal or self.nothing_targeted)
+
+
+def not_loaded(case: Case, outcome: Outcome, *, exact: bool) -> Finding:
+    """Return what PEFT does not load: an error where PEFT is what will load it (``exact``)."""
+    details: dict[str, Any] = {"file": WEIGHTS_NAME, "severity": "error" if exact else None}
+    message = f"{_what_happens(case, outcome, details)}; {_who_loads(case)}"
+    return NOT_LOADED.finding(message, hint=_way_out(case), **details)
+
+
+def _what_happens(case: Case, outcome: Outcome, details: dict[str, Any]) -> str:
+    if isinstance(outcome.refusal, Refusal):
+        details |= {"field": outcome.refusal.field, "file": None, "actual": outcome.refusal.actual}
+        return outcome.refusal.message
+    if outcome.refusal:
+        return f"{_TODAY} raises: {outcome.refusal}"
+    if outcome.nothing_targeted:
+        details |= {"field": "target_modules", "count": outcome.tensors}
+        return f"{_TODAY} raises: target_modules matches no module of {case.base_name}"
+    if outcome.misfit is not None:
+        name, found, wanted = outcome.misfit
+        details |= {"tensors": [name], "expected": list(wanted), "actual": list(found)}
+        return f"{_TODAY} raises a size mismatch"
+    details["tensors"] = outcome.dropped
+    if len(outcome.dropped) == outcome.tensors:
+        return f"{_TODAY} drops all {counted(outcome.tensors)} in silence, and the base model answers"
+    return f"{_TODAY} drops {len(outcome.dropped)} of {counted(outcome.tensors)} in silence"
+
+
+def _who_loads(case: Case) -> str:
+    if case.era.swapped_experts:
+        return "LoRA on the experts is in the layout of PEFT 0.18 and older, which these load"
+    match case.dialect:
+        case dialect if dialect == TEXT_ONLY:
+            return "the names are those of the text-only class of this base model, which loads them"
+        case dialect if dialect == TRANSFORMERS_4:
+            return "the names are those of transformers 4, which loads them"
+        case dialect if dialect == TRANSFORMERS_4_51:
+            return "the names are those of transformers before 4.52, which loads them"
+    if case.base.head == "none":
+        return "the names are those of the bare model (AutoModel), which loads them"
+    return "PEFT itself wrote such files"
+
+
+def _way_out(case: Case) -> str | None:
+    if case.era.swapped_experts:
+        return "Load it with PEFT 0.18 and merge it, or train again with PEFT 0.19 or newer."
+    if case.dialect == TEXT_ONLY:
+        return "Load it into the text-only class, or save it again from the class that will be served."
+    return None
+
+
+def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """Return that PEFT renames what is in the file, and loads it."""
+    changed = {name: own for name, own in sources.items() if own != (name,)}
+    if not changed:
+        return
+    names = [name for own in changed.values() for name in own]
+    message = (
+        f"{counted(len(names))} with the names of another release or of the model's own code: {_TODAY} renames them"
+    )
+    yield OLDER_NAMES.finding(message, tensors=names, actual=case.dialect)

@@ -1,0 +1,137 @@
+"""``--api auto`` on the command line: said in one line, the same in every command, and kept in the receipt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import TINY, TINY_BASE
+from together_support import FILES, presigned, serving_folder, zip_of
+
+from lora_packer.sandbox import Sandbox
+from lora_packer.sandbox.faults import Faults
+
+Cli = Callable[..., Any]
+
+V1_LINE = "version 1 of the API: the key has no project (version 1 ends with 2026"
+V2_LINE = "version 2 of the API: the key is one of the project devuser"
+
+
+def started(monkeypatch: pytest.MonkeyPatch, folder: Path, **faults: bool) -> Iterator[Sandbox]:
+    with Sandbox(delay=0, faults=Faults(**faults)) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("TOGETHER_PROJECT_ID")  # so that the key is asked about
+        monkeypatch.chdir(folder)
+        yield sandbox
+
+
+@pytest.fixture
+def with_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    yield from started(monkeypatch, tmp_path)
+
+
+@pytest.fixture
+def without_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    yield from started(monkeypatch, tmp_path, no_project=True)
+
+
+def release(cli: Cli, sandbox: Sandbox, *more: str) -> Any:
+    return cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", "tiny/llama",
+        "--to", sandbox.destination, "--receipt", "mine.json", *more,
+    )  # fmt: skip
+
+
+def kept_version() -> str:
+    found = json.loads(Path("mine.json").read_text())["release"]["api"]
+    assert isinstance(found, str)
+    return found
+
+
+def test_a_key_without_a_project_does_version_1_to_complete(cli: Cli, without_project: Sandbox) -> None:
+    done = release(cli, without_project)
+    assert done.code == 0, done.text
+    assert "status   Complete" in done.out
+    assert V1_LINE in done.err
+    assert kept_version() == "v1"
+    assert len(without_project.service.jobs.records()) == 1
+
+
+def test_a_key_of_a_project_does_version_2(cli: Cli, with_project: Sandbox) -> None:
+    done = release(cli, with_project, "--deploy", "--ask", "Hello")
+    assert done.code == 0, done.text
+    assert "answer   The sandbox answers for devuser/mine" in done.out
+    assert V2_LINE in done.err
+    assert "ends with 2026" not in done.err
+    assert kept_version() == "v2"
+    assert with_project.service.jobs.records() == []
+
+
+def test_the_receipt_of_an_earlier_run_decides(cli: Cli, with_project: Sandbox) -> None:
+    assert release(cli, with_project, "--api", "v1", "--no-wait").code == 0
+    done = release(cli, with_project)
+    assert done.code == 0, done.text
+    assert "as the receipt of an earlier run says" in done.err
+    assert "ends with 2026" in done.err
+    assert kept_version() == "v1"
+    (job,) = with_project.service.jobs.records()
+    assert job.id in done.out
+    other = release(cli, with_project, "--api", "v2")
+    assert other.code == 2
+    assert "api differ" in other.err
+
+
+def test_every_command_finds_its_version_by_itself(cli: Cli, with_project: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_of(FILES))
+    names = ("--model-name", "mine", "--base-model", "tiny/llama", "--format", "json")
+    with serving_folder(tmp_path) as address:
+        url = presigned(host=address, path="/a.zip")
+        first = json.loads(cli("submit", "-", *names, "--wait", input=url).out)
+        second = json.loads(cli("submit", "-", *names, "--wait", "--api", "v1", input=url).out)
+    assert (first["api"], second["api"]) == ("v2", "v1")
+    for told in (first, second):
+        for command in ("status", "wait"):
+            looked = cli(command, told["job"]["id"], "--format", "json")
+            assert json.loads(looked.out)["api"] == told["api"]
+            assert f"{told['job']['id']} is an id of it" in looked.err
+    hardware = cli("hardware", "devuser/mine", "--format", "json")
+    assert json.loads(hardware.out)["api"] == "v2"
+    deployed = json.loads(cli("deploy", "devuser/mine", "--wait", "--format", "json").out)
+    assert deployed["api"] == "v2"
+    answer = cli("ask", deployed["endpoint"]["id"], "Hello", "--format", "json", "--quiet")
+    assert json.loads(answer.out)["api"] == "v2"
+    assert answer.err == ""
+    assert json.loads(cli("stop", deployed["endpoint"]["id"], "--format", "json").out)["api"] == "v2"
+
+
+def test_a_folder_is_sent_directly_where_the_key_has_a_project(cli: Cli, with_project: Sandbox) -> None:
+    done = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", "tiny/llama",
+        "--receipt", "mine.json", "--direct",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    assert kept_version() == "v2"
+
+
+def test_a_folder_is_not_sent_directly_without_a_project(cli: Cli, without_project: Sandbox) -> None:
+    done = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", "tiny/llama",
+        "--receipt", "mine.json", "--direct",
+    )  # fmt: skip
+    assert done.code == 2, done.text
+    assert "version 1 was chosen" in done.err
+    assert "key of a project" in done.err
+
+
+def test_a_rehearsal_hosts_the_base_model_that_it_names(cli: Cli) -> None:
+    done = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", "someone/base-of-my-own",
+        "--sandbox", "--deploy", "--ask", "Hello",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    assert "answer   The sandbox answers" in done.out
+    assert "does not list" not in done.err

@@ -1,0 +1,193 @@
+"""What today's PEFT loads of a file, whatever its names are: the verdict is what PEFT 0.21.2 does on transformers 5.23."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import PREFIX, ROOT
+
+import lora_packer
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+from sweep_cases import write_unread
+
+BASES = ROOT / "fixtures" / "loading"
+Shapes = dict[str, list[int]]
+
+
+def pair(module: str, inputs: int, outputs: int, rank: int = 4) -> Shapes:
+    return {
+        f"{PREFIX}{module}.lora_A.weight": [rank, inputs],
+        f"{PREFIX}{module}.lora_B.weight": [outputs, rank],
+    }
+
+
+def together(*pairs: Shapes) -> Shapes:
+    return {name: shape for item in pairs for name, shape in item.items()}
+
+
+def attention(before: str, sizes: Mapping[str, tuple[int, int]]) -> Shapes:
+    return together(
+        *(pair(f"{before}layers.{layer}.self_attn.{name}", *size) for layer in (0, 1) for name, size in sizes.items())
+    )
+
+
+def experts(before: str, names: tuple[str, str, str], width: int = 20) -> Shapes:
+    gate, up, down = names
+    sizes = {gate: (48, width), up: (48, width), down: (width, 48)}
+    return together(*(pair(f"{before}.{e}.{name}", *size) for e in range(4) for name, size in sizes.items()))
+
+
+MLA = {
+    "q_a_proj": (48, 18),
+    "q_b_proj": (18, 64),
+    "kv_a_proj_with_mqa": (48, 22),
+    "kv_b_proj": (14, 64),
+    "o_proj": (32, 48),
+}
+GQA = {"q_proj": (48, 64), "k_proj": (48, 32), "v_proj": (48, 32), "o_proj": (64, 48)}
+SWIGLU = ("gate_proj", "up_proj", "down_proj")
+LAYER = "model.layers.1.mlp.experts"
+OF_GLM = {"target_modules": ["o_proj", *SWIGLU], "exclude_modules": r".*(layers\.0\.mlp|shared_experts).*"}
+
+
+def checked(folder: Path, base: str, tensors: Shapes, target: str, **config: Any) -> lora_packer.Report:
+    raw = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **config}
+    write_unread(folder, raw, tensors)
+    return lora_packer.check(folder, base_config=BASES / f"{base}.json", target=target, weights=False)
+
+
+def codes(report: lora_packer.Report, severity: str) -> list[str]:
+    return [item.code for item in report.findings if item.severity == severity]
+
+
+LOADED = {
+    "names of Kimi K2.5's own code": (
+        "kimi_k25",
+        attention("language_model.model.", MLA),
+        {"target_modules": list(MLA)},
+    ),
+    "experts one by one in Kimi K2.5": (
+        "kimi_k25",
+        experts("language_model.model.layers.1.mlp.experts", SWIGLU),
+        {
+            "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+            "rank_pattern": {r".*\.gate_up_proj": 8},
+        },
+    ),
+    "experts one by one in GLM-5": (
+        "glm_moe_dsa",
+        together(attention("model.", {"o_proj": (32, 48)}), experts(LAYER, SWIGLU)),
+        OF_GLM,
+    ),
+    "names of MiniMax-M3's own code": (
+        "minimax_m3_vl",
+        attention("language_model.model.", GQA),
+        {"target_modules": list(GQA)},
+    ),
+    "names of Gemma 3 before transformers 4.52": (
+        "gemma3",
+        attention("language_model.model.", GQA),
+        {"target_modules": list(GQA)},
+    ),
+    "names of Gemma 3 today": ("gemma3", attention("model.language_model.", GQA), {"target_modules": list(GQA)}),
+}
+
+
+@pytest.mark.parametrize("target", ["peft", "together"])
+@pytest.mark.parametrize("what", LOADED)
+def test_what_peft_loads_is_fine_whatever_its_names(what: str, target: str, tmp_path: Path) -> None:
+    base, tensors, config = LOADED[what]
+    report = checked(tmp_path, base, tensors, target, **config)
+    assert report.status == "ok"
+    assert set(codes(report, "warning")) <= {"LP309", "LP502"}
+
+
+OLD_EXPERTS = {
+    f"{PREFIX}model.layers.{layer}.mlp.experts.{part}": shape
+    for layer in (0, 1)
+    for part, shape in {
+        "base_layer.lora_A.weight": [12, 40],
+        "base_layer.lora_B.weight": [48, 12],
+        "lora_A.weight": [12, 48],
+        "lora_B.weight": [20, 12],
+    }.items()
+}
+FUSED = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+DROPPED = {
+    "names of Gemma 3's text-only class": (
+        "gemma3",
+        attention("model.", GQA),
+        {"target_modules": list(GQA)},
+        "drops all 16 tensors",
+    ),
+    "names of MiniMax-M3's text-only class": (
+        "minimax_m3_vl",
+        attention("model.", GQA),
+        {"target_modules": list(GQA)},
+        "drops all 16 tensors",
+    ),
+    "fused experts of PEFT 0.18": (
+        "qwen3_moe",
+        together(attention("model.", {"q_proj": (48, 64), "v_proj": (48, 32)}), OLD_EXPERTS),
+        {"target_modules": ["q_proj", "v_proj"], "target_parameters": FUSED},
+        "PEFT 0.18 and older",
+    ),
+    "one of two fused projections": (
+        "qwen3_moe",
+        together(*(pair(f"model.layers.{n}.mlp.experts.{e}.up_proj", 48, 20) for n in (0, 1) for e in range(3))),
+        {"target_modules": ["up_proj"]},
+        "up_proj without gate_proj",
+    ),
+    "full paths of older names": (
+        "gemma3",
+        attention("language_model.model.", {"q_proj": (48, 64)}),
+        {"target_modules": [f"language_model.model.layers.{n}.self_attn.q_proj" for n in (0, 1)]},
+        "target_modules matches no module",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DROPPED)
+def test_what_peft_does_not_load_is_an_error_for_peft_and_a_warning_elsewhere(what: str, tmp_path: Path) -> None:
+    base, tensors, config, words = DROPPED[what]
+    for target, severity, status in (("peft", "error", "failed"), ("together", "warning", "ok")):
+        report = checked(tmp_path, base, tensors, target, **config)
+        told = [item for item in report.findings if item.code == "LP322"]
+        assert [item.severity for item in told] == [severity]
+        assert words in told[0].message
+        assert report.status == status
+        assert "LP321" not in [item.code for item in report.findings]
+
+
+def test_a_part_that_is_dropped_is_named(tmp_path: Path) -> None:
+    """transformers 5 drops the shared experts of an adapter whose experts it merges."""
+    base = json.loads((BASES / "glm_moe_dsa.json").read_text()) | {"model_type": "glm4_moe", "head_dim": 12}
+    base |= {"architectures": ["Glm4MoeForCausalLM"], "use_qk_norm": False}
+    sizes = {"gate_proj": (48, 20), "up_proj": (48, 20), "down_proj": (20, 48)}
+    dense = {"gate_proj": (48, 80), "up_proj": (48, 80), "down_proj": (80, 48)}
+    tensors = together(
+        experts(LAYER, SWIGLU),
+        *(pair(f"model.layers.1.mlp.shared_experts.{name}", *size) for name, size in sizes.items()),
+        *(pair(f"model.layers.0.mlp.{name}", *size) for name, size in dense.items()),
+    )
+    raw = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": list(SWIGLU)}
+    write_unread(tmp_path, raw, tensors)
+    report = lora_packer.check(tmp_path, base_config=base, target="peft", weights=False)
+    assert [(item.code, item.severity, item.count) for item in report.findings] == [("LP322", "error", 12)]
+    assert "drops 12 of 36 tensors" in report.findings[0].message
+    assert "transformers 4, which loads them" in report.findings[0].message
+
+
+@pytest.mark.parametrize("targets", ["all-linear", ["in_proj", "out_proj"]])
+def test_what_peft_refuses_on_mamba_is_an_error_for_peft(targets: Any, tmp_path: Path) -> None:
+    tensors = together(pair("model.layers.0.mixer.in_proj", 48, 100), pair("model.layers.0.mixer.out_proj", 32, 48))
+    report = checked(tmp_path, "nemotron_h", tensors, "peft", target_modules=targets)
+    assert "LP207" in codes(report, "error")
+    assert "LP207" in codes(checked(tmp_path, "nemotron_h", tensors, "together", target_modules=targets), "warning")

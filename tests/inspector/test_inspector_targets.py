@@ -1,0 +1,157 @@
+"""Targets that reach further than what was trained, or nothing at all: what is said, and what following it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import write_adapter
+from follow import follow
+from lora_on import GPT_OSS, MISTRAL3, PHI3, QWEN_VL, T5, lora_config, lora_on
+
+import lora_packer
+from lora_packer.finding import Finding
+
+ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+Base = Mapping[str, Any]
+
+
+def check(folder: Path, base: Base) -> tuple[Finding, ...]:
+    return lora_packer.check(folder, base_config=base, target="peft").findings
+
+
+def language(path: str) -> bool:
+    return "language_model" in path and path.rpartition(".")[2] in ALL
+
+
+def vision(path: str) -> bool:
+    return "vision_tower" in path and path.rpartition(".")[2] in ALL
+
+
+@pytest.mark.parametrize(
+    ("base", "targets", "trained", "part", "hint"),
+    [
+        (MISTRAL3, ALL, language, "reaches model.vision_tower, in which", 'Set exclude_modules to ".*vision_tower.*".'),
+        (MISTRAL3, ALL, vision, "reaches model.language_model, in which", 'Set exclude_modules to ".*language_model.*'),
+        (QWEN_VL, ALL, language, "reaches model.visual, in which", 'Set exclude_modules to ".*visual.*".'),
+        (QWEN_VL, "all-linear", language, "reaches model.visual, in which", "Set exclude_modules to"),
+        (T5, ["q", "v"], lambda p: p.startswith("encoder.") and p[-2:] in (".q", ".v"), "reaches decoder, in which",
+         'Set exclude_modules to ".*decoder.*".'),
+        (T5, ["q", "v"], lambda p: "EncDec" in p and p[-2:] in (".q", ".v"), "reaches encoder, in which", "Set target_modules"),
+        # names of which there is nothing in the file are named, and the others stay
+        (PHI3, ["qkv_proj", "o_proj"], lambda p: p.endswith("qkv_proj"), "also names o_proj, for which",
+         'Set target_modules to ["qkv_proj"].'),
+        (PHI3, "all-linear", lambda p: p.endswith("qkv_proj"), "down_proj, gate_up_proj, o_proj, for which",
+         'Set target_modules to ["qkv_proj"].'),
+        (PHI3, r".*\.(qkv_proj|o_proj)", lambda p: p.endswith("qkv_proj"), "also names o_proj, for which",
+         'Set target_modules to ["qkv_proj"].'),
+        # both at once
+        (MISTRAL3, ALL, lambda p: language(p) and "q_proj" in p, "reaches model.vision_tower, in which nothing was "
+         "trained, and also names down_proj, gate_proj, k_proj, o_proj, up_proj, v_proj, for which", "Set target_modules"),
+    ],
+)  # fmt: skip
+def test_a_wider_config_is_narrowed_to_what_was_trained(
+    tmp_path: Path, base: Base, targets: object, trained: Callable[[str], bool], part: str, hint: str
+) -> None:
+    folder = write_adapter(tmp_path / "a", lora_on(base, trained), lora_config(target_modules=targets))
+    (finding,) = check(folder, base)
+    assert (finding.code, finding.severity) == ("LP309", "warning")
+    assert part in finding.message
+    assert (finding.hint or "").startswith(hint)
+    after = follow(finding, folder, tmp_path / "b")
+    assert after is not None
+    assert check(after, base) == ()
+
+
+DEAD_ON_GPT_OSS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@pytest.mark.parametrize(
+    ("base", "targets", "field", "says"),
+    [
+        (GPT_OSS, {"target_modules": DEAD_ON_GPT_OSS}, "target_modules",
+         "names gate_proj, up_proj, down_proj, which this base model (gpt_oss) does not have: nothing was trained under "
+         "them (nearest: mlp.experts.gate_up_proj, mlp.experts.down_proj in target_parameters)"),
+        (PHI3, {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}, "target_modules",
+         "names q_proj, k_proj, v_proj, which this base model (phi3) does not have: nothing was trained under them "
+         "(nearest: qkv_proj)"),
+        (PHI3, {"target_modules": ["o_proj", "qkv_porj"]}, "target_modules", "(nearest: qkv_proj)"),
+        (PHI3, {"target_modules": ["o_proj", "gate_projup_proj"]}, "target_modules", "(nearest: gate_up_proj)"),
+        (PHI3, {"target_modules": ["o_proj", "query_key_value"]}, "target_modules", "(nearest: qkv_proj)"),
+        (PHI3, {"target_modules": ["o_proj", "model.layers.7.self_attn.qkv_proj"]}, "target_modules", "names model.layers.7"),
+        (PHI3, {"target_modules": ["o_proj", ".*mlp.*"]}, "target_modules", "names .*mlp.*, which"),
+        (PHI3, {"target_modules": ["o_proj", "all-linear"]}, "target_modules", "names all-linear, which"),
+        (PHI3, {"target_modules": ["o_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters",
+         "target_parameters names mlp.experts.gate_up_proj, which"),
+        (PHI3, {"target_modules": ["o_proj"], "layers_to_transform": [0, 1, 2, 31]}, "layers_to_transform",
+         "layers_to_transform names 2, 31, and this base model (phi3) has no such layer"),
+    ],
+)  # fmt: skip
+def test_a_name_that_matches_nothing_is_told_with_the_nearest(
+    tmp_path: Path, base: Base, targets: dict[str, Any], field: str, says: str
+) -> None:
+    attention = ("q_proj", "k_proj", "v_proj", "o_proj")
+    folder = write_adapter(
+        tmp_path / "a", lora_on(base, lambda p: p.endswith(attention) and "qkv" not in p), lora_config(**targets)
+    )
+    (finding,) = check(folder, base)
+    assert (finding.code, finding.severity, finding.field) == ("LP211", "warning", field)
+    assert says in finding.message
+    after = follow(finding, folder, tmp_path / "b")
+    assert after is not None
+    assert check(after, base) == ()
+
+
+@pytest.mark.parametrize(
+    ("base", "config"),
+    [
+        # heads that only some classes have, names of an older release, default targets, and patterns
+        (PHI3, {"target_modules": ["o_proj", "lm_head", "score"]}),
+        (PHI3, {"target_modules": ["o_proj"], "task_type": "SEQ_CLS", "modules_to_save": ["classifier", "score"]}),
+        (PHI3, {"target_modules": r".*\.(o_proj|foo)"}),
+        (PHI3, {"target_modules": ["self_attn.o_proj", "model.layers.1.self_attn.o_proj"]}),
+    ],
+)
+def test_what_some_class_has_is_no_dead_name(tmp_path: Path, base: Base, config: dict[str, Any]) -> None:
+    folder = write_adapter(tmp_path / "a", lora_on(base, lambda p: p.endswith("o_proj")), lora_config(**config))
+    assert "LP211" not in [item.code for item in check(folder, base)]
+
+
+@pytest.mark.parametrize(
+    ("targets", "hint"),
+    [
+        (["c_attn"], 'Set target_modules to ["o_proj"]. The file has tensors for exactly that.'),
+        ([".*o_proj"], 'Set target_modules to ["o_proj"].'),
+        ("o_proj", 'Set target_modules to ["o_proj"].'),
+    ],
+)
+def test_what_the_file_has_is_named_where_nothing_is_targeted(tmp_path: Path, targets: object, hint: str) -> None:
+    tensors = lora_on(PHI3, lambda p: p.endswith("o_proj"))
+    folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=targets))
+    (finding,) = check(folder, PHI3)
+    assert (finding.code, (finding.hint or "").startswith(hint)) == ("LP206", True)
+    after = follow(finding, folder, tmp_path / "b")
+    assert after is not None
+    assert check(after, PHI3) == ()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": ["qkv_proj"]},
+        {"target_modules": ["qkv_proj", "o_porj"]},
+        {"target_modules": ["qkv_proj", "o_proj"], "exclude_modules": ["o_proj"]},
+        {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [0]},
+        {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [5]},
+    ],
+)
+def test_what_is_dropped_is_targeted_after_the_hint(tmp_path: Path, config: dict[str, Any]) -> None:
+    tensors = lora_on(PHI3, lambda p: p.endswith(("qkv_proj", "o_proj")))
+    folder = write_adapter(tmp_path / "a", tensors, lora_config(**config))
+    (finding,) = check(folder, PHI3)
+    assert finding.code in ("LP206", "LP313")
+    after = follow(finding, folder, tmp_path / "b")
+    assert after is not None
+    assert check(after, PHI3) == ()
