@@ -294,4 +294,4 @@ def _download(name: str) -> Path:
         told = error if isinstance(error, LoraPackerError) else explain(error, repo, token)
         raise InconclusiveError(
             f"the base config of '{escape(name)}' could not be fetched from the Hub: {told}", hint=hint
-        ) from None
+        ) from told

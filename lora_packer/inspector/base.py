@@ -11,7 +11,7 @@ from lora_packer.adapter import LoraConfig
 from lora_packer.base_model import BaseModel, find_base, find_published
 from lora_packer.base_model.catalogue import hosted_id, lookalike
 from lora_packer.base_model.names import cached_repo, hosted_as
-from lora_packer.errors import InconclusiveError, InputError, UnknownArchitecture
+from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
 from lora_packer.redact import escape
 
 BaseSource = str | Path | Mapping[str, Any]
@@ -91,7 +91,7 @@ def _hosted(hosted: str, places: list[str]) -> BaseModel | str:
         try:
             return find_published(name)
         except (InputError, InconclusiveError) as error:
-            reason = reason or error.message
+            reason = reason or _why(error)
     for place in places:
         if cached_repo(place) in names:
             try:
@@ -99,6 +99,12 @@ def _hosted(hosted: str, places: list[str]) -> BaseModel | str:
             except (InputError, InconclusiveError):
                 continue
     return reason
+
+
+def _why(error: LoraPackerError) -> str:
+    """Why a config is not to be had: of the Hub's answer the sentence alone."""
+    cause = error.__cause__
+    return cause.message if isinstance(cause, LoraPackerError) else error.message
 
 
 def _is_alike(one: BaseModel, other: BaseModel) -> bool:

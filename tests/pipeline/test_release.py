@@ -467,7 +467,7 @@ def test_release_sandbox_does_it_all_alone(cli_process: Cli, tmp_path: Path) -> 
     assert "status   Complete" in result.out
     stages = [line.split()[0] for line in result.err.splitlines()]
     assert [stage for stage in dict.fromkeys(stages) if stage != "note"] == [
-        "sandbox", "api", "check", "pack", "upload", "presign", "prove", "submit", "wait",
+        "sandbox", "api", "check", "warning", "next", "pack", "upload", "presign", "prove", "submit", "wait",
     ]  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 
