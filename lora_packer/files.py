@@ -114,6 +114,28 @@ def require_regular(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "It is there and no regular file", str(path))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. What cannot be a path at all (too long, a NUL in it) is none, and no error."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; see ``is_folder``."""
+    return stat.S_ISREG(_mode(path))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything; see ``is_folder``."""
+    return _mode(path) != 0
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # pathlib's own questions raise over a name that is too long
+        return 0
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep every other run that asks for ``path`` away while the block runs.

@@ -39,6 +39,8 @@ HEADS = {
         "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
         "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
         *_SEQ2SEQ,
+        # Before transformers 5: where the types that see stood.
+        "MODEL_FOR_VISION_2_SEQ_MAPPING_NAMES",
     ),
     "seq2seq": _SEQ2SEQ,
     "sequence-classification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",),
@@ -60,14 +62,14 @@ def model_class(model_type: str, head: str) -> Any:
     # The text class of some types is registered for the type of their text config.
     types = [class_type(model_type)] if head != "text-only" else [f"{model_type}_text", model_type]
     for table, wanted in ((table, wanted) for table in HEADS[head] for wanted in types):
-        name = getattr(modeling_auto, table).get(wanted)
+        name = getattr(modeling_auto, table, {}).get(wanted)  # an older release has not every table
         if name is not None:
             return getattr(transformers, name if isinstance(name, str) else name[0])
     return None
 
 
-def build(config: Mapping[str, Any], head: str) -> Any:
-    """Return transformers' model for a config on the meta device, or None where there is no such class."""
+def build(config: Mapping[str, Any], head: str, device: str = "meta") -> Any:
+    """Return transformers' model for a config on a device, or None where there is no such class."""
     import torch
     from transformers import AutoConfig
 
@@ -79,7 +81,7 @@ def build(config: Mapping[str, Any], head: str) -> Any:
     loaded = AutoConfig.for_model(**copy.deepcopy(plain))
     if head == "text-only":
         loaded = loaded.get_text_config()
-    with torch.device("meta"):
+    with torch.device(device):
         return cls(loaded)
 
 

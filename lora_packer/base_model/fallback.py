@@ -9,6 +9,7 @@ from typing import Any
 
 from lora_packer.base_model.load import BaseModel, FoundConfig, base_from, config_of, published_config
 from lora_packer.errors import InconclusiveError, UnknownArchitecture
+from lora_packer.files import is_file
 
 
 def find_base(source: str | Path | Mapping[str, Any]) -> BaseModel:
@@ -54,4 +55,4 @@ def _installed_transformers(found: FoundConfig, _source: str | Path | None) -> B
 def _checkpoint(_found: FoundConfig, source: str | Path | None) -> BaseModel | None:
     from lora_packer.base_model.checkpoint import load_checkpoint
 
-    return None if source is None or Path(source).is_file() else load_checkpoint(source)
+    return None if source is None or is_file(Path(source)) else load_checkpoint(source)

@@ -127,7 +127,7 @@ def show_job(
     if commit:
         lines.append(f"commit  {commit}")
     lines.append(f"status  {_styled(output, job)}")
-    if output.verbose or job.has_failed:
+    if output.verbose or job.has_failed or job.is_in_trouble:
         lines += [f"        {update.timestamp} {update.status}: {update.message}" for update in job.updates]
     lines += [f"next    {step}" for step in next_steps]
     checked = {"commit": commit} if commit else {}

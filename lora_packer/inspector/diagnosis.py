@@ -9,11 +9,12 @@ from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.keys import PREFIX, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import CHECKPOINT, BaseModel
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Difference, Tensor
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
-from lora_packer.inspector.reading import closest, heads
+from lora_packer.inspector.reading import TASK_HEADS, closest, heads
 from lora_packer.inspector.rules.config_on_base import (
     NO_TARGET,
     UNSUPPORTED_TARGET,
@@ -85,7 +86,7 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
 
 def explain(case: Case, base: BaseModel) -> Diagnosis:
     """Say what is off about an adapter under a reading of the base model."""
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case), *_without_the_task(case))
     if not case.expectation.targeted and not case.expectation.unsupported:
         findings = one_cause_once((*before, *_nothing_targeted(case)))
         return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
@@ -126,6 +127,19 @@ def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iter
         yield from unmatched_names(case, (case.modules, *base.dialects.values()))
 
 
+def _without_the_task(case: Case) -> Iterator[Finding]:
+    """A task for which transformers has no class of this type: PEFT loads the adapter on the one it was trained on."""
+    task, base = case.config.task_type or "", case.base
+    wanted = TASK_HEADS.get(task, base.head)
+    if base.head != wanted and not has_class(base.model_type, wanted):
+        message = f"task_type is {task}, and transformers has no such class of {escape(base.model_type, 60)}"
+        hint = (
+            "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
+        )
+        details = {"file": CONFIG_NAME, "field": "task_type", "actual": task, "severity": "warning"}
+        yield MISSING_PART.finding(f"{message}: the tensors fit a class without that head", hint=hint, **details)
+
+
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     """A task type under which tensors are missing or have no place, while without it they all fit."""
     config, tensors, difference = result.case.config, result.case.tensors, result.case.difference
@@ -140,7 +154,7 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])
     details = {"file": CONFIG_NAME, "field": "task_type", "tensor": tensor, "actual": config.task_type}
-    hint = "Save the adapter with its classifier, or set task_type to what it was trained for, such as CAUSAL_LM."
+    hint = 'Set task_type to what it was trained for, such as "CAUSAL_LM"; or save the adapter with its classifier.'
     return replace(other, findings=(MISSING_PART.finding(message, hint=hint, **details), *other.findings))
 
 
@@ -240,7 +254,7 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
+    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

@@ -18,6 +18,9 @@ class Faults:
         stuck: leave every job in ``Processing``, the state the service's page names for jobs that stand still.
         stuck_unreachable: the same, only for jobs whose source cannot be downloaded.
         no_project: the key is one of an organization, and has no project: there is version 1 for it only.
+        plain_errors: refuse on version 2 as on version 1, with ``error.message``, instead of with ``details``. Which of
+            its calls answer how is not documented.
+        validation_breaks: end every validation of a revision as ``ERROR``, the service's own fault.
         v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
         no_hardware: tell that nothing that could serve a model is to be had.
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
@@ -32,6 +35,8 @@ class Faults:
     stuck: bool = False
     stuck_unreachable: bool = False
     no_project: bool = False
+    plain_errors: bool = False
+    validation_breaks: bool = False
     v1_endpoints_closed: bool = False
     no_hardware: bool = False
     endpoint_fails: bool = False
@@ -51,6 +56,7 @@ _NAMED = {
     "job": Faults(fail_job="base model incompatibility: the adapter does not fit the base model"),
     "stuck": Faults(stuck=True),
     "unreachable": Faults(stuck_unreachable=True),
+    "validation": Faults(validation_breaks=True),
     "no-project": Faults(no_project=True),
     "no-v1-endpoints": Faults(v1_endpoints_closed=True),
     "no-hardware": Faults(no_hardware=True),

@@ -58,7 +58,7 @@ def _project(state: State, request: Request, rest: list[str]) -> tuple[int, Any]
         case ("GET", ["models", model_id, "revisions"]):
             v2_models.found(state, model_id)
             return 200, page(
-                request, [v2_models.described_revision(one) for one in v2_models.revisions(state, model_id)]
+                request, [v2_models.described_revision(state, one) for one in v2_models.revisions(state, model_id)]
             )
         case ("DELETE", ["models", model_id]):
             v2_models.delete(state, model_id)

@@ -6,6 +6,7 @@ Bodies are those of the vendor's SDK, together 3.1.1 (``types/``).
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lora_packer.sandbox import catalogue
@@ -24,7 +25,9 @@ def create(state: State, request: Request) -> tuple[int, Any]:
     if state.faults.refuse_submit is not None:
         raise Refused(state.faults.refuse_submit, "refused, as the sandbox was started to do", "sandbox_fault")
     body = request.json("name", "baseModelId", "type", "description")
-    request.require(body, "name", "baseModelId")
+    request.require(body, "name")
+    if not body.get("baseModelId"):
+        raise Refused(400, "base_model_id is required", param="baseModelId")
     require_bare_name(body)
     if body.get("type", "model") not in _TYPES:
         raise Refused(400, "this sandbox takes adapters only: type must be adapter", param="type")
@@ -66,7 +69,7 @@ def start_import(state: State, request: Request) -> tuple[int, Any]:
             hf_token=body.get("token"),
         )
     except NameTaken:
-        raise Refused(409, "an upload for this model is under way or done") from None
+        raise Refused(400, "upload already in progress") from None
     return 200, None if state.faults.lose_answer else described_upload(job, url)
 
 
@@ -113,16 +116,23 @@ def revisions(state: State, model_id: str) -> list[Revision]:
     return sorted([*fetched, *state.direct.revisions(model_id)], key=lambda one: one.created_at)
 
 
-def described_revision(revision: Revision) -> dict[str, Any]:
-    """Return a revision as the API tells it."""
+def described_revision(state: State, revision: Revision) -> dict[str, Any]:
+    """Return a revision as the API tells it: its validation begins once its files are there, and takes a while."""
     said = revision.refused
-    return {
+    ends = revision.created_at + timedelta(seconds=state.delay)
+    if datetime.now(UTC) < ends:
+        status, said = "PENDING", None
+    elif state.faults.validation_breaks:
+        status, said = "ERROR", None
+    else:
+        status = "FAILED" if said else "SUCCESS"
+    told = {
         "revisionId": revision.id,
         "createdAt": stamp(revision.created_at),
-        "lastValidatedAt": stamp(revision.created_at),
-        "validationStatus": f"REVISION_VALIDATION_STATUS_{'FAILED' if said else 'SUCCESS'}",
+        "validationStatus": f"REVISION_VALIDATION_STATUS_{status}",
         "validationErrors": [{"rule": "adapter_files", "severity": "ERROR", "message": said}] if said else [],
     }
+    return told if status == "PENDING" else {**told, "lastValidatedAt": stamp(ends)}
 
 
 def described_event(number: int, update: dict[str, str]) -> dict[str, Any]:

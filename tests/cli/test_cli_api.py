@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from builders import TINY, TINY_BASE
 from together_support import FILES, presigned, serving_folder, zip_of
@@ -106,6 +107,49 @@ def test_every_command_finds_its_version_by_itself(cli: Cli, with_project: Sandb
     assert json.loads(answer.out)["api"] == "v2"
     assert answer.err == ""
     assert json.loads(cli("stop", deployed["endpoint"]["id"], "--format", "json").out)["api"] == "v2"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_reason_is_told_wherever_the_service_puts_it(
+    plain: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for sandbox in started(monkeypatch, tmp_path, plain_errors=plain):
+        service = sandbox.service
+        refused = cli("submit", "org/repo", "--no-check", "--model-name", "a", "--base-model", "ml_none")
+        assert refused.code == 5
+        assert "base model not found" in refused.err
+        assert "Check --base-model" in refused.err
+        body = httpx2.post(
+            service.base_url.replace("/v1", "/v2/projects/proj-sandbox/models"),
+            json={"name": "a"},
+            headers={"Authorization": f"Bearer {service.api_key.reveal()}"},
+        ).json()
+        assert body == (
+            {
+                "error": {
+                    "message": "base_model_id is required",
+                    "type": "invalid_request_error",
+                    "param": "baseModelId",
+                    "code": None,
+                }
+            }
+            if plain
+            else {"message": "invalid argument", "code": 3, "details": [{"detail": "base_model_id is required"}]}
+        )
+
+
+def test_a_validation_that_breaks_off_is_told_as_the_services_own_fault(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for sandbox in started(monkeypatch, tmp_path, validation_breaks=True):
+        done = release(cli, sandbox, "--timeout", "2s")
+        assert done.code == 6, done.text
+        assert "was still Error after 2 s: the service's validation could not complete" in done.err
+        assert "ask the service's support" in done.err
+        (job,) = sandbox.service.imports.records()
+        looked = cli("status", job.id)
+        assert looked.code == 0
+        assert "an internal error of its own" in looked.out
 
 
 def test_a_folder_is_sent_directly_where_the_key_has_a_project(cli: Cli, with_project: Sandbox) -> None:

@@ -125,8 +125,14 @@ def error_of(call: Any) -> list[Any]:
     try:
         call()
     except together.APIStatusError as error:
-        return [type(error).__name__, error.status_code, error.body["error"]["message"]]
+        return [type(error).__name__, error.status_code, said_in(error.body)]
     return []
+
+
+def said_in(body: Any) -> str:
+    """What the service said, as the SDK's own command line reads it (lib/cli/utils/_api_error.py)."""
+    said: str = body["error"]["message"] if "error" in body else body["details"][0]["detail"]
+    return said
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from lora_packer.redact import escape
 
 Needs = Literal["files", "base", "values"]
 SAME_FIELD = "the same field"
+MAX_MESSAGE = 360  # characters: with its code and its name a message is a line of 400
 
 
 class Effect(NamedTuple):
@@ -73,13 +74,15 @@ class Rule:
         """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own.
 
         ``tensors``, names as the file has them, also give the first tensor and the count, where these are not given.
+        The message is made fit for a line here too, whatever was written into it.
         """
         names = [escape(name) for name in details.pop("tensors", ())]
         if names:
             details = {"tensor": names[0], "count": len(names), **details, "tensors": tuple(names)}
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
         given = {key: value for key, value in details.items() if value is not None}
-        return Finding(code=self.code, name=self.name, message=message, **{**defaults, **given})
+        text = escape(message, MAX_MESSAGE)
+        return Finding(code=self.code, name=self.name, message=text, **{**defaults, **given})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as ``lora-packer rule --format json`` prints it."""
