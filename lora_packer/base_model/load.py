@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
+from lora_packer.arguments import require_place
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.module import Modules, Named
@@ -92,6 +93,8 @@ class BaseModel:
             InputError: the file cannot be read, or is not a base model's config.
             InconclusiveError: the Hub could not be asked.
         """
+        if not isinstance(source, Mapping):
+            require_place(source, "source")
         return base_from(config_of(source))
 
     @property

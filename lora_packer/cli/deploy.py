@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
@@ -39,7 +40,7 @@ def deploy(
 
     limit = parse_duration(timeout)
     with connected(output, api) as (client, choice):
-        with told_on_interrupt("The endpoint may exist, and cost money. Run the same command again: it finds it."):
+        with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
             endpoint, created = ensure_endpoint(
                 choice.api, client, model, hardware_id=hardware, display_name=display_name or None
             )
@@ -61,9 +62,7 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
-    with told_on_interrupt(
-        f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`."
-    ):
+    with told_where_it_stops(lambda: (f"Endpoint {endpoint.id} goes on, and {endpoint.cost}.",)):
         return serve(
             chosen,
             client,

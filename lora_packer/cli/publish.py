@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line, print_result
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import require_kept, require_place, takes_stdout, write_named
 from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption, MintedUrl, Store, Verify
 from lora_packer.cli.stages import Stages, show_failed_check
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_INTERRUPTED = "Run the same command again to go on: parts that the store has are kept, and nothing is sent twice."
 
 
 @command
@@ -76,7 +76,7 @@ def publish(
     require_place(minted.url_file, "--url-file")
     require_kept(journal, "--journal", "the next run reads it")
     takes_stdout(minted.url_file, output, "--url-file")
-    with show_failed_check(output), told_on_interrupt(_INTERRUPTED), stages:
+    with show_failed_check(output), told_where_it_stops(lambda: _left(stages, to)), stages:
         done = run_publish(
             adapter,
             to=to,
@@ -93,6 +93,13 @@ def publish(
     again = "run it again with --url-file FILE (or --show-url) to get the URL; nothing is sent twice"
     check = {"check": done.report.to_dict() if done.report else None}
     show_published(output, done.published, minted, again, check)
+
+
+def _left(stages: Stages, to: str) -> tuple[str, ...]:
+    if not stages.is_sending:
+        return ("Nothing was sent.",)
+    clean = command_line("publish", "--clean", "--to", to)
+    return (f"What the store has is kept, and nothing is sent twice; unfinished, it costs storage until `{clean}`.",)
 
 
 def show_published(

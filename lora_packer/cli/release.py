@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import ReleaseLeft, told_where_it_stops
 from lora_packer.cli.named_files import require_kept
 from lora_packer.cli.options import (
     AdapterArgument,
@@ -30,11 +31,7 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt, Section
 
 
-_INTERRUPTED = (
-    "Run the same command again to go on: the receipt knows what is done, parts that the store has are kept, a job "
-    "that was submitted goes on, and nothing is sent or submitted twice."
-)
-_REHEARSAL_INTERRUPTED = "The sandbox has stopped, and nothing of the rehearsal is kept: run the same command again."
+_REHEARSED = "The sandbox has stopped: nothing runs, nothing costs, and nothing of the rehearsal is kept."
 
 
 @command
@@ -109,7 +106,11 @@ def release(
         )
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
-        stack.enter_context(told_on_interrupt(_REHEARSAL_INTERRUPTED if sandbox else _INTERRUPTED))
+        left = ReleaseLeft(stages, deploying=deploy)
+        if sandbox:
+            stack.enter_context(told_where_it_stops(lambda: (_REHEARSED,)))
+        else:
+            stack.enter_context(told_where_it_stops(left, costs=left.costs))
         stack.enter_context(stages)
         there: dict[str, Any] = {"to": to, "receipt": receipt, **store.place()}
         if sandbox:
@@ -136,6 +137,7 @@ def release(
             note=stages.note,
             progress=stages.progress,
             sleep=stages.sleep,
+            began=left.began,
             **there,
         )
     output.result(_text(done, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())

@@ -18,6 +18,9 @@ class Stages:
     """Tells the steps of a command on stderr, one line each, and how far its longest one is: ``working``.
 
     As a context it takes the bar off the terminal at the end.
+
+    Attributes:
+        is_sending: whether the work whose progress is told has begun.
     """
 
     def __init__(self, output: Output, working: str = "upload") -> None:
@@ -25,6 +28,7 @@ class Stages:
         self._working = working
         self._display: ProgressDisplay | None = None
         self._line = WaitingLine(output)
+        self.is_sending = False
 
     def note(self, stage: str, text: str) -> None:
         """Tell a step and what it proved; details only where they are asked for."""
@@ -51,6 +55,7 @@ class Stages:
 
     def progress(self, sent: int, total: int) -> None:
         """Show how far the work is; its clock begins with the first call."""
+        self.is_sending = True
         if self._display is None:
             self._display = ProgressDisplay(self._output, self._working)
         self._display(sent, total)

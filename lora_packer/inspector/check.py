@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
 from lora_packer.adapter.patterns import PatternError
+from lora_packer.arguments import require_base, require_codes, require_one_of, require_place, require_text
+from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.base import Against, BaseSource, base_for
 from lora_packer.inspector.case import Case
@@ -65,6 +67,14 @@ def check(
         InputError: there is nothing to read, or an argument makes no sense.
         InconclusiveError: the Hub could not be asked for the adapter.
     """
+    if not hasattr(adapter, "open"):  # a source of another room, or a path
+        require_place(adapter, "adapter")
+    require_text(target, "target")
+    require_base(base_config, "base_config", BaseModel)
+    require_codes(select, "select")
+    require_codes(ignore, "ignore")
+    require_one_of(fail_on, "fail_on", ("error", "warning"))
+    require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     _check_codes([*select, *ignore])
     rules_of = profile(target)
     with open_source(adapter) as source:

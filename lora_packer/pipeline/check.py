@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lora_packer.adapter import AdapterSource
+from lora_packer.arguments import require_base, require_codes, require_one_of, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
@@ -28,6 +29,13 @@ class CheckOptions:
     ignore: Sequence[str] = ()
     fail_on: Literal["error", "warning"] = "error"
     skip: bool = False
+
+    def __post_init__(self) -> None:
+        require_base(self.base_config, "base_config")
+        require_text(self.target, "target")
+        require_codes(self.select, "select")
+        require_codes(self.ignore, "ignore")
+        require_one_of(self.fail_on, "fail_on", ("error", "warning"))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a receipt holds a later check to."""

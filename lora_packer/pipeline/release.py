@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_place
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
@@ -55,6 +56,7 @@ def release(
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    began: Callable[[Path], None] = lambda _: None,
 ) -> Receipt:
     """Do all of it: check, pack, upload, presign, prove, submit, wait; and write a receipt to resume from.
 
@@ -91,6 +93,7 @@ def release(
         progress: told (bytes sent, bytes in all) during the upload.
         sleep: what passes the time between two looks, in seconds.
         now: the wall clock (UTC), against which the URL's life is measured.
+        began: told where the receipt is, before anything is done.
 
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
@@ -98,6 +101,9 @@ def release(
     """
     from lora_packer.together import Client, choose_api
 
+    require_place(adapter, "adapter")
+    if receipt is not None:
+        require_place(receipt, "receipt")
     wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
     store = None
     if to is not None:
@@ -106,6 +112,7 @@ def release(
     path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
     checks = options or CheckOptions(base_config, base_model, target)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
+        began(path)
         found = load_receipt(path)
         choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
         note("api", str(choice))

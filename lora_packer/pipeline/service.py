@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_duration, require_text
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
 from lora_packer.hub import HubRepo
@@ -53,6 +54,9 @@ class ServiceOptions:
     def __post_init__(self) -> None:
         from lora_packer.together import CHOICES, validate_names
 
+        require_text(self.model_name, "model_name")
+        require_text(self.base_model, "base_model")
+        require_duration(self.timeout, "timeout")
         validate_names(self.model_name, self.base_model)
         if self.api not in CHOICES:
             raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(CHOICES)}.")

@@ -5,9 +5,10 @@ Bodies are those of together 3.1.1, ``types/``.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
+
+from lora_packer.sandbox.weights import base_id, is_linked, weights_of
 
 PROJECT = "proj-catalogue"
 """The project that the supported models are of."""
@@ -17,11 +18,6 @@ _HARDWARE = (
     ("1xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 1, 390, 4),
     ("2xnvidia-h100-80gb", "nvidia-h100-80gb", 80, 2, 780, 0),
 )
-
-
-def base_id(name: str) -> str:
-    """Return the id that models are created on, for a base model's name."""
-    return f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
 
 
 def model_path(base: str) -> str:
@@ -36,7 +32,20 @@ def supported_models(names: Sequence[str], created_at: str) -> list[dict[str, An
 
 def configurations(names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the configurations of all models of these names."""
-    return [config for name in names for config in _configs_of(base_id(name))]
+    return [config for name in names for one in weights_of(name) for config in _configs_of(one.id)]
+
+
+def listed_configurations(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return those of them that a list has; of the others the deployment profiles tell."""
+    return configurations([name for name in names if is_linked(name)])
+
+
+def is_found(model: dict[str, Any], wanted: str, *, deep: bool) -> bool:
+    """Whether a search finds a supported model: by its ids and name; a ``deep`` one by its deployments' names too."""
+    names = [model["id"], model["name"], model["baseModelId"]]
+    if deep:
+        names += [profile["modelName"] for profile in model["deploymentProfiles"]]
+    return any(wanted in name.lower() for name in names)
 
 
 def instance_type_of(config_id: str) -> str:
@@ -73,22 +82,23 @@ def _supported(name: str, created_at: str) -> dict[str, Any]:
             "config": f"projects/{PROJECT}/configs/{config['id']}",
             "gpuCount": count,
             "gpuType": gpu,
-            "model": model_path(base),
-            "modelName": name,
+            "model": model_path(one.id),
+            "modelName": one.name,
             "parallelism": f"tp{count}",
             "performanceBenchmarks": {},
             "profileId": f"prof_{config['id']}",
-            "quantization": "bf16",
+            "quantization": one.quantization,
         }
-        for config, (_, gpu, _, count, _, _) in zip(_configs_of(base), _HARDWARE, strict=True)
+        for one in weights_of(name)
+        for config, (_, gpu, _, count, _, _) in zip(_configs_of(one.id), _HARDWARE, strict=True)
     ]
     return {
         "id": f"arch_{base.removeprefix('ml_')}",
         "name": name,
         "displayName": name,
         "displayType": "chat",
-        "baseModel": model_path(base),
-        "baseModelId": base,
+        "baseModel": model_path(base) if is_linked(name) else "",
+        "baseModelId": base if is_linked(name) else "",
         "capabilities": ["CAPABILITY_CHAT"],
         "createdAt": created_at,
         "updatedAt": created_at,

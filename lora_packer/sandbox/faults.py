@@ -21,6 +21,8 @@ class Faults:
         plain_errors: refuse on version 2 as on version 1, with ``error.message``, instead of with ``details``. Which of
             its calls answer how is not documented.
         validation_breaks: end every validation of a revision as ``ERROR``, the service's own fault.
+        shallow_search: find supported models by their own names only, not by those of their deployments. Which of the
+            two the service does is not documented; the vendor's command line needs the second.
         v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
         no_hardware: tell that nothing that could serve a model is to be had.
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
@@ -37,6 +39,7 @@ class Faults:
     no_project: bool = False
     plain_errors: bool = False
     validation_breaks: bool = False
+    shallow_search: bool = False
     v1_endpoints_closed: bool = False
     no_hardware: bool = False
     endpoint_fails: bool = False

@@ -21,7 +21,8 @@ def route(state: State, request: Request) -> tuple[int, Any]:
         case ("GET", ("supported-models",)):
             found = catalogue.supported_models(state.base_models, stamp(datetime.fromtimestamp(state.started, UTC)))
             wanted = request.query.get("search", "").lower()
-            return 200, page(request, [model for model in found if wanted in model["name"].lower()])
+            deep = not state.faults.shallow_search
+            return 200, page(request, [model for model in found if catalogue.is_found(model, wanted, deep=deep)])
         case ("GET", ("public", "inference-instance-types")):
             return 200, page(request, catalogue.instance_types(taken=state.faults.no_hardware))
         case ("GET", ("public", "inference-instance-types", name)):
@@ -65,7 +66,7 @@ def _project(state: State, request: Request, rest: list[str]) -> tuple[int, Any]
             return 200, {}
         case ("GET", ["configs"]):
             wanted = request.query.get("referenceModelId") or request.query.get("referenceModel", "").rpartition("/")[2]
-            configs = catalogue.configurations(state.base_models)
+            configs = catalogue.listed_configurations(state.base_models)
             return 200, page(request, [one for one in configs if wanted in ("", one["referenceModelId"])])
         case ("GET", ["configs", config_id]):
             configs = catalogue.configurations(state.base_models)

@@ -15,6 +15,7 @@ from lora_packer.sandbox.direct import Revision
 from lora_packer.sandbox.endpoints import stamp
 from lora_packer.sandbox.jobs import HUB_PAGES, JobRecord, NameTaken
 from lora_packer.sandbox.state import PROJECT, State
+from lora_packer.sandbox.weights import ids_of
 
 _UPLOAD_STATES = {"Queued": "PENDING", "Running": "RUNNING", "Processing": "RUNNING", "Complete": "SUCCEEDED"}
 _TYPES = ("adapter", "adapters")
@@ -31,7 +32,7 @@ def create(state: State, request: Request) -> tuple[int, Any]:
     require_bare_name(body)
     if body.get("type", "model") not in _TYPES:
         raise Refused(400, "this sandbox takes adapters only: type must be adapter", param="type")
-    if body["baseModelId"] not in (catalogue.base_id(name) for name in state.base_models):
+    if body["baseModelId"] not in ids_of(state.base_models):
         raise Refused(400, "base model not found: give its ml_ id", param="baseModelId")
     name = f"{state.account}/{body['name']}"
     if any(model["name"] == name for model in state.models.values()):

@@ -144,6 +144,8 @@ def _timed_out(
         message = f"{message[:-1]}: {fault.rstrip('.')}."
     if trouble is not None:
         message += f" The last look failed: {trouble.message}"
+    if seen and trouble is None:
+        message += " A job that stands still most often means that its source can no longer be read."
     hint = f"Go on with `lora-packer wait {job_id}{words}`."
     if fault:
         hint += " Where it stays so, ask the service's support with this id."

@@ -14,6 +14,7 @@ from together_support import FILES, presigned, serving_folder, zip_of
 
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.weights import base_id
 
 Cli = Callable[..., Any]
 
@@ -107,6 +108,20 @@ def test_every_command_finds_its_version_by_itself(cli: Cli, with_project: Sandb
     assert json.loads(answer.out)["api"] == "v2"
     assert answer.err == ""
     assert json.loads(cli("stop", deployed["endpoint"]["id"], "--format", "json").out)["api"] == "v2"
+
+
+@pytest.mark.parametrize("base", ["Qwen/Qwen3.5-9B-FP8", "mistralai/Mixtral-8x7B-Instruct-v0.1"])
+def test_a_base_model_in_several_quantizations_or_without_a_link_is_served(
+    base: str, cli: Cli, with_project: Sandbox
+) -> None:
+    done = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", base,
+        "--to", with_project.destination, "--receipt", "mine.json", "--deploy", "--ask", "Hello",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    assert "does not list" not in done.err
+    (model,) = with_project.service.models.values()
+    assert model["baseModelId"] == base_id(base)
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -16,10 +16,10 @@ from lora_packer import together
 from lora_packer.redact import Secret
 from lora_packer.sandbox import v2_models
 from lora_packer.sandbox.answers import Refused, Request
-from lora_packer.sandbox.catalogue import base_id
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.jobs import JobRecord, Jobs
 from lora_packer.sandbox.service import Service, _route
+from lora_packer.sandbox.weights import base_id
 from lora_packer.together import APIS, Client, HubRepo, v2
 
 URL = presigned()

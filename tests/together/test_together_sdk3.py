@@ -27,9 +27,13 @@ from together_support import (
 )
 
 from lora_packer.redact import Secret
+from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
-from lora_packer.together import HubRepo, v2
+from lora_packer.sandbox.weights import base_id
+from lora_packer.together import Client, HubRepo, v2
+from lora_packer.together.v2.offers import offers_for
+from lora_packer.together.v2.supported import base_model_id
 
 FOLDER = Path(sys.prefix) / "together-3"  # where `make` puts it: beside the packages, not among them
 pytestmark = pytest.mark.skipif(
@@ -198,3 +202,35 @@ def test_our_client_sends_the_same() -> None:
     theirs = sent_by_the_sdk(url)
     assert set(ours) - theirs == set(), "ours that the SDK does not send"
     assert theirs - set(ours) == set(), "the SDK's that we do not send"
+
+
+@pytest.mark.parametrize("search", ["deep", "shallow"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen/Qwen3.5-9B",
+        "Qwen/Qwen3.5-9B-FP8",  # of the same supported model, with weights of its own
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",  # no base is linked
+        BASE_MODEL,
+    ],
+)
+def test_a_base_model_is_the_one_that_the_vendors_command_line_takes(name: str, search: str) -> None:
+    with Service(delay=0, faults=Faults(shallow_search=search == "shallow")) as service:
+        with Client(service.api_key, service.base_url) as client:
+            ours = base_model_id(client, name)
+        if search == "shallow" and name.endswith("FP8"):
+            return  # the vendor's does not find it then
+        env = environment(service.api_key.reveal(), service.base_url.removesuffix("/v1"), "proj-sandbox")
+        tg = (FOLDER / "bin" / "tg", "models", "create", "mine", "--type", "adapter", "--base-model", name, "--json")
+        assert run(*tg, env=env)["baseModelId"] == ours
+    assert ours == base_id(name)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3.5-9B-FP8", "mistralai/Mixtral-8x7B-Instruct-v0.1"])
+def test_an_adapter_of_any_weights_has_configurations(name: str) -> None:
+    with Service(delay=0) as service, Client(service.api_key, service.base_url) as client:
+        made = {"id": "ml_a", "baseModelId": base_model_id(client, name)}
+        offers = offers_for(client, made)
+    suffix = base_id(name).removeprefix("ml_")
+    assert [path for _, path in offers] == [f"projects/proj-catalogue/configs/cr_{suffix}_{count}" for count in (1, 2)]
+    assert [offer.cents_per_minute for offer, _ in offers] == [6.5, 13.0]

@@ -90,12 +90,22 @@ def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[Sup
     if name.startswith(MODEL_PREFIX):
         return (name,), ()
     found = supported(client, name)
+    if ids := _ids_in(found, name):
+        return ids, found
+    # What the search looks at is documented for the catalogue's own names only.
+    everything = supported(client)
+    ids = _ids_in(everything, name)
+    return ids, everything if ids else found
+
+
+def _ids_in(found: tuple[Supported, ...], name: str) -> tuple[str, ...]:
+    """The ids of what has this name."""
     named = [(each, one) for each in found for one in each.profiles if one.name == name]
     deployed = {made_of for each, one in named if (made_of := one.model_id or each.base_id)}
     called = [each for each in found if each.name == name]
     linked = {each.base_id for each in called if each.base_id}
     weights = {one.model_id for each in called for one in each.profiles if one.model_id}
-    return tuple(sorted(deployed or linked or weights)), found
+    return tuple(sorted(deployed or linked or weights))
 
 
 def supported(client: Client, search: str = "") -> tuple[Supported, ...]:
