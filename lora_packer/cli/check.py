@@ -11,11 +11,13 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.named_files import require_place, write_named
 from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption
+from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
+_LARGE = 256_000_000  # bytes: what takes long enough for somebody to wonder how far it is
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
@@ -47,13 +49,21 @@ def check(
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
     require_place(output_file, "--output")
+    display = ProgressDisplay(output, "check")
+
+    def progress(done: int, total: int) -> None:
+        if total >= _LARGE:
+            display(done, total)
+
     report = run_check(
         adapter,
         base_model=base_model,
         weights=not no_weights,
         stats=stats,
+        progress=progress,
         **against.arguments(),
     )
+    display.clear()
     if output_file is not None:
         write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
     elif output.is_text:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -20,6 +21,7 @@ from lora_packer.inspector.profiles import DEFAULT_TARGET, Profile, profile
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import STAGES, Subject, plainly, unchecked
+from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape
 
 __all__ = ["BaseSource", "check"]
@@ -40,6 +42,7 @@ def check(
     fail_on: Literal["error", "warning"] = "error",
     stats: bool = False,
     checksums: Literal["crc32", "sha256"] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Check a LoRA adapter against its base model's config, without torch.
 
@@ -59,6 +62,7 @@ def check(
         stats: whether to compute the size of every module's update (reads the values).
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
             CRC-32 alone, or their SHA-256 too. None: none.
+        progress: told (bytes read, bytes in all) of the weights, while their values are read.
 
     Returns:
         The report. Whatever is wrong with the adapter is a finding in it.
@@ -83,6 +87,9 @@ def check(
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, rules_of, base_config, base_model, weights=weights, read=read)
+        if progress is not None and subject.adapter.header is not None:
+            watching = watched(subject.reading, progress, subject.adapter.header.size)
+            subject = replace(subject, reading=watching)
         judged = [stage.judge(subject) for stage in STAGES]
         case = next((item.case for item in judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None

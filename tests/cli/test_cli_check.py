@@ -232,10 +232,10 @@ main(sys.argv[1:])
 
 @pytest.mark.parametrize(
     ("arguments", "given", "expected"),
-    [([], None, "1"), ([], "3", "3"), (["--stats"], None, "None"), (["--stats"], "3", "3")],
+    [([], None, "1"), ([], "3", "3"), (["--stats"], None, "1"), (["--stats"], "3", "3")],
 )
 def test_what_a_command_has_no_use_for_is_left_out(arguments: list[str], given: str | None, expected: str) -> None:
-    """No spinning BLAS threads but for the one who multiplies; few walks through all objects, and no last one."""
+    """One BLAS thread; few walks through all objects, and no last one."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
     command = [sys.executable, "-c", SPARED, "check", str(TINY), "--base-config", str(TINY_BASE), *arguments]
@@ -275,3 +275,14 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.stdout.startswith("LP101")
     assert "Traceback" not in done.stderr
+
+
+def test_the_reading_of_large_weights_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("check", TINY, "--base-config", TINY_BASE, "--format", "json").err == ""
+    monkeypatch.setattr("lora_packer.cli.check._LARGE", 1)
+    done = cli("check", TINY, "--base-config", TINY_BASE, "--format", "json")
+    events = [json.loads(line) for line in done.err.splitlines()]
+    size = (TINY / "adapter_model.safetensors").stat().st_size
+    assert events[0] == {"event": "progress", "stage": "check", "done": 0, "total": size}
+    assert events[-1] == {"event": "progress", "stage": "check", "done": size, "total": size}
+    assert json.loads(done.out)["status"] == "ok"
