@@ -63,7 +63,7 @@ LAYER_OUT_OF_RANGE = Rule(
     "error",
     "The file has tensors for layers or experts that the base model does not have.",
     "PEFT drops them in silence. It means another base model.",
-    "Give the config of the base model that the adapter was trained on, with --base-config.",
+    "Give the config of the base model that the adapter was trained on.",
     needs="base",
     retold="; {message}",
 )

@@ -24,7 +24,7 @@ WRONG_BASE = Rule(
     "error",
     "Tensors have shapes that this base model does not call for.",
     "PEFT raises a size mismatch; other engines pad or cut and answer with wrong output. It means another base model.",
-    "Give the config of the base model that the adapter was trained on, with --base-config.",
+    "Give the config of the base model that the adapter was trained on.",
     needs="base",
     explains=OF_ANOTHER_BASE,
     retold="; {message}",
