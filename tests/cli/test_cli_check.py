@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -82,7 +83,12 @@ def test_json_is_one_object_with_the_documented_fields(cli: Cli) -> None:
             "dtypes": ["F32"],
             "ranks": [4],
         },
-        "base_model": {"id": None, "config_source": str(TINY_BASE), "model_type": "llama"},
+        "base_model": {
+            "id": None,
+            "config_source": str(TINY_BASE),
+            "model_type": "llama",
+            "config_sha256": hashlib.sha256(TINY_BASE.read_bytes()).hexdigest(),
+        },
         "target": "together",
         "findings": [
             {
@@ -98,6 +104,7 @@ def test_json_is_one_object_with_the_documented_fields(cli: Cli) -> None:
                 "actual": "missing",
                 "hint": "Save the adapter again; half of it was lost.",
                 "fixable": False,
+                "tensors": [PREFIX + "model.layers.0.self_attn.q_proj.lora_B.weight"],
             }
         ],
         "unchecked": [],
