@@ -83,16 +83,24 @@ class ServiceError(LoraPackerError):
     Attributes:
         status: the HTTP status, or None where no answer came.
         in_doubt: whether the request may have been carried out nevertheless.
+        again: whether the service says that the same request may succeed later; None where it does not say.
     """
 
     exit_code = 5
 
     def __init__(
-        self, message: str, *, hint: str | None = None, status: int | None = None, in_doubt: bool = False
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        in_doubt: bool = False,
+        again: bool | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.in_doubt = in_doubt
+        self.again = again
 
 
 class JobFailedError(ServiceError):
@@ -103,6 +111,12 @@ class WaitTimeoutError(LoraPackerError):
     """The remote job was still running when the time was up (exit 6)."""
 
     exit_code = 6
+
+
+class SmokeTestError(LoraPackerError):
+    """Deployed, but an answer is not what was expected, or the adapter seems to have no effect (exit 7)."""
+
+    exit_code = 7
 
 
 class InternalError(LoraPackerError):

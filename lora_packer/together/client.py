@@ -28,6 +28,7 @@ DEFAULT_BASE_URL = "https://api.together.ai/v1"
 # resources/chat/completions.py.
 _INFERENCE_URL = "https://api-inference.together.ai/v1"
 
+_OWN = (DEFAULT_BASE_URL, "https://api.together.xyz/v1")  # the second is the older one
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 _VERSION = re.compile(r"/v\d+$")
 _VERSIONED = re.compile(r"/v\d+/")
@@ -74,6 +75,8 @@ class Client:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.base_url, self._host = checked_endpoint(base_url, "TOGETHER_BASE_URL", DEFAULT_BASE_URL)
+        if f"{self.base_url}/v1" in _OWN:
+            self.base_url += "/v1"  # the vendor's SDK 3 is given the bare host
         self.root = _VERSION.sub("", self.base_url)
         self.is_loopback = is_loopback(self._host)
         self.token = token
@@ -127,7 +130,8 @@ class Client:
             path: the path below the base URL, beginning with a slash; with a version (``/v2/``) below its root.
             json: the body, or None.
             retry: whether it may be sent again after a broken connection, 429 or 5xx. A request that never left this
-                machine is tried again in any case.
+                machine is tried again in any case, and so is one that was refused where the service says so
+                (``x-should-retry``).
             purpose: the words for its errors, and what to keep out of them.
             inference: send it to the service's host for inference, unless the base URL is not the service's own.
 
@@ -150,7 +154,7 @@ class Client:
                     self.pause(attempt)
                     continue
                 raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
-            if again and retry and (answer.status == 429 or answer.status >= 500):
+            if again and _may_go_again(answer, retry):
                 arrived |= answer.status >= 500
                 self.pause(attempt, refusal.retry_after(answer.headers))
                 continue
@@ -160,7 +164,7 @@ class Client:
         return _parsed(answer, purpose)
 
     def _address(self, path: str, inference: bool) -> str:
-        if inference and self.base_url == DEFAULT_BASE_URL:
+        if inference and self.base_url in _OWN:
             return f"{_INFERENCE_URL}{path}"
         return f"{self.root if _VERSIONED.match(path) else self.base_url}{path}"
 
@@ -227,6 +231,21 @@ class Client:
         if isinstance(trouble, httpx2.TimeoutException):
             return f"{self._host} did not answer within {self._timeout:g} s", None
         return f"the connection to {self._host} broke before the answer was complete", str(trouble)
+
+
+def _may_go_again(answer: _Answer, retry: bool) -> bool:
+    """Whether a request that was answered so is sent again: as the service says, else after 429 and 5xx.
+
+    One that creates something (``retry`` is false) is sent again only where it was refused and the service says so:
+    after a 5xx it may have been carried out.
+    """
+    said = refusal.should_retry(answer.headers)
+    refused = 400 <= answer.status < 500
+    if not retry:
+        return said is True and refused
+    if said is not None and (refused or answer.status >= 500):
+        return said
+    return answer.status == 429 or answer.status >= 500
 
 
 def _parsed(answer: _Answer, purpose: Purpose) -> Any:

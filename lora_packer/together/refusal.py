@@ -6,7 +6,6 @@ The next step is that of the message (``next_steps``), else of the request, else
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
 from lora_packer.redact import Secret, escape, scrub
 from lora_packer.together.next_steps import next_step
+from lora_packer.together.reasons import message_of, said_in
 
 _MESSAGE_LIMIT = 400  # characters of the service's own words
 
@@ -44,6 +44,7 @@ _NEXT_STEPS = {
     429: "Wait a minute, then run it again.",
 }
 _ABOUT_THE_KEY = (401, 402, 429)  # whatever the message, the next step is the account's
+_OF_REFUSALS = ("error", "message", "detail", "details", "errors", "code")
 _CORRECT = "Correct what it names, then run it again."
 _TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
 
@@ -71,6 +72,12 @@ class Purpose:
 
 def refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, str]) -> ServiceError:
     """Return the error for an answer with an HTTP status that is not a success."""
+    failure = _refused(purpose, status, body, headers)
+    failure.again = should_retry(headers)
+    return failure
+
+
+def _refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, str]) -> ServiceError:
     if 300 <= status < 400:
         return _redirected(purpose, status, headers.get("location", ""))
     said = message_of(body, headers.get("content-type", "").lower())
@@ -98,7 +105,8 @@ def without(purpose: Purpose, answer: Any, what: str) -> ServiceError:
     The service answers some refusals with 200, a message and no data: a comment in together 2.42.0,
     lib/cli/api/models/upload.py.
     """
-    said = said_in(answer)
+    told = {name: answer[name] for name in _OF_REFUSALS if name in answer} if isinstance(answer, dict) else None
+    said = said_in(told)
     if said is None:
         return unreadable(purpose, 200, what)
     return error(purpose, "the service refused it", said, next_step(said) or _CORRECT, 200)
@@ -135,41 +143,22 @@ def _doubtful(purpose: Purpose, what: str, said: str | None, hint: str, status: 
     return error(purpose, what, said, purpose.in_doubt or hint, status, in_doubt=True)
 
 
-def message_of(body: bytes, content_type: str) -> str | None:
-    """Return the service's own message in the body of an answer, or None.
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what the service says about sending the request again; None where it says nothing.
 
-    Known are ``ErrorData`` of the service's openapi.yaml (``error.message``), a bare ``message`` or ``error``, the
-    ``detail`` of a validation error (fastapi.tiangolo.com/tutorial/handling-errors), and a ``message`` whose reason is
-    in ``details`` (lib/cli/utils/_api_error.py in together 3.1.1).
+    The vendor's SDK obeys this header before anything else: together 3.1.1, _base_client.py.
     """
-    if content_type.startswith("text/plain"):
-        return body[:2000].decode("utf-8", "replace").strip() or None
-    try:
-        return said_in(json.loads(body))
-    except (ValueError, RecursionError):
-        return None
-
-
-def said_in(value: Any) -> str | None:
-    """Return the message in a parsed answer, or None."""
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, list):
-        parts = [part for part in map(said_in, value[:5]) if part]
-        return "; ".join(parts) or None
-    if isinstance(value, dict):
-        words = (said_in(value.get(key)) for key in ("error", "message", "detail", "msg"))
-        said = next((one for one in words if one), None)
-        details = said_in(value.get("details"))
-        if details and details not in (said or ""):
-            said = f"{said}: {details}" if said else details
-        code = value.get("code")
-        return f"{said} ({code})" if said and isinstance(code, str) and code and code not in said else said
-    return None
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None."""
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None.
+
+    Milliseconds of a header of the vendor's come before it: together 3.1.1, _base_client.py.
+    """
+    exact = headers.get("retry-after-ms", "").strip()
+    if exact.isascii() and exact.isdigit():
+        return float(exact) / 1000
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
@@ -181,5 +170,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def is_transient(failure: ServiceError) -> bool:
-    """Whether the same request may succeed later: no answer, 408, 429 or a failure on the service's side."""
+    """Whether the same request may succeed later: what the service says, else no answer, 408, 429 or a failure on its
+    side."""
+    if failure.again is not None:
+        return failure.again
     return failure.status is None or failure.status in (408, 429) or failure.status >= 500

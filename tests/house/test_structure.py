@@ -133,3 +133,21 @@ def test_class_defaults_are_recorded_and_not_typed(path: Path) -> None:
         if any(isinstance(number, ast.Constant) and type(number.value) is int for number in ast.walk(value))
     }
     assert typed == set()
+
+
+@pytest.mark.parametrize("path", sorted((BASE_MODEL / "models").rglob("*.py")), ids=lambda path: path.name)
+def test_a_type_that_is_built_as_another_says_like(path: Path) -> None:
+    """No two entries of a file are written out alike, apart from PEFT's default targets."""
+    seen: dict[str, str] = {}
+    tables = [
+        node.value
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "ARCHITECTURES"
+    ]
+    for table in tables:
+        assert isinstance(table, ast.Dict)
+        for key, value in zip(table.keys, table.values, strict=True):
+            if isinstance(value, ast.Call) and ast.unparse(value.func) != "like":
+                value.keywords = [keyword for keyword in value.keywords if keyword.arg != "targets"]
+                assert isinstance(key, ast.Constant)
+                assert seen.setdefault(ast.dump(value), key.value) == key.value

@@ -28,6 +28,9 @@ from lora_packer.together.v2.offers import offers_for
     ("base_url", "host"),
     [
         ("https://api.together.ai/v1", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.ai", "https://api-inference.together.ai/v1/chat/completions"),  # as SDK 3 is given it
+        ("https://api.together.ai/", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.xyz/v1", "https://api-inference.together.ai/v1/chat/completions"),
         ("https://proxy.example/v1", "https://proxy.example/v1/chat/completions"),
     ],
 )
@@ -41,7 +44,7 @@ def test_questions_go_to_the_inference_host_unless_the_address_is_anothers(base_
     with mock_client(handler, base_url=base_url) as client:
         v2.ask(client, "slug/my-adapter", "Hi")
         v1.ask(client, "slug/my-adapter", "Hi")
-    assert asked == [host, f"{base_url}/chat/completions"]
+    assert asked == [host, f"{base_url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"]
 
 
 def test_every_version_has_the_same_functions() -> None:
@@ -183,7 +186,8 @@ RANK = {"rule": "adapter_rank", "severity": "ERROR", "message": "rank 512 is not
             "Failed",
             ["adapter_rank: rank", "b", "no me"],
         ),
-        ("SUCCEEDED", [revision("ERROR")], "Failed", ["ended as REVISION_VALIDATION_STATUS_ERROR"]),
+        ("SUCCEEDED", [revision("ERROR")], "Error", ["internal error of its own"]),
+        ("SUCCEEDED", [revision("ERROR", RANK)], "Error", ["adapter_rank: rank 512", "internal error of its own"]),
         ("SUCCEEDED", [revision("FAILED", RANK), revision("SUCCESS", at="2026-02-02T00:00:00Z")], "Complete", []),
     ],
 )
@@ -249,6 +253,41 @@ def test_the_wait_goes_on_through_the_validation_and_tells_the_events_as_they_co
     assert_no_secret(seen)
     assert [status for status, _ in seen] == ["Queued", "Queued", "Queued", "Validating", "Failed"]
     assert [messages[:2] for _, messages in seen] == [["began"], ["began", "half"], [], *[["began", "half"]] * 2]
+
+
+def test_a_validation_that_broke_off_is_looked_at_again_until_the_time_is_up() -> None:
+    """docs.together.ai/docs/dedicated-endpoints/adapter: "due to an internal error. Retry later or contact support"."""
+    states = ["PENDING", "ERROR", "ERROR", "PENDING", "SUCCESS"]
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/revisions"):
+            return httpx2.Response(200, json=page(revision(states.pop(0) if len(states) > 1 else states[0])))
+        if request.url.path.endswith("/events"):
+            return httpx2.Response(200, json=page())
+        return httpx2.Response(200, json={**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"})
+
+    def wait(minutes: int) -> tuple[str, list[str]]:
+        time, seen = FakeTime(), list[str]()
+        with mock_client(handler, time, project_id="proj_x") as client:
+            ended = wait_for_job(
+                v2,
+                client,
+                "job_1",
+                timeout=timedelta(minutes=minutes),
+                on_change=lambda job: seen.append(job.status),
+                sleep=time.sleep,
+                clock=time.clock,
+            )
+        return ended.status, seen
+
+    assert wait(60) == ("Complete", ["Validating", "Error", "Validating", "Complete"])
+    states[:] = ["ERROR"]
+    with pytest.raises(WaitTimeoutError) as caught:
+        wait(10)
+    assert "was still Error after 10 min: the service's validation could not complete" in caught.value.message
+    assert "Where it stays so, ask the service's support" in caught.value.message
+    assert "lora-packer wait job_1`." in (caught.value.hint or "")
+    assert "source can no longer be read" not in (caught.value.hint or "")
 
 
 def test_a_wait_that_takes_too_long_names_the_version() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from lora_packer.base_model.blocks.layers import Block, layer_norm, linear, norm, of_size, parameter
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -14,9 +14,11 @@ def attention(
     prefix: str, hidden: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool = False, output_bias: bool = False
 ) -> Named:
     """Grouped-query attention: q_proj, k_proj, v_proj, o_proj."""
-    yield from linear(f"{prefix}.q_proj", heads * head_dim, hidden, bias=bias)
-    yield from linear(prefix, kv_heads * head_dim, hidden, "k_proj", "v_proj", bias=bias)
-    yield from linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=output_bias)
+    key_value = Module("linear", (kv_heads * head_dim, hidden), bias)
+    yield f"{prefix}.q_proj", Module("linear", (heads * head_dim, hidden), bias)
+    yield f"{prefix}.k_proj", key_value
+    yield f"{prefix}.v_proj", key_value
+    yield f"{prefix}.o_proj", Module("linear", (hidden, heads * head_dim), output_bias)
 
 
 def head_sizes(s: Settings) -> tuple[int, int, int]:

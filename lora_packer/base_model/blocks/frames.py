@@ -107,8 +107,8 @@ def stacked(
 
     def normed(path: str, index: int) -> Named:
         yield from layer(path, index)
-        for name in norms:
-            yield from kind(f"{path}.{name}", s.hidden)
+        if norms:
+            yield from kind(path, s.hidden, *norms)
         for name, size in sized_norms.items():
             yield from norm(f"{path}.{name}", size)
 

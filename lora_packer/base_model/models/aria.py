@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, Architectures, declared
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import plain_attention
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    composite,
+    fixed,
+    head_inside,
+    text_only,
+    text_part,
+    with_towers,
+)
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
@@ -52,8 +68,7 @@ def _aria_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield from linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
     yield from linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
     yield from layer_norm(path, vision.hidden, "cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm")
-    yield from linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
-    yield from linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
+    yield from chain(f"{path}.feed_forward", (vision.hidden, text.hidden, text.hidden), "linear_in", "linear_out")
 
 
 def _aria_queries(s: Settings) -> int:
@@ -70,7 +85,8 @@ def _aria_architecture() -> Architecture:
     beside = seeing(Part("vision_config", "idefics3_vision", {"idefics3_vision": tower}.get), _aria_projector)
     text, before_5 = text_part("aria_text"), ARIA_TEXT.dialects[TRANSFORMERS_4]
     older = fixed("text_config", Tower("aria_text", lambda s: before_5(s, "none")))
-    dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: with_towers(older, beside)}
+    before = with_towers(older, beside)
+    dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: before, TRANSFORMERS_4_51: head_inside(before)}
     return composite(with_towers(text, beside), dialects)
 
 

@@ -14,7 +14,7 @@ from lora_packer.base_model.blocks.composite import (
 )
 from lora_packer.base_model.blocks.feed_forward import ungated_mlp
 from lora_packer.base_model.blocks.frames import decoder
-from lora_packer.base_model.blocks.layers import flagged, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, flagged, layer_norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip2
 from lora_packer.base_model.module import Named
@@ -33,8 +33,13 @@ def _edge_visual(s: Settings) -> Named:
 def _edge_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     inner = s.size("projector_hidden_size")
     yield from layer_norm("projector.norm", vision.hidden)
-    yield from linear("projector.linear_fc1", inner, vision.hidden * vision.size("spatial_merge_size") ** 2, bias=True)
-    yield from linear("projector.linear_fc2", text.hidden, inner, bias=True)
+    yield from chain(
+        "projector",
+        (vision.hidden * vision.size("spatial_merge_size") ** 2, inner, text.hidden),
+        "linear_fc1",
+        "linear_fc2",
+        bias=True,
+    )
 
 
 _EDGE_TEXT = fixed("text_config", Tower("cosmos3_edge_text", _edge_text))

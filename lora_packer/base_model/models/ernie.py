@@ -21,7 +21,7 @@ from lora_packer.base_model.blocks.frames import (
     layer_kinds,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import Block, embedding, flagged, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import Block, chain, embedding, flagged, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -58,7 +58,7 @@ def _ernie4_5_moe(s: Settings, *, experts: Experts = _ernie_experts) -> Named:
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         if (index + 1) % interval or not start <= index <= end:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=bias)
             return
         yield from experts(f"{prefix}.mlp", s.hidden, intermediate, count)
         shared = s.count("moe_num_shared_experts")
@@ -82,8 +82,7 @@ def _paddle_visual(s: Settings) -> Named:
 def _paddle_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     merged = vision.hidden * vision.size("spatial_merge_size") ** 2
     yield from layer_norm("projector.pre_norm", vision.hidden)
-    yield from linear("projector.linear_1", merged, merged, bias=True)
-    yield from linear("projector.linear_2", text.hidden, merged, bias=True)
+    yield from chain("projector", (merged, merged, text.hidden), "linear_1", "linear_2", bias=True)
 
 
 def _ernie_text(s: Settings) -> Named:
@@ -129,8 +128,7 @@ def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Folds neighbours in space, then in time, into one token."""
     space = vision.hidden * vision.size("spatial_merge_size") ** 2
     for name, inputs in (("spatial_linear", space), ("temporal_linear", space * vision.size("temporal_merge_size"))):
-        yield from linear(f"resampler_model.{name}.fc1", space, inputs, bias=True)
-        yield from linear(f"resampler_model.{name}.fc2", space, space, bias=True)
+        yield from chain(f"resampler_model.{name}", (inputs, space, space), "fc1", "fc2", bias=True)
         yield from layer_norm(f"resampler_model.{name}.ln", space)
     yield from linear("resampler_model.mlp", text.hidden, space, bias=True)
     yield from norm("resampler_model.after_norm", text.hidden)

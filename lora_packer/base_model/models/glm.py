@@ -22,7 +22,7 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import heard, whisper_convs
 from lora_packer.base_model.blocks.latent import (
@@ -33,7 +33,17 @@ from lora_packer.base_model.blocks.latent import (
     latent_attention,
     layered,
 )
-from lora_packer.base_model.blocks.layers import Block, conv, embedding, flagged, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import (
+    Block,
+    chain,
+    conv,
+    embedding,
+    flagged,
+    layer_norm,
+    linear,
+    norm,
+    parameter,
+)
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.residual import hyper_connections
@@ -121,8 +131,9 @@ def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield from linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
-    yield from linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
+    yield from chain(
+        "multi_modal_projector", (audio.inner, 2 * text.hidden, text.hidden), "linear_1", "linear_2", bias=True
+    )
 
 
 def _glmasr_encoder(s: Settings) -> Named:
@@ -146,7 +157,7 @@ def glm_ocr_visual(s: Settings) -> Named:
         yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
         yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
         yield from norm(f"{path}.attn", head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=bias)
+        yield from plain_mlp(s, f"{path}.mlp", bias=bias)
         yield from norm(path, s.hidden, "norm1", "norm2")
     yield from linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)

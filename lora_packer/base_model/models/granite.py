@@ -9,7 +9,7 @@ from lora_packer.base_model.blocks.experts import Experts, both_names, fused_wei
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.hearing import before_5
-from lora_packer.base_model.blocks.layers import conv, embedding, flagged, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, flagged, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -51,7 +51,6 @@ def granite_shared(s: Settings, prefix: str) -> Named:
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from granite_feed_forward(s, prefix, experts)
@@ -96,8 +95,7 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 def _conformer_feed_forward(path: str, width: int, inner: int) -> Named:
     yield from layer_norm(f"{path}.pre_norm", width)
-    yield from linear(f"{path}.up_proj", inner, width, bias=True)
-    yield from linear(f"{path}.down_proj", width, inner, bias=True)
+    yield from chain(path, (width, inner, width), "up_proj", "down_proj", bias=True)
 
 
 def _conformer(s: Settings) -> Named:
@@ -154,8 +152,7 @@ def _docling_route(s: Settings, path: str, folded: int, outputs: int) -> Named:
     for index in range(read):
         merger = f"{path}.deepstack_mergers.{index}"
         yield from layer_norm(f"{merger}.layer_norm", folded)
-        yield from linear(f"{merger}.linear_1", outputs, folded, bias=True)
-        yield from linear(f"{merger}.linear_2", outputs, outputs, bias=True)
+        yield from chain(merger, (folded, outputs, outputs), "linear_1", "linear_2", bias=True)
 
 
 def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
@@ -164,8 +161,7 @@ def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
     if inner is not None:
         yield from linear("density_router.att", 1, vision.hidden, bias=True)
         yield from layer_norm("density_router.norm", vision.hidden)
-        yield from linear("density_router.fc1", inner, vision.hidden, bias=True)
-        yield from linear("density_router.fc2", 1, inner, bias=True)
+        yield from chain("density_router", (vision.hidden, inner, 1), "fc1", "fc2", bias=True)
 
 
 def _granite4_vision_beside(s: Settings, text: Settings) -> Named:

@@ -55,7 +55,7 @@ def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Name
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
         yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp.shared_mlp")
 
     return stacked(s, layer)
 
@@ -72,7 +72,7 @@ def _hy_v3(s: Settings) -> Named:
             yield from routed_experts(s, f"{prefix}.mlp", count)
             yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=bias)
 
     return stacked(s, layer)
 

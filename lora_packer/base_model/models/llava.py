@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, like
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    Head,
+    declared,
+    like,
+)
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    head_inside,
+    renamed,
+    text_part,
+    with_towers,
+)
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
@@ -60,8 +78,7 @@ def _video_llama_visual(s: Settings) -> Named:
 
 
 def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield from linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
-    yield from linear("projector.readout.2", text.hidden, text.hidden, bias=True)
+    yield from chain("projector.readout", (vision.hidden, text.hidden, text.hidden), "0", "2", bias=True)
 
 
 def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
@@ -98,7 +115,7 @@ def _ovis2_visual(s: Settings) -> Named:
         yield from linear(
             f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=s.flag("qkv_bias")
         )
-        yield from gated_mlp(f"{path}.ffn", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{path}.ffn", bias=s.flag("mlp_bias"))
         yield from norm(path, s.hidden, "rms_norm1", "rms_norm2")
     yield from norm("transformer.rms_norm", s.hidden)
     visible = s.vocab - s.size("num_visual_indicator_tokens")
@@ -142,7 +159,7 @@ def _idefics(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, s.heads, head_dim)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     yield from stacked(s, layer)
     if more:
@@ -157,7 +174,7 @@ def _idefics(s: Settings) -> Named:
         yield from linear(f"{path}.cross_attn.o_proj", s.hidden, s.heads * head_dim)
         if s.flag("qk_layer_norms"):
             yield from norm(f"{path}.cross_attn", head_dim, "q_layer_norm", "k_layer_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         yield from norm(path, s.hidden, "input_layernorm", "post_attention_layernorm")
         gate = (1, 1, s.hidden) if s.value("alpha_type") == "vector" else (1,)
         yield from parameter(f"{path}.alpha_cross_attn", *gate)
@@ -176,8 +193,7 @@ def _idefics_resampler(s: Settings, width: int) -> Named:
         yield from linear(f"{path}.0", heads * head_dim, width, "q_proj", "k_proj", "v_proj")
         yield from linear(f"{path}.0.output_proj", width, heads * head_dim)
         yield from layer_norm(f"{path}.1.ln", width)
-        yield from linear(f"{path}.1.fc", 4 * width, width)
-        yield from linear(f"{path}.1.c_proj", width, 4 * width)
+        yield from chain(f"{path}.1", (width, 4 * width, width), "fc", "c_proj")
     yield from layer_norm("layer_norm", width)
 
 
@@ -209,6 +225,16 @@ _IDEFICS_VISION_PART = fixed(
     "vision_config", Tower("idefics_vision", _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
 )
 _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _: iter(())))
+_FUYU = with_towers(Part("text_config", "persimmon", flat=True), _fuyu)
+_VIDEO_LLAVA = with_towers(text_part("llama"), _video_llava)
+_VIDEO_LLAVA_BEFORE_5 = renamed(
+    _VIDEO_LLAVA,
+    *(
+        (f"{before}{tower}_tower.", f"{before}{tower}_tower.vision_model.")
+        for before in ("model.", "")
+        for tower in ("image", "video")
+    ),
+)
 
 ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
@@ -236,8 +262,10 @@ ARCHITECTURES: Architectures = {
     "hyperclovax_vision_v2": composite(
         with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
     ),
-    "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
-    "fuyu": composite(with_towers(Part("text_config", "persimmon", flat=True), _fuyu), flat_text=True),
+    "video_llava": composite(
+        _VIDEO_LLAVA, {TRANSFORMERS_4: _VIDEO_LLAVA_BEFORE_5, TRANSFORMERS_4_51: head_inside(_VIDEO_LLAVA_BEFORE_5)}
+    ),
+    "fuyu": composite(_FUYU, {TRANSFORMERS_4_51: head_inside(_FUYU)}, flat_text=True),
     "got_ocr2": llava_like(
         Part("text_config", "qwen2"),
         fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),

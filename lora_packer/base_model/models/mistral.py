@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.models.deepseek import deepseek_v3
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
@@ -85,12 +85,10 @@ _DELAY_WIDTH = 32
 
 
 def _realtime_text(s: Settings) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, s.hidden)
-        yield from linear(f"{path}.ada_rms_norm.linear2", s.hidden, _DELAY_WIDTH)
+        yield from plain_mlp(s, f"{path}.mlp")
+        yield from chain(f"{path}.ada_rms_norm", (s.hidden, _DELAY_WIDTH, s.hidden), "linear1", "linear2")
 
     return stacked(s, layer)
 

@@ -6,7 +6,7 @@ from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import AFTER_BOTH, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm, parameter
 from lora_packer.base_model.module import Named
@@ -64,7 +64,7 @@ def _olmo_hybrid(s: Settings) -> Named:
     )
 
     def layer(prefix: str, index: int) -> Named:
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
         yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
         if kind(index) != "linear_attention":
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)

@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.attention import (
     normed_attention,
     plain_attention,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import (
     LAYER_NORMS,
     QUERY_VALUE,
@@ -29,6 +29,7 @@ from lora_packer.base_model.blocks.frames import (
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import (
+    chain,
     embedding,
     flagged,
     layer_norm,
@@ -157,7 +158,7 @@ def _doge(s: Settings) -> Named:
         yield from parameter(f"{path}.A", kv_heads)
         yield from linear(f"{path}.dt_proj", kv_heads, kv_heads * head_dim, bias=bias)
         yield from norm(path, head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
         if s.flag("is_moe"):
             count = s.size("num_experts")
             yield from linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), s.hidden)
@@ -182,7 +183,7 @@ def _hrm(s: Settings) -> Named:
                 f"{path}.self_attn", width, s.hidden, "q_proj", "k_proj", "v_proj", "gate_proj", bias=bias
             )
             yield from linear(f"{path}.self_attn.o_proj", s.hidden, width, bias=bias)
-            yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+            yield from plain_mlp(s, f"{path}.mlp", bias=s.flag("mlp_bias"))
 
 
 def _youtu(s: Settings) -> Named:
@@ -190,14 +191,14 @@ def _youtu(s: Settings) -> Named:
 
 
 def _bloom(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
         yield from linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
+        yield from chain(
+            f"{prefix}.mlp", (s.hidden, 4 * s.hidden, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=True
+        )
 
     yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from layer_norm("word_embeddings_layernorm", s.hidden)
@@ -206,7 +207,6 @@ def _bloom(s: Settings) -> Named:
 
 
 def _mpt(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from norm(f"{prefix}.norm_1", s.hidden)
         yield from linear(f"{prefix}.attn.Wqkv", 3 * s.hidden, s.hidden)

@@ -7,7 +7,7 @@ from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.module import Named
@@ -25,8 +25,7 @@ def _moshi(s: Settings) -> Named:
         yield from linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
         yield from linear(f"{prefix}.mlp.fc1", inner, s.hidden)
         yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
-        for name in LAYER_NORMS:
-            yield from norm(f"{prefix}.{name}", s.hidden)
+        yield from norm(prefix, s.hidden, *LAYER_NORMS)
 
     yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
@@ -46,8 +45,7 @@ def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named
         yield from parameter(f"{block}.gamma", width)
         yield from parameter(f"{block}.ffn_gamma", width)
         yield from norm(block, width, "norm", "ffn_norm")
-        yield from linear(f"{block}.ffn.linear1", inner, width, bias=True)
-        yield from linear(f"{block}.ffn.linear2", width, inner, bias=True)
+        yield from chain(f"{block}.ffn", (width, inner, width), "linear1", "linear2", bias=True)
         yield from conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, depthwise, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -55,8 +55,9 @@ def _zamba2_shared(s: Settings, prefix: str, number: int, hybrids: int) -> Named
         adapters += [(f"self_attn.linear_{name}", width, width) for name in ("q", "k", "v")]
     for place in range(number % blocks, hybrids, blocks):
         for path, inwards, outwards in adapters:
-            yield from linear(f"{prefix}.{path}_adapter_list.{place}.0", s.size("adapter_rank"), inwards)
-            yield from linear(f"{prefix}.{path}_adapter_list.{place}.1", outwards, s.size("adapter_rank"))
+            yield from chain(
+                f"{prefix}.{path}_adapter_list.{place}", (inwards, s.size("adapter_rank"), outwards), "0", "1"
+            )
     yield from norm(f"{prefix}.input_layernorm", width)
     yield from norm(f"{prefix}.pre_ff_layernorm", s.hidden)
 

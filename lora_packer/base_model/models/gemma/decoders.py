@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.frames import (
     framed,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import Block, depthwise, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import Block, chain, depthwise, embedding, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -78,8 +78,7 @@ def gemma3n(s: Settings, *, shares: bool = True) -> Named:
         yield from linear(f"{path}.prediction_coefs", copies**2, copies)
         yield from linear(f"{path}.modality_router", copies, s.hidden)
         yield from norm(f"{path}.router_norm", s.hidden)
-        yield from linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), s.hidden)
-        yield from linear(f"{prefix}.laurel.linear_right", s.hidden, s.size("laurel_rank"))
+        yield from chain(f"{prefix}.laurel", (s.hidden, s.size("laurel_rank"), s.hidden), "linear_left", "linear_right")
         yield from norm(f"{prefix}.laurel.post_laurel_norm", s.hidden)
         yield from linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
         yield from linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)

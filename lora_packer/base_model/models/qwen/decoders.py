@@ -23,7 +23,7 @@ from lora_packer.base_model.blocks.experts import (
     qwen_is_sparse,
     qwen_mixture,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
@@ -45,7 +45,7 @@ def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
         if sparse(index):
             yield from experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -97,7 +97,7 @@ def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
 
 def qwen3_5(s: Settings) -> Named:
     """Qwen3.5's text decoder."""
-    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, s.hidden, s.inner), fused=False)
+    return _qwen(s, lambda prefix, _index: plain_mlp(s, prefix), fused=False)
 
 
 def qwen3_5_moe(s: Settings) -> Named:
