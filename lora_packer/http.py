@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from lora_packer.address import is_loopback
 from lora_packer.errors import InputError
+from lora_packer.exchange import is_final
 from lora_packer.redact import MASK, escape
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def may_pass(error: Exception) -> bool:
     """Whether a request that ended in this error of httpx2 may do better in a while, with nothing changed."""
     import httpx2
 
-    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | httpx2.ProxyError):
+    if is_final(error) or isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | httpx2.ProxyError):
         return False
     return "CERTIFICATE_VERIFY_FAILED" not in str(error)
 

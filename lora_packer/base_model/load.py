@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -16,16 +15,15 @@ from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_place
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
+from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
 from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
-from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
+from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.files import is_file, is_folder, read_whole
-from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
-MAX_CONFIG_BYTES = 4_000_000
 # Nearly three times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
 MAX_MODULES = 200_000
 
@@ -247,7 +245,7 @@ def published_config(name: str) -> FoundConfig:
     known = catalogue_config(name)
     if known is not None:
         return FoundConfig(known, f"catalogue:{name}", digest_of(known))
-    return _read_config(_download(name), name)
+    return _parsed(hub_config(name), name, name)
 
 
 def digest_of(config: Mapping[str, Any]) -> str:
@@ -259,9 +257,17 @@ def _read_config(path: Path, source: str) -> FoundConfig:
     shown = escape(str(path))
     try:
         data = read_whole(path, MAX_CONFIG_BYTES)
-        value, _ = parse(data)
     except OSError as error:
         raise InputError(f"the base config '{shown}' cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise InputError(f"the base config '{shown}' cannot be read: {error}.") from None
+    return _parsed(data, shown, source)
+
+
+def _parsed(data: bytes, shown: str, source: str) -> FoundConfig:
+    shown = escape(shown)
+    try:
+        value, _ = parse(data)
     except StrictJsonError as error:
         raise InputError(f"the base config '{shown}' is not JSON: {error}.") from None
     except ValueError as error:
@@ -269,36 +275,3 @@ def _read_config(path: Path, source: str) -> FoundConfig:
     if not isinstance(value, dict):
         raise InputError(f"the base config '{shown}' is not a JSON object.")
     return FoundConfig(value, source, hashlib.sha256(data).hexdigest())
-
-
-# The Hub's oldest models stand under no organisation: gpt2, bert-base-uncased.
-_WITHOUT_ORGANISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
-
-
-def _download(name: str) -> Path:
-    """Fetch ``config.json`` from the Hub, its cache first. Raises InputError, InconclusiveError."""
-    import httpx2
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-
-    hint = "Give the base model's config.json with --base-config PATH."
-    try:
-        repo = HubRepo(name) if _WITHOUT_ORGANISATION.fullmatch(name) else parse_repo(name)
-    except InputError:
-        raise InputError(f"'{escape(name)}' is neither a file nor a Hub id.", hint=hint) from None
-    cached = try_to_load_from_cache(repo.id, "config.json", revision=repo.revision)
-    if isinstance(cached, str):
-        return Path(cached)
-    token = stored_token()
-    try:
-        with Hub.from_environment(token=token) as hub:
-            hub.snapshot(repo)  # the Hub's own client retries for half a minute where there is no network
-            own = token.reveal() if token else False
-            found = hf_hub_download(
-                repo.id, "config.json", revision=repo.revision, endpoint=hub.endpoint, token=own, etag_timeout=10
-            )
-            return Path(found)
-    except (LoraPackerError, OSError, httpx2.HTTPError) as error:  # the Hub's own errors are OSErrors
-        told = error if isinstance(error, LoraPackerError) else explain(error, repo, token)
-        raise InconclusiveError(
-            f"the base config of '{escape(name)}' could not be fetched from the Hub: {told}", hint=hint
-        ) from told

@@ -6,20 +6,19 @@ the requests are our own, so that no token but the given one is sent and nothing
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from urllib.parse import quote
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
+from lora_packer.exchange import DEADLINE, SILENCE, exchange
 from lora_packer.http import connect
 from lora_packer.hub.errors import explain, may_pass, unreadable
+from lora_packer.hub.info import read_info
 from lora_packer.hub.repo import DEFAULT_ENDPOINT, HubRepo
 from lora_packer.ranges import RangeFile
 from lora_packer.redact import Secret, escape, read_token
@@ -27,11 +26,10 @@ from lora_packer.redact import Secret, escape, read_token
 if TYPE_CHECKING:
     import httpx2
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.5  # seconds
-_TIMEOUT, _CONNECT_TIMEOUT = 30.0, 10.0  # seconds
-_MAX_INFO = 64 * 2**20  # bytes of what the Hub tells about a repository
+_CONNECT_TIMEOUT = 10.0  # seconds
+_MAX_INFO = 16 * 2**20  # bytes of what the Hub tells about a repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,7 @@ class Hub:
             authorities of the environment cannot be used.
         transport: what carries the requests; None is the network.
         sleep: pauses between two attempts (seconds).
+        deadline: seconds that one request may take (``exchange``).
     """
 
     def __init__(
@@ -78,6 +77,7 @@ class Hub:
         *,
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        deadline: float = DEADLINE,
     ) -> None:
         import httpx2
 
@@ -85,13 +85,14 @@ class Hub:
         self.is_loopback = is_loopback(host)
         self.token = token
         self._sleep = sleep
+        self._deadline = deadline
         headers = {"Accept-Encoding": "identity", "User-Agent": "lora-packer"}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         self._http = connect(
             self.endpoint,
             headers=headers,
-            timeout=httpx2.Timeout(_TIMEOUT, connect=_CONNECT_TIMEOUT),
+            timeout=httpx2.Timeout(SILENCE, connect=_CONNECT_TIMEOUT),
             transport=transport,
             follow_redirects=True,  # large files are elsewhere; httpx2 keeps the token from other origins
         )
@@ -120,22 +121,16 @@ class Hub:
         revision = f"/revision/{quote(repo.revision, safe='')}" if repo.revision else ""
         answer = self._get(repo, f"/api/models/{repo.id}{revision}?blobs=true", None)
         try:
-            info = json.loads(answer)
-            files = {item["rfilename"]: item for item in info["siblings"]}
-            commit, sizes = info["sha"], {name: item["size"] for name, item in files.items()}
-            digests = {name: item["lfs"]["sha256"] for name, item in files.items() if item.get("lfs")}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise unreadable(repo, "the Hub's answer is not what it should be") from None
-        if not _COMMIT.fullmatch(str(commit)) or not all(type(size) is int for size in sizes.values()):
-            raise unreadable(repo, "the Hub's answer names no commit, or no sizes")
-        restricted = "private" if info.get("private") else "gated" if info.get("gated") else None
-        at = f"/{repo.id}/resolve/{commit}/"
+            info = read_info(answer)
+        except ValueError as error:
+            raise unreadable(repo, f"the Hub's answer is not what it should be: {error}") from None
+        at = f"/{repo.id}/resolve/{info.commit}/"
         return Snapshot(
             repo,
-            commit,
-            MappingProxyType(sizes),
-            MappingProxyType(digests),
-            restricted,
+            info.commit,
+            info.sizes,
+            info.digests,
+            info.restricted,
             lambda name, begin, end: self._get(repo, at + quote(name), (begin, end)),
         )
 
@@ -161,21 +156,19 @@ class Hub:
 
         begin, end = span or (0, _MAX_INFO)
         headers = {"Range": f"bytes={begin}-{end - 1}"} if span else {}
-        with self._http.stream("GET", self.endpoint + path, headers=headers) as response:
-            if not response.is_success:
-                response.read()
-                response.raise_for_status()
-            ranged = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
-            if span and not ranged and (begin or response.status_code == 206):
-                raise unreadable(repo, "the Hub answers no byte ranges")
-            data = bytearray()
-            for chunk in response.iter_bytes():
-                data += chunk
-                if len(data) >= end - begin:
-                    break
-        if span and len(data) < end - begin:
-            raise httpx2.ReadError(f"the answer ended after {len(data)} of {end - begin} bytes")
-        return bytes(data[: end - begin])
+        address = self.endpoint + path
+        answer = exchange(self._http, "GET", address, most=end - begin, headers=headers, deadline=self._deadline)
+        if not answer.is_success:
+            refused = httpx2.Response(answer.status, headers=answer.headers, request=httpx2.Request("GET", answer.url))
+            raise httpx2.HTTPStatusError(f"HTTP {answer.status}", request=refused.request, response=refused)
+        ranged = answer.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
+        if span and not ranged and (begin or answer.status == 206):
+            raise unreadable(repo, "the Hub answers no byte ranges")
+        if span and len(answer.body) < end - begin:
+            raise httpx2.ReadError(f"the answer ended after {len(answer.body)} of {end - begin} bytes")
+        if not span and not answer.whole:
+            raise unreadable(repo, f"the Hub's answer is longer than {_MAX_INFO} bytes")
+        return answer.body
 
 
 def stored_token() -> Secret | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
+from lora_packer.exchange import is_final
 from lora_packer.hub.repo import HubRepo
 from lora_packer.redact import Secret, escape, scrub
 
@@ -71,7 +72,9 @@ def may_pass(error: Exception) -> bool:
 
     if isinstance(error, httpx2.HTTPStatusError):
         return error.response.status_code == 429 or error.response.status_code >= 500
-    return not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
+    return not is_final(error) and not isinstance(
+        error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError
+    )
 
 
 def _words(error: Exception) -> str:

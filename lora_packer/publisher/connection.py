@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
+from lora_packer.exchange import SILENCE
 from lora_packer.http import aws_bundle, connect
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import Signer, new_session, signer
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 # Where these succeed nothing has moved: an upload whose parts all fail is not saved by looks at it that do not.
 _LOOKS = frozenset({"HeadBucket", "HeadObject", "ListMultipartUploads", "ListParts"})
-
-_TIMEOUT = 30.0  # seconds, of a step of a plain download
 
 Answer = TypeVar("Answer")
 Request = Callable[["S3Client"], Answer]
@@ -169,7 +168,7 @@ class Store:
         """Return a plain HTTP client, for URLs of this store: it trusts whom botocore does. Raises InputError."""
         # There is no public way to ask a boto3 session for the profile's ca_bundle.
         bundle = aws_bundle(self.session._session.get_config_variable("ca_bundle"))
-        return connect(endpoint_url, timeout=_TIMEOUT, transport=transport, bundle=bundle)
+        return connect(endpoint_url, timeout=SILENCE, transport=transport, bundle=bundle)
 
 
 def open_store(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lora_packer.errors import PublishError
+from lora_packer.exchange import DEADLINE, exchange
 from lora_packer.http import may_pass
 from lora_packer.publisher.retry import Patience
 from lora_packer.redact import PresignedUrl, escape, scrub
@@ -17,7 +18,6 @@ from lora_packer.redact import PresignedUrl, escape, scrub
 if TYPE_CHECKING:
     import httpx2
 
-_ERROR_BODY = 16_384  # bytes of an error's body that are read
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _HINTS = {
     "AccessDenied": "The signer needs s3:GetObject (s3:GetObjectVersion in a versioned bucket, and kms:Decrypt in an "
@@ -74,6 +74,7 @@ def fetch(
     *,
     patience: Patience | None = None,
     take: Callable[[bytes], None] | None = None,
+    deadline: float = DEADLINE,
 ) -> Fetched:
     """GET the URL.
 
@@ -84,6 +85,7 @@ def fetch(
         limit: how many bytes of the body to read.
         patience: how long trouble is ridden out; None: not at all.
         take: is given the whole body of a good answer, piece by piece, instead of ``limit`` bytes being kept.
+        deadline: seconds that one request may take (``exchange``).
 
     Raises:
         NoAnswerError: nobody answered.
@@ -93,7 +95,7 @@ def fetch(
     while True:
         attempt += 1
         try:
-            answer = _once(http, url, byte_range, limit, take)
+            answer = _once(http, url, byte_range, limit, take, deadline)
         except NoAnswerError as error:
             if patience is None or not error.may_pass:
                 raise
@@ -168,22 +170,14 @@ def _once(
     byte_range: str | None,
     limit: int,
     take: Callable[[bytes], None] | None,
+    deadline: float,
 ) -> Fetched:
     import httpx2
 
     headers = {"Accept-Encoding": "identity"} | ({"Range": byte_range} if byte_range else {})
     # `from None`: httpx2's errors carry the request, and with it the URL.
     try:
-        with http.stream("GET", url.reveal(), headers=headers, follow_redirects=False) as answer:
-            good = answer.status_code in (200, 206)
-            body = b""
-            if good and take is not None:
-                for chunk in answer.iter_bytes():
-                    take(chunk)
-            else:
-                body = _read(answer, limit if good else _ERROR_BODY)
-            given = answer.headers
-            return Fetched(answer.status_code, given.get("Content-Range", ""), given.get("Date"), body)
+        answer = exchange(http, "GET", url.reveal(), most=limit + 1, headers=headers, take=take, deadline=deadline)
     except (httpx2.HTTPError, httpx2.InvalidURL) as error:
         reason = escape(scrub(str(error), url), 200) or "no answer"
         raise NoAnswerError(
@@ -191,16 +185,8 @@ def _once(
             hint=_CERTIFICATE_HINT if "CERTIFICATE_VERIFY_FAILED" in reason else _NETWORK_HINT,
             may_pass=may_pass(error),
         ) from None
-
-
-def _read(answer: httpx2.Response, limit: int) -> bytes:
-    """Return the body's first bytes: at most one more than ``limit``."""
-    body = b""
-    for chunk in answer.iter_bytes():
-        body += chunk[: limit + 1 - len(body)]
-        if len(body) > limit:
-            break
-    return body
+    given = answer.headers
+    return Fetched(answer.status, given.get("Content-Range", ""), given.get("Date"), answer.body)
 
 
 def _element(name: str, text: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
+from lora_packer.exchange import DEADLINE, WORK_DEADLINE, exchange, is_final
 from lora_packer.http import connect
 from lora_packer.redact import MASK, Secret, read_token
 from lora_packer.together import refusal
@@ -54,7 +55,7 @@ class Client:
         token: the API key.
         base_url: the API's address with its version; https, or http on loopback. Raises InputError otherwise.
         transport: what carries the requests; None is the network.
-        timeout: seconds until an unanswered request is given up; 5 s of them to connect.
+        timeout: seconds that a request may take, 5 of them to connect; one that only reads has ``DEADLINE`` at most.
         project_id: the project that version 2 of the API works in; None is the key's own, asked for once.
         sleep, clock, jitter: the time in seconds and a random number in [0, 1), for the pauses between attempts.
 
@@ -68,7 +69,7 @@ class Client:
         base_url: str = DEFAULT_BASE_URL,
         *,
         transport: httpx2.BaseTransport | None = None,
-        timeout: float = 60.0,
+        timeout: float = WORK_DEADLINE,
         project_id: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
@@ -149,11 +150,11 @@ class Client:
                 sent = not isinstance(
                     trouble, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | httpx2.ProxyError
                 )
-                if again and (retry or not sent):
+                if again and (retry or not sent) and not is_final(trouble):
                     arrived |= sent
                     self.pause(attempt)
                     continue
-                raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
+                raise refusal.unanswered(purpose, *self._told(trouble, self._deadline(method)), sent=sent) from None
             if again and _may_go_again(answer, retry):
                 arrived |= answer.status >= 500
                 self.pause(attempt, refusal.retry_after(answer.headers))
@@ -173,16 +174,23 @@ class Client:
 
         body = None if json is None else jsonlib.dumps(json, separators=(",", ":")).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}
-        deadline = self.clock() + self._timeout
-        received = bytearray()
-        with self._connection().stream(method, address, content=body, headers=headers) as response:
-            for chunk in response.iter_bytes():
-                received += chunk
-                if len(received) > _MAX_ANSWER:
-                    raise httpx2.DecodingError(f"the answer is longer than {_MAX_ANSWER} bytes")
-                if self.clock() > deadline:
-                    raise httpx2.ReadTimeout("the answer came too slowly")
-            return _Answer(response.status_code, self._without_key(bytes(received)), response.headers)
+        answer = exchange(
+            self._connection(),
+            method,
+            address,
+            most=_MAX_ANSWER,
+            headers=headers,
+            content=body,
+            deadline=self._deadline(method),
+            clock=self.clock,
+        )
+        if answer.is_success and not answer.whole:
+            raise httpx2.DecodingError(f"the answer is longer than {_MAX_ANSWER} bytes")
+        return _Answer(answer.status, self._without_key(answer.body), answer.headers)
+
+    def _deadline(self, method: str) -> float:
+        """Seconds that a request may take."""
+        return min(self._timeout, DEADLINE) if method == "GET" else self._timeout
 
     def _without_key(self, body: bytes) -> bytes:
         """An answer that repeats the key, without it: nobody needs it there, so that nobody has to keep it."""
@@ -222,14 +230,16 @@ class Client:
         backoff = _FIRST_PAUSE * 2 ** (attempt - 1) * (1 + self._jitter())
         self.sleep(min(backoff if asked is None else asked, _LONGEST_PAUSE))
 
-    def _told(self, trouble: httpx2.RequestError) -> tuple[str, str | None]:
+    def _told(self, trouble: httpx2.RequestError, deadline: float) -> tuple[str, str | None]:
         """What went wrong, and the library's own words where they say more."""
         import httpx2
 
         if isinstance(trouble, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.PoolTimeout | httpx2.ProxyError):
             return f"no connection to {self._host}", str(trouble)
         if isinstance(trouble, httpx2.TimeoutException):
-            return f"{self._host} did not answer within {self._timeout:g} s", None
+            return f"{self._host} did not answer within {deadline:g} s", None
+        if isinstance(trouble, httpx2.DecodingError):
+            return f"the answer of {self._host} cannot be read", str(trouble)
         return f"the connection to {self._host} broke before the answer was complete", str(trouble)
 
 

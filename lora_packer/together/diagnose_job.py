@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, LoraPackerError
+from lora_packer.exchange import Answer, exchange
 from lora_packer.http import connect
 from lora_packer.hub import Hub, HubRepo
 from lora_packer.names import CONFIG_NAME, REQUIRED
@@ -107,10 +108,10 @@ def _url(url: PresignedUrl, transport: httpx2.BaseTransport | None) -> str:
 
 def _tried(url: PresignedUrl, http: httpx2.Client) -> str:
     head, answer = _range(url, http, 0, _HEAD)
-    if answer.status_code not in (200, 206):
+    if answer.status not in (200, 206):
         said = _CODE.search(head)
         code = f" ({said[1].decode()})" if said else ""
-        return f"The presigned URL is dead: a GET of it answers HTTP {answer.status_code}{code}. {_AGAIN}"
+        return f"The presigned URL is dead: a GET of it answers HTTP {answer.status}{code}. {_AGAIN}"
     size = _size(answer)
     if size is None:
         return "The presigned URL is alive, but does not answer ranges: whether the archive opens cannot be told."
@@ -124,24 +125,19 @@ def _tried(url: PresignedUrl, http: httpx2.Client) -> str:
     return "The presigned URL is alive and the archive opens, so the service may be slow."
 
 
-def _range(url: PresignedUrl, http: httpx2.Client, begin: int, end: int) -> tuple[bytes, httpx2.Response]:
+def _range(url: PresignedUrl, http: httpx2.Client, begin: int, end: int) -> tuple[bytes, Answer]:
     """The bytes from ``begin`` to ``end``, as far as they are there; never more than were asked for."""
     if end - begin > _MAX_RANGE:
         raise ValueError("its directory is too large")
     headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-    with http.stream("GET", url.reveal(), headers=headers) as answer:
-        data = bytearray()
-        for chunk in answer.iter_raw():
-            data += chunk
-            if len(data) >= end - begin:
-                break
-    return bytes(data[: end - begin]), answer
+    answer = exchange(http, "GET", url.reveal(), most=end - begin, headers=headers)
+    return answer.body, answer
 
 
-def _size(answer: httpx2.Response) -> int | None:
+def _size(answer: Answer) -> int | None:
     """The whole object's size, where the answer is a range of it."""
     size = answer.headers.get("content-range", "").rpartition("/")[2]
-    return int(size) if answer.status_code == 206 and size.isascii() and size.isdigit() else None
+    return int(size) if answer.status == 206 and re.fullmatch(r"[0-9]{1,20}", size) else None
 
 
 def _missing(file: RangeFile, size: int, head: bytes) -> set[str]:

@@ -110,10 +110,10 @@ def test_the_largest_config_that_is_read_and_the_next(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a/b/c", "./gone", "~/gone", "gone.json", "org/gone.json"])
 def test_what_cannot_be_a_hub_id_is_a_missing_file(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    def asked(_name: str) -> Path:
+    def asked(_name: str) -> bytes:
         raise AssertionError("the Hub was asked")
 
-    monkeypatch.setattr(load, "_download", asked)
+    monkeypatch.setattr(load, "hub_config", asked)
     with pytest.raises(InputError, match="there is no file"):
         BaseModel.load(name)
 

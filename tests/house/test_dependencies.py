@@ -35,4 +35,4 @@ def test_no_class_is_taken_from_the_hub_s_own_client_but_what_every_release_has(
             if found := re.match(r"\s*(?:from|import) huggingface_hub(\S*)(?: import (.*))?", line):
                 assert found[1] == "", f"{path.name}: {line.strip()}"
                 taken |= set((found[2] or "").replace(" ", "").split(","))
-    assert taken == {"constants", "get_token", "hf_hub_download", "try_to_load_from_cache"}
+    assert taken == {"constants", "get_token", "try_to_load_from_cache"}

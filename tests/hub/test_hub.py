@@ -153,8 +153,8 @@ def mock(
         (httpx2.ConnectError("no route"), InconclusiveError, r"no answer from the Hub \(no route\)", 1),
         (lambda _: httpx2.Response(200, text="<html>"), InconclusiveError, "not what it should be", 1),
         (lambda _: httpx2.Response(200, json=[]), InconclusiveError, "not what it should be", 1),
-        (lambda _: httpx2.Response(200, json={**INFO, "sha": "main"}), InconclusiveError, "names no commit", 1),
-        (lambda _: httpx2.Response(200, json={**INFO, "siblings": [{"rfilename": "f", "size": None}]}), InconclusiveError, "no sizes", 1),
+        (lambda _: httpx2.Response(200, json={**INFO, "sha": "main"}), InconclusiveError, "its sha is no commit", 1),
+        (lambda _: httpx2.Response(200, json={**INFO, "siblings": [{"rfilename": "f", "size": None}]}), InconclusiveError, "a size is no number", 1),
     ],
 )  # fmt: skip
 def test_what_the_hub_may_answer(

@@ -219,7 +219,8 @@ def test_no_answer(call: Call, trouble: httpx2.RequestError, sent: bool) -> None
     assert error.status is None
     assert "api.together.ai" in error.message
     posted = call is not look
-    assert count == (1 if posted and sent else 4)
+    final = isinstance(trouble, httpx2.DecodingError)  # a wrong answer; the next one would be no other
+    assert count == (1 if final or (posted and sent) else 4)
     assert len(time.slept) == count - 1
     if posted and sent:
         assert "may exist" in (error.hint or "")
