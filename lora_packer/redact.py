@@ -7,6 +7,7 @@ file is attacker's text: it may carry terminal escapes or a CI system's workflow
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from urllib.parse import urlsplit
@@ -141,6 +142,11 @@ def escape(text: str, limit: int = 160) -> str:
     if not clipped.isprintable() or not clipped.isascii():
         clipped = "".join(c if c.isprintable() and not _is_bidi(c) else _escaped(c) for c in clipped)
     return clipped if len(clipped) <= limit else clipped[: limit - 1] + "…"
+
+
+def shell_word(text: str | None) -> str:
+    """Return text from outside as one word of a command that is printed to be run: escaped, clipped and quoted."""
+    return shlex.quote(escape(text or "", 256))
 
 
 def _is_bidi(character: str) -> bool:

@@ -14,6 +14,7 @@ from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
+from lora_packer.redact import shell_word
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
@@ -113,7 +114,7 @@ def _attach(output: Output, choice: Choice, client: Client, model: str, where: s
     if not endpoint.deployments:
         lines.append(f"attached  {model}")
     lines.append(f"cost      the endpoint {endpoint.cost}; the adapter costs nothing more")
-    lines.append(f"next      lora-packer ask {model} 'Hello'{option(choice.name)}")
+    lines.append(f"next      lora-packer ask {shell_word(model)} 'Hello'{option(choice.name)}")
     data = {"schema_version": 1, "api": choice.name, "model": model, "endpoint": endpoint.to_dict()}
     output.result("\n".join(lines), data)
     if choice.name == "v2":
@@ -175,6 +176,6 @@ def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | 
     lines.append(f"state     {endpoint.state}")
     lines.append(f"cost      {endpoint.cost}")
     if not endpoint.is_ending:
-        lines.append(f"next      lora-packer ask {endpoint.id} 'Hello'{option(api, endpoint.id)}")
+        lines.append(f"next      lora-packer ask {shell_word(endpoint.id)} 'Hello'{option(api, endpoint.id)}")
         lines.append(f"          {endpoint.stop_command}")
     output.result("\n".join(lines), {"schema_version": 1, "api": api, "endpoint": endpoint.to_dict()})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.options import ApiOption, ApiVersion, ModelArgument
 from lora_packer.cli.service import connected
+from lora_packer.redact import shell_word
 
 if TYPE_CHECKING:
     from lora_packer.together import Hardware
@@ -32,7 +33,8 @@ def hardware(
     data = [offer.to_dict() for offer in offers]
     output.result(_table(offers), {"schema_version": 1, "api": choice.name, "model": model, "hardware": data})
     if output.is_text:
-        output.note(f"deploy it with `lora-packer deploy {model} --hardware ID`; that costs money until it is stopped")
+        command = f"lora-packer deploy {shell_word(model)} --hardware ID"
+        output.note(f"deploy it with `{command}`; that costs money until it is stopped")
 
 
 def _table(offers: tuple[Hardware, ...]) -> str:

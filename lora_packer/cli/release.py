@@ -26,7 +26,7 @@ from lora_packer.cli.options import (
 from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
-from lora_packer.redact import escape
+from lora_packer.redact import escape, shell_word
 
 if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt, Section
@@ -184,7 +184,7 @@ def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
         lines.append(f"receipt  {receipt.path}")
     if not job:
         words = option(receipt.release["api"], receipt.job_id or "")
-        lines.append(f"next     lora-packer wait {receipt.job_id}{words}")
+        lines.append(f"next     lora-packer wait {shell_word(receipt.job_id)}{words}")
     if receipt.endpoint:
         lines += _deployed(receipt.endpoint, receipt.answer or {}, rehearsal=rehearsal)
     if receipt.smoke:

@@ -21,7 +21,7 @@ from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
 from lora_packer.files import is_stream
-from lora_packer.redact import PresignedUrl, Secret, escape
+from lora_packer.redact import PresignedUrl, Secret, escape, shell_word
 
 if TYPE_CHECKING:
     from lora_packer.hub import HubRepo
@@ -76,7 +76,7 @@ def submit(
             job = choice.api.submit(client, submission)
         if not wait:
             words = option(choice.name, job.id)
-            steps = (f"lora-packer wait {job.id}{words}", f"lora-packer status {job.id}{words}")
+            steps = (f"lora-packer wait {shell_word(job.id)}{words}", f"lora-packer status {shell_word(job.id)}{words}")
             show_job(output, job, choice.name, next_steps=steps, commit=commit)
             return
         output.note(f"{job.status:<10} as job {job.id}")

@@ -8,6 +8,8 @@ from lora_packer.redact import Secret, escape, scrub
 from lora_packer.together import refusal
 from lora_packer.together.refusal import Purpose
 
+_LARGEST = 2.0**53  # a larger one is no price, size or time
+
 
 def text(value: Any, *secrets: Secret, limit: int = 200) -> str | None:
     """Return the service's text scrubbed, escaped and clipped; None where it is no text."""
@@ -15,14 +17,14 @@ def text(value: Any, *secrets: Secret, limit: int = 200) -> str | None:
 
 
 def number(value: Any) -> float | None:
-    """Return a finite number that is not negative; None for anything else. Some answers carry numbers as text."""
+    """Return a number that is not negative, nor absurd; None for anything else. Some answers carry numbers as text."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if 0 <= found < float("inf") else None
+    return found if 0 <= found <= _LARGEST else None
 
 
 def count(value: Any) -> int | None:

@@ -266,7 +266,19 @@ def _parsed(answer: _Answer, purpose: Purpose) -> Any:
     if not answer.body.strip():
         raise refusal.unreadable(purpose, answer.status, "is empty")
     try:
-        return jsonlib.loads(answer.body)
+        return _json_in(answer.body)
     except (ValueError, RecursionError):
         kind = "is HTML" if answer.body.lstrip()[:1] == b"<" else "is not complete JSON"
         raise refusal.unreadable(purpose, answer.status, kind) from None
+
+
+def _json_in(body: bytes) -> Any:
+    """Return what a body of UTF-8 says. Raises ValueError, RecursionError.
+
+    Of UTF-16, which json would take as well, a key that is repeated could not be masked. Half of a character, which
+    JSON can name, cannot be sent back or written down.
+    """
+    value = jsonlib.loads(body.decode("utf-8-sig"))
+    if b"\\ud" in body.lower():
+        jsonlib.dumps(value, ensure_ascii=False).encode()
+    return value

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
-from lora_packer.redact import escape
+from lora_packer.redact import escape, shell_word
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import Endpoint, EndpointApi, Hardware, Tell, Wanted
 from lora_packer.together.polling import poll
@@ -112,7 +112,7 @@ def choose_hardware(offers: tuple[Hardware, ...], wanted: str | None, model: str
             listed = ", ".join(offer.id for offer in offers) or "none"
             raise InputError(
                 f"The hardware '{escape(wanted)}' does not serve {model}: the service lists {listed}.",
-                hint=f"Choose one that `lora-packer hardware {model}` lists.",
+                hint=f"Choose one that `lora-packer hardware {shell_word(model)}` lists.",
             )
         return found
     usable = [offer for offer in offers if offer.can_be_had]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from lora_packer.errors import InputError
-from lora_packer.redact import escape
+from lora_packer.redact import escape, shell_word
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.attached import Attached
 from lora_packer.together.client import Client
@@ -148,7 +148,7 @@ class Endpoint:
     @property
     def stop_command(self) -> str:
         """The command that ends what it costs."""
-        return f"lora-packer stop {self.id}"
+        return f"lora-packer stop {shell_word(self.id)}"
 
     @property
     def cost(self) -> str:
@@ -266,9 +266,14 @@ class EndpointApi(Protocol):
         """Stop an endpoint, wait until it has stopped, delete it for good, and return it as it is then."""
 
 
+def is_endpoint_id(value: object) -> TypeGuard[str]:
+    """Whether this can be an endpoint's id: one word that is safe in an address and on a command line."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def require_id(text: str) -> str:
     """Return ``text`` where it can be an endpoint's id. Raises InputError."""
-    if not _ID.fullmatch(text):
+    if not is_endpoint_id(text):
         raise InputError(
             f"'{escape(text, 60)}' is not an endpoint id.", hint="Give the id that `lora-packer deploy` printed."
         )

@@ -17,6 +17,8 @@ from lora_packer.together.next_steps import next_step
 _WORDS = ("error", "title", "message", "detail", "msg", "description", "error_description", "errors")
 _BELOW = ("details", "fieldViolations", "violations")
 _MOST = 5  # of a list
+_DEPTH = 6  # the deepest that is known, a violation in the details of an error, has 4
+_LONGEST = 10_000  # characters; far more than is shown
 _XML = re.compile(rb"<(Code|Message)>([^<]{1,1000})</\1>")
 
 
@@ -25,26 +27,28 @@ def message_of(body: bytes, content_type: str) -> str | None:
     if content_type.startswith("text/plain"):
         return body[:2000].decode("utf-8", "replace").strip() or None
     try:
-        return said_in(json.loads(body))
+        return said_in(json.loads(body.decode()))
     except (ValueError, RecursionError):
         return _in_xml(body[:65_536])
 
 
-def said_in(value: Any) -> str | None:
-    """Return the message in a parsed answer, or None."""
+def said_in(value: Any, depth: int = _DEPTH) -> str | None:
+    """Return the message in a parsed answer, or None; what lies deeper than ``depth`` objects and lists is none."""
     if isinstance(value, str):
-        return value.strip() or None
+        return value[:_LONGEST].strip() or None
+    if depth == 0:
+        return None
     if isinstance(value, list):
-        parts = [part for part in map(said_in, value[:_MOST]) if part]
+        parts = [part for part in (said_in(one, depth - 1) for one in value[:_MOST]) if part]
         if len(value) > _MOST:
             parts.append(f"and {len(value) - _MOST} more")
         return "; ".join(parts) or None
-    return _in_object(value) if isinstance(value, dict) else None
+    return _in_object(value, depth) if isinstance(value, dict) else None
 
 
-def _in_object(value: dict[str, Any]) -> str | None:
+def _in_object(value: dict[str, Any], depth: int) -> str | None:
     said = ""
-    for words in (said_in(value.get(key)) for key in (*_WORDS, *_BELOW)):
+    for words in (said_in(value.get(key), depth - 1) for key in (*_WORDS, *_BELOW)):
         if words and words not in said:
             said = f"{said}: {words}" if said else words
     place = _place(value)

@@ -19,6 +19,7 @@ from lora_packer.redact import Secret, escape, scrub
 from lora_packer.together.next_steps import next_step
 from lora_packer.together.reasons import message_of, said_in
 
+_LONGEST_PAUSE = 7 * 24 * 3600.0  # seconds that are told; a header may name any number
 _MESSAGE_LIMIT = 400  # characters of the service's own words
 
 _MEANINGS = {
@@ -88,7 +89,7 @@ def _refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, s
     known = next_step(said) if said and status not in _ABOUT_THE_KEY else None
     hint = known or purpose.hints.get(status) or _NEXT_STEPS.get(status, _CORRECT)
     if status == 429 and (pause := retry_after(headers)):
-        hint = f"Wait {format_duration(timedelta(seconds=math.ceil(pause)))}, then run it again."
+        hint = f"Wait {format_duration(timedelta(seconds=math.ceil(min(pause, _LONGEST_PAUSE))))}, then run it again."
     return error(purpose, what, said, hint, status)
 
 
@@ -164,7 +165,7 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         pause = parsedate_to_datetime(value) - parsedate_to_datetime(headers.get("date", ""))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return max(0.0, pause.total_seconds())
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import JobFailedError, ServiceError, WaitTimeoutError
+from lora_packer.redact import shell_word
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import NEW_NAME, next_step
 from lora_packer.together.polling import poll
@@ -146,5 +147,5 @@ def _timed_out(
         message += f" The last look failed: {trouble.message}"
     if seen and trouble is None and not fault:
         message += " A job that stands still most often means that its source can no longer be read."
-    hint = f"Go on with `lora-packer wait {job_id}{words}`."
+    hint = f"Go on with `lora-packer wait {shell_word(job_id)}{words}`."
     return WaitTimeoutError(message, hint=hint)

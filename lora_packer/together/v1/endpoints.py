@@ -18,7 +18,7 @@ from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
-from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, require_id, require_model
+from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, is_endpoint_id, require_id, require_model
 from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED
@@ -270,7 +270,7 @@ def _required(answer: Any, purpose: Purpose, cents_per_minute: float | None = No
 
 def _endpoint(item: dict[str, Any], cents_per_minute: float | None = None) -> Endpoint | None:
     found, state = text(item.get("id")), text(item.get("state"))
-    if not found or not state:
+    if not is_endpoint_id(found) or not state:
         return None
     model = text(item.get("model"))
     return Endpoint(

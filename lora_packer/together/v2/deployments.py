@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from lora_packer.errors import ServiceError
+from lora_packer.redact import shell_word
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import Wanted, require_id
+from lora_packer.together.endpoints import Wanted, is_endpoint_id, require_id
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
@@ -35,7 +36,7 @@ def look_at(client: Client, endpoint_id: str) -> dict[str, Any]:
         hints={404: "Check the id: the service knows no such endpoint in this project."},
     )
     answer = fields(client.request("GET", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
+    if not is_endpoint_id(answer.get("id")):
         raise refusal.without(purpose, answer, "describes no endpoint")
     return answer
 
@@ -55,7 +56,7 @@ def create(client: Client, name: str) -> dict[str, Any]:
     answer = fields(
         client.request("POST", project_path(client, "endpoints"), {"name": name}, retry=False, purpose=purpose)
     )
-    if not isinstance(answer.get("id"), str):
+    if not is_endpoint_id(answer.get("id")):
         raise refusal.without(purpose, answer, "describes no endpoint")
     return answer
 
@@ -104,11 +105,11 @@ def deploy_below(client: Client, endpoint_id: str, body: dict[str, Any], what: s
     purpose = Purpose(
         action=f"deploy {what}",
         in_doubt=f"The deployment may exist, and cost money. Run the same command again: it takes it. Or end it with "
-        f"`lora-packer stop {endpoint_id}`.",
+        f"`lora-packer stop {shell_word(endpoint_id)}`.",
     )
     path = project_path(client, "endpoints", endpoint_id, "deployments")
     answer = fields(client.request("POST", path, body, retry=False, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
+    if not is_endpoint_id(answer.get("id")):
         raise refusal.without(purpose, answer, "describes no deployment")
     return answer
 

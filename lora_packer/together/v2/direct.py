@@ -7,6 +7,7 @@ size and digests are those of the vendor's command line (lib/cli/api/models/uplo
 from __future__ import annotations
 
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.errors import InputError, PackError, ServiceError
+from lora_packer.exchange import WORK_DEADLINE, exchange, is_final
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects
 from lora_packer.together.client import Client
@@ -29,8 +31,9 @@ PART_SIZE = 20 * 2**20  # bytes
 
 _WORKERS = 8
 _ATTEMPTS = 5
-_PART_TIMEOUT = 30 * 60.0  # seconds
+_LARGEST_ANSWER = 2**16  # bytes of what a store says of a part that it took
 _CHUNK = 2**20  # bytes
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ def send_files(client: Client, model_id: str, source: LocalFiles, *, part_size: 
     remote = {str(one.get("path")): one for one in objects(answer.get("files"))}
     if set(remote) != {file.name for file in files}:
         raise refusal.without(purpose, answer, "names other files than those that were told")
-    with client.anonymous(_PART_TIMEOUT) as http, ThreadPoolExecutor(_WORKERS) as pool:
+    with client.anonymous(WORK_DEADLINE) as http, ThreadPoolExecutor(_WORKERS) as pool:
         send = _Sender(client, http, purpose, part_size)
         done = [send.file(file, remote[file.name], pool) for file in files]
     path = project_path(client, "models", "upload", "complete")
@@ -113,12 +116,15 @@ class _Sender:
         told = {"path": file.name, "hash": file.digest}
         if remote.get("skipUpload"):
             return {**told, "skipUpload": True}
-        numbered = {one.get("partNumber"): one for one in objects(remote.get("parts"))}
+        numbered = {number: one for one in objects(remote.get("parts")) if type(number := one.get("partNumber")) is int}
         if set(numbered) != {part.number for part in file.parts}:
             raise refusal.unreadable(self.purpose, 200, f"has not one address for each part of {file.name}")
+        upload_id = remote.get("uploadId", "")
+        if not isinstance(upload_id, str):
+            raise refusal.unreadable(self.purpose, 200, f"has an uploadId of {file.name} that is no text")
         tags = list(pool.map(lambda part: self.part(file, part, numbered[part.number]), file.parts))
         parts = [{"partNumber": part.number, "hash": tag} for part, tag in zip(file.parts, tags, strict=True)]
-        return {**told, "uploadDetails": {"uploadId": remote.get("uploadId", ""), "parts": parts}}
+        return {**told, "uploadDetails": {"uploadId": upload_id, "parts": parts}}
 
     def part(self, file: _File, part: _Part, place: dict[str, Any]) -> str:
         """Send one part, again where that may help, and return the entity tag that it got. Raises ServiceError."""
@@ -128,30 +134,48 @@ class _Sender:
             url = parse_address(str(place.get("url")), allow_loopback=self.client.is_loopback)
         except InputError:
             raise refusal.unreadable(self.purpose, 200, "has an address that nothing is sent to") from None
-        headers = {str(name): str(value) for name, value in fields(place.get("headers")).items()}
-        headers["Content-Length"] = str(part.size)
+        headers = {**self._headers(place), "Content-Length": str(part.size)}
         purpose = self.purpose.keeping(url).keeping(self.client.token)
         attempt = 0
         while True:
             attempt += 1
             failure: ServiceError
             try:
-                answer = self.http.put(url.reveal(), headers=headers, content=self._read(file, part))
+                answer = exchange(
+                    self.http,
+                    "PUT",
+                    url.reveal(),
+                    most=_LARGEST_ANSWER,
+                    headers=headers,
+                    content=self._read(file, part),
+                    deadline=WORK_DEADLINE,
+                )
             except httpx2.RequestError as trouble:
                 what = f"the connection broke at part {part.number} of {file.name}"
                 failure = refusal.unanswered(purpose, what, type(trouble).__name__, sent=True)
+                if is_final(trouble):
+                    raise failure from None
             else:
                 tag = answer.headers.get("etag", "").strip().strip('"')
-                if answer.status_code == 200 and tag:
+                if answer.status == 200 and tag:
                     return tag
-                if answer.status_code == 200:
+                if answer.status == 200:
                     raise refusal.unreadable(purpose, 200, f"has no entity tag for part {part.number}")
-                failure = refusal.refused(purpose, answer.status_code, answer.content, answer.headers)
-                if 400 <= answer.status_code < 500:
+                failure = refusal.refused(purpose, answer.status, answer.body, answer.headers)
+                if 400 <= answer.status < 500:
                     failure.hint = purpose.in_doubt  # the address is the service's own: it has to give another
             if attempt == _ATTEMPTS or not refusal.is_transient(failure):
                 raise failure
             self.client.pause(attempt)
+
+    def _headers(self, place: dict[str, Any]) -> dict[str, str]:
+        """The headers that a part is to be sent with. Raises ServiceError where they cannot be sent."""
+        headers = fields(place.get("headers"))
+        for name, value in headers.items():
+            is_text = isinstance(value, str) and value.isascii() and (value.isprintable() or not value)
+            if not is_text or not _HEADER_NAME.fullmatch(name):
+                raise refusal.unreadable(self.purpose, 200, "has a header for a part that cannot be sent")
+        return headers
 
     def _read(self, file: _File, part: _Part) -> Iterator[bytes]:
         begin = (part.number - 1) * self.part_size

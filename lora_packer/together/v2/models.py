@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lora_packer.errors import ServiceError
+from lora_packer.redact import shell_word
 from lora_packer.together.answers import count, fields, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import require_model
@@ -40,7 +41,7 @@ def delete_model(client: Client, name: str) -> Model:
     seen = _model(found, {})
     purpose = Purpose(
         action=f"delete {seen.name}",
-        hints={409: f"End what serves it first: `lora-packer stop {seen.name} --delete`."},
+        hints={409: f"End what serves it first: `lora-packer stop {shell_word(seen.name)} --delete`."},
     )
     client.request("DELETE", project_path(client, "models", str(found["id"])), retry=True, purpose=purpose)
     return seen
