@@ -481,5 +481,5 @@ def test_the_python_api_releases_too(env: dict[str, str], sandbox: Sandbox, tmp_
         base_config=TINY_BASE,
     )
     assert receipt.is_complete
-    assert receipt.path == Path("tiny-llama-qv.receipt.json")
+    assert receipt.path == Path("tiny-llama-qv.from-python.receipt.json")
     assert receipt.path.exists()
