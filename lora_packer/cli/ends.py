@@ -47,6 +47,16 @@ class Commands(TyperGroup):
         except _Misuse as error:
             sys.exit(_misuse(error, given))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with its first sentence, whole."""
+        rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def _first_sentence(text: str) -> str:
+    return f"{' '.join(text.split()).partition('. ')[0].rstrip('.')}."
+
 
 def same_command() -> str:
     """Return the command line that runs, quoted for the shell."""

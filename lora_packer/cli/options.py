@@ -81,9 +81,7 @@ class Against:
 class CheckFirst(Against):
     """The check before something else."""
 
-    no_check: Annotated[bool, typer.Option("--no-check", help="Insist: go on without checking the adapter first.")] = (
-        False
-    )
+    no_check: Annotated[bool, typer.Option("--no-check", help="Go on without checking the adapter first.")] = False
 
     def of(self, base_model: str | None) -> CheckOptions:
         """Return how to check."""
