@@ -29,7 +29,7 @@ def note_planned(packed: Packed, note: Note) -> None:
         note("pack", f"{packed.path.name} is an archive already")
         return
     names = ", ".join(member.name for member in packed.members)
-    note("pack", f"{names} at the root of {packed.name}, {packed.content.size:,} bytes, sent straight from the folder")
+    note("pack", f"{names} at the root of {packed.name}, {packed.content.size:,} bytes, not written to disk")
 
 
 def note_packed(archive: Archive, note: Note) -> None:

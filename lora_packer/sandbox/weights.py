@@ -30,8 +30,8 @@ class Weights:
 
 
 def base_id(name: str) -> str:
-    """Return the id that models are created on, for a base model's name."""
-    return f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
+    """Return the id that models are created on, for a base model's name; an id is itself."""
+    return name if name.startswith("ml_") else f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
 
 
 def weights_of(name: str) -> tuple[Weights, ...]:

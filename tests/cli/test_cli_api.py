@@ -186,9 +186,10 @@ def test_a_folder_is_not_sent_directly_without_a_project(cli: Cli, without_proje
     assert "key of a project" in done.err
 
 
-def test_a_rehearsal_hosts_the_base_model_that_it_names(cli: Cli) -> None:
+@pytest.mark.parametrize("base", ["someone/base-of-my-own", "just-a-name", "ml_CbJNwQC2ZqCU2iFT3mrCh"])
+def test_a_rehearsal_hosts_the_base_model_that_it_names(base: str, cli: Cli) -> None:
     done = cli(
-        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", "someone/base-of-my-own",
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", base,
         "--sandbox", "--deploy", "--ask", "Hello",
     )  # fmt: skip
     assert done.code == 0, done.text

@@ -116,3 +116,16 @@ def test_one_adapter_whose_names_have_the_prefix_too_often_is_renamed(tmp_path: 
     (finding,) = found(write_adapter(tmp_path / "a", tensors))
     assert (finding.code, finding.count, finding.fixable) == ("LP311", 8, True)
     assert says in finding.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("PROMPT_TUNING", "Train a LoRA adapter: this"),
+        ("XLORA", "Train a LoRA adapter: this"),
+        ("LOHA", "Merge it into"),
+    ],
+)
+def test_only_what_can_be_merged_is_to_be_merged(tmp_path: Path, kind: str, hint: str) -> None:
+    (finding,) = found(write_adapter(tmp_path / "a", config={"peft_type": kind, "task_type": "CAUSAL_LM"}))
+    assert (finding.code, (finding.hint or "").startswith(hint)) == ("LP201", True)

@@ -205,3 +205,27 @@ def test_the_name_of_a_part_before_the_prefix_belongs_behind_it(tmp_path: Path) 
     assert "'thinker.' stands before the prefix 'base_model.model.' and belongs behind it" in finding.message
     ((_, tensors),) = follow(finding, folder, base) or ()
     assert tensors.keys() == right.keys()
+
+
+@pytest.mark.parametrize(
+    ("target", "trained", "hint"),
+    [
+        ("mlp", False, 'Set target_modules to ["o_proj"].'),  # what the file has
+        ("norm", False, 'Set target_modules to ["o_proj"].'),
+        ("mlp", True, "Name the layers inside it: gate_up_proj, down_proj."),
+        ("norm", True, "Take it out of target_modules: there is no layer in it."),
+    ],
+)
+def test_what_is_no_layer_is_replaced_by_what_is_one(tmp_path: Path, target: str, trained: bool, hint: str) -> None:
+    """Where the config already says all that the file has, the layers inside are named."""
+    tensors = {} if trained else lora_on(PHI3, lambda path: path.endswith("o_proj"))
+    other = lora_on(PHI3, lambda path: path.endswith("0.self_attn.o_proj")) if trained else {}
+    folder = write_adapter(tmp_path / "a", tensors | other, lora_config(target_modules=["o_proj", target]))
+    finding = next(item for item in check(folder, PHI3) if item.code == "LP207")
+    assert finding.hint == hint
+
+
+def test_no_narrower_config_is_proposed_for_a_file_that_lost_tensors(tmp_path: Path) -> None:
+    tensors = lora_on(PHI3, lambda path: path.endswith(("o_proj", "0.self_attn.qkv_proj")))
+    folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=["qkv_proj"]))
+    assert not any("Set " in (item.hint or "") for item in check(folder, PHI3))

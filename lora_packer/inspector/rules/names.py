@@ -52,7 +52,7 @@ OLDER_NAMES = Rule(
     "older-names",
     "info",
     "The tensors have the module names of an older transformers, of the text-only class, or of the bare model.",
-    "That class and that time's transformers load them as they are; others rename most of them, and drop some.",
+    "The class or release with these names loads them as they are; others rename most of them, and drop some.",
     "Serve it with an engine that knows these names, or save it again with the class that will be served.",
     needs="base",
 )

@@ -66,7 +66,7 @@ INTEGER_DTYPE = Rule(
     "error",
     "LoRA tensors have an integer dtype.",
     "PEFT casts them to floating point as they are, which gives garbage.",
-    "Save the adapter in float32, bfloat16 or float16.",
+    "Save the adapter again from training, in float32, bfloat16 or float16.",
 )
 
 _MOST_SHARDS = 1024
