@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from proof_configs import class_type, random_config  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
+from proof_undefined import unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
@@ -189,12 +190,16 @@ def main() -> int:
     args = options.parse_args()
     warnings.simplefilter("ignore")
     import transformers
+    from transformers.models.auto import modeling_auto
 
     transformers.logging.set_verbosity_error()
     real = list(real_configs(args.configs))
     types = sorted(args.only or ARCHITECTURES)
     cases = [(name, [item for item in real if item[1]["model_type"] == name], args.random) for name in types]
     rows, failed = [], 0
+    strays = [] if args.only else list(unlisted(vars(modeling_auto), ARCHITECTURES))
+    for stray in strays:
+        print(stray, flush=True)
     started = time.perf_counter()
     # Forked, so that transformers is imported once.
     with multiprocessing.get_context("fork").Pool() as pool:
@@ -205,13 +210,13 @@ def main() -> int:
             print(f"{'FAILED' if problems else 'proven'} {model_type}: {counts}", flush=True)
             rows.append(f"| {model_type} | {counts['heads']} | {counts['random']} | {counts['real']} |")
     print(f"{len(rows) - failed} of {len(rows)} types proven in {time.perf_counter() - started:.0f} s")
-    if args.write and not failed:
+    if args.write and not failed and not strays:
         version = transformers.__version__
         head = f"# Base models\n\nCompared module by module with transformers {version} by `make proof`.\n\n"
         head += "| model type | classes | random configs | real configs |\n|---|---|---|---|\n"
         args.write.parent.mkdir(exist_ok=True)
         args.write.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
-    return 1 if failed else 0
+    return 1 if failed or strays else 0
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
@@ -51,7 +52,7 @@ class Commands(TyperGroup):
         """Write each command with its first sentence, whole."""
         rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            write_rows(formatter, rows)
 
 
 def _first_sentence(text: str) -> str:

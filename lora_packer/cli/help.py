@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from typer.core import TyperCommand
@@ -28,6 +29,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
+_WIDEST_TERM, _NARROWEST = 28, 20  # characters of the two columns of a section
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
 
 _NAMES = "--model-name my-adapter --base-model meta-llama/Llama-3.3-70B-Instruct"
@@ -111,7 +113,7 @@ class Command(TyperCommand):
         for name, rows in sections.items():
             if rows:
                 with formatter.section(name):
-                    formatter.write_dl(rows)
+                    write_rows(formatter, rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's own signature
         """Write the examples, each on a line that can be copied, and the environment."""
@@ -123,7 +125,22 @@ class Command(TyperCommand):
                     formatter.write("".join(f"{indent}{line}\n" for line in _folded(example, formatter.width)))
         if name in ENVIRONMENT:
             with formatter.section("Environment"):
-                formatter.write_dl(list(ENVIRONMENT[name].items()))
+                write_rows(formatter, list(ENVIRONMENT[name].items()))
+
+
+def write_rows(formatter: Any, rows: Sequence[tuple[str, str]]) -> None:
+    """Write terms with their explanations beside them; unlike click's own, no word is split at a hyphen."""
+    indent = " " * formatter.current_indent
+    column = min(max(len(term) for term, _ in rows), _WIDEST_TERM) + 2
+    for term, text in rows:
+        wide = max(formatter.width - len(indent) - column, _NARROWEST)
+        lines = textwrap.wrap(text, wide, break_on_hyphens=False, break_long_words=False) or [""]
+        if len(term) + 2 > column:
+            formatter.write(f"{indent}{term}\n")
+            term = ""
+        for line in lines:
+            formatter.write(f"{indent}{term:<{column}}{line}".rstrip() + "\n")
+            term = ""
 
 
 def _folded(example: str, width: int) -> list[str]:

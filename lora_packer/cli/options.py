@@ -60,21 +60,44 @@ class FailOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """What an adapter is checked against."""
+    """What an adapter is checked against, and by which rules."""
 
     base_config: Annotated[
         str | None,
         typer.Option(
             "--base-config",
             metavar="PATH_OR_HUB_ID",
-            help="The base model's config.json, a folder with one, or a Hub id. Default: the catalogue entry for "
-            "--base-model, else what adapter_config.json names.",
+            help="The base model's config.json, a folder with one, or a Hub id. Default: that of --base-model, from "
+            "the catalogue or the Hub; without --base-model, what adapter_config.json names.",
         ),
     ] = None
     target: Annotated[
         str,
         typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft."),
     ] = "together"
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="CODES", help="Only these rules (LP3 means all LP3xx).")
+    ] = None
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these rules; commas or repeated.")
+    ] = None
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="The severity at which the check fails: exit 1.")] = (
+        FailOn.error
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return it as the arguments of ``check``."""
+        return {
+            "base_config": self.base_config,
+            "target": self.target,
+            "select": _codes(self.select),
+            "ignore": _codes(self.ignore),
+            "fail_on": "warning" if self.fail_on is FailOn.warning else "error",
+        }
+
+
+def _codes(values: list[str] | None) -> list[str]:
+    return [code for value in values or [] for code in value.replace(",", " ").split()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +110,7 @@ class CheckFirst(Against):
         """Return how to check."""
         from lora_packer.pipeline.check import CheckOptions
 
-        return CheckOptions(self.base_config, base_model, self.target, skip=self.no_check)
+        return CheckOptions(base_model=base_model, skip=self.no_check, **self.arguments())
 
 
 ExtrasOption = Annotated[

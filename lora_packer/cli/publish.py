@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +20,9 @@ from lora_packer.errors import InputError, LoraPackerError
 
 if TYPE_CHECKING:
     from lora_packer.publisher import Published
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @command
@@ -86,7 +91,8 @@ def publish(
             **store.place(),
         )
     again = "run it again with --url-file FILE (or --show-url) to get the URL; nothing is sent twice"
-    show_published(output, done.published, minted, again)
+    check = {"check": done.report.to_dict() if done.report else None}
+    show_published(output, done.published, minted, again, check)
 
 
 def _left(stages: Stages, to: str) -> tuple[str, ...]:
@@ -96,8 +102,10 @@ def _left(stages: Stages, to: str) -> tuple[str, ...]:
     return (f"What the store has is kept, and nothing is sent twice; unfinished, it costs storage until `{clean}`.",)
 
 
-def show_published(output: Output, published: Published, minted: MintedUrl, again: str) -> None:
-    """Print what was published, write or show its URL as asked for, and say what is next.
+def show_published(
+    output: Output, published: Published, minted: MintedUrl, again: str, more: Mapping[str, Any] = _NOTHING
+) -> None:
+    """Print what was published, write or show its URL as asked for, and say what is next; ``more`` goes into JSON.
 
     A URL that is written to standard output is alone there.
     """
@@ -116,7 +124,7 @@ def show_published(output: Output, published: Published, minted: MintedUrl, agai
         lines.append(f"next      {command_line(*step)}")
     elif not show_url:
         lines.append(f"next      {again}")
-    data = {"schema_version": 1, **published.to_dict()}
+    data = {"schema_version": 1, **published.to_dict(), **more}
     if show_url:
         data["presigned_url"] = url
     output.result(url if show_url and output.quiet else "\n".join(lines), data)

@@ -11,6 +11,7 @@ from lora_packer.cli.common import Output
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.errors import CheckFailedError, InconclusiveError
+from lora_packer.pipeline import DETAIL
 
 
 class Stages:
@@ -30,7 +31,12 @@ class Stages:
         self.is_sending = False
 
     def note(self, stage: str, text: str) -> None:
-        """Tell a step and what it proved."""
+        """Tell a step and what it proved; details only where they are asked for."""
+        if stage == DETAIL:
+            if self._display is not None:
+                self._display.clear()
+            self._output.detail(text)
+            return
         if self._display is not None:
             self._display.clear()
         self._line.state = f"{stage:<7} {text.partition(':')[0]}"

@@ -13,7 +13,7 @@ from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_place, require_text
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
-from lora_packer.inspector.base import BaseSource, base_for
+from lora_packer.inspector.base import Against, BaseSource, base_for
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.norms import ModuleStats, module_stats
@@ -49,9 +49,11 @@ def check(
     Args:
         adapter: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, a finished archive, or a Hub
             repository as ``hf://org/repo[@revision]``, of which only the config and the header are read.
-        base_config: the base model's ``config.json``, a folder with one, a Hub id or a parsed dict. Default: the
-            catalogue entry for ``base_model``, else what ``adapter_config.json`` names.
-        base_model: the id under which the service hosts the base model.
+        base_config: the base model's ``config.json``, a folder with one, a Hub id or a parsed dict. Default: that of
+            ``base_model``, and without one what ``adapter_config.json`` names.
+        base_model: the id under which the service hosts the base model. It is looked up in the catalogue and on the
+            Hub, and what is hosted decides, whatever ``base_config`` says; that stands in for it, with a warning,
+            where its config cannot be had.
         target: the place that will load the adapter: ``together`` or ``peft``.
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
@@ -119,18 +121,18 @@ def _subject(
 ) -> Subject:
     """Read the adapter, and find its base model."""
     adapter = read_adapter(source)
-    base: BaseModel | str
+    against: Against | str
     try:
-        base = base_for(base_config, base_model, adapter.config)
+        against = base_for(base_config, base_model, adapter.config)
     except InconclusiveError as error:
-        base = str(error)
+        against = str(error)
     no_values = ""
     if source.remote:
         no_values = "the values were not read: of a Hub repo only the header is"
     elif not weights:
         no_values = "the tensors' values were not read (--no-weights)"
     reading = read.reading if read else plainly
-    return Subject(source, adapter, target, base_model, base, no_values, reading)
+    return Subject(source, adapter, target, base_model, against, no_values, reading)
 
 
 def _checked_files(source: AdapterSource, *, sha256: bool) -> CheckedFiles:
@@ -180,4 +182,5 @@ def _base_summary(subject: Subject) -> BaseModelSummary:
     """What it was checked against."""
     if isinstance(subject.base, str):
         return BaseModelSummary(subject.hosted, None, None)
-    return BaseModelSummary(subject.hosted, subject.base.source, subject.base.model_type)
+    base = subject.base
+    return BaseModelSummary(subject.hosted, base.source, base.model_type, base.sha256)

@@ -128,16 +128,19 @@ def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iter
 
 
 def _without_the_task(case: Case) -> Iterator[Finding]:
+    """A reading without the head of the task, where transformers has no class with one."""
+    if case.base.head != TASK_HEADS.get(case.config.task_type or "", case.base.head):
+        yield from _no_such_class(case.config.task_type, case.base)
+
+
+def _no_such_class(task: str | None, base: BaseModel) -> Iterator[Finding]:
     """A task for which transformers has no class of this type: PEFT loads the adapter on the one it was trained on."""
-    task, base = case.config.task_type or "", case.base
-    wanted = TASK_HEADS.get(task, base.head)
-    if base.head != wanted and not has_class(base.model_type, wanted):
-        message = f"task_type is {task}, and transformers has no such class of {escape(base.model_type, 60)}"
-        hint = (
-            "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
-        )
-        details = {"file": CONFIG_NAME, "field": "task_type", "actual": task, "severity": "warning"}
-        yield MISSING_PART.finding(f"{message}: the tensors fit a class without that head", hint=hint, **details)
+    if task is None or has_class(base.model_type, TASK_HEADS[task]):
+        return
+    message = f"task_type is {task}, and transformers has no such class of {escape(base.model_type, 60)}"
+    hint = "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
+    details = {"file": CONFIG_NAME, "field": "task_type", "actual": task, "severity": "warning"}
+    yield MISSING_PART.finding(f"{message}: the tensors fit a class without that head", hint=hint, **details)
 
 
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
@@ -150,6 +153,9 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     other = diagnose(replace(config, task_type=None), base, tensors)
     if other.errors:
         return None
+    told = tuple(_no_such_class(config.task_type, base))
+    if told:
+        return replace(other, findings=(*told, *other.findings))
     lacks = "for which tensors are missing or have no place"
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])

@@ -129,7 +129,10 @@ def _as_converted(case: Case, converted: Converted, base: BaseModel) -> Diagnosi
 def _by_own_names(finding: Finding, converted: Converted) -> Finding:
     sources = {escape(name): own for name, own in converted.sources.items()}
     own = sources.get(finding.tensor or "")
-    return finding if own is None else replace(finding, tensor=escape(own[0]))
+    if own is None:
+        return finding
+    names = tuple(escape(name) for told in finding.tensors for name in sources.get(told, (told,)))
+    return replace(finding, tensor=escape(own[0]), tensors=names)
 
 
 def _told(found: Diagnosis, outcome: Outcome, target: str) -> Diagnosis:

@@ -274,7 +274,7 @@ def _with_labels(base: BaseModel, shapes: _Shapes) -> BaseModel:
 
 def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple[Finding, ...]]:
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
-    sizes: dict[int, str] = {}
+    sizes: dict[int, list[str]] = {}
     rows = _rows(base) if shapes else {}
     vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
     for (path, kind), own in rows.items():
@@ -284,13 +284,15 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
                 size, other = found[1][axis], found[1][1 - axis]
                 if (other in own and size not in own) or ("lora_" in part and size <= other):
                     continue  # transposed, or the other half: no rank exceeds a vocabulary
-                sizes.setdefault(vocab if size in own else size, found[0])
+                named = sizes.setdefault(vocab if size in own else size, [])
+                if found[0] not in named:
+                    named.append(found[0])
     if not sizes.keys() - {vocab} or 0 in sizes:
         return base, ()
     if len(sizes) > 1:
         return base, (vocabularies_disagree(sizes, vocab),)
-    (size, name), *_ = sizes.items()
-    return _resized(base, size), (resized_vocabulary(name, size, vocab),)
+    (size, names), *_ = sizes.items()
+    return _resized(base, size), (resized_vocabulary(names, size, vocab),)
 
 
 def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:

@@ -30,7 +30,8 @@ class Receipt:
     Attributes:
         release: what was asked for: model_name, base_model, to, service, api, description.
         adapter: where it came from, and the SHA-256 of its files.
-        check: status, target, base config, counts of findings, when.
+        check: status, options, what it was made against (id, source and SHA-256 of the config), every finding, by which
+            version of this package, when.
         archive: format, size, sha256 and members of what was sent; path, where it is a file.
         object: bucket, key, size, sha256, etag, version and integrity of what was uploaded.
         url: host, deadline (UTC) and what was proven of the presigned URL; not the URL.
@@ -138,6 +139,13 @@ def held(path: Path) -> Iterator[None]:
     """
     with locked(path):
         yield
+
+
+def version() -> str:
+    """Return the version of this package."""
+    from lora_packer import __version__
+
+    return __version__
 
 
 def timestamp() -> str:

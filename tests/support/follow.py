@@ -31,7 +31,7 @@ ELSEWHERE = (
     "Save it again ", "Serve it ", "Set lora_alpha to what ", "Take the convolution ", "Test the deployed ", "Train ",
     "Transpose and rename ", "Write each key once", "Write the alpha ", "Write the field ", "Write the value ",
     "Write rank_pattern with one key ", "These tensors fit ", "This adapter is for ", "Leave it, ", "Exclude it ",
-    "This base model has ", "Load it ", "Set r and rank_pattern to the ranks ",
+    "Call resize_token_embeddings", "Give the --base-model ", "It fits ", "This base model has ", "Load it ", "Set r and rank_pattern to the ranks ",
 )  # fmt: skip
 
 

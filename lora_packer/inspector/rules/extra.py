@@ -86,8 +86,8 @@ def unexpected(extra: Leftovers, case: Case, elsewhere: str = "") -> Iterator[Fi
 
 def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, elsewhere: str) -> Finding:
     first = items[0].tensor
-    details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensor": escape(first.name), "count": len(items)}
-    details["actual"] = list(first.info.shape)
+    details: dict[str, Any] = {"file": WEIGHTS_NAME, "actual": list(first.info.shape)}
+    details["tensors"] = [item.tensor.name for item in items]
     what = escape(", ".join(sorted({item.what for item in items})), 120)
     tensors = counted(len(items))
     match why:

@@ -138,4 +138,4 @@ def second_opinion(path: Path, adapter: Adapter) -> Iterator[Finding]:
     name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
     details = {"expected": escape(str(ours.get(name)), 80), "actual": escape(str(theirs.get(name)), 80)}
     message = f"the safetensors library reads {WEIGHTS_NAME} differently from this package"
-    yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME, tensor=escape(name), **details)
+    yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME, tensors=[name], **details)

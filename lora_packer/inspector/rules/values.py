@@ -12,7 +12,6 @@ from lora_packer.inspector.case import Tensor, halves
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import INTEGERS, TensorValues
 from lora_packer.inspector.words import counted
-from lora_packer.redact import escape
 
 NOT_FINITE = Rule(
     "LP401",
@@ -101,7 +100,7 @@ def judge(tensors: Sequence[Tensor], values: Values, file_size: int) -> Iterator
 
 
 def _of(names: Sequence[str]) -> dict[str, Any]:
-    return {"file": WEIGHTS_NAME, "tensor": escape(names[0]), "count": len(names)}
+    return {"file": WEIGHTS_NAME, "tensors": names}
 
 
 def _padded(tensors: Sequence[Tensor], values: Values, file_size: int) -> Iterator[Finding]:
