@@ -17,6 +17,7 @@ from lora_packer.errors import (
     PublishError,
     SandboxError,
     ServiceError,
+    SmokeTestError,
     UnknownArchitecture,
     WaitTimeoutError,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "SandboxError",
     "ServiceError",
     "ServiceOptions",
+    "SmokeTestError",
     "StoreOptions",
     "Unchecked",
     "UnknownArchitecture",

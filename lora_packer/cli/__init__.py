@@ -46,6 +46,8 @@ COMMANDS = {
     "deploy": ("deploy", "deploy"),
     "ask": ("ask", "ask"),
     "stop": ("stop", "stop"),
+    "models": ("models", "models"),
+    "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),

@@ -24,7 +24,20 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "journal",
         "clean",
     ),
-    "The service": ("api", "direct", "wait", "timeout", "deploy", "hardware", "ask", "delete"),
+    "The service": (
+        "api",
+        "direct",
+        "wait",
+        "timeout",
+        "deploy",
+        "hardware",
+        "ask",
+        "delete",
+        "min_replicas",
+        "max_replicas",
+        "inactive_timeout",
+        "attach",
+    ),
     "The rehearsal": ("sandbox", "fail", "hub", "env_file"),
     "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
 }
@@ -62,6 +75,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         f"lora-packer release hf://org/my-adapter {_NAMES} --deploy --ask Hello",
     ),
     "identify": ("lora-packer identify my-adapter",),
+    "models": ("lora-packer models", "lora-packer models account/my-adapter"),
+    "endpoints": ("lora-packer endpoints",),
     "rule": ("lora-packer rule", "lora-packer rule LP306"),
     "sandbox": ("lora-packer sandbox --env-file sandbox.env",),
 }
@@ -89,7 +104,7 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "presign": _STORE,
     "submit": _SERVICE | _HUB,
     "release": _SERVICE | _STORE | _HUB | _COLORS,
-    **dict.fromkeys(("status", "wait", "hardware", "deploy", "ask", "stop"), _SERVICE),
+    **dict.fromkeys(("status", "wait", "hardware", "deploy", "ask", "stop", "models", "endpoints"), _SERVICE),
 }
 
 

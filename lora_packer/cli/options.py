@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from lora_packer.pipeline.check import CheckOptions
+    from lora_packer.together import Questions
 
 # --- what is named ---------------------------------------------------------------------------------------------------
 
@@ -184,6 +185,62 @@ class ApiVersion(StrEnum):
     auto = "auto"
     v1 = "v1"
     v2 = "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a deployed model is asked, and how its answers are judged."""
+
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="The system's message before each question.")
+    ] = None
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="How long an answer may be, in tokens.")
+    ] = 128
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", metavar="T", min=0, help="0 is the likeliest answer. Default: what the service has."
+        ),
+    ] = None
+    completions: Annotated[
+        bool,
+        typer.Option(
+            "--completions", help="Ask through completions: for a model without a chat template, the prompt as it is."
+        ),
+    ] = False
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="REGEX", help="Exit 7 where this is not found in the answer."),
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="Ask each line of this JSON Lines file: prompt, and expect."),
+    ] = None
+    compare_base: Annotated[
+        bool,
+        typer.Option(
+            "--compare-base",
+            help="Ask the base model the same at temperature 0; exit 7 where it answers every prompt the same.",
+        ),
+    ] = False
+
+    def questions(self, prompt: str | None) -> Questions:
+        """Return what is asked. Raises InputError where nothing is, or it does not go together."""
+        from dataclasses import replace
+
+        from lora_packer.together import Asking, Prompt, Questions, read_prompts
+
+        asked: tuple[Prompt, ...] = () if prompt is None else (Prompt(prompt, self.expect),)
+        listed = () if self.prompts is None else read_prompts(self.prompts)
+        asked += tuple(replace(one, expect=self.expect) if one.expect is None else one for one in listed)
+        asking = Asking(self.system, self.max_tokens, self.temperature, self.completions)
+        return Questions(asked, asking, self.compare_base)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything beside a question was asked for."""
+        return self != Asked()
 
 
 ApiOption = Annotated[

@@ -15,6 +15,7 @@ from lora_packer.cli.options import (
     AdapterArgument,
     ApiOption,
     ApiVersion,
+    Asked,
     CheckFirst,
     ExtrasOption,
     HardwareOption,
@@ -76,6 +77,7 @@ def release(
     ask: Annotated[
         str | None, typer.Option("--ask", metavar="PROMPT", help="Ask the deployed adapter a first question.")
     ] = None,
+    asked: Asked,
     sandbox: Annotated[
         bool,
         typer.Option("--sandbox", help="Rehearse against a local S3 and a local service, started and stopped here."),
@@ -96,6 +98,7 @@ def release(
     from lora_packer.pipeline.release import release as run_release
 
     stages = Stages(output)
+    questions = asked.questions(ask) if ask is not None or asked.is_used else None
     require_kept(receipt, "--receipt", "the next run goes on from it")
     options = first.of(names.base_model)
     place = parse_adapter(adapter)
@@ -133,7 +136,7 @@ def release(
             timeout=parse_duration(timeout),
             deploy=deploy,
             hardware=hardware,
-            ask=ask,
+            questions=questions,
             note=stages.note,
             progress=stages.progress,
             sleep=stages.sleep,
@@ -184,13 +187,15 @@ def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
         lines.append(f"next     lora-packer wait {receipt.job_id}{words}")
     if receipt.endpoint:
         lines += _deployed(receipt.endpoint, receipt.answer or {}, rehearsal=rehearsal)
+    if receipt.smoke:
+        lines.append(f"verdict  {receipt.smoke['summary']}")
     return "\n".join(lines)
 
 
 def _deployed(endpoint: Section, answer: Section, *, rehearsal: bool) -> list[str]:
     from lora_packer.together import Endpoint
 
-    seen = Endpoint(**{name: value for name, value in endpoint.items() if name != "at"})
+    seen = Endpoint(**{name: value for name, value in endpoint.items() if name not in ("at", "deployments")})
     cost = "nothing: the sandbox has stopped" if rehearsal else seen.cost
     lines = [f"endpoint {seen.id} {seen.state}", f"cost     {cost}"]
     if not rehearsal:

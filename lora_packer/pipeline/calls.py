@@ -100,12 +100,12 @@ def deploy(
 
     Raises ServiceError, WaitTimeoutError (it goes on to cost money after either), InputError.
     """
-    from lora_packer.together import ensure_endpoint, serve
+    from lora_packer.together import Wanted, ensure_endpoint, serve
 
     require_text(model, "model")
     require_duration(timeout, "timeout")
     with _connected(client, api) as (connected, version):
-        endpoint, _ = ensure_endpoint(version, connected, model, hardware_id=hardware)
+        endpoint, _ = ensure_endpoint(version, connected, model, Wanted(hardware=hardware))
         if not wait:
             return endpoint
         return serve(version, connected, endpoint, timeout=timeout, on_change=on_change, sleep=sleep)

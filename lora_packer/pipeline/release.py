@@ -25,7 +25,7 @@ from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.together import Client
+    from lora_packer.together import Client, Questions
 
 
 def release(
@@ -50,6 +50,7 @@ def release(
     deploy: bool = False,
     hardware: str | None = None,
     ask: str | None = None,
+    questions: Questions | None = None,
     client: Client | None = None,
     session: Session | None = None,
     note: Note = silent,
@@ -87,6 +88,7 @@ def release(
         deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
         hardware: what to serve it on; default: the cheapest that can be had.
         ask: a first question to the deployed adapter; needs ``deploy``.
+        questions: what it is asked besides, how, and how its answers are judged; instead of ``ask``.
         client: of the service; default: from TOGETHER_API_KEY.
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
@@ -104,7 +106,9 @@ def release(
     require_place(adapter, "adapter")
     if receipt is not None:
         require_place(receipt, "receipt")
-    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
+    wanted = ServiceOptions(
+        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions=questions
+    )
     store = None
     if to is not None:
         store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
@@ -153,7 +157,7 @@ def _release(
     record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
-    return service.ask(run, record, wanted.ask) if wanted.ask is not None else record
+    return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

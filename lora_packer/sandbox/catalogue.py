@@ -25,9 +25,30 @@ def model_path(base: str) -> str:
     return f"projects/{PROJECT}/models/{base}"
 
 
-def supported_models(names: Sequence[str], created_at: str) -> list[dict[str, Any]]:
-    """Return a ``SupportedModel`` for each name."""
-    return [_supported(name, created_at) for name in names]
+def supported_models(names: Sequence[str], created_at: str, *, serverless: bool = True) -> list[dict[str, Any]]:
+    """Return a ``SupportedModel`` for each name; ``serverless`` is whether they can be asked without a deployment."""
+    return [_supported(name, created_at, serverless=serverless) for name in names]
+
+
+def base_models(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a ``Model`` for the weights of each of these models, as the catalogue's project has it."""
+    return [
+        {
+            "id": one.id,
+            "name": one.name,
+            "organizationId": "org-catalogue",
+            "projectId": PROJECT,
+            "visibility": "VISIBILITY_INTERNAL",
+            "weights": {"type": "WEIGHTS_TYPE_DEFAULT"},
+        }
+        for name in names
+        for one in weights_of(name)
+    ]
+
+
+def serverless_name(name: str) -> str:
+    """Return by which name a base model that is not deployed is asked; the real service's are no rule."""
+    return f"{name}-Turbo"
 
 
 def configurations(names: Sequence[str]) -> list[dict[str, Any]]:
@@ -72,7 +93,7 @@ def instance_types(*, taken: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def _supported(name: str, created_at: str) -> dict[str, Any]:
+def _supported(name: str, created_at: str, *, serverless: bool) -> dict[str, Any]:
     """Its id is another than the one that models are created on."""
     base = base_id(name)
     profiles = [
@@ -107,6 +128,7 @@ def _supported(name: str, created_at: str) -> dict[str, Any]:
         "outputModalities": ["MODALITY_TEXT"],
         "products": ["PRODUCT_DEDICATED"],
         "publisher": name.partition("/")[0],
+        "serverlessEndpoint": serverless_name(name) if serverless else "",
         "status": "SUPPORTED_MODEL_STATUS_SUPPORTED",
     }
 
@@ -122,6 +144,7 @@ def _configs_of(base: str) -> list[dict[str, Any]]:
             "selectors": [
                 {"key": "accelerator_type", "value": gpu},
                 {"key": "accelerator_count", "value": str(count)},
+                {"key": "adapter_mode", "value": "dynamic" if count == 1 else "disabled"},
             ],
         }
         for _, gpu, _, count, _, _ in _HARDWARE

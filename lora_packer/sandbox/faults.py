@@ -28,6 +28,12 @@ class Faults:
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
         never_stopped: leave every deployment that is scaled to zero in ``STOPPING``: it can neither be deleted nor
             started again.
+        refuse_split: refuse every change of an endpoint's traffic.
+        keeps_empty_split: take an empty traffic split for no change, as one of the vendor's guides has it.
+        deaf_to_dry_runs: create a deployment where it should only be judged.
+        rejects_adapters: find every adapter that is attached not to be valid.
+        ignores_adapters: answer with the base model's text whatever adapter is deployed.
+        no_serverless: answer for no base model that is not deployed.
         slow: seconds that each state lasts longer.
     """
 
@@ -44,6 +50,12 @@ class Faults:
     no_hardware: bool = False
     endpoint_fails: bool = False
     never_stopped: bool = False
+    refuse_split: bool = False
+    keeps_empty_split: bool = False
+    deaf_to_dry_runs: bool = False
+    rejects_adapters: bool = False
+    ignores_adapters: bool = False
+    no_serverless: bool = False
     slow: float = 0.0
 
     @classmethod
@@ -65,6 +77,10 @@ _NAMED = {
     "no-hardware": Faults(no_hardware=True),
     "endpoint": Faults(endpoint_fails=True),
     "stopping": Faults(never_stopped=True),
+    "split": Faults(refuse_split=True),
+    "adapter-invalid": Faults(rejects_adapters=True),
+    "adapter-ignored": Faults(ignores_adapters=True),
+    "no-serverless": Faults(no_serverless=True),
     "slow": Faults(slow=10.0),
     "lost-answer": Faults(lose_answer=True),
 } | {f"refuse-{status}": Faults(refuse_submit=status) for status in (400, 401, 402, 403, 409, 422, 429, 500, 503)}

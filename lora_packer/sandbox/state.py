@@ -84,8 +84,5 @@ class State:
             delay=delay,
             fails=self.faults.endpoint_fails,
             never_stopped=self.faults.never_stopped,
+            rejects_adapters=self.faults.rejects_adapters,
         )
-
-    def serving(self) -> set[str]:
-        """Return the names by which a model can be asked."""
-        return self.endpoints.serving() | self.deployments.names(routed=True)

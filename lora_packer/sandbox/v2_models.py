@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lora_packer.sandbox import catalogue
-from lora_packer.sandbox.answers import Refused, Request, not_found, objects, require_bare_name
+from lora_packer.sandbox.answers import Refused, Request, not_found, objects, page, require_bare_name
 from lora_packer.sandbox.direct import Revision
 from lora_packer.sandbox.endpoints import stamp
 from lora_packer.sandbox.jobs import HUB_PAGES, JobRecord, NameTaken
@@ -110,6 +110,7 @@ def revisions(state: State, model_id: str) -> list[Revision]:
             f"rev_{job.id.removeprefix('job_')[:13]}",
             job.updated_at,
             job.updates[-1]["message"] if job.refused else None,
+            job.files,
         )
         for job in imports
         if job.status == "Complete" or job.refused
@@ -134,6 +135,25 @@ def described_revision(state: State, revision: Revision) -> dict[str, Any]:
         "validationErrors": [{"rule": "adapter_files", "severity": "ERROR", "message": said}] if said else [],
     }
     return told if status == "PENDING" else {**told, "lastValidatedAt": stamp(ends)}
+
+
+def files_of(state: State, request: Request, model_id: str) -> dict[str, Any]:
+    """Return the files of a revision, the newest by default: ``ModelListFilesResponse`` of together 3.1.1. Raises
+    Refused."""
+    found(state, model_id)
+    wanted = request.query.get("revisionId")
+    made = [one for one in revisions(state, model_id) if wanted in (None, one.id)]
+    if not made:
+        raise not_found("revision")
+    files = [
+        {"path": name, "sizeBytes": str(size), "hash": uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {size}").hex}
+        for name, size in made[-1].files.items()
+    ]
+    return page(request, files) | {
+        "revisionId": made[-1].id,
+        "revisionCreatedAt": stamp(made[-1].created_at),
+        "totalSizeBytes": str(sum(made[-1].files.values())),
+    }
 
 
 def described_event(number: int, update: dict[str, str]) -> dict[str, Any]:
@@ -165,7 +185,6 @@ def found(state: State, model_id: str) -> dict[str, Any]:
 def delete(state: State, model_id: str) -> None:
     """Remove a model that no deployment serves. Raises Refused."""
     found(state, model_id)
-    serving = [one for endpoint in state.deployments.describe_all() for one in endpoint["deployments"]]
-    if any(one["modelId"] == model_id for one in serving):
+    if state.deployments.uses(model_id):
         raise Refused(400, "the model is referenced by a live deployment")
     del state.models[model_id]

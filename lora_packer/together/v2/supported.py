@@ -54,11 +54,18 @@ class Supported:
         name: its name.
         base_id: the ``ml_`` id of its base model; None where none is linked.
         profiles: how it is deployed.
+        serverless: by which name it is asked without a deployment; None where it cannot be.
     """
 
     name: str | None
     base_id: str | None
     profiles: tuple[Profile, ...]
+    serverless: str | None = None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the models that it stands for: its base model's, and those of each quantization's weights."""
+        return frozenset(filter(None, (self.base_id, *(one.model_id for one in self.profiles))))
 
 
 def base_model_id(client: Client, name: str) -> str:
@@ -126,7 +133,9 @@ def profiles_of(client: Client, model_id: str) -> tuple[Profile, ...]:
 
 def _supported(item: dict[str, Any]) -> Supported:
     profiles = tuple(_profile(one) for one in objects(item.get("deploymentProfiles")))
-    return Supported(text(item.get("name")), text(item.get("baseModelId")), profiles)
+    return Supported(
+        text(item.get("name")), text(item.get("baseModelId")), profiles, text(item.get("serverlessEndpoint"))
+    )
 
 
 def _profile(item: dict[str, Any]) -> Profile:
