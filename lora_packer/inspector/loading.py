@@ -23,7 +23,8 @@ from lora_packer.inspector.reading import as_loaded
 from lora_packer.inspector.rules.loading import Outcome, converted_names, not_loaded
 from lora_packer.inspector.rules.names import OLDER_NAMES
 from lora_packer.peft.conversions import conversion, experts_pattern
-from lora_packer.peft.loading import ConversionError, convert_config, convert_tensors
+from lora_packer.peft.loading import convert_config, convert_tensors
+from lora_packer.peft.merging import MergeError
 from lora_packer.peft.refusals import Refusal
 from lora_packer.redact import escape
 
@@ -89,7 +90,7 @@ def _converted(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Convert
         return Converted(config, tensors, {}, changed, changed=True)
     try:
         loaded = convert_tensors(names, {name: info.shape for name, info in tensors.items()})
-    except ConversionError as error:
+    except MergeError as error:
         return Converted(config, tensors, {}, str(error), changed=True)
     if changed == config and loaded.keys() == tensors.keys():
         return Converted(config, tensors, {})
