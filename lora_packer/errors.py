@@ -6,6 +6,7 @@ the codes are documented in the README. Anything else that is raised is a bug an
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -30,6 +31,10 @@ class LoraPackerError(Exception):
 
 class InputError(LoraPackerError):
     """Input that cannot be read at all, or an option that makes no sense (exit 2)."""
+
+
+class UsageError(LoraPackerError):
+    """A command line that cannot be parsed (exit 2)."""
 
 
 class _CheckError(LoraPackerError):
@@ -78,16 +83,24 @@ class ServiceError(LoraPackerError):
     Attributes:
         status: the HTTP status, or None where no answer came.
         in_doubt: whether the request may have been carried out nevertheless.
+        again: whether the service says that the same request may succeed later; None where it does not say.
     """
 
     exit_code = 5
 
     def __init__(
-        self, message: str, *, hint: str | None = None, status: int | None = None, in_doubt: bool = False
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        in_doubt: bool = False,
+        again: bool | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.in_doubt = in_doubt
+        self.again = again
 
 
 class JobFailedError(ServiceError):
@@ -100,10 +113,37 @@ class WaitTimeoutError(LoraPackerError):
     exit_code = 6
 
 
-class OutputError(LoraPackerError):
-    """The result could not be printed: standard output is closed or full (exit 70, as for a bug: no verdict)."""
+class InternalError(LoraPackerError):
+    """A bug, or too little memory: no verdict on anything (exit 70, EX_SOFTWARE of sysexits.h)."""
 
     exit_code = 70
+
+
+class OutputError(LoraPackerError):
+    """The result could not be written: what was to take it is closed or full (exit 70, as for a bug: no verdict)."""
+
+    exit_code = 70
+
+    @classmethod
+    def because(cls, error: OSError) -> OutputError:
+        """Return what there is to say where standard output failed: nothing where its reader has gone."""
+        if isinstance(error, BrokenPipeError):
+            return cls("")
+        reason = "standard output is closed" if error.errno == errno.EBADF else error.strerror or str(error)
+        return cls(f"The result cannot be printed: {reason}.")
+
+
+class Interrupted(LoraPackerError):  # noqa: N818 - nothing is wrong
+    """The command was interrupted by Ctrl-C or SIGTERM (exit 130).
+
+    Args:
+        hint: what runs on, what was kept, and the command that goes on: each on a line of its own.
+    """
+
+    exit_code = 130
+
+    def __init__(self, hint: str | None = None) -> None:
+        super().__init__("interrupted", hint=hint)
 
 
 class SandboxError(LoraPackerError):

@@ -2,6 +2,7 @@
 
 A reader sees the old file or the new one, never a half, and a kill or a power failure leaves one of the two. Devices
 and named pipes are no place for a new file: what stands for a stream is written into, and nothing else is touched.
+``-`` stands for standard output, as it does elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +21,11 @@ from lora_packer.errors import InputError
 from lora_packer.portable import CREATE_NEW, set_mode
 from lora_packer.redact import escape
 
+STDOUT = 1  # its descriptor
+_STANDARD_STREAM = "-"
 _PRIVATE = 0o600
+# What a file that names the right place may still run into: no room, a broken disk, a reader that has gone.
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
 _MOST_LINKS = 40  # as many as Linux follows (path_resolution(7))
 # The folders whose entries are this process's open descriptors (proc(5), fd(4)).
 _DESCRIPTORS = re.compile(rf"/dev/fd|/proc/(?:self|thread-self|{os.getpid()})(?:/task/\d+)?/fd")
@@ -29,21 +34,48 @@ _DESCRIPTORS = re.compile(rf"/dev/fd|/proc/(?:self|thread-self|{os.getpid()})(?:
 def write_whole(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` (UTF-8) under ``path``, whole and durably; a link to a regular file is followed.
 
-    A character device, a named pipe, and what names an open descriptor (``/dev/null``, ``/dev/stdout``) are written
-    into and stay what they are. ``private`` leaves a regular file readable by its owner only (mode 0600).
+    A character device, a named pipe, and what names an open descriptor (``/dev/null``, ``/dev/stdout``, ``-``) are
+    written into and stay what they are. ``private`` leaves a regular file readable by its owner only (mode 0600).
 
     Raises OSError, with the old file in its place and nothing left behind.
     """
     data = text.encode()
-    stream = _stream_at(path)
-    if stream is None:
+    if not is_stream(path):
         with new_file(path, mode=_PRIVATE if private else 0o666) as file:
             _write_all(file.fileno(), data)
         return
+    with open_stream(path) as stream:
+        _write_all(stream.fileno(), data)
+
+
+def names_stdout(path: Path) -> bool:
+    """Whether a path is a name of standard output: ``-``, ``/dev/stdout``, ``/proc/self/fd/1`` or a link to those."""
+    return _descriptor_named(path) == STDOUT
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path stands for a stream, to be written into: a device, a named pipe, or an open descriptor."""
+    if _descriptor_named(path) is not None:
+        return True
     try:
-        _write_all(stream, data)
-    finally:
-        os.close(stream)
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)
+
+
+@contextmanager
+def open_stream(path: Path) -> Iterator[io.FileIO]:
+    """Open what stands for a stream, to write into it; a named pipe waits for its reader. Raises OSError."""
+    number = _descriptor_named(path)
+    descriptor = os.open(path, os.O_WRONLY) if number is None else os.dup(number)
+    with io.FileIO(descriptor, "w") as stream:
+        yield stream
+
+
+def is_no_room(error: OSError) -> bool:
+    """Whether a place was right and took nothing more: no verdict on what was given, unlike a place that is wrong."""
+    return error.errno in _NO_ROOM
 
 
 @contextmanager
@@ -82,6 +114,28 @@ def require_regular(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "It is there and no regular file", str(path))
 
 
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. What cannot be a path at all (too long, a NUL in it) is none, and no error."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file; see ``is_folder``."""
+    return stat.S_ISREG(_mode(path))
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything; see ``is_folder``."""
+    return _mode(path) != 0
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # pathlib's own questions raise over a name that is too long
+        return 0
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Keep every other run that asks for ``path`` away while the block runs.
@@ -114,25 +168,13 @@ def locked(path: Path) -> Iterator[None]:
         held.release()
 
 
-def _stream_at(path: Path) -> int | None:
-    """Return a descriptor to write into where ``path`` stands for a stream; None where a file is to be written."""
-    number = _descriptor_named(path)
-    if number is not None:
-        return os.dup(number)
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return None
-    if stat.S_ISCHR(mode) or stat.S_ISFIFO(mode):
-        return os.open(path, os.O_WRONLY)
-    return None
-
-
 def _descriptor_named(path: Path) -> int | None:
-    """Return the descriptor of this process that ``path`` is a name of, such as ``/dev/stdout``.
+    """Return the descriptor of this process that ``path`` is a name of, such as ``/dev/stdout`` or ``-``.
 
     What it is open on may be a regular file: another file in that one's place would not be what was asked for.
     """
+    if str(path) == _STANDARD_STREAM:
+        return STDOUT
     for _ in range(_MOST_LINKS):
         folder = os.path.realpath(path.parent)
         if _DESCRIPTORS.fullmatch(folder):

@@ -48,7 +48,15 @@ UNDECLARED: Mapping[str, Mapping[str, Any]] = {
     "bart": {"num_labels": 3},
     "deepseek_v4": {"compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}},
     "diffusion_gemma_text": {"global_head_dim": 512},
-    "dots3_note_text": _EVERY_SPARSE,
+    "dots3_note_text": {
+        **_EVERY_SPARSE,
+        "swa_num_attention_heads": 64,
+        "swa_q_lora_rank": 1024,
+        "swa_kv_lora_rank": 1024,
+        "swa_head_dim": 256,
+        "swa_qk_nope_head_dim": 192,
+        "swa_v_head_dim": 128,
+    },
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [1536, 512]},
     "gemma4_text": {"global_head_dim": 512},
     "gemma4_unified_text": {"global_head_dim": 512},
@@ -63,6 +71,18 @@ UNDECLARED: Mapping[str, Mapping[str, Any]] = {
     "qwen3_5_moe_text": {"full_attention_interval": 4},
     "qwen3_5_text": {"full_attention_interval": 4},
     "unlimited_ocr_text": _FIRST_DENSE,
+}
+# Fields that a class fills in with the same value whatever the others are, where they are null.
+FILLED_IN: Mapping[str, tuple[str, ...]] = {
+    "aria": ("projector_patch_to_query_dict",),
+    "deepseek_ocr2_sam_vision_model": ("downsample_channels",),
+    "flint": ("mlp_only_layers",),
+    "granite_docling_vision": ("deepstack_visual_indexes",),
+    "mllama_text_model": ("cross_attention_layers",),
+    "mllama_vision_model": ("supported_aspect_ratios",),
+    "molmo2_adapter": ("vision_feature_layer",),
+    "udop": ("relative_bias_args",),
+    "zamba2": ("layers_block_type",),
 }
 
 
@@ -146,6 +166,7 @@ def declared(config_type: str) -> Mapping[str, Any]:
         elif field.default is not dataclasses.MISSING:
             found[name] = field.default
     found |= UNDECLARED.get(config_type, {})
+    found |= {name: getattr(config, name) for name in FILLED_IN.get(config_type, ())}
     for name in nested_names(cls):
         child = getattr(config, name, None)
         found[name] = None if child is None else {"model_type": nested_type(config_type, name, child)}
@@ -155,7 +176,8 @@ def declared(config_type: str) -> Mapping[str, Any]:
 @cache
 def named() -> frozenset[str]:
     """Return every string in the definitions: a field may be read for few configs only."""
-    sources = (path.read_text(encoding="utf-8") for room in ("models", "blocks") for path in (BASE / room).glob("*.py"))
+    paths = (BASE / "settings.py", *(BASE / "models").rglob("*.py"), *(BASE / "blocks").glob("*.py"))
+    sources = (path.read_text(encoding="utf-8") for path in paths)
     nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
     return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import stat
 import struct
-import tarfile
 import unicodedata
 import zipfile
 from collections import Counter
@@ -31,7 +30,7 @@ _HINT = "Pack the adapter again with `lora-packer pack`."
 
 def refuse(archive: str, reason: str, hint: str = _HINT) -> InputError:
     """Return the error for an archive that is not read, and why: the end of a sentence."""
-    return InputError(f"the archive {archive!r} is refused: {reason}.", hint=hint)
+    return InputError(f"the archive '{escape(archive)}' is refused: {reason}.", hint=hint)
 
 
 def bare(name: str) -> str:
@@ -68,17 +67,16 @@ def check_sizes(archive: str, unpacked: int, packed: int) -> None:
         raise refuse(archive, f"it is a bomb: its {packed:,} bytes unpack to {unpacked:,}", hint)
 
 
-# --- zip ------------------------------------------------------------------------------------------------------------
-
 _LOCAL = struct.Struct("<4s5H3I2H")
 _END = struct.Struct("<4s4H2IH")
 _LOCATOR = struct.Struct("<4sIQI")
 _END64 = struct.Struct("<4sQ2H2I4Q")
 _MAX_DIRECTORY = 16 << 20
 _MAX_COMMENT = 0xFFFF
-_ENCRYPTED, _DESCRIPTOR = 0x1, 0x8
-# With or without a signature, with sizes of 4 or of 8 bytes.
-_DESCRIPTOR_SIZES = {12, 16, 20, 24}
+_ENCRYPTED, _DESCRIPTOR, _UTF8 = 0x1, 0x8, 0x800
+# How hard deflate tried says nothing to a reader; every other flag asks for one that can more.
+_KNOWN_FLAGS = 0x6 | _DESCRIPTOR | _UTF8
+_UNICODE_PATH = 0x7075  # Info-ZIP's field with another name for the member (APPNOTE.TXT 4.6.9)
 
 
 def check_zip_end(archive: str, file: BinaryIO) -> None:
@@ -92,7 +90,8 @@ def check_zip_end(archive: str, file: BinaryIO) -> None:
     ]
     if not found:
         raise InputError(
-            f"the archive {archive!r} cannot be read: it has no end record.", hint="Is it cut short? Get it again."
+            f"the archive '{escape(archive)}' cannot be read: it has no end record.",
+            hint="Is it cut short? Get it again.",
         )
     # The weights may hold the signature by chance; a record's comment has to reach the end of the file.
     fitting = [p for p in found if p + _END.size + _END.unpack_from(tail, p)[-1] == len(tail)]
@@ -121,20 +120,21 @@ def check_zip(archive: str, file: BinaryIO, opened: zipfile.ZipFile) -> None:
     if len(infos) > MAX_MEMBERS:
         raise refuse(archive, f"it has more than {MAX_MEMBERS:,} members")
     check_names(archive, [info.orig_filename for info in infos])
-    end, gaps = 0, {0}
+    end = 0
     for info in sorted(infos, key=lambda info: info.header_offset):
         _check_zip_member(archive, info)
-        _check_gap(archive, info.header_offset - end, gaps, f"'{escape(info.filename, 80)}'")
+        _check_gap(archive, info.header_offset - end, f"'{escape(info.filename, 80)}'")
         end = _check_local_header(archive, file, info)
-        gaps = _DESCRIPTOR_SIZES if info.flag_bits & _DESCRIPTOR else {0}
-    _check_gap(archive, opened.start_dir - end, gaps, "its directory")
+        if info.flag_bits & _DESCRIPTOR:
+            end += _descriptor(archive, file, info, end)
+    _check_gap(archive, opened.start_dir - end, "its directory")
     check_sizes(archive, sum(i.file_size for i in infos), max(1, sum(i.compress_size for i in infos)))
 
 
-def _check_gap(archive: str, gap: int, allowed: set[int], before: str) -> None:
+def _check_gap(archive: str, gap: int, before: str) -> None:
     if gap < 0:
         raise refuse(archive, f"{before} overlaps a member")
-    if gap not in allowed:
+    if gap:
         raise refuse(archive, f"there are {gap:,} bytes before {before} that belong to nothing")
 
 
@@ -142,6 +142,11 @@ def _check_zip_member(archive: str, info: zipfile.ZipInfo) -> None:
     name = escape(info.filename, 80)
     if info.flag_bits & _ENCRYPTED:
         raise refuse(archive, f"'{name}' is encrypted", "Pack the adapter without a password.")
+    if info.flag_bits & ~_KNOWN_FLAGS:
+        raise refuse(archive, f"'{name}' has flags (0x{info.flag_bits:04x}) that not every reader heeds")
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        raise refuse(archive, f"'{name}' is stored, and has two sizes")
+    _check_extra(archive, name, info.extra, info.orig_filename)
     if info.volume:
         raise refuse(archive, "it is one part of several", "Pack the adapter into one file.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -160,14 +165,52 @@ def _check_local_header(archive: str, file: BinaryIO, info: zipfile.ZipInfo) -> 
         raise refuse(archive, f"there is no header where '{name}' should be")
     _, _version, flags, method, _time, _date, crc, packed, size, name_size, extra_size = _LOCAL.unpack(raw)
     local_name = file.read(name_size)
-    size, packed = _zip64_sizes(file.read(extra_size), size, packed)
+    extra = file.read(extra_size)
+    _check_extra(archive, name, extra, info.orig_filename)
+    size, packed = _zip64_sizes(extra, size, packed)
     if flags & _DESCRIPTOR:  # the values may stand after the data instead
         crc, size, packed = crc or info.CRC, size or info.file_size, packed or info.compress_size
     encoded = info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437", "replace")
-    stated = (local_name, method, crc, size, packed, flags & _ENCRYPTED)
-    if stated != (encoded, info.compress_type, info.CRC, info.file_size, info.compress_size, 0):
+    stated = (local_name, method, crc, size, packed, flags)
+    if stated != (encoded, info.compress_type, info.CRC, info.file_size, info.compress_size, info.flag_bits):
         raise refuse(archive, f"'{name}' has two headers that differ, and readers disagree which one counts")
     return file.tell() + info.compress_size
+
+
+def data_start(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    """Return where a member's data begin, behind its own header."""
+    file.seek(info.header_offset)
+    *_, name_size, extra_size = _LOCAL.unpack(file.read(_LOCAL.size))
+    return int(info.header_offset + _LOCAL.size + name_size + extra_size)
+
+
+def _check_extra(archive: str, name: str, extra: bytes, path: str) -> None:
+    """Refuse fields that give a member another name, which only some readers take. Raises InputError."""
+    while len(extra) >= 4:
+        kind, length = struct.unpack_from("<2H", extra)
+        if kind == _UNICODE_PATH and extra[9 : 4 + length] != path.encode("utf-8", "surrogateescape"):
+            raise refuse(archive, f"'{name}' has another name for some readers")
+        extra = extra[4 + length :]
+
+
+def _descriptor(archive: str, file: BinaryIO, info: zipfile.ZipInfo, position: int) -> int:
+    """Return how long the descriptor behind a member's data is: with or without a signature, sizes of 4 or 8 bytes."""
+    file.seek(position)
+    raw = file.read(24)
+    for signature in (b"PK\x07\x08", b""):
+        for form in ("<I2I", "<I2Q"):
+            record = (
+                signature + struct.pack(form, info.CRC, info.compress_size, info.file_size)
+                if _fits(form, info)
+                else None
+            )
+            if record is not None and raw.startswith(record):
+                return len(record)
+    raise refuse(archive, f"the record behind '{escape(info.filename, 80)}' does not say what its directory says")
+
+
+def _fits(form: str, info: zipfile.ZipInfo) -> bool:
+    return form.endswith("Q") or max(info.compress_size, info.file_size) < 1 << 32
 
 
 def _zip64_sizes(extra: bytes, size: int, packed: int) -> tuple[int, int]:
@@ -179,14 +222,3 @@ def _zip64_sizes(extra: bytes, size: int, packed: int) -> tuple[int, int]:
             break
         extra = extra[4 + length :]
     return size, packed
-
-
-# --- tar ------------------------------------------------------------------------------------------------------------
-
-
-def check_tar_member(archive: str, info: tarfile.TarInfo) -> None:
-    """Refuse anything but plain files and folders. Raises InputError."""
-    if info.issym() or info.islnk():
-        raise refuse(archive, f"'{escape(info.name, 80)}' is a link", "Pack the files themselves.")
-    if not (info.isreg() or info.isdir()) or info.issparse():
-        raise refuse(archive, f"'{escape(info.name, 80)}' is no plain file", "Pack the files themselves.")

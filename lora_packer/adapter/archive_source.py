@@ -6,28 +6,28 @@ temporary file without a name.
 
 from __future__ import annotations
 
-import gzip
 import io
 import struct
-import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from lora_packer.adapter.archive_safety import (
     MAX_MEMBERS,
     bare,
     check_names,
     check_sizes,
-    check_tar_member,
     check_zip,
     check_zip_end,
+    data_start,
     refuse,
 )
+from lora_packer.adapter.gzip_stream import GzipStream
+from lora_packer.adapter.tar_headers import Counted, DamagedTarError, Member, TarError, members
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
@@ -40,16 +40,12 @@ _READER_ERRORS = (
     RecursionError,
     ValueError,
     struct.error,
-    tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
 )
 # What reading a member may still meet, once the archive is open.
-_CONTENT_ERRORS = (EOFError, OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-# No read of one piece is longer; a tar's extended header, which is read whole, has a few hundred bytes.
-_MAX_READ = 4 << 20
-# What may follow a tar's end: zeros up to a full record, which `tar --blocking-factor` makes longer.
-_MAX_PADDING = 1 << 20
+_CONTENT_ERRORS = (EOFError, OSError, zipfile.BadZipFile, zlib.error)
+_PIECE = 1 << 20
 
 
 class ZipSource:
@@ -57,8 +53,9 @@ class ZipSource:
 
     remote = False
 
-    def __init__(self, archive: Path, opened: zipfile.ZipFile) -> None:
+    def __init__(self, archive: Path, file: BinaryIO, opened: zipfile.ZipFile) -> None:
         self._archive = archive
+        self._file = file
         self._zip = opened
 
     @property
@@ -74,7 +71,7 @@ class ZipSource:
         for info in self._zip.infolist():
             if bare(info.filename) == name:
                 return info
-        raise InputError(f"there is no {name!r} in {self.name!r}.")
+        raise InputError(f"there is no '{escape(name)}' in '{escape(self.name)}'.")
 
     def size(self, name: str) -> int:
         """Return a member's size in bytes."""
@@ -88,12 +85,13 @@ class ZipSource:
         """Open a member; one that is compressed is unpacked into a temporary file first."""
         member = self._member(name)
         try:
-            stream = self._zip.open(member)
-            return (
-                _buffered(stream) if member.compress_type == zipfile.ZIP_STORED else _spooled(stream, member.file_size)
-            )
+            if member.compress_type == zipfile.ZIP_STORED:
+                return _buffered(self._zip.open(member))
+            return _inflated(self._file, member)
         except _READER_ERRORS as error:
-            raise InputError(f"{name!r} in {self.name!r} cannot be read: {escape(str(error))}.") from None
+            raise InputError(
+                f"'{escape(name)}' in '{escape(self.name)}' cannot be read: {escape(str(error))}."
+            ) from None
 
 
 class TarSource:
@@ -101,22 +99,34 @@ class TarSource:
 
     remote = False
 
-    def __init__(self, archive: Path, opened: tarfile.TarFile) -> None:
+    def __init__(self, archive: Path, file: BinaryIO) -> None:
         self._archive = archive
-        self._tar = opened
-        self._members: dict[str, tarfile.TarInfo] = {}
+        self._file = file
+        self._sizes: dict[str, int] = {}
         names, total, packed = [], 0, archive.stat().st_size
         # Each header is judged before what it announces is inflated.
-        while (member := opened.next()) is not None:
-            check_tar_member(self.name, member)
+        for member, _ in self._members():
             names.append(member.name)
             total += member.size
             check_sizes(self.name, total, packed)
             if len(names) > MAX_MEMBERS:
                 raise refuse(self.name, f"it has more than {MAX_MEMBERS:,} members")
-            if member.isreg():
-                self._members[bare(member.name)] = member
+            if member.is_file:
+                self._sizes[bare(member.name)] = member.size
         check_names(self.name, names)
+
+    def _members(self) -> Iterator[tuple[Member, Counted]]:
+        self._file.seek(0)
+        stream = Counted(GzipStream(self._file))
+        try:
+            for member in members(stream):
+                yield member, stream
+            if stream.read(1):
+                raise TarError("there are bytes after its end")
+        except DamagedTarError:
+            raise
+        except TarError as error:
+            raise refuse(self.name, str(error), "Pack the files themselves with `lora-packer pack`.") from None
 
     @property
     def name(self) -> str:
@@ -125,16 +135,13 @@ class TarSource:
 
     def files(self) -> tuple[str, ...]:
         """Return the names of the regular files."""
-        return tuple(self._members)
-
-    def _member(self, name: str) -> tarfile.TarInfo:
-        if name not in self._members:
-            raise InputError(f"there is no {name!r} in {self.name!r}.")
-        return self._members[name]
+        return tuple(self._sizes)
 
     def size(self, name: str) -> int:
         """Return a member's size in bytes."""
-        return self._member(name).size
+        if name not in self._sizes:
+            raise InputError(f"there is no '{escape(name)}' in '{escape(self.name)}'.")
+        return self._sizes[name]
 
     def path(self, name: str) -> None:  # noqa: ARG002 - the protocol has it
         """A member has no path of its own."""
@@ -142,18 +149,51 @@ class TarSource:
 
     def open(self, name: str) -> BinaryIO:
         """Open a member through a temporary file: a gzip stream cannot be read at any offset."""
-        member = self._member(name)
+        size = self.size(name)
         try:
-            stream = self._tar.extractfile(member)
-            if stream is None:
-                raise InputError(f"{name!r} in {self.name!r} is not a regular file.")
-            return _spooled(stream, member.size)
+            for member, stream in self._members():
+                if member.is_file and bare(member.name) == name:
+                    return _spooled(stream, size)
         except _READER_ERRORS as error:
-            raise InputError(f"{name!r} in {self.name!r} cannot be read: {escape(str(error))}.") from None
+            raise InputError(
+                f"'{escape(name)}' in '{escape(self.name)}' cannot be read: {escape(str(error))}."
+            ) from None
+        raise InputError(f"'{escape(self.name)}' was changed while it was read.", hint="Run the command again.")
 
 
 def _buffered(stream: object) -> BinaryIO:
     return io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
+
+
+def _inflated(file: BinaryIO, member: zipfile.ZipInfo) -> BinaryIO:
+    """Unpack a member into a temporary file. Raises ValueError where it is not exactly what its header says.
+
+    ``zipfile`` stops at the size that the header states, and others go on: the data have to end there.
+    """
+    file.seek(data_start(file, member))
+    inflater, crc, left = zlib.decompressobj(-zlib.MAX_WBITS), 0, member.compress_size
+    with ExitStack() as stack:
+        result = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=64 << 20))
+        pending = b""
+        while not inflater.eof:
+            if not pending:
+                pending = file.read(min(_PIECE, left))
+                left -= len(pending)
+                if not pending:
+                    raise EOFError("its data end early")
+            content = inflater.decompress(pending, _PIECE)
+            pending = inflater.unconsumed_tail
+            crc = zlib.crc32(content, crc)
+            result.write(content)
+            if result.tell() > member.file_size:
+                break
+        if result.tell() != member.file_size or left or inflater.unused_data:
+            raise ValueError("its data have another length than its header says")
+        if crc != member.CRC:
+            raise ValueError("the checksum of its data does not hold: the file is damaged")
+        result.seek(0)
+        stack.pop_all()  # from here on the caller closes it
+        return cast(BinaryIO, result)
 
 
 def _spooled(stream: object, size: int) -> BinaryIO:
@@ -172,38 +212,6 @@ def _spooled(stream: object, size: int) -> BinaryIO:
         return cast(BinaryIO, file)
 
 
-class _Limited:
-    """A tar that refuses to read much at once: what a header announces is not believed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._last = b""
-
-    def read(self, size: int) -> bytes:
-        """Return the next ``size`` bytes; fewer only at the end."""
-        if not 0 <= size <= _MAX_READ:
-            raise ValueError(f"a header announces {size:,} bytes; expected at most {_MAX_READ:,}")
-        self._last = self._file.read(size)
-        return self._last
-
-    def seek(self, position: int) -> int:
-        """Go to ``position``."""
-        return self._file.seek(position)
-
-    def tell(self) -> int:
-        """Return the position."""
-        return self._file.tell()
-
-    def check_end(self, archive: str) -> None:
-        """Require that nothing but zeros stands where tarfile saw the end. Raises InputError.
-
-        tarfile takes a broken header for the end. What follows the gzip stream is refused by its reader.
-        """
-        rest = self._last + self._file.read(_MAX_PADDING)
-        if rest.strip(b"\0") or len(rest) >= _MAX_PADDING:
-            raise refuse(archive, "there are bytes after its end")
-
-
 @contextmanager
 def open_archive(path: Path) -> Iterator[ZipSource | TarSource]:
     """Open a ``.zip`` or ``.tar.gz``, told apart by its first bytes. Raises InputError."""
@@ -219,7 +227,7 @@ def open_archive(path: Path) -> Iterator[ZipSource | TarSource]:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"the archive {str(path)!r} cannot be read: {escape(str(error))}.")
+    return InputError(f"the archive '{escape(str(path))}' cannot be read: {escape(str(error))}.")
 
 
 def _open(path: Path, stack: ExitStack) -> ZipSource | TarSource:
@@ -227,17 +235,21 @@ def _open(path: Path, stack: ExitStack) -> ZipSource | TarSource:
     magic = file.read(2)
     file.seek(0)
     if magic == b"PK":
+        _check_suffix(path, "a zip", (".gz", ".tgz", ".tar"))
         check_zip_end(str(path), file)
         opened = stack.enter_context(zipfile.ZipFile(file))
         check_zip(str(path), file, opened)
-        return ZipSource(path, opened)
+        return ZipSource(path, file, opened)
     if magic == b"\x1f\x8b":
-        limited = _Limited(cast(BinaryIO, stack.enter_context(gzip.GzipFile(fileobj=file))))
-        tar = stack.enter_context(tarfile.TarFile(fileobj=cast(IO[bytes], limited)))
-        source = TarSource(path, tar)
-        limited.check_end(source.name)
-        return source
+        _check_suffix(path, "a tar.gz", (".zip",))
+        return TarSource(path, file)
     raise InputError(
-        f"{str(path)!r} is neither a folder nor a .zip or .tar.gz archive.",
+        f"'{escape(str(path))}' is neither a folder nor a .zip or .tar.gz archive.",
         hint="Give the adapter's folder, not one of its files.",
     )
+
+
+def _check_suffix(path: Path, content: str, others: tuple[str, ...]) -> None:
+    """Refuse an archive with the other kind's name: who unpacks it by its name cannot. Raises InputError."""
+    if path.name.lower().endswith(others):
+        raise refuse(str(path), f"it is {content}, and its name says something else", "Give it the name of what it is.")

@@ -14,6 +14,8 @@ from typing import Any
 
 from lora_packer.adapter.config_reader import KEEP_DEFAULT, Read, Reader, as_json
 
+# As many as a model with its layers listed some dozens of times.
+_MOST_LAYERS = 10_000
 TASK_TYPES = ("SEQ_CLS", "SEQ_2_SEQ_LM", "CAUSAL_LM", "TOKEN_CLS", "QUESTION_ANS", "FEATURE_EXTRACTION")
 
 
@@ -134,6 +136,10 @@ def _replication(reader: Reader, name: str, value: Any) -> Any:
     ):
         return reader.wrong_type(name, value, "a list of [start, end) pairs")
     pairs = tuple((int(pair[0]), int(pair[1])) for pair in value)
+    layers = sum(max(0, end - start) for start, end in pairs)
+    if layers > _MOST_LAYERS:
+        message = f"{name} stands for {layers} layers; at most {_MOST_LAYERS} are read"
+        return reader.problem("invalid", name, message, expected=f"at most {_MOST_LAYERS} layers", actual=layers)
     if any(isinstance(n, bool) for pair in value for n in pair):
         reader.odd(name, value, str([list(pair) for pair in pairs]))
     return pairs

@@ -12,21 +12,32 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from lora_packer.adapter.pattern_automaton import Automaton, Node, PatternError
 from lora_packer.adapter.pattern_parser import parse_pattern
 
-__all__ = ["MAX_PATTERN_LENGTH", "PatternError", "full_matcher"]
+__all__ = ["MAX_PATTERNS", "MAX_PATTERN_LENGTH", "PatternError", "full_matcher", "within_budget"]
 
 MAX_PATTERN_LENGTH = 20_000
+# Of those that are more than names; each has an automaton of its own.
+MAX_PATTERNS = 500
 _PLAIN = re.compile(r"[\w.\-]*\Z", re.ASCII)
 
 
 # Patterns that were parsed, with as much of their automaton as was needed: the next adapter mostly has the same ones.
 _kept: dict[str, tuple[Automaton, Node]] = {}
 _MAX_KEPT = 4096
+
+
+def within_budget(patterns: Sequence[str]) -> Sequence[str]:
+    """Return the patterns, which are more than names. Raises PatternError where they are too many to be evaluated."""
+    if len(patterns) > MAX_PATTERNS:
+        raise PatternError("unsupported", f"there are {len(patterns)} of them; at most {MAX_PATTERNS} are evaluated")
+    if (length := sum(map(len, patterns))) > MAX_PATTERN_LENGTH:
+        raise PatternError("unsupported", f"together they are {length} characters long")
+    return patterns
 
 
 def full_matcher(pattern: str) -> Callable[[str], bool]:
@@ -69,7 +80,9 @@ def _automaton(pattern: str) -> tuple[Automaton, Node]:
             re.compile(pattern)
             automaton = Automaton()
             start = parse_pattern(pattern, automaton)
-    except (re.error, OverflowError) as error:
+    except PatternError:
+        raise
+    except (re.error, OverflowError, ValueError) as error:  # ValueError: a number of thousands of digits
         raise PatternError("invalid", f"it is not a regular expression: {error}") from None
     except RecursionError:
         raise PatternError("unsupported", "the pattern is nested too deeply") from None

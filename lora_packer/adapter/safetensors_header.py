@@ -20,7 +20,10 @@ from lora_packer.redact import escape
 # The library's own cap (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
 MAX_HEADER_BYTES = 100_000_000
 # Far above any adapter seen (384 experts x 61 layers make 140,000), far below what would take long.
-MAX_TENSORS = 500_000
+MAX_TENSORS = 200_000
+
+# More than any framework has (NumPy has 64), and few enough that their product is a number one can print.
+_MOST_DIMENSIONS = 64
 
 # Bits per element of every dtype that the format knows (safetensors/src/tensor.rs, Dtype).
 DTYPE_BITS: Mapping[str, int] = MappingProxyType(
@@ -104,10 +107,11 @@ def read_header(file: BinaryIO, size: int) -> SafetensorsHeader:
     raw = file.read(length)
     if len(raw) != length:
         raise HeaderError(f"its header ends after {len(raw)} of {length} bytes", expected=length, actual=len(raw))
+    # Inside a string its quotes would be escaped: it is a tensor's field, and parsing them all would take long.
+    if (count := raw.count(b'"data_offsets"')) > MAX_TENSORS:
+        raise HeaderError(f"it has {count} tensors; at most {MAX_TENSORS} are read", actual=count)
     entries = _parse(raw)
     metadata = _metadata(entries.pop("__metadata__", {}))
-    if len(entries) > MAX_TENSORS:
-        raise HeaderError(f"it has {len(entries)} tensors; at most {MAX_TENSORS} are read", actual=len(entries))
     tensors = {name: _tensor(name, entry) for name, entry in entries.items()}
     _check_coverage(tensors, size - 8 - length)
     return SafetensorsHeader(MappingProxyType(tensors), MappingProxyType(metadata), 8 + length, size)
@@ -206,6 +210,8 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
     ):
         raise HeaderError("its data_offsets are not a valid range", tensor=name, actual=escape(str(offsets), 80))
     begin, end = offsets
+    if len(shape) > _MOST_DIMENSIONS:
+        raise HeaderError(f"its shape has {len(shape)} dimensions; at most {_MOST_DIMENSIONS} are read", tensor=name)
     elements = math.prod(shape)
     if elements * bits != (end - begin) * 8:
         expected = elements * bits / 8

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lora_packer.errors import InputError
+from lora_packer.files import exists, is_file, is_folder
 from lora_packer.hub import repo_in
+from lora_packer.redact import escape
 
 _MAX_LISTED = 10_000
 
@@ -71,7 +73,7 @@ class FolderSource:
                 if len(names) > _MAX_LISTED:
                     break
         except OSError as error:
-            raise InputError(f"the folder {self.name!r} cannot be read: {error.strerror}.") from None
+            raise InputError(f"the folder '{escape(self.name)}' cannot be read: {error.strerror}.") from None
         return tuple(names)
 
     def size(self, name: str) -> int:
@@ -89,10 +91,12 @@ class FolderSource:
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
-            raise InputError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+            raise InputError(f"'{escape(str(path))}' cannot be read: {error.strerror}.") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise InputError(f"{str(path)!r} is not a regular file.", hint="Put the file itself into the folder.")
+            raise InputError(
+                f"'{escape(str(path))}' is not a regular file.", hint="Put the file itself into the folder."
+            )
         return os.fdopen(descriptor, "rb")
 
 
@@ -113,14 +117,14 @@ def open_source(adapter: str | Path | AdapterSource) -> Iterator[AdapterSource]:
             yield opened
         return
     path = Path(adapter)
-    if path.is_dir():
+    if is_folder(path):
         yield FolderSource(path)
         return
-    if not path.exists():
+    if not exists(path):
         hint = "Give the folder that holds adapter_config.json and adapter_model.safetensors."
-        raise InputError(f"there is no folder or archive {str(path)!r}.", hint=hint)
-    if not path.is_file():
-        raise InputError(f"{str(path)!r} is neither a folder nor a file.")
+        raise InputError(f"there is no folder or archive '{escape(str(path))}'.", hint=hint)
+    if not is_file(path):
+        raise InputError(f"'{escape(str(path))}' is neither a folder nor a file.")
     from lora_packer.adapter.archive_source import open_archive
 
     with open_archive(path) as source:

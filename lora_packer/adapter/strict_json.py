@@ -13,6 +13,9 @@ from typing import Any
 
 from lora_packer.redact import escape
 
+# A count, a size or an id has twenty; what is longer is no number that anybody uses, and fills the line it is shown in.
+MAX_DIGITS = 40
+
 
 class StrictJsonError(ValueError):
     """The text is not JSON at all; the message says why."""
@@ -50,11 +53,15 @@ def parse(data: bytes) -> tuple[Any, tuple[JsonProblem, ...]]:
     if text.startswith("\ufeff"):
         raise StrictJsonError("it starts with a byte order mark")
     try:
-        value = json.loads(text, object_pairs_hook=check_object)
+        value = json.loads(text, object_pairs_hook=check_object, parse_int=_whole_number)
     except json.JSONDecodeError as error:
         raise StrictJsonError(f"{error.msg} at line {error.lineno} column {error.colno}") from None
     except RecursionError:
         raise StrictJsonError("it is nested too deeply") from None
-    except ValueError as error:  # an integer of thousands of digits
-        raise StrictJsonError(escape(str(error), 80)) from None
     return value, tuple(problems)
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise StrictJsonError(f"it has a number of {len(text)} digits; at most {MAX_DIGITS} are read")
+    return int(text)

@@ -23,6 +23,7 @@ from lora_packer.base_model.architecture import CHECKPOINT
 from lora_packer.base_model.load import BaseModel, config_of, head_of
 from lora_packer.base_model.module import Module
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
+from lora_packer.files import is_folder
 from lora_packer.hub import Hub, parse_repo, stored_token
 from lora_packer.redact import escape
 
@@ -30,6 +31,7 @@ _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _MAX_INDEX_BYTES = 64_000_000
 _MAX_SHARDS = 2_000
+_MOST_NAME = 255  # characters of a file's name
 _READERS = 8  # of a remote checkpoint's shards, each a wait for two answers
 
 # What the input embedding is called in the models that transformers knows.
@@ -67,7 +69,7 @@ def load_checkpoint(source: str | Path) -> CheckpointModel:
     """Return the base model whose checkpoint is in a folder or a Hub repo. Raises InconclusiveError, InputError."""
     config, where = config_of(source)
     folder = Path(source)
-    if folder.is_dir():
+    if is_folder(folder):
         return from_tensors(config, _tensors(FolderSource(folder)), where)
     repo = parse_repo(str(source))
     try:
@@ -143,6 +145,10 @@ def _shards(files: AdapterSource) -> list[str]:
             named = set(json.loads(file.read(_MAX_INDEX_BYTES))["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InconclusiveError(f"the base checkpoint's {_INDEX} is not a safetensors index.") from None
-    if len(named) > _MAX_SHARDS or not all(isinstance(name, str) and Path(name).name == name for name in named):
+    if len(named) > _MAX_SHARDS or not all(isinstance(name, str) and _is_beside(name) for name in named):
         raise InconclusiveError(f"the base checkpoint's {_INDEX} names files outside its folder.")
     return sorted(named)
+
+
+def _is_beside(name: str) -> bool:
+    return Path(name).name == name and name.isprintable() and len(name) < _MOST_NAME

@@ -8,6 +8,7 @@ from typing import Any
 
 from lora_packer.base_model.load import BaseModel, config_of
 from lora_packer.errors import InconclusiveError, UnknownArchitecture
+from lora_packer.files import is_file
 
 
 def find_base(source: str | Path | Mapping[str, Any]) -> BaseModel:
@@ -44,6 +45,6 @@ def _installed_transformers(source: str | Path | Mapping[str, Any]) -> BaseModel
 def _checkpoint(source: str | Path | Mapping[str, Any]) -> BaseModel | None:
     from lora_packer.base_model.checkpoint import load_checkpoint
 
-    if isinstance(source, Mapping) or Path(source).is_file():
+    if isinstance(source, Mapping) or is_file(Path(source)):
         return None
     return load_checkpoint(source)

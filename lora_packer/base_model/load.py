@@ -17,12 +17,13 @@ from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
+from lora_packer.files import is_file, is_folder
 from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
-# Five times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
-MAX_MODULES = 400_000
+# Nearly three times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
+MAX_MODULES = 200_000
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
@@ -196,16 +197,19 @@ def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
 def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
     """Return a base config and where it came from. Raises InputError, InconclusiveError."""
     path = Path(source)
-    if path.is_dir():
+    if is_folder(path):
         path = path / "config.json"
-        if not path.is_file():
-            raise InputError(f"there is no config.json in {str(source)!r}.", hint="Give the base model's folder.")
-    if path.is_file():
+        if not is_file(path):
+            raise InputError(
+                f"there is no config.json in '{escape(str(source))}'.", hint="Give the base model's folder."
+            )
+    if is_file(path):
         return _read_config(path), str(path)
     name = str(source)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
         raise InputError(
-            f"there is no file {name!r}.", hint="Give a config.json, a folder with one, or a Hub id such as org/name."
+            f"there is no file '{escape(name)}'.",
+            hint="Give a config.json, a folder with one, or a Hub id such as org/name.",
         )
     known = catalogue_config(name)
     if known is not None:

@@ -10,6 +10,10 @@ from lora_packer.base_model.defaults import recorded
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
+# No model has as many layers, and none a width or a vocabulary as large: such a config would only fill the memory.
+_MOST_LAYERS = 10_000
+_MOST = 1 << 40
+
 
 class Settings:
     """Typed access to a config's fields; an absent field has the default of transformers' config class.
@@ -27,10 +31,11 @@ class Settings:
     def size(self, name: str) -> int:
         """Return a field that has to be a positive integer. Raises InputError."""
         value = self._value(name)
-        if type(value) is not int or not 0 < value < 1 << 40:
+        most = _MOST_LAYERS if name.endswith(("layers", "n_layer", "depth")) else _MOST
+        if type(value) is not int or not 0 < value <= most:
             shown = escape(repr(value), 60)
             raise InputError(
-                f"the base config's {name} is {shown}; it has to be a positive whole number.",
+                f"the base config's {name} is {shown}; it has to be a whole number from 1 to {most:,}.",
                 hint="Use the base model's own config.json.",
             )
         return value
@@ -157,6 +162,18 @@ class Settings:
                 hint="Use the base model's own config.json.",
             )
         return frozenset(value or ())
+
+    def filled(self, *names: str) -> Settings:
+        """Return the config with the default of these fields in place of null, as a class does that fills them in."""
+        raw = {field: value for field, value in self._raw.items() if value is not None or field not in names}
+        return Settings(raw, self._defaults)
+
+    def length(self, name: str) -> int:
+        """Return how long a list is; absent or null is zero. Raises InputError."""
+        value = self._value(name)
+        if value is not None and not isinstance(value, list | tuple):
+            raise InputError(f"the base config's {name} is not a list.", hint="Use the base model's own config.json.")
+        return len(value or ())
 
     def with_fields(self, **fields: Any) -> Settings:
         """Return the same config with these fields set, whatever the file has."""

@@ -12,7 +12,8 @@ from typing import Annotated
 
 import typer
 
-from lora_packer.cli import common
+from lora_packer.cli import ends, streams
+from lora_packer.errors import Interrupted
 
 
 def _version(value: bool) -> None:
@@ -62,6 +63,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"]},
+        cls=ends.Commands,
     )
     app.callback()(root)
     for name in names:
@@ -89,28 +91,20 @@ def _spare(given: list[str]) -> None:
     atexit.register(gc.freeze)
 
 
-# No exit code of a verdict, nor of anything else that went as it should: EX_SOFTWARE of sysexits.h.
-_NO_VERDICT = 70
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line (the ``lora-packer`` console script); a bug prints its traceback and exits with 70."""
     given = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    common.interrupt_on_sigterm()
+    streams.open_standard_streams()
+    streams.interrupt_on_signals()
     _spare(given)
     stdout = sys.stdout
     try:
         build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)
     except SystemExit:
-        if sys.stdout is not stdout:  # typer found it closed, and put something else in its place
-            sys.exit(_NO_VERDICT)
+        if sys.stdout is not stdout:  # typer found it closed, put something else in its place, and would end in 1
+            ends.end(ends.NO_VERDICT)
         raise
-    except Exception:  # noqa: BLE001 - Python itself would exit with 1, which says that an adapter failed its check
-        import traceback
-
-        traceback.print_exc()
-        common.leave_stdout()
-        sys.exit(_NO_VERDICT)
+    except KeyboardInterrupt:
+        ends.end(ends.fail(Interrupted(), as_json=ends.asks_json(given)))
+    except Exception as error:  # noqa: BLE001 - Python itself would exit with 1, which says that a check failed
+        ends.end(ends.crash(error, as_json=ends.asks_json(given)))

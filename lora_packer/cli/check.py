@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
+from lora_packer.cli.named_files import require_place, write_named
 from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption, FailOn
 from lora_packer.errors import InputError
 
@@ -40,7 +41,8 @@ def check(
         FailOn, typer.Option("--fail-on", help="The severity at which the exit code is 1.")
     ] = FailOn.error,
     output_file: Annotated[
-        Path | None, typer.Option("--output", metavar="FILE", help="Write the report to a file instead of stdout.")
+        Path | None,
+        typer.Option("--output", metavar="FILE", help="Write the report to this file instead; - is standard output."),
     ] = None,
     output: Output,
 ) -> None:
@@ -53,6 +55,7 @@ def check(
 
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
+    require_place(output_file, "--output")
     report = run_check(
         adapter,
         base_config=against.base_config,
@@ -65,7 +68,7 @@ def check(
         stats=stats,
     )
     if output_file is not None:
-        _write(output_file, _rendered(report, replace(output, no_color=True)))
+        write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
     elif output.is_text:
         output.result(render(report, output), {})
     else:
@@ -81,12 +84,3 @@ def _rendered(report: Report, output: Output) -> str:
     from lora_packer.report import json, text
 
     return text.render(report, output) if output.is_text else json.render(report)
-
-
-def _write(path: Path, text: str) -> None:
-    from lora_packer.files import write_whole
-
-    try:
-        write_whole(path, text + "\n")
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror}.") from None

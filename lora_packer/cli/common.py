@@ -5,18 +5,18 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from typing import Annotated, Any, NoReturn, TextIO, get_type_hints
+from typing import Annotated, Any, TextIO, get_type_hints
 
 import typer
 
-from lora_packer.errors import LoraPackerError, OutputError
+from lora_packer.cli.ends import fail, print_result
+from lora_packer.errors import Interrupted, LoraPackerError
 from lora_packer.redact import scrub
 
 
@@ -46,7 +46,7 @@ class Output:
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the command's result: ``text``, or ``data`` as one JSON object."""
-        _print(text.rstrip("\n") if self.is_text else json.dumps(data, indent=2, ensure_ascii=True))
+        print_result(text.rstrip("\n") if self.is_text else json.dumps(data, indent=2, ensure_ascii=True))
 
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal: what is being done, and what it proved."""
@@ -88,14 +88,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**given, **made)
         except LoraPackerError as error:
-            _fail(error, as_json=any(isinstance(group, Output) and not group.is_text for group in made.values()))
+            raise typer.Exit(fail(error, as_json=_is_json(made))) from None
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
-            raise typer.Exit(130) from None
+            raise typer.Exit(fail(Interrupted(), as_json=_is_json(made))) from None
 
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
     return run
+
+
+def _is_json(groups: dict[str, Any]) -> bool:
+    return any(isinstance(group, Output) and not group.is_text for group in groups.values())
 
 
 def _made(group: type[Any], given: dict[str, Any]) -> Any:
@@ -119,50 +122,12 @@ def _options(group: type[Any]) -> tuple[inspect.Parameter, ...]:
 
 
 @contextmanager
-def told_on_interrupt(sentence: str) -> Iterator[None]:
-    """Say what was kept, and how to go on, where the block is interrupted."""
+def told_on_interrupt(say: str | Callable[[], str]) -> Iterator[None]:
+    """Say what was kept and how to go on, where the block is interrupted; ``say`` may be asked for it then.
+
+    Raises Interrupted.
+    """
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(f"{sentence}\n")
-        raise
-
-
-def _fail(error: LoraPackerError, *, as_json: bool) -> NoReturn:
-    message, hint = scrub(error.message), scrub(error.hint) if error.hint else None
-    if as_json and not isinstance(error, OutputError):
-        kind = type(error).__name__
-        body = {"type": kind, "message": message, "hint": hint, "exit_code": error.exit_code}
-        report = getattr(error, "report", None)
-        checked = {"check": report.to_dict()} if report is not None else {}
-        with suppress(OutputError):
-            _print(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
-    if message:
-        sys.stderr.write(f"error: {message}\n" + (f"  {hint}\n" if hint else ""))
-    raise typer.Exit(error.exit_code)
-
-
-def _print(text: str) -> None:
-    """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
-    try:
-        sys.stdout.write(f"{text}\n")
-        sys.stdout.flush()
-    except OSError as error:
-        leave_stdout()
-        reason = "" if isinstance(error, BrokenPipeError) else f"The result cannot be printed: {error.strerror}."
-        raise OutputError(reason) from None
-
-
-def leave_stdout() -> None:
-    """Write nothing to standard output any more, nor what is left in its buffer when Python ends."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def interrupt_on_sigterm() -> None:
-    """Make SIGTERM unwind like Ctrl-C, so that nothing half-written stays behind."""
-
-    def interrupt(_signum: int, _frame: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+        raise Interrupted(say if isinstance(say, str) else say()) from None

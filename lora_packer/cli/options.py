@@ -142,7 +142,12 @@ class MintedUrl:
         ),
     ] = Verify.ends
     url_file: Annotated[
-        Path | None, typer.Option("--url-file", metavar="FILE", help="Write the URL into this file, mode 0600.")
+        Path | None,
+        typer.Option(
+            "--url-file",
+            metavar="FILE",
+            help="Write the URL into this file, mode 0600; - is standard output, which then has the URL alone.",
+        ),
     ] = None
     show_url: Annotated[
         bool, typer.Option("--show-url", help="Print the URL. It is a secret: whoever has it can download.")

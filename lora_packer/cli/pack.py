@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from lora_packer.cli.common import Output, command
+from lora_packer.cli.named_files import takes_stdout
 from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption
 from lora_packer.cli.stages import Stages, show_failed_check
+from lora_packer.errors import InputError
 
 CompressOption = Annotated[
     bool,
@@ -28,7 +31,10 @@ def pack(
     archive: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="The archive; its suffix, .zip or .tar.gz, chooses the format."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The archive; its suffix, .zip or .tar.gz, chooses the format. - is standard output, and a .zip.",
         ),
     ] = None,
     compress: CompressOption = False,
@@ -45,6 +51,9 @@ def pack(
     from lora_packer.pipeline.pack import pack as run_pack
 
     stages = Stages(output, "pack")
+    on_stdout = takes_stdout(archive, output, "--output")
+    if on_stdout and sys.stdout.isatty():
+        raise InputError("An archive is no text for a terminal.", hint="Pipe it on, or name a file with --output.")
     with show_failed_check(output), stages:
         packed = run_pack(
             adapter,
@@ -59,4 +68,8 @@ def pack(
         output.detail(f"left out  {item.name}: {item.reason}")
     if packed.left_out and not output.verbose:
         output.note(f"left out  {len(packed.left_out)} other entries of the folder (--verbose names them)")
-    output.result(f"{packed.path}  sha256 {packed.sha256}", {"schema_version": 1, "archive": packed.to_dict()})
+    line = f"{packed.path}  sha256 {packed.sha256}"
+    if on_stdout:
+        output.note(line)
+        return
+    output.result(line, {"schema_version": 1, "archive": packed.to_dict()})

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
+from lora_packer.cli.named_files import require_place, takes_stdout
 from lora_packer.cli.options import MintedUrl, Store, Verify
-from lora_packer.cli.publish import require_place, show_published
+from lora_packer.cli.publish import show_published
 from lora_packer.cli.stages import Stages
 from lora_packer.duration import parse_duration
 
@@ -31,7 +32,8 @@ def presign(
     from lora_packer.publisher import presign_object
 
     stages = Stages(output)
-    require_place(minted.url_file)
+    require_place(minted.url_file, "--url-file")
+    takes_stdout(minted.url_file, output, "--url-file")
     done = presign_object(
         s3uri,
         expires_in=with_slack(parse_duration(store.expires_in)),

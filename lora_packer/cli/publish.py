@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.ends import command_line, print_result
+from lora_packer.cli.named_files import require_kept, require_place, takes_stdout, write_named
 from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption, MintedUrl, Store, Verify
-from lora_packer.cli.stages import Stages, show_failed_check, write_url
+from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.duration import parse_duration
-from lora_packer.errors import InputError
+from lora_packer.errors import InputError, LoraPackerError
 
 if TYPE_CHECKING:
     from lora_packer.publisher import Published
@@ -69,7 +70,9 @@ def publish(
         return
     if adapter is None:
         raise InputError("ADAPTER is missing.", hint="Give a folder or an archive; --clean alone needs none.")
-    require_place(minted.url_file)
+    require_place(minted.url_file, "--url-file")
+    require_kept(journal, "--journal", "the next run reads it")
+    takes_stdout(minted.url_file, output, "--url-file")
     with show_failed_check(output), told_on_interrupt(_INTERRUPTED), stages:
         done = run_publish(
             adapter,
@@ -88,38 +91,39 @@ def publish(
     show_published(output, done.published, minted, again)
 
 
-def require_place(url_file: Path | None) -> None:
-    """Raise InputError where the URL could not be written into its file: before there is one."""
-    if url_file is None:
-        return
-    folder = url_file.parent
-    if url_file.is_dir():
-        reason = "it is a folder"
-    elif not folder.is_dir():
-        reason = f"there is no folder {str(folder)!r}"
-    elif not os.access(url_file if url_file.exists() else folder, os.W_OK):
-        reason = "it may not be written to"
-    else:
-        return
-    raise InputError(f"{str(url_file)!r} cannot be written: {reason}.", hint="Choose another --url-file.")
-
-
 def show_published(output: Output, published: Published, minted: MintedUrl, again: str) -> None:
-    """Print what was published, write or show its URL as asked for, and say what is next."""
+    """Print what was published, write or show its URL as asked for, and say what is next.
+
+    A URL that is written to standard output is alone there.
+    """
     url_file, show_url = minted.url_file, minted.show_url
-    if url_file is not None:
-        write_url(published.url, url_file)
+    url = published.url.reveal()
     lines = [f"object    {published.object.uri}", f"sha256    {published.object.sha256 or 'unknown'}"]
-    lines.append(f"url       {published.url.reveal() if show_url else published.url}")
+    lines.append(f"url       {url if show_url else published.url}")
     lines.append(f"deadline  {published.deadline:%Y-%m-%dT%H:%M:%SZ}")
+    if takes_stdout(url_file, output, "--url-file"):
+        output.note("\n".join(lines))
+        print_result(url)
+        return
     if url_file is not None:
-        lines.append(f"next      lora-packer submit --url-file {url_file} --model-name NAME --base-model ID")
+        _keep_url(url_file, url)
+        step = ("submit", "--url-file", str(url_file), "--model-name", "NAME", "--base-model", "ID")
+        lines.append(f"next      {command_line(*step)}")
     elif not show_url:
         lines.append(f"next      {again}")
     data = {"schema_version": 1, **published.to_dict()}
     if show_url:
-        data["presigned_url"] = published.url.reveal()
-    output.result("\n".join(lines), data)
+        data["presigned_url"] = url
+    output.result(url if show_url and output.quiet else "\n".join(lines), data)
+
+
+def _keep_url(path: Path, url: str) -> None:
+    """Write the URL. Raises InputError, OutputError: what was uploaded is there all the same."""
+    try:
+        write_named(path, url, "--url-file", private=True)
+    except LoraPackerError as error:
+        hint = "The archive is at the store. Run the same command with another --url-file: nothing is sent twice."
+        raise type(error)(error.message, hint=hint) from None
 
 
 def _clean(output: Output, stages: Stages, to: str, store: Store, journal: Path | None) -> None:

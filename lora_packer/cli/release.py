@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import require_kept
 from lora_packer.cli.options import (
     AdapterArgument,
     ApiOption,
@@ -98,6 +99,7 @@ def release(
     from lora_packer.pipeline.release import release as run_release
 
     stages = Stages(output)
+    require_kept(receipt, "--receipt", "the next run goes on from it")
     options = first.of(names.base_model)
     place = parse_adapter(adapter)
     if sandbox and isinstance(place, HubRepo):

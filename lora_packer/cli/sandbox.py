@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,9 @@ from typing import Annotated
 import typer
 
 from lora_packer.cli.common import command
+from lora_packer.cli.named_files import require_place, write_named
 from lora_packer.errors import InputError
+from lora_packer.files import is_stream, names_stdout
 
 _HEADER = "# lora-packer sandbox\n"
 
@@ -54,7 +55,10 @@ def sandbox(
     from lora_packer.sandbox import Faults, Sandbox
 
     faults = Faults.named(fail) if fail else None
+    if env_file is not None and names_stdout(env_file):
+        env_file = None
     if env_file is not None:
+        require_place(env_file, "--env-file")
         _refuse_foreign(env_file)
     folders = [_folder(item) for item in hub or ()]
     with Sandbox(base_models=base_model or (), faults=faults) as running:
@@ -65,7 +69,7 @@ def sandbox(
             if env_file is None:
                 sys.stdout.write(exports)
             else:
-                _write_private(env_file, _HEADER + exports)
+                write_named(env_file, (_HEADER + exports).rstrip("\n"), "--env-file", private=True)
                 sys.stdout.write(f". {shlex.quote(str(env_file.absolute()))}\n")
             sys.stdout.flush()
             served = "".join(f"Its Hub has hf://{repo_id}. " for repo_id, _ in folders)
@@ -95,7 +99,9 @@ def _folder(text: str) -> tuple[str, Path]:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Raise InputError where ``path`` holds something that this command did not write (an empty file may be used)."""
+    """Raise InputError where a file holds something that this command did not write (an empty one may be used)."""
+    if is_stream(path):
+        return
     try:
         mine = not path.exists() or (path.is_file() and path.read_bytes()[: len(_HEADER)] in (b"", _HEADER.encode()))
     except OSError as error:
@@ -106,23 +112,12 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, all of it or nothing. Raises InputError."""
-    try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            file.write(text)  # made with mode 0600
-        try:
-            Path(file.name).replace(path)
-        except OSError:
-            Path(file.name).unlink()
-            raise
-    except OSError as error:
-        raise InputError(f"--env-file cannot be written: {error.strerror}.", hint="Choose another path.") from None
-
-
 def _remove_own(path: Path) -> None:
+    """Remove what this command wrote; a pipe and a device stay, and so does a link."""
+    if is_stream(path):
+        return
     try:
         if path.read_bytes().startswith(_HEADER.encode()):
-            path.unlink()
+            path.resolve().unlink()
     except OSError:
         pass

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Self, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
 
 from lora_packer.cli.common import Output
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.cli.waiting import WaitingLine
-from lora_packer.errors import CheckFailedError, InconclusiveError, InputError
-from lora_packer.files import write_whole
-from lora_packer.redact import Secret
-
-if TYPE_CHECKING:
-    from lora_packer.redact import PresignedUrl
-
-_MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
+from lora_packer.errors import CheckFailedError, InconclusiveError
 
 
 class Stages:
@@ -69,30 +61,3 @@ def show_failed_check(output: Output) -> Iterator[None]:
 
             output.result(render(error.report, output), {})
         raise
-
-
-def write_url(url: PresignedUrl, path: Path) -> None:
-    """Write a presigned URL into a file that only its owner can read. Raises InputError."""
-    try:
-        write_whole(path, url.reveal() + "\n", private=True)
-    except OSError as error:
-        raise InputError(
-            f"{str(path)!r} cannot be written: {error.strerror}.", hint="Choose another --url-file."
-        ) from None
-
-
-def read_url(open_input: Callable[[], AbstractContextManager[TextIO]], name: str) -> Secret:
-    """Return the text that should be a presigned URL; ``name`` is where it is read from. Raises InputError."""
-
-    try:
-        with open_input() as stream:
-            return Secret(stream.read(_MAX_INPUT))
-    except OSError as error:
-        raise InputError(
-            f"The presigned URL cannot be read from {name}: {error.strerror}.", hint="Check the path and its mode."
-        ) from None
-    except ValueError:
-        raise InputError(
-            f"The presigned URL cannot be read from {name}: it is not ASCII text.",
-            hint="Give the URL alone, on one line.",
-        ) from None

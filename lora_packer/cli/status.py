@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
@@ -69,13 +70,11 @@ def wait(
 
 
 def _submitted_url(url_file: Path | None, client: Client) -> PresignedUrl | None:
-    from lora_packer.cli.stages import read_url
     from lora_packer.together import parse_presigned
 
     if url_file is None:
         return None
-    text = read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
-    return parse_presigned(text.reveal(), allow_loopback=client.is_loopback)
+    return parse_presigned(read_url(url_file).reveal(), allow_loopback=client.is_loopback)
 
 
 def watch(
@@ -128,7 +127,7 @@ def show_job(
     if commit:
         lines.append(f"commit  {commit}")
     lines.append(f"status  {_styled(output, job)}")
-    if output.verbose or job.has_failed:
+    if output.verbose or job.has_failed or job.is_in_trouble:
         lines += [f"        {update.timestamp} {update.status}: {update.message}" for update in job.updates]
     lines += [f"next    {step}" for step in next_steps]
     checked = {"commit": commit} if commit else {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
 from lora_packer.cli.service import chosen
-from lora_packer.cli.stages import Stages, read_url, show_failed_check
+from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
@@ -40,7 +39,8 @@ def submit(
         ),
     ] = None,
     url_file: Annotated[
-        Path | None, typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file.")
+        Path | None,
+        typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file; - is standard input."),
     ] = None,
     api: ApiOption = ApiVersion.auto,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
@@ -113,10 +113,10 @@ def _given(source: str | None, url_file: Path | None) -> HubRepo | Secret:
             hint="SOURCE is a Hub repo, or - for a presigned URL on standard input.",
         )
     if url_file is not None:
-        return read_url(lambda: url_file.open(encoding="ascii"), "--url-file")
+        return read_url(url_file)
     assert source is not None
     if source == "-":
-        return read_url(lambda: nullcontext(sys.stdin), "standard input")
+        return read_url(Path("-"))
     if "://" not in source and os.path.exists(source):  # noqa: PTH110 - unlike Path.exists it takes any text
         raise InputError(
             f"'{escape(source)}' is a local path; the service fetches from S3 or the Hub only.",

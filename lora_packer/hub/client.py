@@ -150,7 +150,7 @@ class Hub:
         while True:
             try:
                 return self._once(repo, path, span)
-            except httpx2.HTTPError as error:  # the Hub's own errors are of this class
+            except httpx2.HTTPError as error:
                 if attempt == _ATTEMPTS or not may_pass(error):
                     raise explain(error, repo, self.token) from None
             self._sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
@@ -158,14 +158,13 @@ class Hub:
 
     def _once(self, repo: HubRepo, path: str, span: tuple[int, int] | None) -> bytes:
         import httpx2
-        from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]
 
         begin, end = span or (0, _MAX_INFO)
         headers = {"Range": f"bytes={begin}-{end - 1}"} if span else {}
         with self._http.stream("GET", self.endpoint + path, headers=headers) as response:
             if not response.is_success:
                 response.read()
-                hf_raise_for_status(response)
+                response.raise_for_status()
             ranged = response.headers.get("Content-Range", "").startswith(f"bytes {begin}-")
             if span and not ranged and (begin or response.status_code == 206):
                 raise unreadable(repo, "the Hub answers no byte ranges")

@@ -8,6 +8,9 @@ from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.hub.repo import HubRepo
 from lora_packer.redact import Secret, escape, scrub
 
+# What the Hub says in X-Error-Message, where its status and code do not tell.
+_REFUSED = "Invalid credentials in Authorization header"
+_DISABLED = "Access to this resource is disabled."
 _LATER = "Check the network and HF_ENDPOINT, then run it again."
 
 
@@ -17,30 +20,35 @@ def unreadable(repo: HubRepo, reason: str) -> InconclusiveError:
 
 
 def explain(error: Exception, repo: HubRepo, token: Secret | None) -> LoraPackerError:
-    """Return what an error of huggingface_hub or httpx2 means for this repository and token.
+    """Return what an error of httpx2 or huggingface_hub means for this repository and token.
+
+    The answer alone is read, not the error's class, which every major release of huggingface_hub derives from another
+    client's. What the answers mean stands in its ``hf_raise_for_status`` (``utils/_http.py`` of 2.4.0, unchanged since
+    0.34).
 
     InputError: there is nothing to read for this token. InconclusiveError: the Hub did not tell.
     """
-    from huggingface_hub import errors
-
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if isinstance(error, errors.GatedRepoError):
+    answer = getattr(error, "response", None)
+    status = answer.status_code if answer is not None else None
+    code = answer.headers.get("X-Error-Code", "") if answer is not None else ""
+    words = answer.headers.get("X-Error-Message", "") if answer is not None else ""
+    if code == "GatedRepo":
         why = "the account of HF_TOKEN has no access to it" if token else "no HF_TOKEN is set"
         return InputError(
             f"{repo} is gated, and {why}.",
             hint=f"Accept the licence at {repo.url} and set HF_TOKEN to a token of that account.",
         )
-    if isinstance(error, errors.RepositoryNotFoundError):
+    if code == "RepoNotFound" or (status == 401 and words != _REFUSED):
         why = "HF_TOKEN may not read it" if token else "no HF_TOKEN is set"
         return InputError(
             f"{repo} does not exist, or is private and {why}; the Hub answers the same to both (HTTP {status}).",
             hint="Check the spelling; for a private repository set HF_TOKEN to a token that may read it.",
         )
-    if isinstance(error, errors.RevisionNotFoundError):
+    if code == "RevisionNotFound":
         return InputError(f"{repo.id} has no revision '{repo.revision}'.", hint=f"See {repo.url}/commits.")
-    if isinstance(error, errors.RemoteEntryNotFoundError):
+    if code == "EntryNotFound":
         return InputError(f"{repo} lacks the file: {_last_part(error)}.", hint=f"See {repo.url}/tree/main.")
-    if isinstance(error, errors.DisabledRepoError):
+    if words == _DISABLED:
         return InputError(f"{repo} is disabled by the Hub or its owner.", hint=f"See {repo.url}.")
     if status == 401:
         return InputError(
@@ -60,9 +68,8 @@ def explain(error: Exception, repo: HubRepo, token: Secret | None) -> LoraPacker
 def may_pass(error: Exception) -> bool:
     """Whether the same request may succeed in a moment: a broken answer, 429 or a failure on the Hub's side."""
     import httpx2
-    from huggingface_hub.errors import HfHubHTTPError
 
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, httpx2.HTTPStatusError):
         return error.response.status_code == 429 or error.response.status_code >= 500
     return not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError)
 

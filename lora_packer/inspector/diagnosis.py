@@ -140,7 +140,7 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])
     details = {"file": CONFIG_NAME, "field": "task_type", "tensor": tensor, "actual": config.task_type}
-    hint = "Save the adapter with its classifier, or set task_type to what it was trained for, such as CAUSAL_LM."
+    hint = 'Set task_type to what it was trained for, such as "CAUSAL_LM"; or save the adapter with its classifier.'
     return replace(other, findings=(MISSING_PART.finding(message, hint=hint, **details), *other.findings))
 
 
@@ -240,7 +240,7 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint="Remove the name from modules_to_save.")
+    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

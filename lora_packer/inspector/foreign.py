@@ -1,4 +1,4 @@
-"""Tensor names of other frameworks, recognised by their shape alone."""
+"""Tensor names of other frameworks and tools, recognised by their form alone."""
 
 from __future__ import annotations
 
@@ -58,7 +58,46 @@ FRAMEWORKS = (
         }.items()
     ),
 )
+# Tools that write PEFT's names around modules of their own, which the base model has under another name.
+TOOLS = (
+    # github.com/thinking-machines-lab/tinker-cookbook issues 193 and 525, tinker_cookbook/weights/_adapter.py
+    Framework(
+        "Tinker",
+        re.compile(r"(?:^|\.)unembed_tokens\.|\.in_proj_[qkv]\.lora_|\.experts\.w[123]\.lora_"),
+        "Export it with tinker_cookbook.weights.build_lora_adapter, which gives them the base model's names "
+        "(unembed_tokens is lm_head).",
+    ),
+    # github.com/unslothai/unsloth issues 3405 and 4193: the experts of its 4-bit gpt-oss are layers of their own.
+    Framework(
+        "Unsloth's unfused experts",
+        re.compile(r"\.(?:gate_up|down|gate|up)_projs\.\d+\."),
+        'Merge it with Unsloth\'s save_pretrained_merged(save_method="merged_16bit"), or train the experts through '
+        "target_parameters.",
+    ),
+    # github.com/haotian-liu/LLaVA llava/model/multimodal_projector/builder.py, scripts/merge_lora_weights.py
+    Framework(
+        "LLaVA's own code",
+        re.compile(r"(?:^|\.)mm_projector\.|\.vision_tower\.vision_tower\."),
+        "Merge it with LLaVA's scripts/merge_lora_weights.py, or train it with the class of transformers.",
+    ),
+)
+# github.com/unslothai/unsloth issue 3622 (Llama 4): of a base model that has its experts in one tensor.
+_ONE_BY_ONE = Framework(
+    "experts one by one, which the base model has in one tensor",
+    re.compile(r"\.experts\.\d+\."),
+    "Merge it with the tool that trained it, or train the experts through target_parameters.",
+)
 _PEFT_PARTS = (".lora_A.weight", ".lora_B.weight")
+
+
+def tool_of(names: Iterable[str], *, fused: bool) -> Framework | None:
+    """Return the tool or framework that one of these names is known of, else None.
+
+    ``fused``: whether the base model has all experts of a layer in one tensor.
+    """
+    names = list(names)
+    known = (*TOOLS, *((_ONE_BY_ONE,) if fused else ()), *FRAMEWORKS)
+    return next((one for one in known if any(one.pattern.search(name) for name in names)), None)
 
 
 def foreign_framework(names: Iterable[str]) -> Framework | None:

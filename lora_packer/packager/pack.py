@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
-from lora_packer.files import new_file
+from lora_packer.files import is_stream, new_file
 from lora_packer.packager.archive import Archive, Member
 from lora_packer.packager.compress import Known, Written, write_tar_gz, write_zip
 from lora_packer.packager.digest import CheckedFile, unread
 from lora_packer.packager.members import Selection, select
 from lora_packer.packager.meter import Meter, Progress
-from lora_packer.packager.output import check_output
+from lora_packer.packager.output import check_output, place_for
 from lora_packer.packager.plan import (
     LAYOUTS,
     NOTHING_CHECKED,
@@ -52,7 +52,8 @@ def pack(
     Args:
         folder: the adapter's folder.
         output: the archive to write; its suffix, ``.zip`` or ``.tar.gz``, chooses the format. A regular file that is
-            there already is replaced.
+            there already is replaced; a link is followed. A stream (``-`` for standard output, a named pipe) is
+            written into, and gets a ``.zip`` where its name has no suffix.
         include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
         compress: deflate the members that get at least 5 % smaller by it. The members are the same, but the archive's
             bytes depend on the compressor's version and, with ISA-L, on the processor.
@@ -78,7 +79,7 @@ def pack(
     unknown = sum(source.size for source in selection.sources if known_member(source, checked) is None)
     meter = Meter((size if compress else unknown + draft.size) + size, progress)
     try:
-        with new_file(output, mode=0o644) as file:
+        with place_for(output, archive_format) as place, new_file(place, mode=0o644) as file:
             tell(f"Writing {escape(str(output))}: {size:,} bytes of content.")
             if compress:
                 written = _write_compressed(file, archive_format, selection, checked, meter)
@@ -92,7 +93,7 @@ def pack(
     except OSError as error:
         raise PackError(
             f"{escape(str(output))} could not be written: {error.strerror or error}.",
-            hint=f"Nothing was left behind. The archive takes about {size:,} bytes: is there room?",
+            hint=f"No part of it was left behind. The archive takes about {size:,} bytes: is there room?",
         ) from error
     return Archive(output, archive_format, packed_size, sha256, written.members, selection.left_out)
 
@@ -116,10 +117,12 @@ def _write_compressed(
 
 
 def format_of(output: Path) -> str:
-    """Return the format that a file's suffix names. Raises InputError."""
+    """Return the format that a file's suffix names; ``zip`` for a stream without one. Raises InputError."""
     for archive_format in LAYOUTS:
         if output.name.endswith(f".{archive_format}") and output.name != f".{archive_format}":
             return archive_format
+    if is_stream(output):
+        return "zip"
     raise InputError(
         f"{escape(str(output))} names no archive format that can be uploaded.",
         hint="End the output's name in .zip or .tar.gz.",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import Module, Modules
 from lora_packer.peft.targets import containers
 
 Ranges = Sequence[tuple[int, int]]
+# More than any model has with its layers listed twice or three times.
+_MOST_MODULES = 300_000
 
 
 def layers_of(modules: Modules) -> tuple[str, int] | None:
@@ -30,7 +33,10 @@ def layers_of(modules: Modules) -> tuple[str, int] | None:
 
 
 def replicated(modules: Modules, ranges: Ranges) -> Modules:
-    """Return the modules with the layers of each [start, end) one after another; unchanged where there are none."""
+    """Return the modules with the layers of each [start, end) one after another; unchanged where there are none.
+
+    Raises PatternError where they would be too many.
+    """
     found = layers_of(modules)
     if found is None:
         return modules
@@ -43,8 +49,10 @@ def replicated(modules: Modules, ranges: Ranges) -> Modules:
             layers.setdefault(int(index), []).append((rest, module))
         else:
             result[path] = module
-    order = [index for start, end in ranges for index in range(start, end)]
+    order = (index for start, end in ranges for index in range(start, end))
     for position, source in enumerate(order):
         from_the_end = source + found[1] if source < 0 else source
         result |= {f"{stack}{position}.{rest}": module for rest, module in layers.get(from_the_end, [])}
+        if len(result) > _MOST_MODULES:
+            raise PatternError("unsupported", f"layer_replication makes more than {_MOST_MODULES} modules")
     return result

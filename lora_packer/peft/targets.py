@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.patterns import full_matcher
+from lora_packer.adapter.patterns import full_matcher, within_budget
+from lora_packer.adapter.plain_patterns import PlainPatterns, is_plain
 from lora_packer.base_model import Modules
 
 ALL_LINEAR = "all-linear"
@@ -102,8 +103,19 @@ def _excluder(config: LoraConfig) -> Callable[[str], bool]:
     # Of the heads, PEFT adds those of a sequence classifier only before it puts LoRA on the modules.
     saved = saved_modules(config) if config.task_type == "SEQ_CLS" else config.modules_to_save
     # PEFT puts the name into a pattern unescaped: it matches the module and everything below it.
-    tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in saved]
+    plain = PlainPatterns((0, name) for name in saved if is_plain(name))
+    others = within_budget([name for name in saved if not is_plain(name)])
+    tests.append(lambda path: any(plain.matches(part) for part in _beginnings(path)))
+    tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in others]
     return lambda path: any(test(path) for test in tests)
+
+
+def _beginnings(path: str) -> Iterator[str]:
+    """The path, and the paths of all modules that hold it."""
+    end = len(path)
+    while end > 0:
+        yield path[:end]
+        end = path.rfind(".", 0, end)
 
 
 def _includer(
@@ -137,7 +149,8 @@ def _layer_finder(layer_patterns: tuple[str, ...], last_index: bool) -> Callable
             return int(match["index"]) if match else None
 
         return index_of
-    matchers = [full_matcher(rf"(?:^|.*?\.){pattern}") for pattern in layer_patterns]
+    within_budget([pattern for pattern in layer_patterns if not is_plain(pattern)])
+    matchers = [_layer_matcher(pattern) for pattern in layer_patterns]
 
     def index_behind_pattern(path: str) -> int | None:
         indices = list(_INDEX.finditer(path))
@@ -150,6 +163,12 @@ def _layer_finder(layer_patterns: tuple[str, ...], last_index: bool) -> Callable
     return index_behind_pattern
 
 
+def _layer_matcher(pattern: str) -> Callable[[str], bool]:
+    if is_plain(pattern):
+        return PlainPatterns([(0, pattern)]).matches
+    return full_matcher(rf"(?:^|.*?\.){pattern}")
+
+
 class PatternLookup(Generic[V]):
     """What gives a module its rank or alpha: the first pattern in the file's order that matches wins.
 
@@ -160,22 +179,30 @@ class PatternLookup(Generic[V]):
     def __init__(self, patterns: Mapping[str, V], default: V) -> None:
         """Raises PatternError where a pattern is not evaluated."""
         self._default = default
-        self._compiled = [
-            (full_matcher(rf"(.*\.)?({pattern})$"), pattern, value) for pattern, value in patterns.items()
-        ]
+        self._patterns = tuple(patterns.items())
+        numbered = tuple(enumerate(patterns))
+        self._plain = PlainPatterns((number, pattern) for number, pattern in numbered if is_plain(pattern))
+        others = [(number, pattern) for number, pattern in numbered if not is_plain(pattern)]
+        within_budget([pattern for _, pattern in others])
+        self._others = [(number, full_matcher(rf"(.*\.)?({pattern})$")) for number, pattern in others]
         self.unused = set(patterns)
 
     def __call__(self, path: str) -> V:
         """Return the module's value."""
-        for matches, pattern, value in self._compiled:
-            if matches(path):
-                self.unused.discard(pattern)
-                return value
-        return self._default
+        number = min(self._matching(path), default=None)
+        if number is None:
+            return self._default
+        pattern, value = self._patterns[number]
+        self.unused.discard(pattern)
+        return value
 
     def all_of(self, path: str) -> list[V]:
         """Return the values of every pattern that matches the module, the winner first."""
-        return [value for matches, _, value in self._compiled if matches(path)]
+        return [self._patterns[number][1] for number in sorted(self._matching(path))]
+
+    def _matching(self, path: str) -> Iterator[int]:
+        yield from self._plain.numbers(path)
+        yield from (number for number, matches in self._others if matches(path))
 
 
 def output_head(modules: Modules) -> str | None:

@@ -28,7 +28,7 @@ def heatmap(stats: Sequence[ModuleStats], canvas: Canvas) -> list[str]:
     cells: dict[str, dict[int, float]] = {}
     single: dict[str, float] = {}
     for item in stats:
-        squared = math.nan if item.norm is None else item.norm**2
+        squared = math.nan if item.norm is None else item.norm * item.norm
         match = _LAYER.search(item.module)
         if match is None:
             single[item.module] = squared

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_packer.redact import escape
 from lora_packer.report.canvas import Canvas
 
 if TYPE_CHECKING:
     from lora_packer.finding import Finding
     from lora_packer.inspector import Report
 
+_WIDEST = 360  # characters of one value from a file
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -37,7 +39,7 @@ def _heading(report: Report) -> list[str]:
     ranks = f", rank {_span(adapter.ranks)}" if adapter.ranks else ""
     dtypes = f", {'/'.join(adapter.dtypes)}" if adapter.dtypes else ""
     size = f"{adapter.tensors} tensors, {adapter.parameters:,} parameters{dtypes}{ranks}, {adapter.bytes:,} bytes"
-    lines = [f"adapter     {adapter.source}", f"            {size}"]
+    lines = [f"adapter     {escape(adapter.source, _WIDEST)}", f"            {size}"]
     known = f"{base.model_type} ({base.config_source or 'given config'})" if base.model_type else "unknown"
     lines.append(f"base model  {base.id + ', ' if base.id else ''}{known}")
     lines.append(f"target      {report.target}")
@@ -67,10 +69,9 @@ def _finding_lines(finding: Finding, canvas: Canvas) -> list[str]:
 
 def _value(value: object) -> str:
     if isinstance(value, list):
-        return (
-            " x ".join(map(str, value)) if all(isinstance(item, int) for item in value) else ", ".join(map(str, value))
-        )
-    return str(value)
+        joint = " x " if all(isinstance(item, int) for item in value) else ", "
+        return escape(joint.join(map(str, value)), _WIDEST)
+    return escape(str(value), _WIDEST)
 
 
 def _unchecked(report: Report) -> list[tuple[str, str]]:

@@ -127,7 +127,8 @@ class Client:
             path: the path below the base URL, beginning with a slash; with a version (``/v2/``) below its root.
             json: the body, or None.
             retry: whether it may be sent again after a broken connection, 429 or 5xx. A request that never left this
-                machine is tried again in any case.
+                machine is tried again in any case, and so is one that was refused where the service says so
+                (``x-should-retry``).
             purpose: the words for its errors, and what to keep out of them.
             inference: send it to the service's host for inference, unless the base URL is not the service's own.
 
@@ -150,7 +151,7 @@ class Client:
                     self.pause(attempt)
                     continue
                 raise refusal.unanswered(purpose, *self._told(trouble), sent=sent) from None
-            if again and retry and (answer.status == 429 or answer.status >= 500):
+            if again and _may_go_again(answer, retry):
                 arrived |= answer.status >= 500
                 self.pause(attempt, refusal.retry_after(answer.headers))
                 continue
@@ -227,6 +228,21 @@ class Client:
         if isinstance(trouble, httpx2.TimeoutException):
             return f"{self._host} did not answer within {self._timeout:g} s", None
         return f"the connection to {self._host} broke before the answer was complete", str(trouble)
+
+
+def _may_go_again(answer: _Answer, retry: bool) -> bool:
+    """Whether a request that was answered so is sent again: as the service says, else after 429 and 5xx.
+
+    One that creates something (``retry`` is false) is sent again only where it was refused and the service says so:
+    after a 5xx it may have been carried out.
+    """
+    said = refusal.should_retry(answer.headers)
+    refused = 400 <= answer.status < 500
+    if not retry:
+        return said is True and refused
+    if said is not None and (refused or answer.status >= 500):
+        return said
+    return answer.status == 429 or answer.status >= 500
 
 
 def _parsed(answer: _Answer, purpose: Purpose) -> Any:

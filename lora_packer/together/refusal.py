@@ -71,6 +71,12 @@ class Purpose:
 
 def refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, str]) -> ServiceError:
     """Return the error for an answer with an HTTP status that is not a success."""
+    failure = _refused(purpose, status, body, headers)
+    failure.again = should_retry(headers)
+    return failure
+
+
+def _refused(purpose: Purpose, status: int, body: bytes, headers: Mapping[str, str]) -> ServiceError:
     if 300 <= status < 400:
         return _redirected(purpose, status, headers.get("location", ""))
     said = message_of(body, headers.get("content-type", "").lower())
@@ -168,8 +174,22 @@ def said_in(value: Any) -> str | None:
     return None
 
 
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what the service says about sending the request again; None where it says nothing.
+
+    The vendor's SDK obeys this header before anything else: together 3.1.1, _base_client.py.
+    """
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None."""
+    """Return the seconds that a Retry-After header asks for (RFC 9110, section 10.2.3), or None.
+
+    Milliseconds of a header of the vendor's come before it: together 3.1.1, _base_client.py.
+    """
+    exact = headers.get("retry-after-ms", "").strip()
+    if exact.isascii() and exact.isdigit():
+        return float(exact) / 1000
     value = headers.get("retry-after", "").strip()
     if value.isascii() and value.isdigit():
         return float(value)
@@ -181,5 +201,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def is_transient(failure: ServiceError) -> bool:
-    """Whether the same request may succeed later: no answer, 408, 429 or a failure on the service's side."""
+    """Whether the same request may succeed later: what the service says, else no answer, 408, 429 or a failure on its
+    side."""
+    if failure.again is not None:
+        return failure.again
     return failure.status is None or failure.status in (408, 429) or failure.status >= 500

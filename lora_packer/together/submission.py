@@ -175,6 +175,11 @@ class Job:
         """Whether the job ended without an adapter."""
         return self.status in _FAILURES
 
+    @property
+    def is_in_trouble(self) -> bool:
+        """Whether something broke off at the service that it may take up again."""
+        return self.status == "Error"
+
     def to_dict(self) -> dict[str, Any]:
         """Return the job as the JSON output has it."""
         return asdict(self)

@@ -122,10 +122,15 @@ def wait_for_job(
     raise _timed_out(job_id, timeout, job, trouble, option(api.NAME, job_id))
 
 
-def _failed(job: Job) -> JobFailedError:
+def _told_of(job: Job) -> str:
+    """What the service says about the state that the job is in."""
     said = [update.message for update in job.updates if update.message and update.status.lower() == job.status.lower()]
-    said = said or [update.message for update in job.updates if update.message][-1:]
-    reason = "; ".join(dict.fromkeys(said)) or "the service gives no reason"
+    return "; ".join(dict.fromkeys(said))
+
+
+def _failed(job: Job) -> JobFailedError:
+    last = [update.message for update in job.updates if update.message][-1:]
+    reason = _told_of(job) or "".join(last) or "the service gives no reason"
     return JobFailedError(f"Job {job.id} ended as {job.status}: {reason.rstrip('.')}.", hint=next_step(reason) or _ASK)
 
 
@@ -134,9 +139,14 @@ def _timed_out(
 ) -> WaitTimeoutError:
     state = f"was still {seen.status}" if seen else "could not be looked at"
     message = f"Job {job_id} {state} after {format_duration(timeout)}."
+    fault = _told_of(seen) if seen and seen.is_in_trouble else ""
+    if fault:
+        message = f"{message[:-1]}: {fault.rstrip('.')}."
     if trouble is not None:
         message += f" The last look failed: {trouble.message}"
     hint = f"Go on with `lora-packer wait {job_id}{words}`."
-    if seen and trouble is None:
+    if fault:
+        hint += " Where it stays so, ask the service's support with this id."
+    elif seen and trouble is None:
         hint += " A job that stands still most often means that its source can no longer be read."
     return WaitTimeoutError(message, hint=hint)

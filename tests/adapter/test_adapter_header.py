@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, deserialize
 
+from lora_packer.adapter import safetensors_header
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
 
 F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -112,6 +113,16 @@ def test_refuses_with_a_reason(data: bytes, says: str, tensor: str | None) -> No
         read(data)
     assert says in str(caught.value)
     assert caught.value.tensor == tensor
+
+
+def test_as_many_tensors_as_are_read_and_one_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert safetensors_header.MAX_TENSORS == 500_000
+    monkeypatch.setattr(safetensors_header, "MAX_TENSORS", 2)
+    tensors = {name: entry(4 * index, 4 * index + 4) for index, name in enumerate("abc")}
+    two = {"__metadata__": {"format": "pt"}, "a": tensors["a"], "b": tensors["b"]}
+    assert set(read(raw_safetensors(two, bytes(8))).tensors) == {"a", "b"}
+    with pytest.raises(HeaderError, match="it has 3 tensors; at most 2 are read"):
+        read(raw_safetensors(tensors, bytes(12)))
 
 
 def test_a_header_length_that_looks_like_a_pickle_is_still_a_length() -> None:

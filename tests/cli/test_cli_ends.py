@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,7 +37,33 @@ def test_a_bug_keeps_its_traceback_and_is_no_verdict() -> None:
     done = run(*CHECK, code=("-c", BUG))
     assert (done.returncode, done.stdout) == (70, "")
     assert "Traceback" in done.stderr
-    assert "AttributeError: a bug" in done.stderr
+    assert done.stderr.endswith(
+        "error: This is a bug in lora-packer, and no verdict on what was given (AttributeError: a bug).\n"
+        "  Report it with the lines above.\n"
+    )
+
+
+def test_a_bug_is_json_where_json_was_asked_for_and_keeps_secrets() -> None:
+    code = BUG.replace("a bug", "hf_abcdefghijklmnopqrstuvwxyz")
+    done = run(*CHECK, "--format", "json", code=("-c", code))
+    assert done.returncode == 70
+    error = json.loads(done.stdout)["error"]
+    assert (error["type"], error["exit_code"]) == ("InternalError", 70)
+    assert "hf_abc" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ('OSError(28, "No space left on device", "/tmp/x")', "There is no room to write '/tmp/x': No space left"),
+        ("MemoryError()", "There is not enough memory for this."),
+    ],
+)
+def test_a_full_disk_and_a_full_memory_are_a_sentence(raised: str, said: str) -> None:
+    done = run(*CHECK, code=("-c", BUG.replace('AttributeError("a bug")', raised)))
+    assert (done.returncode, done.stdout) == (70, "")
+    assert done.stderr.startswith(f"error: {said}")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
@@ -53,7 +81,70 @@ def test_a_full_standard_output_is_no_verdict(arguments: tuple[str, ...], said: 
         done = run(*arguments, stdout=full)
     assert done.returncode == (2 if "nowhere" in arguments else 70)
     assert said in done.stderr
-    assert ("Traceback" in done.stderr) is (arguments == ("--help",))
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirected", "code", "said"),
+    [
+        (CHECK, ">&-", 70, "error: The result cannot be printed: standard output is closed.\n"),
+        (("--help",), ">&-", 70, "error: The result cannot be printed: standard output is closed.\n"),
+        (("check", "nowhere"), ">&-", 2, "error: there is no folder or archive 'nowhere'"),
+        (CHECK, "2>&-", 0, ""),
+        (("check", "nowhere"), "2>&-", 2, ""),
+        (CHECK, "<&- >&- 2>&-", 70, ""),
+        (CHECK, "2>/dev/full", 0, ""),
+        (("check",), "2>/dev/full", 2, ""),
+        (("pack", *CHECK[1:], "--output", "a.zip"), "2>/dev/full", 0, ""),
+        (("pack", *CHECK[1:], "--output", "a.zip"), "<&- 2>&-", 0, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_change_no_verdict(
+    tmp_path: Path, arguments: tuple[str, ...], redirected: str, code: int, said: str
+) -> None:
+    line = f"exec {shlex.join((sys.executable, '-m', 'lora_packer', *arguments))} {redirected}"
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(said)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("check",), "Missing argument 'ADAPTER'.", "`lora-packer check --help` has every option."),
+        (("check", "a", "--nothing"), "No such option: --nothing", "`lora-packer check --help` has every option."),
+        (("check", "a", "--fail-on", "x"), "Invalid value for '--fail-on': 'x' is", "`lora-packer check --help` has"),
+        (("publish", "a", "--to"), "Option '--to' requires an argument.", "`lora-packer publish --help` has every"),
+        (("release", "a"), "Missing option '--", "`lora-packer release --help` has every option."),
+        (("chekc", "a"), "No such command 'chekc'.", "`lora-packer --help` lists the commands."),
+    ],
+)
+@pytest.mark.parametrize("json_words", [("--format", "json"), ("--format=json",), ()])
+def test_a_wrong_command_line_is_told_as_every_error(
+    cli: Cli, arguments: tuple[str, ...], message: str, hint: str, json_words: tuple[str, ...]
+) -> None:
+    done = cli(*arguments[:1], *json_words, *arguments[1:])
+    assert done.code == 2
+    assert done.err.startswith(f"error: {message}")
+    assert f"\n  {hint}" in done.err
+    if json_words:
+        error = json.loads(done.out)["error"]
+        assert error["type"] == "UsageError"
+        assert error["message"].startswith(message)
+        assert error["exit_code"] == 2
+    else:
+        assert done.out == ""
+
+
+def test_the_last_format_counts(cli: Cli) -> None:
+    assert cli("check", "--format", "json", "--format", "text").out == ""
+
+
+def test_without_a_command_there_is_the_help(cli: Cli) -> None:
+    done = cli()
+    assert done.code == 2
+    assert done.err.startswith("Usage: ")
 
 
 @pytest.mark.parametrize("arguments", [CHECK, ("rule",), ("--help",), ("release", "--help")])
@@ -96,8 +187,9 @@ def test_an_interrupt_says_what_is_kept_and_what_to_run(
     monkeypatch.setattr(function, interrupted)
     result = cli(*arguments)
     assert result.code == 130
+    assert "interrupted\n  " in result.err
     assert said in result.err
-    assert result.err.endswith("\ninterrupted\n")
+    assert json.loads(cli(*arguments, "--format", "json").out)["error"]["exit_code"] == 130
 
 
 @pytest.mark.parametrize("where", ["nowhere/u.url", ".", "held/u.url"])

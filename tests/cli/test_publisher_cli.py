@@ -16,36 +16,18 @@ import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
 from packager_support import then_change_in_secret
 from publisher_support import archive
-from s3_support import local_s3, session_for
+from s3_support import client_for, env, local_s3, put
 
 import lora_packer
 from lora_packer.errors import InputError, PackError, PublishError
 from lora_packer.pipeline import publish as publish_module
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.publish import publish
-from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["local_s3"]
+__all__ = ["env", "local_s3"]
 
 Cli = Callable[..., Any]
-
-
-@pytest.fixture
-def env(local_s3: LocalS3, monkeypatch: pytest.MonkeyPatch) -> LocalS3:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", local_s3.access_key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", local_s3.secret_key.reveal())
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", local_s3.endpoint_url)
-    return local_s3
-
-
-def client(server: LocalS3) -> Any:
-    return s3_client(session_for(server), endpoint_url=server.endpoint_url)
-
-
-def put(server: LocalS3, key: str, data: bytes) -> str:
-    client(server).put_object(Bucket=server.bucket, Key=key, Body=data)
-    return f"s3://{server.bucket}/{key}"
 
 
 def test_presign_mints_and_proves(cli: Cli, env: LocalS3, tmp_path: Path) -> None:
@@ -94,7 +76,7 @@ def test_what_presign_refuses(cli: Cli, env: LocalS3, arguments: list[str], code
 
 def test_clean_removes_unfinished_uploads_and_says_which(cli: Cli, env: LocalS3) -> None:
     to, key = f"s3://{env.bucket}/cli-clean/", "cli-clean/a-0123456789abcdef.zip"
-    looking = client(env)
+    looking = client_for(env)
     for name in (key, "cli-clean/others.zip"):
         looking.create_multipart_upload(Bucket=env.bucket, Key=name)
     done = cli("publish", "--clean", "--to", to)
@@ -174,7 +156,7 @@ def test_a_folder_that_changes_after_it_was_planned_is_an_error_and_nothing_is_t
     options = CheckOptions(skip=True)
     with pytest.raises(PackError, match=r"adapter_config\.json changed"):
         publish(folder, to=f"s3://{env.bucket}/changed-folder/", options=options, note=change)
-    looking = client(env)
+    looking = client_for(env)
     assert looking.list_objects_v2(Bucket=env.bucket, Prefix="changed-folder/")["KeyCount"] == 0
     assert "Uploads" not in looking.list_multipart_uploads(Bucket=env.bucket, Prefix="changed-folder/")
 
@@ -186,7 +168,7 @@ def test_a_folder_that_changes_in_secret_after_its_check_is_not_sent(
     monkeypatch.setattr(publish_module, "run_check", then_change_in_secret(publish_module.run_check, weights))
     with pytest.raises(PublishError, match="not those that were checked"):
         publish(weights.parent, to=f"s3://{env.bucket}/in-secret/", options=CheckOptions(TINY_BASE, target="peft"))
-    assert client(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0
+    assert client_for(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0
 
 
 def test_an_archive_keeps_its_own_name_unless_told_another(env: LocalS3, tmp_path: Path) -> None:

@@ -117,3 +117,37 @@ def test_the_first_word_of_a_model_type_is_its_file_or_folder() -> None:
         if fitting and where.partition(".")[0] != max(fitting, key=len):
             lost[model_type] = where
     assert lost == {}
+
+
+@pytest.mark.parametrize("path", sorted((BASE_MODEL / "models").rglob("*.py")), ids=lambda path: path.name)
+def test_class_defaults_are_recorded_and_not_typed(path: Path) -> None:
+    """No table of a definition gives fields of a config class numbers; those are in ``defaults.json``."""
+    recorded = json.loads((BASE_MODEL / "defaults.json").read_text())["types"].values()
+    fields = {field for record in recorded for field in record}
+    typed = {
+        key.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Dict)
+        for key, value in zip(node.keys, node.values, strict=True)
+        if isinstance(key, ast.Constant) and key.value in fields
+        if any(isinstance(number, ast.Constant) and type(number.value) is int for number in ast.walk(value))
+    }
+    assert typed == set()
+
+
+@pytest.mark.parametrize("path", sorted((BASE_MODEL / "models").rglob("*.py")), ids=lambda path: path.name)
+def test_a_type_that_is_built_as_another_says_like(path: Path) -> None:
+    """No two entries of a file are written out alike, apart from PEFT's default targets."""
+    seen: dict[str, str] = {}
+    tables = [
+        node.value
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == "ARCHITECTURES"
+    ]
+    for table in tables:
+        assert isinstance(table, ast.Dict)
+        for key, value in zip(table.keys, table.values, strict=True):
+            if isinstance(value, ast.Call) and ast.unparse(value.func) != "like":
+                value.keywords = [keyword for keyword in value.keywords if keyword.arg != "targets"]
+                assert isinstance(key, ast.Constant)
+                assert seen.setdefault(ast.dump(value), key.value) == key.value

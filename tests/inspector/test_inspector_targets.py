@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import write_adapter
+from builders import ones, write_adapter
 from follow import follow
-from lora_on import GPT_OSS, MISTRAL3, PHI3, QWEN_VL, T5, lora_config, lora_on
+from lora_on import GPT_OSS, MISTRAL3, PHI3, QWEN_VL, T5, lora_config, lora_on, pair
 
 import lora_packer
 from lora_packer.finding import Finding
@@ -60,8 +60,8 @@ def test_a_wider_config_is_narrowed_to_what_was_trained(
     assert (finding.code, finding.severity) == ("LP309", "warning")
     assert part in finding.message
     assert (finding.hint or "").startswith(hint)
-    after = follow(finding, folder, tmp_path / "b")
-    assert after is not None
+    ((config, tensors),) = follow(finding, folder, base) or ()
+    after = write_adapter(tmp_path / "b", tensors, config)
     assert check(after, base) == ()
 
 
@@ -99,8 +99,8 @@ def test_a_name_that_matches_nothing_is_told_with_the_nearest(
     (finding,) = check(folder, base)
     assert (finding.code, finding.severity, finding.field) == ("LP211", "warning", field)
     assert says in finding.message
-    after = follow(finding, folder, tmp_path / "b")
-    assert after is not None
+    ((config, tensors),) = follow(finding, folder, base) or ()
+    after = write_adapter(tmp_path / "b", tensors, config)
     assert check(after, base) == ()
 
 
@@ -132,8 +132,8 @@ def test_what_the_file_has_is_named_where_nothing_is_targeted(tmp_path: Path, ta
     folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=targets))
     (finding,) = check(folder, PHI3)
     assert (finding.code, (finding.hint or "").startswith(hint)) == ("LP206", True)
-    after = follow(finding, folder, tmp_path / "b")
-    assert after is not None
+    ((config, tensors),) = follow(finding, folder, PHI3) or ()
+    after = write_adapter(tmp_path / "b", tensors, config)
     assert check(after, PHI3) == ()
 
 
@@ -152,6 +152,39 @@ def test_what_is_dropped_is_targeted_after_the_hint(tmp_path: Path, config: dict
     folder = write_adapter(tmp_path / "a", tensors, lora_config(**config))
     (finding,) = check(folder, PHI3)
     assert finding.code in ("LP206", "LP313")
-    after = follow(finding, folder, tmp_path / "b")
-    assert after is not None
+    ((config, tensors),) = follow(finding, folder, PHI3) or ()
+    after = write_adapter(tmp_path / "b", tensors, config)
     assert check(after, PHI3) == ()
+
+
+QWEN3 = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "hidden_size": 48, "intermediate_size": 80,
+         "head_dim": 16, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 112}  # fmt: skip
+GATE_UP, DOWN = "model.layers.0.mlp.experts.gate_up_projs.{}", "model.layers.0.mlp.experts.down_projs.{}"
+
+
+@pytest.mark.parametrize(
+    ("base", "more", "way_out"),
+    [
+        (QWEN3, pair("model.unembed_tokens", 48, 112), "tinker_cookbook.weights.build_lora_adapter"),
+        (QWEN3, pair("model.layers.0.linear_attn.in_proj_q", 48, 64), "tinker_cookbook.weights.build_lora_adapter"),
+        (GPT_OSS, pair(GATE_UP.format(0), 48, 160) | pair(DOWN.format(0), 80, 48), "save_pretrained_merged(save_method="),
+        (GPT_OSS, pair("model.layers.0.mlp.experts.0.gate_proj", 48, 80), "train the experts through target_parameters"),
+        (QWEN3, pair("model.mm_projector.0", 48, 48), "merge_lora_weights.py"),
+        (QWEN3, pair("model.layers.0.mlp.experts.0.gate_proj", 48, 80), "Check that the base model is the right one"),
+        (QWEN3, pair("model.layers.0.cross_attn.q_proj", 48, 64), "export the adapter again with the tool that trained"),
+    ],
+)  # fmt: skip
+def test_what_was_trained_under_a_tools_own_names_is_never_to_be_removed(
+    tmp_path: Path, base: Base, more: dict[str, Any], way_out: str
+) -> None:
+    tensors = lora_on(base, lambda path: path.endswith(("q_proj", "v_proj")))
+    folder = write_adapter(tmp_path / "a", tensors | more, lora_config(target_modules=["q_proj", "v_proj"]))
+    (finding,) = check(folder, base)
+    assert (finding.code, finding.severity, finding.count) == ("LP316", "error", len(more))
+    assert way_out in (finding.hint or "")
+    assert "Remove" not in (finding.hint or "")
+
+
+def test_tensors_are_not_to_be_removed_where_the_file_has_no_others(tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", {"foo.bar": ones(2)}, lora_config(target_modules=["o_proj"]))
+    assert not any("Remove" in (item.hint or "") for item in check(folder, QWEN3))

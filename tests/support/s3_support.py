@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 
+from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
 
 
@@ -37,6 +39,25 @@ def running_s3() -> LocalS3:
 def local_s3() -> LocalS3:
     """A running S3 server with one bucket, shared by all tests: give each test a prefix of its own."""
     return running_s3()
+
+
+@pytest.fixture
+def env(local_s3: LocalS3, monkeypatch: pytest.MonkeyPatch) -> LocalS3:
+    """The local S3, which the environment names as it would name AWS."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", local_s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", local_s3.secret_key.reveal())
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", local_s3.endpoint_url)
+    return local_s3
+
+
+def client_for(server: LocalS3) -> Any:
+    return s3_client(session_for(server), endpoint_url=server.endpoint_url)
+
+
+def put(server: LocalS3, key: str, data: bytes) -> str:
+    """Put an object, and return its S3 URI."""
+    client_for(server).put_object(Bucket=server.bucket, Key=key, Body=data)
+    return f"s3://{server.bucket}/{key}"
 
 
 @functools.cache

@@ -374,3 +374,40 @@ def test_a_proxy_of_the_environment_is_not_asked_for_this_machine(monkeypatch: p
         monkeypatch.setenv("ALL_PROXY", proxy)
         v1.job(client, "job-1")
     assert (len(at_proxy), len(direct)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "status", "said", "sent"),
+    [
+        (look, 503, "false", 1),
+        (look, 429, "false", 1),
+        (look, 404, "true", 4),
+        (look, 409, "true", 4),
+        (look, 503, "true", 4),
+        (look, 503, "maybe", 4),
+        (look, 400, None, 1),
+        # What creates something goes out again only where it was refused: after a 5xx it may have been carried out.
+        (submit_url, 409, "true", 4),
+        (submit_url, 429, "true", 4),
+        (submit_url, 429, None, 1),
+        (submit_url, 503, "true", 1),
+        (submit_url, 200, "true", 1),
+    ],
+)
+def test_what_the_service_says_about_sending_again_is_heeded(
+    call: Call, status: int, said: str | None, sent: int
+) -> None:
+    error, count, _ = refuse(call, status, b'{"message": "no"}', **({"x-should-retry": said} if said else {}))
+    assert count == sent
+    assert error.again is {"true": True, "false": False}.get(said if status != 200 and said else "")
+
+
+def test_a_pause_in_milliseconds_is_kept() -> None:
+    time = FakeTime()
+    answers = [
+        httpx2.Response(503, headers={"retry-after-ms": "1500", "retry-after": "9"}),
+        httpx2.Response(200, json={"status": "Running"}),
+    ]
+    with mock_client(lambda _: answers.pop(0), time) as client:
+        v1.job(client, "job-1")
+    assert time.slept == [1.5]

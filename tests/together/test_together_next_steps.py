@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from lora_packer.together.next_steps import next_step
+from lora_packer.together.next_steps import TABLE, Row, _compiled, next_step
 from lora_packer.together.refusal import message_of
 
 ROOT = "must be at the root"
@@ -83,6 +83,66 @@ MESSAGES = {
     "Unable to access non-serverless model x": "Create an endpoint for it first",
     "no deployment of x receives traffic": "routes it",
 }
+
+
+# What the vendor documents word for word, and what each says to do.
+DOCUMENTED = {
+    # docs.together.ai/docs/dedicated-endpoints/manage, "Troubleshooting"
+    "endpoint_not_configured": "routes it",
+    "Cannot place replicas: insufficient GPU capacity": "goes on trying",
+    "Startup stalled": "still starting",
+    "Not ready": "still starting",
+    "Timed out waiting for readiness": "`lora-packer deploy MODEL`",
+    "the deployment is in a terminal FAILED state and cannot be restarted; create a new deployment": "--delete`, then",
+    "the deployment must be stopped before it can be restarted": "in a few minutes",
+    "the deployment must be stopped before it can be deleted": "in a few minutes",
+    "the model has no revisions to deploy": "until the upload is Complete",
+    "the deployment is referenced by an endpoint's traffic split and cannot be deleted; please drop traffic split weight "
+    "to 0 before deleting the deployment": "takes it out of the endpoint's traffic",
+    # .../adapter and .../custom-models, "Troubleshooting"
+    "Model name already exists": "new --model-name",
+    "Missing required files": "lora-packer pack",
+    "Base model incompatibility": "--base-model",
+    "Model not found": "--base-model",
+    "base_model_id is required": "--base-model",
+    "tokenizer.chat_template is not set": "--completions",
+    "the model is referenced by a live deployment": "lora-packer stop",
+    "Validation could not complete due to an internal error. Retry later or contact support.": "look again later",
+    "missing safetensors files": "adapter_model.safetensors",
+    "an invalid config.json": "lora-packer check",
+    # .../lora-adapter, "Troubleshooting"
+    "model_id must be in format 'endpoint_model_name:adapter_name'": "name the two",
+    "endpoint name in model_id does not match endpoint": "name the two",
+    "Could not find model": "lora-packer models",
+    "No endpoint with this id exists": "lora-packer endpoints",
+    "endpoint does not have LoRA enabled": "created with LoRA",
+    "adapter base model is not compatible with endpoint model": "its own base model",
+    "adapter is already bound to endpoint": "remove it there",
+    "adapter is not bound to endpoint": "name the two",
+    "new_lora_model must be a dedicated endpoint": "private dedicated endpoint",
+    "new_lora_model cannot be a public dedicated endpoint": "private dedicated endpoint",
+    # .../migrate-from-v1; the vendor's guide for agents; other people's clients
+    "endpoints_v1_create_access_disabled": "--api v2 --deploy",
+    "routing_error": "routes it",
+    "no fields to update": "nothing to change",
+    "upload already in progress": "on their way",
+}
+
+
+@pytest.mark.parametrize("message", DOCUMENTED)
+def test_every_documented_message_has_a_row_with_its_source(message: str) -> None:
+    row = next(row for row in TABLE if _compiled(row.pattern).search(message))
+    assert DOCUMENTED[message] in row.step
+    assert any(words.startswith(message) or message in words for words in row.words), row
+    assert row.source
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.pattern[:40])
+def test_a_row_is_met_by_its_own_words(row: Row) -> None:
+    for words in row.words:
+        assert next_step(words) == row.step, words
+        assert next_step(f"invalid argument: {words}.") == row.step
+    assert row.step.endswith(".")
 
 
 @pytest.mark.parametrize("message", MESSAGES)

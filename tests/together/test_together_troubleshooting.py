@@ -194,7 +194,7 @@ CLOSED = "endpoints_v1_create_access_disabled"
         (ask, CHAT, error_data(400, "Unable to access non-serverless model"), "`lora-packer deploy MODEL`"),
         (ask, CHAT, error_data(400, "tokenizer.chat_template is not set"), "chat template"),
         (ask, CHAT, error_data(404, "not found"), "`lora-packer deploy` prints both"),
-        (ask_two, CHAT, error_data(503, "no traffic", "routing_error"), "`lora-packer deploy MODEL --api v2`"),
+        (ask_two, CHAT, error_data(503, "no traffic", "routing_error"), "`lora-packer deploy MODEL`"),
         (ask_two, CHAT, error_data(503, "overloaded"), "run it again in a few minutes"),
         (
             deploy_two,
@@ -206,7 +206,7 @@ CLOSED = "endpoints_v1_create_access_disabled"
             deploy_two,
             ("POST", f"{P}/endpoints/ep_1/deployments"),
             error_data(500, "internal"),
-            "`lora-packer stop ep_1 --api v2`",
+            "`lora-packer stop ep_1`",
         ),
         (deploy_two, ("GET", f"{P}/models"), httpx2.Response(200, json={"data": []}), "release ... --api v2"),
     ],

@@ -17,10 +17,11 @@ from together_support import (
     presigned,
     submission,
 )
-from v2_answers import MODEL, SUPPORTED, UPLOAD, P, page
+from v2_answers import CONFIG, INSTANCE, MODEL, SUPPORTED, UPLOAD, P, page
 
 from lora_packer.errors import InputError, JobFailedError, ServiceError, WaitTimeoutError
 from lora_packer.together import APIS, Client, HubRepo, v1, v2, wait_for_job
+from lora_packer.together.v2.offers import offers_for
 
 
 @pytest.mark.parametrize(
@@ -84,6 +85,10 @@ def test_a_project_id_that_is_none(project: str) -> None:
         Client.from_environment({"TOGETHER_API_KEY": TOKEN, "TOGETHER_PROJECT_ID": project})
 
 
+MADE_OF = "projects/proj_cat/models/"
+FP8 = {"modelName": BASE_MODEL, "model": MADE_OF + "ml_fp8", "quantization": "fp8"}
+
+
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
@@ -93,10 +98,30 @@ def test_a_project_id_that_is_none(project: str) -> None:
         ([SUPPORTED, {**SUPPORTED, "baseModelId": "ml_c"}], "several have that name: ml_b, ml_c"),
         ([{**SUPPORTED, "name": f"{BASE_MODEL}-large"}], "similar: tiny/llama-large"),
         ([], "does not support it"),
+        # A name of a deployment means its weights, whatever base is linked, and also where none is.
+        ([{**SUPPORTED, "name": "x", "deploymentProfiles": [FP8]}], "ml_fp8"),
+        ([{**SUPPORTED, "deploymentProfiles": [FP8, {**FP8, "modelName": "y", "model": MADE_OF + "ml_y"}]}], "ml_fp8"),
+        ([{**SUPPORTED, "baseModelId": "", "deploymentProfiles": [FP8]}], "ml_fp8"),
+        ([{**SUPPORTED, "deploymentProfiles": [{**FP8, "model": MADE_OF + "ml_fp8/revisions/rev_1"}]}], "ml_fp8"),
+        # The catalogue's own name means its base model, and the only weights there are.
+        ([{**SUPPORTED, "deploymentProfiles": [{**FP8, "modelName": "y"}]}], "ml_b"),
+        ([{**SUPPORTED, "baseModelId": "", "deploymentProfiles": [{**FP8, "modelName": "y"}]}], "ml_fp8"),
+        (
+            [{**SUPPORTED, "deploymentProfiles": [FP8, {**FP8, "model": MADE_OF + "ml_z", "quantization": "nvfp4"}]}],
+            r"several have that name: tiny/llama \(ml_fp8, fp8\), tiny/llama \(ml_z, nvfp4\)",
+        ),
+        (
+            [{**SUPPORTED, "name": "x", "deploymentProfiles": [{**FP8, "modelName": "y"}]}],
+            r"does not support it on dedicated endpoints; similar: y \(ml_fp8, fp8\)",
+        ),
+        (
+            [{**SUPPORTED, "name": "x", "baseModelId": "", "deploymentProfiles": [None, 3, {}]}],
+            "similar: no|similar: x",
+        ),
     ],
 )
 def test_the_base_model_by_its_name(found: list[Any], expected: str) -> None:
-    from lora_packer.together.v2.project import base_model_id
+    from lora_packer.together.v2.supported import base_model_id
 
     with mock_client(lambda _: httpx2.Response(200, json=page(*found))) as client:
         if expected.startswith("ml_"):
@@ -158,7 +183,8 @@ RANK = {"rule": "adapter_rank", "severity": "ERROR", "message": "rank 512 is not
             "Failed",
             ["adapter_rank: rank", "b", "no me"],
         ),
-        ("SUCCEEDED", [revision("ERROR")], "Failed", ["ended as REVISION_VALIDATION_STATUS_ERROR"]),
+        ("SUCCEEDED", [revision("ERROR")], "Error", ["internal error of its own"]),
+        ("SUCCEEDED", [revision("ERROR", RANK)], "Error", ["adapter_rank: rank 512", "internal error of its own"]),
         ("SUCCEEDED", [revision("FAILED", RANK), revision("SUCCESS", at="2026-02-02T00:00:00Z")], "Complete", []),
     ],
 )
@@ -226,6 +252,40 @@ def test_the_wait_goes_on_through_the_validation_and_tells_the_events_as_they_co
     assert [messages[:2] for _, messages in seen] == [["began"], ["began", "half"], [], *[["began", "half"]] * 2]
 
 
+def test_a_validation_that_broke_off_is_looked_at_again_until_the_time_is_up() -> None:
+    """docs.together.ai/docs/dedicated-endpoints/adapter: "due to an internal error. Retry later or contact support"."""
+    states = ["PENDING", "ERROR", "ERROR", "PENDING", "SUCCESS"]
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/revisions"):
+            return httpx2.Response(200, json=page(revision(states.pop(0) if len(states) > 1 else states[0])))
+        if request.url.path.endswith("/events"):
+            return httpx2.Response(200, json=page())
+        return httpx2.Response(200, json={**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"})
+
+    def wait(minutes: int) -> tuple[str, list[str]]:
+        time, seen = FakeTime(), list[str]()
+        with mock_client(handler, time, project_id="proj_x") as client:
+            ended = wait_for_job(
+                v2,
+                client,
+                "job_1",
+                timeout=timedelta(minutes=minutes),
+                on_change=lambda job: seen.append(job.status),
+                sleep=time.sleep,
+                clock=time.clock,
+            )
+        return ended.status, seen
+
+    assert wait(60) == ("Complete", ["Validating", "Error", "Validating", "Complete"])
+    states[:] = ["ERROR"]
+    with pytest.raises(WaitTimeoutError) as caught:
+        wait(10)
+    assert "was still Error after 10 min: the service's validation could not complete" in caught.value.message
+    assert "lora-packer wait job_1`. Where it stays so, ask the service's support" in (caught.value.hint or "")
+    assert "source can no longer be read" not in (caught.value.hint or "")
+
+
 def test_a_wait_that_takes_too_long_names_the_version() -> None:
     with (
         mock_client(lambda _: httpx2.Response(200, json=UPLOAD), project_id="proj_x") as client,
@@ -250,3 +310,46 @@ def test_a_revision_of_a_hub_repo_is_not_dropped() -> None:
 
     with mock_client(handler) as client, pytest.raises(InputError, match="revision"):
         v2.submit(client, submission(source=HubRepo("org/repo", "v2")))
+
+
+PROFILE = {
+    "modelName": BASE_MODEL,
+    "model": MADE_OF + "ml_b",
+    "config": "projects/proj_cat/configs/cr_9",
+    "certifiedConfigRevisionId": "cr_9",
+    "gpuType": "nvidia-h100-80gb",
+    "gpuCount": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("listed", "profiles", "paths"),
+    [
+        ({"ml_b": [CONFIG]}, [PROFILE], ["projects/proj_cat/configs/cr_1"]),
+        ({"ml_a": [CONFIG]}, [PROFILE], ["projects/proj_cat/configs/cr_1"]),
+        ({}, [PROFILE], ["projects/proj_cat/configs/cr_9"]),
+        ({}, [{**PROFILE, "config": ""}], ["projects/proj_cat/configs/cr_9"]),
+        ({}, [{**PROFILE, "model": MADE_OF + "ml_other"}, PROFILE], ["projects/proj_cat/configs/cr_9"]),
+        ({}, [{**PROFILE, "model": ""}], ["projects/proj_cat/configs/cr_9"]),
+        ({}, [{**PROFILE, "config": "", "certifiedConfigRevisionId": ""}], []),
+        ({}, [], []),
+    ],
+)
+def test_configurations_come_from_the_catalogue_where_the_list_is_empty(
+    listed: dict[str, list[Any]], profiles: list[Any], paths: list[str]
+) -> None:
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        match request.url.path:
+            case "/v2/supported-models":
+                return httpx2.Response(200, json=page({**SUPPORTED, "deploymentProfiles": profiles}))
+            case "/v2/public/inference-instance-types":
+                return httpx2.Response(200, json=page(INSTANCE))
+            case _:
+                return httpx2.Response(200, json=page(*listed.get(request.url.params["referenceModelId"], [])))
+
+    with mock_client(handler, project_id="proj_x") as client:
+        offers = offers_for(client, MODEL)
+    assert [path for _, path in offers] == paths
+    assert [(offer.instance_type, offer.cents_per_minute) for offer, _ in offers] == [
+        ("1xnvidia-h100-80gb", 6.5) for _ in paths
+    ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
-from lora_packer.base_model.module import Named
+from collections.abc import Mapping
+from functools import partial
+
+from lora_packer.base_model.blocks.layers import Block, layer_norm, linear, norm, of_size, parameter
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -11,9 +14,11 @@ def attention(
     prefix: str, hidden: int, heads: int, kv_heads: int, head_dim: int, *, bias: bool = False, output_bias: bool = False
 ) -> Named:
     """Grouped-query attention: q_proj, k_proj, v_proj, o_proj."""
-    yield from linear(f"{prefix}.q_proj", heads * head_dim, hidden, bias=bias)
-    yield from linear(prefix, kv_heads * head_dim, hidden, "k_proj", "v_proj", bias=bias)
-    yield from linear(f"{prefix}.o_proj", hidden, heads * head_dim, bias=output_bias)
+    key_value = Module("linear", (kv_heads * head_dim, hidden), bias)
+    yield f"{prefix}.q_proj", Module("linear", (heads * head_dim, hidden), bias)
+    yield f"{prefix}.k_proj", key_value
+    yield f"{prefix}.v_proj", key_value
+    yield f"{prefix}.o_proj", Module("linear", (hidden, heads * head_dim), output_bias)
 
 
 def head_sizes(s: Settings) -> tuple[int, int, int]:
@@ -33,17 +38,29 @@ def qk_norms(prefix: str, query: int, key: int) -> Named:
     yield from norm(f"{prefix}.k_norm", key)
 
 
+# Attention whose queries, keys and values have biases.
+biased_attention = partial(grouped_attention, bias=True)
+
+
 def plain_attention(s: Settings, prefix: str) -> Named:
     """Grouped-query attention, with biases where ``attention_bias`` says so."""
     bias = s.flag("attention_bias")
     return grouped_attention(s, prefix, bias=bias, output_bias=bias)
 
 
+def head_norm(s: Settings, path: str) -> Named:
+    """A norm of the size of a head."""
+    return norm(path, head_sizes(s)[2])
+
+
 def normed_attention(s: Settings, prefix: str) -> Named:
-    """The same with norms on the heads of queries and keys."""
-    head_dim = head_sizes(s)[2]
+    """Grouped-query attention with norms on the heads of queries and keys."""
     yield from plain_attention(s, prefix)
-    yield from norm(prefix, head_dim, "q_norm", "k_norm")
+    yield from norm(prefix, head_sizes(s)[2], "q_norm", "k_norm")
+
+
+# The norms of queries and keys where a config has to say the size of a head.
+QK_NORMS: Mapping[str, Block] = {f"self_attn.{name}": of_size(norm, "head_dim") for name in ("q_norm", "k_norm")}
 
 
 def layer_norms_of_heads(s: Settings, prefix: str) -> Named:
@@ -52,9 +69,9 @@ def layer_norms_of_heads(s: Settings, prefix: str) -> Named:
         yield from layer_norm(prefix, s.hidden // s.heads, "q_layernorm", "k_layernorm")
 
 
-def sinks(s: Settings, prefix: str) -> Named:
+def sinks(s: Settings, path: str) -> Named:
     """The weight of attending to nothing, one for each head."""
-    return parameter(f"{prefix}.sinks", s.heads)
+    return parameter(path, s.heads)
 
 
 def gated_attention(s: Settings, prefix: str) -> Named:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -28,8 +28,7 @@ def side_layer(path: str, width: int, inner: int, attentions: Mapping[str, Named
     for name, modules in attentions.items():
         yield from modules
         yield from layer_norm(f"{path}.{name}_layer_norm", width)
-    yield from linear(f"{path}.fc1", inner, width, bias=True)
-    yield from linear(f"{path}.fc2", width, inner, bias=True)
+    yield from chain(path, (width, inner, width), "fc1", "fc2", bias=True)
     yield from layer_norm(f"{path}.final_layer_norm", width)
 
 

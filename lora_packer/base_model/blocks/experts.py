@@ -7,10 +7,10 @@ from functools import partial
 from typing import Protocol
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Build
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds
 from lora_packer.base_model.blocks.layers import linear, parameter
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 # Yields a router and its experts: prefix, hidden size, intermediate size, number of experts.
@@ -38,26 +38,33 @@ def fused_experts(prefix: str, hidden: int, intermediate: int, experts: int) -> 
     yield from parameter(f"{prefix}.experts.down_proj", experts, hidden, intermediate)
 
 
-def separate_linears(prefix: str, hidden: int, intermediate: int, experts: int, *, bias: bool = False) -> Named:
-    """The three linears of each routed expert, as transformers 4 had them."""
+def separate_linears(
+    prefix: str,
+    hidden: int,
+    intermediate: int,
+    experts: int,
+    *,
+    bias: bool = False,
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj"),
+) -> Named:
+    """The three linears of each routed expert, as transformers 4 had them: names of gate, up and down."""
+    gate, up, down = names
+    inwards, outwards = Module("linear", (intermediate, hidden), bias), Module("linear", (hidden, intermediate), bias)
     for expert in range(experts):
-        yield from gated_mlp(f"{prefix}.{expert}", hidden, intermediate, bias=bias)
+        yield f"{prefix}.{expert}.{gate}", inwards
+        yield f"{prefix}.{expert}.{up}", inwards
+        yield f"{prefix}.{expert}.{down}", outwards
 
 
 def separate_experts(prefix: str, hidden: int, intermediate: int, experts: int, names: tuple[str, str, str]) -> Named:
-    """Mixture of experts as transformers 4 had it: a router and three linears per expert (gate, down, up)."""
-    gate, down, up = names
+    """Mixture of experts as transformers 4 had it: a router and three linears per expert (gate, up, down)."""
     yield from linear(f"{prefix}.gate", experts, hidden)
-    for expert in range(experts):
-        path = f"{prefix}.experts.{expert}"
-        yield from linear(f"{path}.{gate}", intermediate, hidden)
-        yield from linear(f"{path}.{down}", hidden, intermediate)
-        yield from linear(f"{path}.{up}", intermediate, hidden)
+    yield from separate_linears(f"{prefix}.experts", hidden, intermediate, experts, names=names)
 
 
 # Transformers 4: a linear router; linears named as in a gated feed-forward block, or as Mixtral's.
-linear_experts: Experts = partial(separate_experts, names=("gate_proj", "down_proj", "up_proj"))
-numbered_experts: Experts = partial(separate_experts, names=("w1", "w2", "w3"))
+linear_experts: Experts = partial(separate_experts, names=("gate_proj", "up_proj", "down_proj"))
+numbered_experts: Experts = partial(separate_experts, names=("w1", "w3", "w2"))
 
 
 def parameter_routed_experts(prefix: str, hidden: int, intermediate: int, experts: int, *, bias: bool = False) -> Named:
@@ -162,7 +169,7 @@ def mixture_or_dense(
     """Routed experts and a shared one in a ``sparse`` layer, else a dense block."""
     if sparse:
         return deepseek_mixture(s, prefix, count, experts, shared=shared, bias=bias)
-    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
+    return plain_mlp(s, prefix, bias=bias)
 
 
 def qwen_mixture(s: Settings, prefix: str, experts: Experts = fused_experts) -> Named:

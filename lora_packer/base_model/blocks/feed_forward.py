@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import linear
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.blocks.layers import chain, linear
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 
 def gated_mlp(prefix: str, hidden: int, intermediate: int, *, bias: bool = False) -> Named:
     """The gated feed-forward block: gate_proj, up_proj, down_proj."""
-    yield from linear(prefix, intermediate, hidden, "gate_proj", "up_proj", bias=bias)
-    yield from linear(f"{prefix}.down_proj", hidden, intermediate, bias=bias)
+    inwards, outwards = Module("linear", (intermediate, hidden), bias), Module("linear", (hidden, intermediate), bias)
+    yield f"{prefix}.gate_proj", inwards
+    yield f"{prefix}.up_proj", inwards
+    yield f"{prefix}.down_proj", outwards
 
 
 def two_linears_mlp(prefix: str, hidden: int, intermediate: int) -> Named:
     """The feed-forward block without a gate, as most towers have it: fc1, fc2, with biases."""
-    yield from linear(f"{prefix}.fc1", intermediate, hidden, bias=True)
-    yield from linear(f"{prefix}.fc2", hidden, intermediate, bias=True)
+    yield from chain(prefix, (hidden, intermediate, hidden), "fc1", "fc2", bias=True)
 
 
 def ungated_mlp(
@@ -27,9 +28,9 @@ def ungated_mlp(
     yield from linear(f"{prefix}.{names[1]}", s.hidden, s.inner, bias=bias)
 
 
-def plain_mlp(s: Settings, prefix: str) -> Named:
+def plain_mlp(s: Settings, prefix: str, *, bias: bool = False) -> Named:
     """The gated feed-forward block of ``intermediate_size``."""
-    return gated_mlp(prefix, s.hidden, s.inner)
+    return gated_mlp(prefix, s.hidden, s.inner, bias=bias)
 
 
 def fused_gated_mlp(s: Settings, prefix: str) -> Named:
@@ -42,8 +43,3 @@ def numbered_mlp(s: Settings, prefix: str, intermediate: int) -> Named:
     """The gated feed-forward block with the names w1 (gate), w3 (up) and w2 (down)."""
     yield from linear(prefix, intermediate, s.hidden, "w1", "w3")
     yield from linear(f"{prefix}.w2", s.hidden, intermediate)
-
-
-def dense_mlp(s: Settings, path: str, _index: int) -> Named:
-    """A gated MLP in every layer."""
-    return gated_mlp(path, s.hidden, s.inner)

@@ -12,9 +12,9 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.base_model.architecture import Build, Head
-from lora_packer.base_model.blocks.attention import grouped_attention, plain_attention
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
-from lora_packer.base_model.blocks.layers import Norm, embedding, linear, norm
+from lora_packer.base_model.blocks.attention import plain_attention
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.layers import Block, Norm, embedding, flagged, linear, norm
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -107,8 +107,8 @@ def stacked(
 
     def normed(path: str, index: int) -> Named:
         yield from layer(path, index)
-        for name in norms:
-            yield from kind(f"{path}.{name}", s.hidden)
+        if norms:
+            yield from kind(path, s.hidden, *norms)
         for name, size in sized_norms.items():
             yield from norm(f"{path}.{name}", size)
 
@@ -145,44 +145,27 @@ def fields_by_layer(s: Settings) -> Mapping[int, Mapping[str, Any]] | None:
     return {int(key): fields for key, fields in found.items() if key.isascii() and key.isdigit() and len(key) < 10}
 
 
-def dense(
-    s: Settings,
+def decoder(
+    layer: Mapping[str, Block],
+    norms: Sequence[str] = LAYER_NORMS,
     *,
-    bias: bool = False,
-    output_bias: bool = False,
-    mlp_bias: bool = False,
-    norms: Mapping[str, int] = MappingProxyType({}),
-) -> Named:
-    """A decoder of grouped-query attention and a gated MLP."""
+    kind: Norm = norm,
+    tokens: str = "embed_tokens",
+    last_norm: str = "norm",
+) -> Callable[[Settings], Named]:
+    """Return a decoder whose layers are all alike: ``layer`` has their blocks by name; the rest is as in stacked."""
 
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=output_bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
+    def build(s: Settings) -> Named:
+        def blocks(path: str, _index: int) -> Named:
+            for name, block in layer.items():
+                yield from block(s, f"{path}.{name}")
 
-    return stacked(s, layer, sized_norms=norms)
+        return stacked(s, blocks, norms=norms, kind=kind, tokens=tokens, last_norm=last_norm)
 
-
-def plain_decoder(s: Settings) -> Named:
-    """The decoder that Llama made common, with biases where ``attention_bias`` and ``mlp_bias`` say so."""
-    bias = s.flag("attention_bias")
-    return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"))
+    return build
 
 
-def llama_like(s: Settings, norms: tuple[str, ...] = LAYER_NORMS, *, kind: Norm = norm) -> Named:
-    """The attention and the gated MLP of llama, with other norms."""
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from plain_mlp(s, f"{prefix}.mlp")
-
-    return stacked(s, layer, norms=norms, kind=kind)
-
-
-def ungated_decoder(s: Settings, kind: Norm = norm) -> Named:
-    """A decoder of attention and a feed-forward block without a gate."""
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from ungated_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
-
-    return stacked(s, layer, kind=kind)
+# The decoder that Llama made common, with biases where ``attention_bias`` and ``mlp_bias`` say so.
+plain_decoder = decoder({"self_attn": plain_attention, "mlp": flagged(plain_mlp, bias="mlp_bias")})
+# The same without a gate in the feed-forward block.
+UNGATED_LAYER: Mapping[str, Block] = {"self_attn": plain_attention, "mlp": flagged(ungated_mlp, bias="mlp_bias")}

@@ -7,21 +7,28 @@ alike, by these names below the path.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.settings import Settings
 
 # A norm of a size: path, size, names.
 Norm = Callable[..., Named]
-
-
-def _alike(path: str, names: Iterable[str], module: Module) -> Named:
-    return [(f"{path}.{name}", module) for name in names] or [(path, module)]
+# A part of a layer: it yields its modules below a path.
+Block = Callable[[Settings, str], Named]
 
 
 def linear(path: str, out_features: int, in_features: int, *names: str, bias: bool = False) -> Named:
     """A torch.nn.Linear."""
-    return _alike(path, names, Module("linear", (out_features, in_features), bias))
+    module = Module("linear", (out_features, in_features), bias)
+    return [(f"{path}.{name}", module) for name in names] if names else [(path, module)]
+
+
+def chain(path: str, sizes: Sequence[int], *names: str, bias: bool = False) -> Named:
+    """Linears one after the other, from the first size through those between to the last."""
+    for name, (inwards, outwards) in zip(names, pairwise(sizes), strict=True):
+        yield from linear(f"{path}.{name}", outwards, inwards, bias=bias)
 
 
 def conv1d(path: str, out_features: int, in_features: int) -> Named:
@@ -51,15 +58,27 @@ def parameter(path: str, *shape: int) -> Named:
 
 def norm(path: str, size: int, *names: str) -> Named:
     """The weight of a norm that has no bias."""
-    return _alike(path, [f"{name}.weight" for name in names] or ["weight"], Module("parameter", (size,)))
+    module = Module("parameter", (size,))
+    return [(f"{path}.{name}.weight", module) for name in names] if names else [(f"{path}.weight", module)]
 
 
 def layer_norm(path: str, size: int, *names: str) -> Named:
     """The weight and the bias of a torch.nn.LayerNorm."""
-    below = [f"{name}.{part}" for name in names for part in ("weight", "bias")] or ["weight", "bias"]
-    return _alike(path, below, Module("parameter", (size,)))
+    module = Module("parameter", (size,))
+    below = [f"{path}.{name}" for name in names] if names else [path]
+    return [(f"{name}.{part}", module) for name in below for part in ("weight", "bias")]
 
 
 def no_norm(_path: str, _size: int, *_names: str) -> Named:
     """Nothing: a norm without parameters."""
     return ()
+
+
+def of_size(kind: Callable[[str, int], Named], field: str) -> Block:
+    """Return a norm or a parameter whose size is a field of the config."""
+    return lambda s, path: kind(path, s.size(field))
+
+
+def flagged(block: Callable[..., Named], **flags: str) -> Block:
+    """Return a block whose options are flags of the config: option -> field."""
+    return lambda s, path: block(s, path, **{option: s.flag(field) for option, field in flags.items()})

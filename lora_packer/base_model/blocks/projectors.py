@@ -15,7 +15,7 @@ from lora_packer.base_model.blocks.composite import (
     text_only,
     with_towers,
 )
-from lora_packer.base_model.blocks.layers import linear
+from lora_packer.base_model.blocks.layers import chain
 from lora_packer.base_model.blocks.qwen_visual import visual
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -37,8 +37,7 @@ def seeing(vision: Part, projector: Projector, tower: str = "vision_tower") -> B
 
 def two_linears(path: str, inputs: int, outputs: int, *, bias: bool = True) -> Named:
     """The projector of most: linear_1, linear_2."""
-    yield from linear(f"{path}.linear_1", outputs, inputs, bias=bias)
-    yield from linear(f"{path}.linear_2", outputs, outputs, bias=bias)
+    yield from chain(path, (inputs, outputs, outputs), "linear_1", "linear_2", bias=bias)
 
 
 def feature_width(s: Settings, vision: Settings) -> int:

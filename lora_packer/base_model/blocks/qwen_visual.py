@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lora_packer.base_model.blocks.composite import Beside, Tower, below, fixed
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -37,7 +37,7 @@ def qwen2_5_visual(s: Settings) -> Named:
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", s.hidden)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=True)
+        yield from plain_mlp(s, f"{path}.mlp", bias=True)
         yield from norm(path, s.hidden, "norm1", "norm2")
     yield from norm("merger.ln_q", s.hidden)
     yield from merger_mlp(s, s.hidden, s.size("out_hidden_size"))
@@ -46,8 +46,7 @@ def qwen2_5_visual(s: Settings) -> Named:
 def merger_mlp(s: Settings, width: int, outputs: int) -> Named:
     """What projects merged patches to the language model."""
     merged = merged_width(s, width)
-    yield from linear("merger.mlp.0", merged, merged, bias=True)
-    yield from linear("merger.mlp.2", outputs, merged, bias=True)
+    yield from chain("merger.mlp", (merged, merged, outputs), "0", "2", bias=True)
 
 
 def qwen3_visual(s: Settings) -> Named:
@@ -58,21 +57,18 @@ def qwen3_visual(s: Settings) -> Named:
     for index in range(depth(s)):
         path = f"blocks.{index}"
         yield from fused_attention(f"{path}.attn", s.hidden)
-        yield from linear(f"{path}.mlp.linear_fc1", s.inner, s.hidden, bias=True)
-        yield from linear(f"{path}.mlp.linear_fc2", s.hidden, s.inner, bias=True)
+        yield from chain(f"{path}.mlp", (s.hidden, s.inner, s.hidden), "linear_fc1", "linear_fc2", bias=True)
         yield from layer_norm(path, s.hidden, "norm1", "norm2")
     mergers = {"merger": s.hidden}
     mergers |= {f"deepstack_merger_list.{index}": merged for index in range(deepstack(s))}
     for path, normed in mergers.items():
         yield from layer_norm(f"{path}.norm", normed)
-        yield from linear(f"{path}.linear_fc1", merged, merged, bias=True)
-        yield from linear(f"{path}.linear_fc2", outputs, merged, bias=True)
+        yield from chain(path, (merged, merged, outputs), "linear_fc1", "linear_fc2", bias=True)
 
 
 def deepstack(s: Settings) -> int:
     """Return how many layers hand their features over besides the last."""
-    indexes = s.value("deepstack_visual_indexes")
-    return len(indexes) if isinstance(indexes, list | tuple) else 0
+    return s.length("deepstack_visual_indexes")
 
 
 def qwen3_visual_without_deepstack(s: Settings) -> Named:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -25,8 +25,7 @@ def sam_visual(s: Settings) -> Named:
             side = grid if index in everywhere else s.count("window_size") or grid
             yield from parameter(f"{path}.attn.rel_pos_h", 2 * side - 1, head_dim)
             yield from parameter(f"{path}.attn.rel_pos_w", 2 * side - 1, head_dim)
-        yield from linear(f"{path}.mlp.lin1", inner, s.hidden, bias=True)
-        yield from linear(f"{path}.mlp.lin2", s.hidden, inner, bias=True)
+        yield from chain(f"{path}.mlp", (s.hidden, inner, s.hidden), "lin1", "lin2", bias=True)
         yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
     yield from sam_neck("neck", s.hidden, outputs)
 

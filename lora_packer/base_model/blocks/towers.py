@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -20,6 +20,15 @@ def clip_layers(s: Settings, prefix: str = "encoder.layers") -> Named:
         yield from linear(f"{path}.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
         yield from layer_norm(path, s.hidden, "layer_norm1", "layer_norm2")
+
+
+def short_layers(s: Settings) -> Named:
+    """The same layers under shorter names, one level higher."""
+    for index in range(s.layers):
+        path = f"layers.{index}"
+        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
 
 
 def patch_conv(s: Settings, path: str, *, bias: bool) -> Named:
@@ -53,8 +62,7 @@ def _pooling_head(s: Settings) -> Named:
     yield from parameter("head.attention.in_proj_bias", 3 * s.hidden)
     yield from linear("head.attention.out_proj", s.hidden, s.hidden, bias=True)
     yield from layer_norm("head.layernorm", s.hidden)
-    yield from linear("head.mlp.fc1", s.inner, s.hidden, bias=True)
-    yield from linear("head.mlp.fc2", s.hidden, s.inner, bias=True)
+    yield from chain("head.mlp", (s.hidden, s.inner, s.hidden), "fc1", "fc2", bias=True)
 
 
 def siglip(s: Settings) -> Named:
@@ -82,7 +90,7 @@ def pixtral(s: Settings) -> Named:
     for index in range(s.layers):
         path = f"transformer.layers.{index}"
         yield from linear(f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "o_proj")
-        yield from gated_mlp(f"{path}.feed_forward", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.feed_forward")
         yield from norm(path, s.hidden, "attention_norm", "ffn_norm")
 
 

@@ -10,7 +10,7 @@ from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixe
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Module, Named
@@ -52,16 +52,15 @@ def _aria_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield from linear(f"{path}.cross_attn.multihead_attn.out_proj", vision.hidden, vision.hidden, bias=True)
     yield from linear(f"{path}.cross_attn.linear", vision.hidden, vision.hidden, bias=True)
     yield from layer_norm(path, vision.hidden, "cross_attn.layer_norm", "cross_attn.layer_norm_kv", "layer_norm")
-    yield from linear(f"{path}.feed_forward.linear_in", text.hidden, vision.hidden)
-    yield from linear(f"{path}.feed_forward.linear_out", text.hidden, text.hidden)
+    yield from chain(f"{path}.feed_forward", (vision.hidden, text.hidden, text.hidden), "linear_in", "linear_out")
 
 
 def _aria_queries(s: Settings) -> int:
     named = s.optional_size("max_value_projector_patch_to_query_dict")
     if named is not None:
         return named
-    counts = s.value("projector_patch_to_query_dict")
-    listed = list(counts.values()) if isinstance(counts, Mapping) and counts else [128, 256]
+    counts = s.filled("projector_patch_to_query_dict").value("projector_patch_to_query_dict")
+    listed = list(counts.values()) if isinstance(counts, Mapping) else counts
     return max(s.with_fields(projector_patch_to_query_dict=listed).sizes("projector_patch_to_query_dict"))
 
 

@@ -6,7 +6,7 @@ from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.experts import deepseek_experts, mixture_or_dense, sparse_layers
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
-from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.layers import chain, linear, norm
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -34,8 +34,7 @@ def _axk2(s: Settings) -> Named:
 
     def gated_norm(prefix: str) -> Named:
         yield from norm(f"{prefix}.norm", s.hidden)
-        yield from linear(f"{prefix}.mlp.fc1", s.size("gated_norm_rank"), s.hidden)
-        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.size("gated_norm_rank"))
+        yield from chain(f"{prefix}.mlp", (s.hidden, s.size("gated_norm_rank"), s.hidden), "fc1", "fc2")
 
     def layer(prefix: str, index: int) -> Named:
         path, sparse = f"{prefix}.self_attn", kind(index) == "sparse"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lora_packer.base_model.architecture import Architectures, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -121,8 +121,9 @@ def _mvp(s: Settings, head: Head) -> Named:
     for name in ("self_attn", "cross_attn"):
         path = f"{before}decoder.{name}_prompt"
         yield from embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
-        yield from linear(f"{path}.prompt_trans.0", between, width, bias=True)
-        yield from linear(f"{path}.prompt_trans.2", s.size("decoder_layers") * 2 * width, between, bias=True)
+        yield from chain(
+            f"{path}.prompt_trans", (width, between, s.size("decoder_layers") * 2 * width), "0", "2", bias=True
+        )
 
 
 def _trocr(raw: Settings, head: Head) -> Named:
@@ -186,7 +187,7 @@ MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encod
 ARCHITECTURES: Architectures = {
     "bart": declared(_styled(Style()), targets=QUERY_VALUE, input_embedding="shared", encoder_decoder=True),
     "mbart": MBART,
-    "plbart": declared(_styled(Style()), input_embedding="shared", encoder_decoder=True),
+    "plbart": like("bart", {"default_targets": ()}),
     "mvp": declared(_mvp, input_embedding="shared", encoder_decoder=True),
     "marian": declared(_build(_marian_side), input_embedding="encoder.embed_tokens", encoder_decoder=True),
     "m2m_100": declared(
@@ -196,7 +197,7 @@ ARCHITECTURES: Architectures = {
     ),
     "pegasus": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
     "bigbird_pegasus": declared(_build(_bigbird_side), input_embedding="shared", encoder_decoder=True),
-    "blenderbot": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
+    "blenderbot": like("pegasus"),
     "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
     "trocr": declared(_trocr),
     "prophetnet": declared(_prophetnet, input_embedding="word_embeddings", encoder_decoder=True),

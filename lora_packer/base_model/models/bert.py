@@ -15,9 +15,9 @@ from lora_packer.base_model.blocks.encoders import (
     one_layer,
     unpooled_encoder,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import aliased, numbered, plain_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -119,8 +119,7 @@ def _distilbert(s: Settings) -> Named:
     def layer(path: str, _index: int) -> Named:
         yield from linear(f"{path}.attention", s.hidden, s.hidden, "q_lin", "k_lin", "v_lin", "out_lin", bias=True)
         yield from layer_norm(f"{path}.sa_layer_norm", s.hidden)
-        yield from linear(f"{path}.ffn.lin1", inner, s.hidden, bias=True)
-        yield from linear(f"{path}.ffn.lin2", s.hidden, inner, bias=True)
+        yield from chain(f"{path}.ffn", (s.hidden, inner, s.hidden), "lin1", "lin2", bias=True)
         yield from layer_norm(f"{path}.output_layer_norm", s.hidden)
 
     yield from embeddings(s, s.hidden, tables=("word", "position"))
@@ -149,8 +148,7 @@ def _albert(s: Settings) -> Named:
             yield from layer_norm(f"{path}.full_layer_layer_norm", s.hidden)
             yield from linear(f"{path}.attention", s.hidden, s.hidden, "query", "key", "value", "dense", bias=True)
             yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
-            yield from linear(f"{path}.ffn", s.inner, s.hidden, bias=True)
-            yield from linear(f"{path}.ffn_output", s.hidden, s.inner, bias=True)
+            yield from chain(path, (s.hidden, s.inner, s.hidden), "ffn", "ffn_output", bias=True)
 
 
 def _albert_predictions(s: Settings) -> Named:
@@ -171,12 +169,12 @@ def _eurobert_classifier(s: Settings) -> Named:
 
 
 def _nomic(s: Settings) -> Named:
-    (heads, _, head_dim) = head_sizes(s)
+    heads, _, head_dim = head_sizes(s)
 
     def layer(path: str, _index: int) -> Named:
         yield from linear(f"{path}.self_attn", heads * head_dim, s.hidden, "q_proj", "k_proj", "v_proj")
         yield from linear(f"{path}.self_attn.o_proj", s.hidden, heads * head_dim)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         yield from layer_norm(path, s.hidden, "post_attention_layernorm", "post_mlp_layernorm")
 
     yield from embeddings(s, s.hidden, tables=("word", "token_type"))

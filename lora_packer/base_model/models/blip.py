@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, like
 from lora_packer.base_model.blocks.composite import (
     Part,
     Tower,
@@ -189,8 +189,6 @@ _BLIP_VISION_PART = fixed("vision_config", Tower("blip_vision_model", blip_visua
 _GIT_VISION_PART = fixed("vision_config", Tower("git_vision_model", clip))
 _VISION = fixed("vision_config", Tower("blip_2_vision_model", blip_visual))
 _LANGUAGE = Part("text_config", "opt", whole_language_model)
-_BLIP2 = _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj"))
-_INSTRUCT = _blip2(Tower("instructblip_qformer", _instruct_qformer), bare=text_part("opt"))
 
 ARCHITECTURES: Architectures = {
     "kosmos-2": _kosmos(Tower("kosmos_2_text_model", _kosmos2_text), Tower("kosmos_2_vision_model", _kosmos2_visual)),
@@ -199,7 +197,7 @@ ARCHITECTURES: Architectures = {
     ),
     "blip": replace(composite(_blip), input_embedding="word_embeddings"),
     "git": declared(framed(_git, prefix="git.", heads=_git_heads), input_embedding="word_embeddings"),
-    "blip-2": _BLIP2,
-    "instructblip": _INSTRUCT,
-    "instructblipvideo": _INSTRUCT,
+    "blip-2": _blip2(BLIP2_QFORMER, bare=_LANGUAGE, targets=("q", "v", "q_proj", "v_proj")),
+    "instructblip": _blip2(Tower("instructblip_qformer", _instruct_qformer), bare=text_part("opt")),
+    "instructblipvideo": like("instructblip"),
 }

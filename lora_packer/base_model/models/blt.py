@@ -39,8 +39,7 @@ def _blt_layers(s: Settings, prefix: str) -> Named:
         path = f"{prefix}.layers.{index}"
         yield from _blt_attention(s, f"{path}.self_attn")
         yield from gated_mlp(f"{path}.mlp", s.hidden, s.optional_size("intermediate_size") or int(8 * s.hidden / 3))
-        for name in LAYER_NORMS:
-            yield from norm(f"{path}.{name}", s.hidden)
+        yield from norm(path, s.hidden, *LAYER_NORMS)
 
 
 def _blt_coder(s: Settings, prefix: str, inwards: int) -> Named:

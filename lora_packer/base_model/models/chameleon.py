@@ -7,9 +7,9 @@ from collections.abc import Callable
 from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import Norm, conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import Norm, chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patch_conv, patches
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -100,7 +100,7 @@ def _chameleon(s: Settings) -> Named:
         for name, count in (("q_norm", s.heads), ("k_norm", kv_heads)):
             yield from parameter(f"{path}.{name}.weight", count, head_dim)
             yield from parameter(f"{path}.{name}.bias", count, head_dim)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
 
     codes, _ = _CHAMELEON_CODES.of(s)
     vanilla, resolutions = codes.value("attn_type") == "vanilla", codes.indices("attn_resolutions")
@@ -148,8 +148,9 @@ def _janus_beside(s: Settings, _text: Settings) -> Named:
     count, width = codes.size("num_embeddings"), codes.size("projection_dim")
     yield from embedding("generation_embeddings", count, codes.size("embed_dim"))
     yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.layers)
-    yield from linear("generation_head.proj_out", width, codes.size("image_token_embed_dim"), bias=True)
-    yield from linear("generation_head.vision_head", count, width, bias=True)
+    yield from chain(
+        "generation_head", (codes.size("image_token_embed_dim"), width, count), "proj_out", "vision_head", bias=True
+    )
 
 
 _CHAMELEON_CODES = fixed("vq_config", Tower("chameleon_vqgan", lambda _: iter(())))

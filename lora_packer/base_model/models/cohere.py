@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import framed, llama_like, stacked
+from lora_packer.base_model.blocks.frames import decoder, framed, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual
@@ -29,17 +29,7 @@ def _cohere(s: Settings) -> Named:
     return stacked(s, layer, norms=("input_layernorm",))
 
 
-def _cohere2(s: Settings) -> Named:
-    return llama_like(s, ("input_layernorm",))
-
-
-def _cohere_compass(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
-
-    return stacked(s, layer, norms=("input_layernorm",))
+_cohere2 = decoder({"self_attn": plain_attention, "mlp": plain_mlp}, ("input_layernorm",))
 
 
 def _cohere2_moe(s: Settings) -> Named:
@@ -77,7 +67,7 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
 ARCHITECTURES: Architectures = {
     "cohere": declared(framed(_cohere)),
     "cohere2": declared(framed(_cohere2)),
-    "cohere_compass_text": declared(framed(_cohere_compass)),
+    "cohere_compass_text": like("cohere2"),
     "cohere2_moe": declared(framed(_cohere2_moe)),
     "aya_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _aya),
     "cohere2_vision": llava_like(text_part("cohere2"), vision_config("siglip_vision_model"), _cohere2_projector),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from lora_packer.base_model.architecture import Architectures, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import (
@@ -10,23 +12,17 @@ from lora_packer.base_model.blocks.composite import (
     fixed,
     with_towers,
 )
-from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear
+from lora_packer.base_model.blocks.feed_forward import ungated_mlp
+from lora_packer.base_model.blocks.frames import decoder
+from lora_packer.base_model.blocks.layers import chain, flagged, layer_norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _edge_text(s: Settings) -> Named:
-    mlp_bias = s.flag("mlp_bias")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from linear(f"{prefix}.mlp.fc1", s.inner, s.hidden, bias=mlp_bias)
-        yield from linear(f"{prefix}.mlp.fc2", s.hidden, s.inner, bias=mlp_bias)
-
-    return stacked(s, layer)
+_edge_text = decoder(
+    {"self_attn": plain_attention, "mlp": flagged(partial(ungated_mlp, names=("fc1", "fc2")), bias="mlp_bias")}
+)
 
 
 def _edge_visual(s: Settings) -> Named:
@@ -37,8 +33,13 @@ def _edge_visual(s: Settings) -> Named:
 def _edge_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     inner = s.size("projector_hidden_size")
     yield from layer_norm("projector.norm", vision.hidden)
-    yield from linear("projector.linear_fc1", inner, vision.hidden * vision.size("spatial_merge_size") ** 2, bias=True)
-    yield from linear("projector.linear_fc2", text.hidden, inner, bias=True)
+    yield from chain(
+        "projector",
+        (vision.hidden * vision.size("spatial_merge_size") ** 2, inner, text.hidden),
+        "linear_fc1",
+        "linear_fc2",
+        bias=True,
+    )
 
 
 _EDGE_TEXT = fixed("text_config", Tower("cosmos3_edge_text", _edge_text))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
-from lora_packer.base_model.blocks.attention import attention
+from lora_packer.base_model.blocks.attention import attention, biased_attention
 from lora_packer.base_model.blocks.composite import (
+    Part,
     Tower,
     below,
     composite,
@@ -27,8 +28,8 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
@@ -156,9 +157,10 @@ def _first_dense(s: Settings) -> Callable[[int], str]:
     return layer_kinds(s.names("mlp_layer_types"), lambda index: "sparse" if index >= dense else "dense")
 
 
-def _sam(s: Settings) -> tuple[Settings, Named]:
+def _sam(vision: Settings, part: Part) -> tuple[Settings, Named]:
     """Segment Anything's encoder with two more convolutions: its config, and its modules."""
-    sam, visual = _SAM.of(s)
+    sam, visual = part.of(vision)
+    sam = sam.filled("downsample_channels")
     channels, (first, second) = sam.size("output_channels"), _two(sam)
 
     def modules() -> Named:
@@ -183,7 +185,7 @@ def _two(sam: Settings) -> tuple[int, int]:
 def _deepseek2_beside(s: Settings, text: Settings) -> Named:
     vision = s.nested("vision_config")
     encoder, layers = _QWEN2_ENCODER.of(vision)
-    yield from below("vision_tower.sam_encoder", _sam(_with_channels(vision, [512, 896]))[1])
+    yield from below("vision_tower.sam_encoder", _sam(vision, _OCR2_SAM)[1])
     # Everything of a Qwen2 but its embedding.
     yield from below("vision_tower.vision_encoder", (named for named in layers(encoder) if named[0] != "embed_tokens"))
     yield from embedding("vision_tower.query_768_resolution", 144, encoder.hidden)
@@ -192,18 +194,10 @@ def _deepseek2_beside(s: Settings, text: Settings) -> Named:
     yield from parameter("view_separator", text.hidden)
 
 
-def _with_channels(vision: Settings, default: list[int]) -> Settings:
-    """The config with the default channels of the type where it has none."""
-    sam = vision.value("sam_config")
-    fields = sam if isinstance(sam, Mapping) else {}
-    channels = fields.get("downsample_channels")
-    return vision.with_fields(sam_config={**fields, "downsample_channels": default if channels is None else channels})
-
-
 def _unlimited_beside(s: Settings, text: Settings) -> Named:
     vision = s.nested("vision_config")
     encoder, clip = _CLIP_ENCODER.of(vision)
-    sam, modules = _sam(_with_channels(vision, [512, 1024]))
+    sam, modules = _sam(vision, _UNLIMITED_SAM)
     yield from below("vision_tower.sam_encoder", modules)
     # CLIP sees what Segment Anything hands over, not patches; its last norm is left out.
     for path, module in clip(encoder):
@@ -229,14 +223,14 @@ def _hybrid_beside(s: Settings, text: Settings) -> Named:
     yield from linear("aligner.proj", text.hidden, text.hidden, bias=True)
 
 
-_SAM = fixed("sam_config", Tower("deepseek_ocr2_sam_vision_model", sam_visual))
+_OCR2_SAM = fixed("sam_config", Tower("deepseek_ocr2_sam_vision_model", sam_visual))
+_UNLIMITED_SAM = fixed("sam_config", Tower("unlimited_ocr_sam_vision_model", sam_visual))
 _HIGH_RES = fixed("high_res_vision_config", Tower("sam_vision_model", sam_visual))
 _SIGLIP = vision_config("siglip_vision_model")
 _CLIP_ENCODER = fixed("encoder_config", Tower("unlimited_ocr_vision_encoder", clip))
 
 
-def _qwen2_encoder(s: Settings) -> Named:
-    return dense(s, bias=True)
+_qwen2_encoder = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 
 
 _DEEPSEEK_BESIDE = seeing(vision_config("siglip_vision_model"), _deepseek, "vision_model")

@@ -15,10 +15,10 @@ from lora_packer.base_model.blocks.experts import (
     parameter_routed_experts,
     sparse_layers,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.models.glm import glm4_moe
 from lora_packer.base_model.module import Named
@@ -29,14 +29,7 @@ def _dots1(s: Settings, *, experts: Experts = fused_experts) -> Named:
     return glm4_moe(s, experts=experts, normed=True, output_bias=True)
 
 
-_SLIDING = {
-    "num_attention_heads": 64,
-    "q_lora_rank": 1024,
-    "kv_lora_rank": 1024,
-    "head_dim": 256,
-    "qk_nope_head_dim": 192,
-    "v_head_dim": 128,
-}
+_SLIDING = ("num_attention_heads", "q_lora_rank", "kv_lora_rank", "head_dim", "qk_nope_head_dim", "v_head_dim")
 
 
 def _dots3_note(s: Settings) -> Named:
@@ -64,7 +57,7 @@ def _dots3_note(s: Settings) -> Named:
             yield from fused_experts(f"{prefix}.mlp", s.hidden, inner, count)
             yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared_inner)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -87,9 +80,9 @@ def _dots3_layers(s: Settings) -> tuple[Callable[[int], str], tuple[str, ...]]:
 
 def _sliding_fields(s: Settings) -> Mapping[str, Any]:
     """The fields that sliding layers have in place of the config's own."""
-    swa = Settings({name: s.raw[f"swa_{name}"] for name in _SLIDING if f"swa_{name}" in s.raw}, _SLIDING)
-    rope = s.optional_size("swa_qk_rope_head_dim") or swa.size("head_dim") - swa.size("qk_nope_head_dim")
-    return {**{name: swa.value(name) for name in _SLIDING}, "qk_rope_head_dim": rope}
+    own = {name: s.value(f"swa_{name}") for name in _SLIDING}
+    rope = s.optional_size("swa_qk_rope_head_dim") or s.size("swa_head_dim") - s.size("swa_qk_nope_head_dim")
+    return {**own, "qk_rope_head_dim": rope}
 
 
 # What a layer is, by its number.
@@ -102,11 +95,9 @@ def _dots3_visual(s: Settings) -> Named:
     """Blocks of which the upper ones have experts, more the higher they are."""
     s = s.aliased({"embed_dim": "hidden_size", "num_heads": "num_attention_heads", "use_bias": "attention_bias"})
     hidden, inner, bias = s.hidden, s.inner, s.flag("attention_bias")
-    head_dim, merge, folded = (
-        hidden // s.heads,
-        s.size("adapter_merge_size"),
-        s.size("adapter_in_dim"),
-    )
+    head_dim = hidden // s.heads
+    merge = s.size("adapter_merge_size")
+    folded = s.size("adapter_in_dim")
     kind, experts = _dots3_experts(s)
     yield from patch_conv(s, "patch_embed.proj", bias=True)
     yield from norm("patch_embed.norm", hidden)
@@ -124,8 +115,7 @@ def _dots3_visual(s: Settings) -> Named:
     yield from norm("norm", hidden)
     merged = folded * merge**2
     yield from layer_norm("merger.ln_q", folded)
-    yield from linear("merger.mlp.0", merged, merged, bias=True)
-    yield from linear("merger.mlp.2", s.size("adapter_out_dim"), merged, bias=True)
+    yield from chain("merger.mlp", (merged, merged, s.size("adapter_out_dim")), "0", "2", bias=True)
 
 
 def _dots3_experts(s: Settings) -> tuple[Kind, Mapping[int, int]]:
@@ -166,8 +156,7 @@ def _audio(s: Settings) -> Named:
     s = s.aliased({"whisper_adapter_in_dim": "adapter_input_size", "adapter_output_size": "adapter_out_dim"})
     outputs = s.aliased({"whisper_adapter_out_dim": "adapter_out_dim"}).size("adapter_out_dim")
     yield from layer_norm("adapter.norm", s.size("adapter_input_size"))
-    yield from linear("adapter.fc1", outputs, s.size("adapter_input_size"), bias=True)
-    yield from linear("adapter.fc2", outputs, outputs, bias=True)
+    yield from chain("adapter", (s.size("adapter_input_size"), outputs, outputs), "fc1", "fc2", bias=True)
 
 
 def _dots3_beside(s: Settings, _text: Settings) -> Named:

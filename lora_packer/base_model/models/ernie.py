@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
@@ -12,25 +13,26 @@ from lora_packer.base_model.blocks.encoders import (
     bert_like,
 )
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, number_of_experts, separate_linears
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import (
-    dense,
+    decoder,
     framed,
     head_modules,
     layer_kinds,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import Block, chain, embedding, flagged, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.qwen_visual import depth
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _ernie(s: Settings) -> Named:
-    bias = s.flag("use_bias")
-    return dense(s, bias=bias, output_bias=bias, mlp_bias=bias)
+_BIASED_LAYER: Mapping[str, Block] = {
+    "self_attn": flagged(grouped_attention, bias="use_bias", output_bias="use_bias"),
+    "mlp": flagged(plain_mlp, bias="use_bias"),
+}
+_ernie = decoder(_BIASED_LAYER)
 
 
 def _ernie_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
@@ -56,7 +58,7 @@ def _ernie4_5_moe(s: Settings, *, experts: Experts = _ernie_experts) -> Named:
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
         if (index + 1) % interval or not start <= index <= end:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=bias)
             return
         yield from experts(f"{prefix}.mlp", s.hidden, intermediate, count)
         shared = s.count("moe_num_shared_experts")
@@ -70,14 +72,7 @@ def _ernie_head(s: Settings, head: Head) -> Named:
     return head_modules(s, head, output_bias=s.flag("use_bias"))
 
 
-def _paddle_text(s: Settings) -> Named:
-    bias = s.flag("use_bias")
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
-
-    return stacked(s, layer)
+_paddle_text = decoder(_BIASED_LAYER)
 
 
 def _paddle_visual(s: Settings) -> Named:
@@ -87,8 +82,7 @@ def _paddle_visual(s: Settings) -> Named:
 def _paddle_projector(_s: Settings, vision: Settings, text: Settings) -> Named:
     merged = vision.hidden * vision.size("spatial_merge_size") ** 2
     yield from layer_norm("projector.pre_norm", vision.hidden)
-    yield from linear("projector.linear_1", merged, merged, bias=True)
-    yield from linear("projector.linear_2", text.hidden, merged, bias=True)
+    yield from chain("projector", (merged, merged, text.hidden), "linear_1", "linear_2", bias=True)
 
 
 def _ernie_text(s: Settings) -> Named:
@@ -134,8 +128,7 @@ def _ernie_resampler(_s: Settings, vision: Settings, text: Settings) -> Named:
     """Folds neighbours in space, then in time, into one token."""
     space = vision.hidden * vision.size("spatial_merge_size") ** 2
     for name, inputs in (("spatial_linear", space), ("temporal_linear", space * vision.size("temporal_merge_size"))):
-        yield from linear(f"resampler_model.{name}.fc1", space, inputs, bias=True)
-        yield from linear(f"resampler_model.{name}.fc2", space, space, bias=True)
+        yield from chain(f"resampler_model.{name}", (inputs, space, space), "fc1", "fc2", bias=True)
         yield from layer_norm(f"resampler_model.{name}.ln", space)
     yield from linear("resampler_model.mlp", text.hidden, space, bias=True)
     yield from norm("resampler_model.after_norm", text.hidden)

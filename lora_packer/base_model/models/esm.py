@@ -8,9 +8,9 @@ from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.encoders import embeddings, encoder, layers, roberta_predictions
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -32,7 +32,7 @@ def _evolla(s: Settings) -> Named:
 
     def layer(prefix: str, index: int) -> Named:
         yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=mlp_bias)
         if (index + 1) % interval == 0:
             yield from _evolla_aligner(s, f"{prefix}.adapter", s.hidden)
 
@@ -54,8 +54,7 @@ def _evolla_aligner(s: Settings, path: str, hidden: int) -> Named:
 
 def _evolla_feed_forward(path: str, width: int, inner: int) -> Named:
     yield from layer_norm(f"{path}.norm", width)
-    yield from linear(f"{path}.fc1", inner, width)
-    yield from linear(f"{path}.fc2", width, inner)
+    yield from chain(path, (width, inner, width), "fc1", "fc2")
 
 
 def _evolla_resampler(s: Settings, width: int) -> Named:

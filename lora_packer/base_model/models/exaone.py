@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
+from lora_packer.base_model.blocks.attention import grouped_attention, head_norm, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, framed, stacked
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, decoder, framed, stacked
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, visual
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _exaone4(s: Settings) -> Named:
-    _, _, head_dim = head_sizes(s)
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn")
-        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
-        yield from plain_mlp(s, f"{prefix}.mlp")
-
-    return stacked(s, layer, norms=AFTER_BOTH)
+_exaone4 = decoder(
+    {
+        "self_attn": grouped_attention,
+        "self_attn.q_norm": head_norm,
+        "self_attn.k_norm": head_norm,
+        "mlp": plain_mlp,
+    },
+    AFTER_BOTH,
+)
 
 
 def _exaone_moe(s: Settings) -> Named:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import (
     TRANSFORMER,
     aliased,
@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.frames import (
     numbered,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mixer
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -27,7 +27,7 @@ def _falcon_h1(s: Settings) -> Named:
         out, normed = s.flag("projectors_bias"), s.flag("mamba_rms_norm")
         yield from mixer(s, f"{prefix}.mamba", inner=inner, output_bias=out, normed=normed)
         yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.feed_forward", bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
@@ -44,10 +44,8 @@ def _falcon(s: Settings) -> Named:
     def layer(prefix: str, _index: int) -> Named:
         yield from linear(f"{prefix}.self_attention.query_key_value", fused, s.hidden, bias=bias)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=bias)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden, bias=bias)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner, bias=bias)
-        for name in norms:
-            yield from layer_norm(f"{prefix}.{name}", s.hidden)
+        yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=bias)
+        yield from layer_norm(prefix, s.hidden, *norms)
 
     yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)

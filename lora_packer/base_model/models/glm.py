@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architecture, Architectures, declared
-from lora_packer.base_model.blocks.attention import attention, grouped_attention, head_sizes
+from collections.abc import Mapping
+
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_5,
+    Architecture,
+    Architectures,
+    declared,
+    like,
+)
+from lora_packer.base_model.blocks.attention import attention, biased_attention, grouped_attention, head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -13,8 +22,8 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     parameter_routed_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import heard, whisper_convs
 from lora_packer.base_model.blocks.latent import (
     attends,
@@ -24,7 +33,17 @@ from lora_packer.base_model.blocks.latent import (
     latent_attention,
     layered,
 )
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import (
+    Block,
+    chain,
+    conv,
+    embedding,
+    flagged,
+    layer_norm,
+    linear,
+    norm,
+    parameter,
+)
 from lora_packer.base_model.blocks.qwen_visual import depth, patch_embedding, visual
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.residual import hyper_connections
@@ -32,17 +51,15 @@ from lora_packer.base_model.blocks.towers import patches
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
+_LAYER: Mapping[str, Block] = {
+    "self_attn": flagged(grouped_attention, bias="attention_bias"),
+    "mlp": fused_gated_mlp,
+}
+_AROUND_BOTH = (*LAYER_NORMS, "post_self_attn_layernorm", "post_mlp_layernorm")
+_glm = decoder(_LAYER)
 
-def _glm(s: Settings, *more_norms: str) -> Named:
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=s.flag("attention_bias"))
-        yield from fused_gated_mlp(s, f"{prefix}.mlp")
 
-    return stacked(s, layer, norms=(*LAYER_NORMS, *more_norms))
-
-
-def _glm4(s: Settings) -> Named:
-    return _glm(s, "post_self_attn_layernorm", "post_mlp_layernorm")
+_glm4 = decoder(_LAYER, _AROUND_BOTH)
 
 
 def glm4_moe(
@@ -96,14 +113,9 @@ def _glm4v_visual(s: Settings) -> Named:
 
 
 def _glm4v_text(s: Settings) -> Named:
-    kv_heads = s.optional_size("num_key_value_heads") or s.heads
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
-        yield from linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
-        yield from linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
-
-    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
+    """A head has its share of the hidden size, whatever the config says."""
+    layer = decoder({"self_attn": biased_attention, "mlp": fused_gated_mlp}, _AROUND_BOTH)
+    return layer(s.with_fields(head_dim=None))
 
 
 def _glm4v_moe_text(dialect: str) -> Tower:
@@ -119,8 +131,9 @@ def _glm4v(text: Tower, before_5: Tower | None = None) -> Architecture:
 
 
 def _glmasr(_s: Settings, audio: Settings, text: Settings) -> Named:
-    yield from linear("multi_modal_projector.linear_1", 2 * text.hidden, audio.inner, bias=True)
-    yield from linear("multi_modal_projector.linear_2", text.hidden, 2 * text.hidden, bias=True)
+    yield from chain(
+        "multi_modal_projector", (audio.inner, 2 * text.hidden, text.hidden), "linear_1", "linear_2", bias=True
+    )
 
 
 def _glmasr_encoder(s: Settings) -> Named:
@@ -144,7 +157,7 @@ def glm_ocr_visual(s: Settings) -> Named:
         yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=bias)
         yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=bias)
         yield from norm(f"{path}.attn", head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=bias)
+        yield from plain_mlp(s, f"{path}.mlp", bias=bias)
         yield from norm(path, s.hidden, "norm1", "norm2")
     yield from linear("merger.proj", outputs, outputs)
     yield from layer_norm("merger.post_projection_norm", outputs)
@@ -155,14 +168,7 @@ def glm_ocr_visual(s: Settings) -> Named:
     yield from norm("post_layernorm", s.hidden)
 
 
-def _glm_ocr_text(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s))
-        yield from linear(f"{prefix}.mlp.gate_up_proj", 2 * s.inner, s.hidden)
-        yield from linear(f"{prefix}.mlp.down_proj", s.hidden, s.inner)
-
-    return stacked(s, layer, sized_norms={"post_self_attn_layernorm": s.hidden, "post_mlp_layernorm": s.hidden})
+_glm_ocr_text = decoder({"self_attn": grouped_attention, "mlp": fused_gated_mlp}, _AROUND_BOTH)
 
 
 def _glm5_next_text(s: Settings) -> Named:
@@ -197,7 +203,6 @@ def _glm5_pooling_indexer(s: Settings, path: str) -> Named:
     yield from parameter(f"{path}.index_kpool_compress_gate", size, s.hidden)
 
 
-GLM4V = _glm4v(Tower("glm4v_text", _glm4v_text))
 _GLM5_TEXT = fixed("text_config", Tower("glm5_next_text", _glm5_next_text), flat=True)
 _GLM_OCR_TEXT = fixed("text_config", Tower("glm_ocr_text", _glm_ocr_text))
 
@@ -207,7 +212,7 @@ ARCHITECTURES: Architectures = {
     "glm4_moe": GLM4_MOE,
     "glm_moe_dsa": declared(framed(_glm_moe_dsa)),
     "glm4_moe_lite": declared(framed(_glm4_moe_lite)),
-    "glm4v": GLM4V,
+    "glm4v": _glm4v(Tower("glm4v_text", _glm4v_text)),
     "glm4v_moe": _glm4v(_glm4v_moe_text(TRANSFORMERS_5), _glm4v_moe_text(TRANSFORMERS_4)),
     "glmasr": heard(
         Part("text_config", "llama", filled=True),
@@ -216,6 +221,6 @@ ARCHITECTURES: Architectures = {
     ),
     "glm_ocr": composite(with_towers(_GLM_OCR_TEXT, visual(Tower("glm_ocr_vision", glm_ocr_visual)))),
     "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
-    "glm46v": GLM4V,
-    "glmga": GLM4V,
+    "glm46v": like("glm4v"),
+    "glmga": like("glm4v"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
@@ -19,7 +19,7 @@ from lora_packer.base_model.blocks.frames import (
     numbered,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import conv1d, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv1d, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
@@ -47,12 +47,10 @@ def _gpt_neox_japanese(s: Settings) -> Named:
     inner = int(s.hidden * s.ratio("intermediate_multiple_size"))
 
     def layer(prefix: str, _index: int) -> Named:
-        for name in LAYER_NORMS:
-            yield from layer_norm(f"{prefix}.{name}", s.hidden)
+        yield from layer_norm(prefix, s.hidden, *LAYER_NORMS)
         yield from linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden)
         yield from linear(f"{prefix}.attention.dense", s.hidden, s.hidden)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", inner, s.hidden)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, inner)
+        yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h")
 
     yield from embedding("embed_in", s.vocab, s.hidden)
     yield from numbered(s, "layers", layer)
@@ -108,7 +106,6 @@ def _gpt_bigcode(s: Settings) -> Named:
 
 
 def _openai_gpt(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from conv1d(f"{prefix}.attn.c_attn", 3 * s.hidden, s.hidden)
         yield from conv1d(f"{prefix}.attn.c_proj", s.hidden, s.hidden)
@@ -131,8 +128,7 @@ def _gptj(s: Settings, attention: Mapping[str, int]) -> Named:
         for name, times in attention.items():
             yield from linear(f"{prefix}.attn.{name}", times * s.hidden, s.hidden)
         yield from linear(f"{prefix}.attn.out_proj", s.hidden, s.hidden)
-        yield from linear(f"{prefix}.mlp.fc_in", inner, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.fc_out", s.hidden, inner, bias=True)
+        yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "fc_in", "fc_out", bias=True)
 
     yield from embedding("wte", s.vocab, s.hidden)
     yield from numbered(s, "h", layer)
@@ -154,8 +150,7 @@ def _gpt_neo(s: Settings) -> Named:
         yield from linear(f"{prefix}.attn.attention", s.hidden, s.hidden, "k_proj", "v_proj", "q_proj")
         yield from linear(f"{prefix}.attn.attention.out_proj", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.ln_2", s.hidden)
-        yield from linear(f"{prefix}.mlp.c_fc", inner, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.c_proj", s.hidden, inner, bias=True)
+        yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "c_fc", "c_proj", bias=True)
 
     yield from embedding("wte", s.vocab, s.hidden)
     yield from embedding("wpe", s.size("max_position_embeddings"), s.hidden)
@@ -170,8 +165,7 @@ def _gpt_neox(s: Settings) -> Named:
         yield from layer_norm(prefix, s.hidden, "input_layernorm", "post_attention_layernorm")
         yield from linear(f"{prefix}.attention.query_key_value", 3 * s.hidden, s.hidden, bias=bias)
         yield from linear(f"{prefix}.attention.dense", s.hidden, s.hidden, bias=bias)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", s.inner, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, s.inner, bias=True)
+        yield from chain(f"{prefix}.mlp", (s.hidden, s.inner, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=True)
 
     yield from embedding("embed_in", s.vocab, s.hidden)
     yield from numbered(s, "layers", layer)
@@ -183,8 +177,7 @@ def _ctrl(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from linear(f"{prefix}.multi_head_attention", s.hidden, s.hidden, "Wq", "Wk", "Wv", "dense", bias=True)
-        yield from linear(f"{prefix}.ffn.0", inner, s.hidden, bias=True)
-        yield from linear(f"{prefix}.ffn.2", s.hidden, inner, bias=True)
+        yield from chain(f"{prefix}.ffn", (s.hidden, inner, s.hidden), "0", "2", bias=True)
         yield from layer_norm(prefix, s.hidden, "layernorm1", "layernorm2")
 
     yield from embedding("w", s.vocab, s.hidden)
@@ -203,17 +196,15 @@ def _gpt(decoder: Callable[[Settings], Named], heads: Build | None = None) -> Bu
     return aliased(framed(decoder, prefix=TRANSFORMER, heads=heads), _GPT_NAMES)
 
 
-GPT2 = declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte")
-
 ARCHITECTURES: Architectures = {
     "gpt_oss": declared(framed(_gpt_oss)),
     # The checkpoints of GPT-SW3 are GPT-2's class; only the tokenizer is another.
-    "gpt-sw3": GPT2,
+    "gpt-sw3": like("gpt2"),
     "gpt_neox_japanese": declared(
         framed(_gpt_neox_japanese, prefix="gpt_neox_japanese.", heads=partial(head_modules, output="embed_out")),
         input_embedding="embed_in",
     ),
-    "gpt2": GPT2,
+    "gpt2": declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gpt_bigcode": declared(_gpt(_gpt_bigcode, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gptj": declared(
         _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention, sinks
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_weights
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import framed, layer_kinds, plain_decoder, stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.hearing import before_5
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, flagged, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -18,15 +18,9 @@ from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
-
-def _granite_swa(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from parameter(f"{prefix}.self_attn.sinks", s.heads)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
-
-    return stacked(s, layer)
+_granite_swa = decoder(
+    {"self_attn": plain_attention, "self_attn.sinks": sinks, "mlp": flagged(plain_mlp, bias="mlp_bias")}
+)
 
 
 def granite_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
@@ -57,7 +51,6 @@ def granite_shared(s: Settings, prefix: str) -> Named:
 
 
 def _granitemoe(s: Settings, *, experts: Experts = granite_experts, shared: bool = False) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from granite_feed_forward(s, prefix, experts)
@@ -75,7 +68,7 @@ def _granitemoe_swa(s: Settings) -> Named:
     shared = s.count("shared_intermediate_size") > 0
 
     def layer(prefix: str, _index: int) -> Named:
-        yield from sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn.sinks")
         yield from plain_attention(s, f"{prefix}.self_attn")
         count = s.size("num_local_experts")
         yield from granite_experts(f"{prefix}.block_sparse_moe", s.hidden, s.inner, count)
@@ -102,8 +95,7 @@ def _granitemoehybrid(s: Settings, *, experts: Experts = granite_experts) -> Nam
 
 def _conformer_feed_forward(path: str, width: int, inner: int) -> Named:
     yield from layer_norm(f"{path}.pre_norm", width)
-    yield from linear(f"{path}.up_proj", inner, width, bias=True)
-    yield from linear(f"{path}.down_proj", width, inner, bias=True)
+    yield from chain(path, (width, inner, width), "up_proj", "down_proj", bias=True)
 
 
 def _conformer(s: Settings) -> Named:
@@ -155,13 +147,12 @@ def _docling_visual(s: Settings) -> Named:
 
 
 def _docling_route(s: Settings, path: str, folded: int, outputs: int) -> Named:
-    read = s.numbers("deepstack_visual_indexes")
+    read = s.filled("deepstack_visual_indexes").length("deepstack_visual_indexes")
     yield from linear(f"{path}.projection", outputs, folded)
-    for index in range(3 if read is None else len(read)):
+    for index in range(read):
         merger = f"{path}.deepstack_mergers.{index}"
         yield from layer_norm(f"{merger}.layer_norm", folded)
-        yield from linear(f"{merger}.linear_1", outputs, folded, bias=True)
-        yield from linear(f"{merger}.linear_2", outputs, outputs, bias=True)
+        yield from chain(merger, (folded, outputs, outputs), "linear_1", "linear_2", bias=True)
 
 
 def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
@@ -170,8 +161,7 @@ def _docling_router(s: Settings, vision: Settings, _text: Settings) -> Named:
     if inner is not None:
         yield from linear("density_router.att", 1, vision.hidden, bias=True)
         yield from layer_norm("density_router.norm", vision.hidden)
-        yield from linear("density_router.fc1", inner, vision.hidden, bias=True)
-        yield from linear("density_router.fc2", 1, inner, bias=True)
+        yield from chain("density_router", (vision.hidden, inner, 1), "fc1", "fc2", bias=True)
 
 
 def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
@@ -179,8 +169,7 @@ def _granite4_vision_beside(s: Settings, text: Settings) -> Named:
     vision, visual = _GRANITE_VISION.of(s)
     yield from parameter("image_newline", text.hidden)
     yield from below("vision_tower", visual(vision))
-    read = s.value("deepstack_layer_map")
-    layers = len(read) if isinstance(read, list | tuple) else 0
+    layers = s.length("deepstack_layer_map")
     for name, count in (("layerwise_projectors", layers), ("spatial_projectors", 4)):
         for index in range(count):
             yield from below(f"{name}.{index}", _downsampler(s, vision, text))
@@ -219,7 +208,6 @@ _CONFORMER = fixed(
 )
 _READER = fixed("projector_config", BLIP2_QFORMER)
 _GRANITE_BUILD = with_towers(text_part("granite"), _granite_speech_beside)
-_GRANITE = composite(_GRANITE_BUILD, before_5(_GRANITE_BUILD))
 _GRANITE_VISION = vision_config("clip_vision_model")
 _GRANITE_QFORMER = fixed("qformer_config", BLIP2_QFORMER)
 _GRANITE_TEXT = fixed("text_config", Tower("granite4_vision_text", plain_decoder))
@@ -231,8 +219,8 @@ ARCHITECTURES: Architectures = {
     "granitemoeshared": declared(*both_names(_granitemoeshared, granite_experts_before_5, framed)),
     "granitemoe_swa": declared(framed(_granitemoe_swa)),
     "granitemoehybrid": declared(*both_names(_granitemoehybrid, granite_experts_before_5, framed)),
-    "granite_speech": _GRANITE,
-    "granite_speech_plus": _GRANITE,
+    "granite_speech": composite(_GRANITE_BUILD, before_5(_GRANITE_BUILD)),
+    "granite_speech_plus": like("granite_speech"),
     "granite_docling": composite(
         with_towers(
             fixed("text_config", Tower("granite_docling_text", plain_decoder)),

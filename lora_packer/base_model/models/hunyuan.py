@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared
-from lora_packer.base_model.blocks.attention import attention, head_sizes, normed_attention, plain_attention
+from lora_packer.base_model.blocks.attention import attention, head_norm, head_sizes, normed_attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
@@ -27,11 +27,14 @@ from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _hunyuan(s: Settings) -> Named:
-    bias, (_, _, head_dim) = s.flag("attention_bias"), head_sizes(s)
-    norms = {"self_attn.query_layernorm": head_dim, "self_attn.key_layernorm": head_dim}
-    return dense(s, bias=bias, output_bias=bias, norms=norms)
+_hunyuan = decoder(
+    {
+        "self_attn": plain_attention,
+        "mlp": plain_mlp,
+        "self_attn.query_layernorm": head_norm,
+        "self_attn.key_layernorm": head_norm,
+    }
+)
 
 
 def _hunyuan_experts(prefix: str, hidden: int, intermediate: int, count: int) -> Named:
@@ -52,7 +55,7 @@ def _hunyuan_v1_moe(s: Settings, *, experts: Experts = _hunyuan_experts) -> Name
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from norm(f"{prefix}.self_attn", head_dim, "query_layernorm", "key_layernorm")
         yield from experts(f"{prefix}.mlp", s.hidden, s.inner, count)
-        yield from gated_mlp(f"{prefix}.mlp.shared_mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp.shared_mlp")
 
     return stacked(s, layer)
 
@@ -69,7 +72,7 @@ def _hy_v3(s: Settings) -> Named:
             yield from routed_experts(s, f"{prefix}.mlp", count)
             yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, shared, bias=bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=bias)
 
     return stacked(s, layer)
 

@@ -14,7 +14,7 @@ from lora_packer.base_model.blocks.composite import Tower, below, composite, fix
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import scaled_layers
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -223,8 +223,13 @@ def _inkling2_visual(s: Settings) -> Named:
     yield from embedding("embeddings.position_embedding", s.size("posemb_grid_size") ** 2, hidden)
     yield from layer_norm("pre_layernorm", hidden)
     yield from scaled_layers(s, inner or int(hidden * s.ratio("mlp_ratio")))
-    yield from linear("merger.linear_1", width, hidden * s.size("spatial_merge_size") ** 2, bias=bias)
-    yield from linear("merger.linear_2", s.size("text_hidden_size"), width, bias=bias)
+    yield from chain(
+        "merger",
+        (hidden * s.size("spatial_merge_size") ** 2, width, s.size("text_hidden_size")),
+        "linear_1",
+        "linear_2",
+        bias=bias,
+    )
 
 
 def _inkling2_beside(s: Settings, _text: Settings) -> Named:

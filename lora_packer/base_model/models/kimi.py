@@ -8,12 +8,12 @@ from dataclasses import replace
 from lora_packer.base_model.architecture import Architectures, declared, only_for
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
+from lora_packer.base_model.blocks.towers import short_layers
 from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -55,11 +55,7 @@ def _kimi_visual(s: Settings) -> Named:
     yield from conv("patch_embed.proj", (s.hidden, 3, *s.pair("patch_size")), bias=True)
     grid = (s.size("pos_emb_height"), s.size("pos_emb_width"), s.hidden)
     yield from parameter("patch_embed.pos_emb.position_embeddings", *grid)
-    for index in range(s.layers):
-        path = f"layers.{index}"
-        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+    yield from short_layers(s)
     yield from layer_norm("final_layernorm", s.hidden)
 
 

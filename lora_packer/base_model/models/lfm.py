@@ -10,7 +10,7 @@ from lora_packer.base_model.blocks.composite import Tower, composite, fixed, tex
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import conv, depthwise, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, seeing
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
@@ -115,16 +115,16 @@ def _lfm3_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     inner, bias = s.size("projector_hidden_size"), s.flag("projector_bias")
     folded = vision.hidden * vision.size("spatial_merge_size") ** 2
     yield from layer_norm("multi_modal_projector.layer_norm", vision.hidden)
-    yield from linear("multi_modal_projector.linear_1", inner, folded, bias=bias)
-    yield from linear("multi_modal_projector.linear_2", text.hidden, inner, bias=bias)
+    yield from chain("multi_modal_projector", (folded, inner, text.hidden), "linear_1", "linear_2", bias=bias)
 
 
 def _lfm2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     folded, inner = vision.hidden * s.size("downsample_factor") ** 2, s.size("projector_hidden_size")
     if s.flag("projector_use_layernorm"):
         yield from layer_norm("multi_modal_projector.layer_norm", folded)
-    yield from linear("multi_modal_projector.linear_1", inner, folded, bias=s.flag("projector_bias"))
-    yield from linear("multi_modal_projector.linear_2", text.hidden, inner, bias=s.flag("projector_bias"))
+    yield from chain(
+        "multi_modal_projector", (folded, inner, text.hidden), "linear_1", "linear_2", bias=s.flag("projector_bias")
+    )
 
 
 ARCHITECTURES: Architectures = {

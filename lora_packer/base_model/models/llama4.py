@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, framed, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import patches
@@ -26,7 +26,7 @@ def _llama4_text(s: Settings) -> Named:
         yield from linear(f"{path}.router", experts, s.hidden)
         yield from parameter(f"{path}.experts.gate_up_proj", experts, s.hidden, 2 * s.inner)
         yield from parameter(f"{path}.experts.down_proj", experts, s.inner, s.hidden)
-        yield from gated_mlp(f"{path}.shared_expert", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.shared_expert")
 
     return stacked(s, layer)
 

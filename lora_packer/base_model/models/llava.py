@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, like
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import feature_width, llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
@@ -60,8 +60,7 @@ def _video_llama_visual(s: Settings) -> Named:
 
 
 def _readout(_s: Settings, vision: Settings, text: Settings) -> Named:
-    yield from linear("projector.readout.0", text.hidden, vision.hidden, bias=True)
-    yield from linear("projector.readout.2", text.hidden, text.hidden, bias=True)
+    yield from chain("projector.readout", (vision.hidden, text.hidden, text.hidden), "0", "2", bias=True)
 
 
 def _one_linear(_s: Settings, vision: Settings, text: Settings) -> Named:
@@ -98,7 +97,7 @@ def _ovis2_visual(s: Settings) -> Named:
         yield from linear(
             f"{path}.attention", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=s.flag("qkv_bias")
         )
-        yield from gated_mlp(f"{path}.ffn", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{path}.ffn", bias=s.flag("mlp_bias"))
         yield from norm(path, s.hidden, "rms_norm1", "rms_norm2")
     yield from norm("transformer.rms_norm", s.hidden)
     visible = s.vocab - s.size("num_visual_indicator_tokens")
@@ -142,7 +141,7 @@ def _idefics(s: Settings) -> Named:
 
     def layer(prefix: str, _index: int) -> Named:
         yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, s.heads, head_dim)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     yield from stacked(s, layer)
     if more:
@@ -157,7 +156,7 @@ def _idefics(s: Settings) -> Named:
         yield from linear(f"{path}.cross_attn.o_proj", s.hidden, s.heads * head_dim)
         if s.flag("qk_layer_norms"):
             yield from norm(f"{path}.cross_attn", head_dim, "q_layer_norm", "k_layer_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         yield from norm(path, s.hidden, "input_layernorm", "post_attention_layernorm")
         gate = (1, 1, s.hidden) if s.value("alpha_type") == "vector" else (1,)
         yield from parameter(f"{path}.alpha_cross_attn", *gate)
@@ -176,8 +175,7 @@ def _idefics_resampler(s: Settings, width: int) -> Named:
         yield from linear(f"{path}.0", heads * head_dim, width, "q_proj", "k_proj", "v_proj")
         yield from linear(f"{path}.0.output_proj", width, heads * head_dim)
         yield from layer_norm(f"{path}.1.ln", width)
-        yield from linear(f"{path}.1.fc", 4 * width, width)
-        yield from linear(f"{path}.1.c_proj", width, 4 * width)
+        yield from chain(f"{path}.1", (width, 4 * width, width), "fc", "c_proj")
     yield from layer_norm("layer_norm", width)
 
 
@@ -192,7 +190,6 @@ def _idefics_visual(s: Settings) -> Named:
 
 
 _CLIP = vision_config("clip_vision_model")
-LLAVA_NEXT = llava_like(text_part("llama"), _CLIP, _llava_next)
 _QWEN2_5 = Tower("qwen2_5_vl_vision", qwen2_5_visual)
 _HYPERCLOVAX_VISION = Part(
     "vision_config",
@@ -206,12 +203,6 @@ _OVIS2_BESIDE = seeing(fixed("vision_config", Tower("ovis2_vision", _ovis2_visua
 _OVIS2 = with_towers(text_part("qwen2"), _OVIS2_BESIDE)
 _IDEFICS2_VISION = Tower("idefics2_vision", siglip_body)
 _IDEFICS2_BESIDE = seeing(fixed("vision_config", _IDEFICS2_VISION), _perceiver, "vision_model")
-GOT_OCR2 = llava_like(
-    Part("text_config", "qwen2"),
-    fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),
-    _got_projector,
-    wrapped=False,
-)
 _IDEFICS_VISION_PART = fixed(
     "vision_config", Tower("idefics_vision", _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
 )
@@ -219,13 +210,13 @@ _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _:
 
 ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
-    "llava_next": LLAVA_NEXT,
+    "llava_next": llava_like(text_part("llama"), _CLIP, _llava_next),
     "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),
     "vipllava": llava_like(text_part("llama"), _CLIP, _vipllava),
     "internvl": llava_like(text_part("qwen2"), vision_config("internvl_vision"), internvl_projector, wrapped=False),
     "idefics3": _idefics3("llama"),
-    "smolvlm": _idefics3("llama"),
-    "llava_next_video": LLAVA_NEXT,
+    "smolvlm": like("idefics3"),
+    "llava_next_video": like("llava_next"),
     "qianfan_ocr": composite(
         with_towers(
             text_part("qwen3"),
@@ -245,7 +236,12 @@ ARCHITECTURES: Architectures = {
     ),
     "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
     "fuyu": composite(with_towers(Part("text_config", "persimmon", flat=True), _fuyu), flat_text=True),
-    "got_ocr2": GOT_OCR2,
+    "got_ocr2": llava_like(
+        Part("text_config", "qwen2"),
+        fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),
+        _got_projector,
+        wrapped=False,
+    ),
     "ovis2": composite(_ovis2),
     "idefics2": composite(with_towers(text_part("mistral"), _IDEFICS2_BESIDE, language="text_model")),
     "idefics": declared(framed(_idefics, heads=_idefics_heads)),

@@ -11,7 +11,7 @@ from lora_packer.base_model.blocks.experts import (
     number_of_experts,
     separate_linears,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.layers import linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import PRE_FEED_FORWARD, mamba_1, mamba_2, mixer, time_step_rank
@@ -50,7 +50,7 @@ def _bamba(s: Settings) -> Named:
             yield from plain_attention(s, f"{prefix}.self_attn")
         else:
             yield from mixer(s, f"{prefix}.mamba")
-        yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.feed_forward", bias=s.flag("mlp_bias"))
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
@@ -81,15 +81,13 @@ def _jamba(s: Settings, *, experts: Experts = _jamba_experts) -> Named:
         if count > 1 and index % s.size("expert_layer_period") == s.count("expert_layer_offset"):
             yield from experts(f"{prefix}.feed_forward", s.hidden, s.inner, count)
         else:
-            yield from gated_mlp(f"{prefix}.feed_forward", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.feed_forward")
 
     return stacked(s, layer, norms=PRE_FEED_FORWARD, last_norm="final_layernorm")
 
 
-_MAMBA = declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings")
-
 ARCHITECTURES: Architectures = {
-    "mamba": _MAMBA,
+    "mamba": declared(framed(_mamba, prefix="backbone."), input_embedding="embeddings"),
     "mamba2": declared(framed(_mamba2, prefix="backbone."), input_embedding="embeddings"),
     "bamba": declared(framed(_bamba)),
     "jamba": declared(*both_names(_jamba, _jamba_experts_before_5, framed)),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared, like
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
 from lora_packer.base_model.blocks.latent import latent_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip_body
 from lora_packer.base_model.module import Named
@@ -46,13 +46,12 @@ def _cpmant_head_before_5(s: Settings, head: Head) -> Named:
 def _minicpm_visual(s: Settings) -> Named:
     """SigLIP, which merges windows of patches halfway."""
     yield from siglip_body(s)
-    (height, width) = s.pair("window_kernel_size")
+    height, width = s.pair("window_kernel_size")
     window, inner = s.hidden * height * width, s.inner * height * width
     yield from linear("vit_merger.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
     yield from layer_norm("vit_merger.layer_norm1", s.hidden)
     yield from layer_norm("vit_merger.pre_norm", window)
-    yield from linear("vit_merger.linear_1", inner, window, bias=True)
-    yield from linear("vit_merger.linear_2", s.hidden, inner, bias=True)
+    yield from chain("vit_merger", (window, inner, s.hidden), "linear_1", "linear_2", bias=True)
 
 
 def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
@@ -66,13 +65,6 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
         yield from linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
 
 
-_MINICPM = composite(
-    with_towers(
-        text_part("qwen3_5_text"),
-        seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
-    )
-)
-
 ARCHITECTURES: Architectures = {
     "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
@@ -80,7 +72,12 @@ ARCHITECTURES: Architectures = {
         {TRANSFORMERS_4: framed(_cpmant, prefix="cpmant.", heads=_cpmant_head_before_5)},
         input_embedding="input_embedding",
     ),
-    "minicpm_ocr": _MINICPM,
-    "minicpmv4_6": _MINICPM,
-    "minicpmv4_7": _MINICPM,
+    "minicpm_ocr": composite(
+        with_towers(
+            text_part("qwen3_5_text"),
+            seeing(fixed("vision_config", Tower("minicpm_ocr_vision", _minicpm_visual)), _minicpm_merger),
+        )
+    ),
+    "minicpmv4_6": like("minicpm_ocr"),
+    "minicpmv4_7": like("minicpm_ocr"),
 }

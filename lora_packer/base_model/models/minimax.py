@@ -74,7 +74,7 @@ def _chosen(flags: tuple[int, ...] | None, kinds: tuple[str, str], default: int)
 
 def _minimax(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp") -> Named:
     """MiniMax-01's decoder: lightning attention on every other layer."""
-    (heads, _, head_dim) = head_sizes(s)
+    heads, _, head_dim = head_sizes(s)
     count = number_of_experts(s, "num_local_experts", "num_experts")
     kind = layer_kinds(s.names("layer_types"), lambda index: "linear_attention" if index % 2 else "full_attention")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared, like
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -14,11 +14,11 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     numbered_experts,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, heard, whisper_convs
 from lora_packer.base_model.blocks.latent import indexer, indexer_kinds
-from lora_packer.base_model.blocks.layers import layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, llava_projector, seeing, two_linears
 from lora_packer.base_model.models.deepseek import deepseek_v3
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
@@ -26,9 +26,7 @@ from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _mistral(s: Settings) -> Named:
-    return dense(s)
+_mistral = decoder({"self_attn": grouped_attention, "mlp": plain_mlp})
 
 
 def _mixtral(s: Settings, *, experts: Experts = fused_experts, block: str = "mlp") -> Named:
@@ -87,12 +85,10 @@ _DELAY_WIDTH = 32
 
 
 def _realtime_text(s: Settings) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from linear(f"{path}.ada_rms_norm.linear1", _DELAY_WIDTH, s.hidden)
-        yield from linear(f"{path}.ada_rms_norm.linear2", s.hidden, _DELAY_WIDTH)
+        yield from plain_mlp(s, f"{path}.mlp")
+        yield from chain(f"{path}.ada_rms_norm", (s.hidden, _DELAY_WIDTH, s.hidden), "linear1", "linear2")
 
     return stacked(s, layer)
 
@@ -159,7 +155,7 @@ _LARGE_VISION = vision_config("pixtral")
 ARCHITECTURES: Architectures = {
     "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
     "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
-    "ministral3": declared(framed(_mistral)),
+    "ministral3": like("mistral", {"default_targets": ()}),
     "mixtral": declared(
         framed(_mixtral),
         {TRANSFORMERS_4: framed(partial(_mixtral, experts=numbered_experts, block="block_sparse_moe"))},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architectures
 from lora_packer.base_model.blocks.attention import attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import patches
@@ -17,7 +17,7 @@ from lora_packer.base_model.settings import Settings
 def _mllama_text(s: Settings) -> Named:
     """The language model, some of whose layers attend to the image instead of the text."""
     kv_heads, head_dim = s.size("num_key_value_heads"), s.hidden // s.heads
-    crossing = _CROSS_ATTENTION if s.value("cross_attention_layers") is None else s.indices("cross_attention_layers")
+    crossing = s.filled("cross_attention_layers").indices("cross_attention_layers")
 
     def layer(prefix: str, index: int) -> Named:
         crosses = index in crossing
@@ -27,7 +27,7 @@ def _mllama_text(s: Settings) -> Named:
             yield from norm(path, head_dim, "q_norm", "k_norm")
             yield from parameter(f"{prefix}.cross_attn_attn_gate", 1)
             yield from parameter(f"{prefix}.cross_attn_mlp_gate", 1)
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
 
     for path, module in stacked(s, layer):
         # Eight more rows than the head: the image token is never predicted.
@@ -36,8 +36,7 @@ def _mllama_text(s: Settings) -> Named:
 
 def _mllama_visual(s: Settings) -> Named:
     tiles, positions = s.size("max_num_tiles"), patches(s) + 1
-    ratios = s.value("supported_aspect_ratios")
-    ids = 1 + (len(ratios) if isinstance(ratios, list | tuple) else 8)
+    ids = 1 + s.filled("supported_aspect_ratios").length("supported_aspect_ratios")
     yield from parameter("class_embedding", s.hidden)
     patch = s.size("patch_size")
     yield from conv("patch_embedding", (s.hidden, s.size("num_channels"), patch, patch), bias=False)
@@ -64,7 +63,6 @@ def _mllama_beside(s: Settings, text: Settings) -> Named:
     yield from linear("multi_modal_projector", text.hidden, vision.size("vision_output_dim"), bias=True)
 
 
-_CROSS_ATTENTION = frozenset({3, 8, 13, 18, 23, 28, 33, 38})
 _MLLAMA_TEXT = fixed("text_config", Tower("mllama_text_model", _mllama_text))
 _MLLAMA_VISION = fixed("vision_config", Tower("mllama_vision_model", _mllama_visual))
 _MLLAMA = with_towers(_MLLAMA_TEXT, _mllama_beside)

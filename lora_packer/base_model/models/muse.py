@@ -5,9 +5,10 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.towers import short_layers
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -38,7 +39,7 @@ def _spark_text(s: Settings) -> Named:
         if kind(index) == "sparse":
             yield from _narrow_experts(s, f"{prefix}.mlp")
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer, norms=_NORMS)
 
@@ -63,11 +64,7 @@ def _visual(s: Settings) -> Named:
     positions = s.size("pos_emb_height") * s.size("pos_emb_width")
     yield from embedding("patch_embedder.position_embedding_table", positions, s.hidden)
     yield from layer_norm("ln_pre", s.hidden)
-    for index in range(s.layers):
-        path = f"layers.{index}"
-        yield from linear(f"{path}.attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "proj", bias=True)
-        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
-        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+    yield from short_layers(s)
     yield from layer_norm("ln_post", s.hidden)
 
 
@@ -93,8 +90,7 @@ def _beside(s: Settings, text: Settings) -> Named:
     vision, visual = _VISION_PART.of(s)
     width = s.size("projector_hidden_size")
     yield from below("vision_tower", visual(vision))
-    yield from linear("vision_adapter.fc1", width, s.size("out_hidden_size"))
-    yield from linear("vision_adapter.fc2", width, width)
+    yield from chain("vision_adapter", (s.size("out_hidden_size"), width, width), "fc1", "fc2")
     yield from linear("vision_projection", text.hidden, width)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
@@ -18,8 +17,8 @@ from lora_packer.base_model.blocks.composite import (
 )
 from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import TRANSFORMER, framed, layer_kinds, stacked, ungated_decoder
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.frames import TRANSFORMER, UNGATED_LAYER, decoder, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -80,8 +79,7 @@ def _nemotron_feed_forward(s: Settings, prefix: str) -> Named:
 
 def _up_down(s: Settings, prefix: str, intermediate: int) -> Named:
     bias = s.flag("mlp_bias")
-    yield from linear(f"{prefix}.up_proj", intermediate, s.hidden, bias=bias)
-    yield from linear(f"{prefix}.down_proj", s.hidden, intermediate, bias=bias)
+    yield from chain(prefix, (s.hidden, intermediate, s.hidden), "up_proj", "down_proj", bias=bias)
 
 
 def _nemotron_experts(s: Settings, prefix: str) -> Named:
@@ -131,11 +129,9 @@ def _radio(s: Settings) -> Named:
 
 def _parakeet(s: Settings) -> Named:
     """A conformer that halves the frames several times before its layers."""
-    channels, side, halvings = (
-        s.size("subsampling_conv_channels"),
-        s.size("subsampling_conv_kernel_size"),
-        s.size("subsampling_factor").bit_length() - 1,
-    )
+    channels = s.size("subsampling_conv_channels")
+    side = s.size("subsampling_conv_kernel_size")
+    halvings = s.size("subsampling_factor").bit_length() - 1
     yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
     for index in range(max(halvings - 1, 0)):
         yield from conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
@@ -153,8 +149,7 @@ def _parakeet_layer(s: Settings, path: str) -> Named:
         (s.hidden, s.hidden, 1),
     )
     for name in ("feed_forward1", "feed_forward2"):
-        yield from linear(f"{path}.{name}.linear1", s.inner, s.hidden, bias=bias)
-        yield from linear(f"{path}.{name}.linear2", s.hidden, s.inner, bias=bias)
+        yield from chain(f"{path}.{name}", (s.hidden, s.inner, s.hidden), "linear1", "linear2", bias=bias)
     yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
     yield from linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
     yield from parameter(f"{path}.self_attn.bias_u", s.heads, head_dim)
@@ -193,8 +188,7 @@ def _omni(s: Settings, _head: Head) -> Named:
 
 def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: bool = False) -> Named:
     yield from norm(f"{path}.layer_norm", inputs)
-    yield from linear(f"{path}.linear_1", inner, inputs, bias=bias)
-    yield from linear(f"{path}.linear_2", outputs, inner, bias=bias)
+    yield from chain(path, (inputs, inner, outputs), "linear_1", "linear_2", bias=bias)
 
 
 _RADIO_PART = Part("vision_config", "radio", {"radio": Tower("radio", _radio)}.get)
@@ -203,7 +197,7 @@ _NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
 _OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
 
 ARCHITECTURES: Architectures = {
-    "nemotron": declared(framed(partial(ungated_decoder, kind=layer_norm), answering_prefix=TRANSFORMER)),
+    "nemotron": declared(framed(decoder(UNGATED_LAYER, kind=layer_norm), answering_prefix=TRANSFORMER)),
     "nemotron_h": declared(
         framed(nemotron_h), targets=("q_proj", "k_proj", "v_proj", "o_proj"), input_embedding="embeddings"
     ),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, plain_attention, qk_norms
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, both_names, fused_experts, linear_experts, number_of_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, framed, layer_kinds, llama_like, stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import AFTER_BOTH, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import depthwise, embedding, layer_norm, linear, no_norm, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
-
-def _olmo(s: Settings) -> Named:
-    return llama_like(s, kind=no_norm)
+_olmo = decoder({"self_attn": plain_attention, "mlp": plain_mlp}, kind=no_norm)
 
 
 def _olmo2(s: Settings) -> Named:
@@ -66,7 +64,7 @@ def _olmo_hybrid(s: Settings) -> Named:
     )
 
     def layer(prefix: str, index: int) -> Named:
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{prefix}.mlp")
         yield from norm(f"{prefix}.post_attention_layernorm", s.hidden)
         if kind(index) != "linear_attention":
             yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
@@ -154,7 +152,8 @@ def _molmo_beside(s: Settings, _text: Settings) -> Named:
 
 def _read_layers(adapter: Settings) -> list[int]:
     """The tower's layers that the adapter reads. Raises InputError."""
-    layers = adapter.value("vit_layers" if "vit_layers" in adapter.raw else "vision_feature_layer") or [24, 18]
+    named = "vit_layers" if adapter.value("vit_layers") is not None else "vision_feature_layer"
+    layers = adapter.filled("vision_feature_layer").value(named)
     if not isinstance(layers, list | tuple) or not all(type(layer) is int for layer in layers):
         raise InputError(
             "the base config's vision_feature_layer is not a list of whole numbers.",
@@ -169,7 +168,7 @@ _MOLMO_ADAPTER_PART = fixed("adapter_config", Tower("molmo2_adapter", lambda _: 
 ARCHITECTURES: Architectures = {
     "olmo": declared(framed(_olmo)),
     "olmo2": declared(framed(_olmo2)),
-    "olmo3": declared(framed(_olmo2)),
+    "olmo3": like("olmo2"),
     "olmoe": declared(*both_names(_olmoe, linear_experts, framed)),
     "flex_olmo": declared(*both_names(_flex_olmo, linear_experts, framed)),
     "olmo_hybrid": declared(framed(_olmo_hybrid)),

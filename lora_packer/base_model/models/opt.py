@@ -6,7 +6,7 @@ from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.frames import QUERY_VALUE, aliased, framed, head_modules, numbered
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -14,8 +14,7 @@ from lora_packer.base_model.settings import Settings
 def _layer(s: Settings, prefix: str, inner: int, *, bias: bool = True, affine: bool = True) -> Named:
     """A layer of OPT, XGLM and BioGPT."""
     yield from _attention(s, f"{prefix}.self_attn", bias=bias, affine=affine)
-    yield from linear(f"{prefix}.fc1", inner, s.hidden, bias=bias)
-    yield from linear(f"{prefix}.fc2", s.hidden, inner, bias=bias)
+    yield from chain(prefix, (s.hidden, inner, s.hidden), "fc1", "fc2", bias=bias)
     if affine:
         yield from layer_norm(f"{prefix}.final_layer_norm", s.hidden)
 

@@ -16,14 +16,14 @@ from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import siglip
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _phi3(s: Settings) -> Named:
-    (heads, kv_heads, head_dim) = head_sizes(s)
+    heads, kv_heads, head_dim = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         yield from linear(f"{prefix}.self_attn.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
@@ -34,7 +34,7 @@ def _phi3(s: Settings) -> Named:
 
 
 def _phi(s: Settings) -> Named:
-    (heads, kv_heads, head_dim) = head_sizes(s)
+    heads, kv_heads, head_dim = head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
         for name, size in (("q_proj", heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):
@@ -59,7 +59,6 @@ def _phimoe_before_5(s: Settings) -> Named:
 
 
 def _phimoe_of(s: Settings, experts: Experts, block: str) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
         yield from experts(f"{prefix}.{block}", s.hidden, s.inner, s.size("num_local_experts"))
@@ -79,8 +78,7 @@ def _phi4(s: Settings) -> Named:
     vision, visual = _PHI4_VISION_PART.of(s)
     path = "embed_tokens_extend.image_embed"
     yield from below(f"{path}.img_processor", visual(vision))
-    yield from linear(f"{path}.img_projection_up", s.hidden, vision.hidden, bias=True)
-    yield from linear(f"{path}.img_projection_down", s.hidden, s.hidden, bias=True)
+    yield from chain(path, (vision.hidden, s.hidden, s.hidden), "img_projection_up", "img_projection_down", bias=True)
     yield from parameter(f"{path}.global_img_feature_extensor", 1, 1, vision.hidden)
     yield from parameter(f"{path}.sub_img_feature_extensor", 1, 1, 1, vision.hidden)
     audio, heard = _PHI4_AUDIO_PART.of(s)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architectures, Head, like
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
 from lora_packer.base_model.blocks.frames import head_modules
-from lora_packer.base_model.blocks.layers import conv, linear
+from lora_packer.base_model.blocks.layers import chain, conv
 from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.models.bart import MBART
 from lora_packer.base_model.module import Named
@@ -21,8 +21,7 @@ def _formula(s: Settings, head: Head) -> Named:
     yield from below(f"{before}encoder", visual(vision))
     yield from conv(f"{path}.conv1", (middle, inputs, 3, 3), bias=False)
     yield from conv(f"{path}.conv2", (outputs, middle, 3, 3), bias=False)
-    yield from linear(f"{path}.linear_1", outputs, outputs, bias=True)
-    yield from linear(f"{path}.linear_2", vision.size("decoder_hidden_size"), outputs, bias=True)
+    yield from chain(path, (outputs, outputs, vision.size("decoder_hidden_size")), "linear_1", "linear_2", bias=True)
     for name, module in both(text):
         if name.startswith("decoder."):
             yield before + name, module

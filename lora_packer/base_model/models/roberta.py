@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.encoders import (
     ENCODER_TARGETS,
     bert_body,
@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -39,8 +39,9 @@ def _xmod(s: Settings) -> Named:
         if s.flag("adapter_layer_norm"):
             yield from layer_norm(f"{path}.adapter_layer_norm", s.hidden)
         for language in s.names("languages") or ():
-            yield from linear(f"{path}.adapter_modules.{language}.dense1", narrow, s.hidden, bias=True)
-            yield from linear(f"{path}.adapter_modules.{language}.dense2", s.hidden, narrow, bias=True)
+            yield from chain(
+                f"{path}.adapter_modules.{language}", (s.hidden, narrow, s.hidden), "dense1", "dense2", bias=True
+            )
     if s.flag("pre_norm"):
         yield from layer_norm("encoder.LayerNorm", s.hidden)
 
@@ -55,8 +56,7 @@ def _xlm(s: Settings) -> Named:
     for index in range(s.layers):
         yield from linear(f"attentions.{index}", s.hidden, s.hidden, "q_lin", "k_lin", "v_lin", "out_lin", bias=True)
         yield from layer_norm(f"layer_norm1.{index}", s.hidden)
-        yield from linear(f"ffns.{index}.lin1", 4 * s.hidden, s.hidden, bias=True)
-        yield from linear(f"ffns.{index}.lin2", s.hidden, 4 * s.hidden, bias=True)
+        yield from chain(f"ffns.{index}", (s.hidden, 4 * s.hidden, s.hidden), "lin1", "lin2", bias=True)
         yield from layer_norm(f"layer_norm2.{index}", s.hidden)
 
 
@@ -91,8 +91,8 @@ _XLM_NAMES = {
 
 ARCHITECTURES: Architectures = {
     "roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "xlm-roberta": declared(_ROBERTA, targets=ENCODER_TARGETS, input_embedding="word_embeddings"),
-    "camembert": declared(_ROBERTA, input_embedding="word_embeddings"),
+    "xlm-roberta": like("roberta"),
+    "camembert": like("roberta", {"default_targets": ()}),
     "data2vec-text": declared(_roberta_like(bert_body, "data2vec_text."), input_embedding="word_embeddings"),
     "roberta-prelayernorm": declared(
         _roberta_like(_prelayernorm, "roberta_prelayernorm."), input_embedding="word_embeddings"

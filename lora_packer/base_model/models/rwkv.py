@@ -12,10 +12,8 @@ from lora_packer.base_model.settings import Settings
 
 
 def _rwkv(s: Settings) -> Named:
-    width, inner = (
-        s.optional_size("attention_hidden_size") or s.hidden,
-        s.optional_size("intermediate_size") or 4 * s.hidden,
-    )
+    width = s.optional_size("attention_hidden_size") or s.hidden
+    inner = s.optional_size("intermediate_size") or 4 * s.hidden
 
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(prefix, s.hidden, "ln1", "ln2")

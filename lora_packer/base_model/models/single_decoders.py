@@ -5,79 +5,95 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import (
-    attention,
     grouped_attention,
     head_sizes,
     layer_norms_of_heads,
+    normed_attention,
     plain_attention,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import (
     LAYER_NORMS,
     QUERY_VALUE,
     TRANSFORMER,
+    UNGATED_LAYER,
     aliased,
     classified_by_classifier,
-    dense,
+    decoder,
     framed,
     numbered,
     plain_decoder,
     stacked,
-    ungated_decoder,
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, no_norm, norm, parameter
+from lora_packer.base_model.blocks.layers import (
+    chain,
+    embedding,
+    flagged,
+    layer_norm,
+    linear,
+    no_norm,
+    norm,
+    of_size,
+    parameter,
+)
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _hyperclovax(s: Settings) -> Named:
-    bias = s.flag("attention_bias")
-    norms = {"post_norm1": s.hidden, "post_norm2": s.hidden} if s.flag("use_post_norm") else {}
-    return dense(s, bias=bias, output_bias=bias, mlp_bias=s.flag("mlp_bias"), norms=norms)
+    norms = ("post_norm1", "post_norm2") if s.flag("use_post_norm") else ()
+    return decoder({"self_attn": plain_attention, "mlp": flagged(plain_mlp, bias="mlp_bias")}, (*LAYER_NORMS, *norms))(
+        s
+    )
 
 
-def _cwm(s: Settings) -> Named:
-    return dense(s, mlp_bias=s.flag("mlp_bias"))
+_cwm = decoder({"self_attn": grouped_attention, "mlp": flagged(plain_mlp, bias="mlp_bias")})
 
 
-def _seed_oss(s: Settings) -> Named:
-    output_bias = s.flag("attention_out_bias")
-    return dense(s, bias=s.flag("attention_bias"), output_bias=output_bias, mlp_bias=s.flag("mlp_bias"))
+_seed_oss = decoder(
+    {
+        "self_attn": flagged(grouped_attention, bias="attention_bias", output_bias="attention_out_bias"),
+        "mlp": flagged(plain_mlp, bias="mlp_bias"),
+    }
+)
 
 
-def _helium(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        # The output projection is square, whatever the size of a head.
-        for path, module in attention(f"{prefix}.self_attn", s.hidden, *head_sizes(s), bias=s.flag("attention_bias")):
-            yield from linear(path, s.hidden, s.hidden) if path.endswith(".o_proj") else [(path, module)]
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
-
-    return stacked(s, layer)
+def _helium_attention(s: Settings, path: str) -> Named:
+    """The output projection is square, whatever the size of a head."""
+    for name, module in grouped_attention(s, path, bias=s.flag("attention_bias")):
+        yield from linear(name, s.hidden, s.hidden) if name.endswith(".o_proj") else [(name, module)]
 
 
-def _persimmon(s: Settings) -> Named:
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from linear(f"{prefix}.self_attn.query_key_value", 3 * s.hidden, s.hidden, bias=True)
-        yield from linear(f"{prefix}.self_attn.dense", s.hidden, s.hidden, bias=True)
-        yield from layer_norms_of_heads(s, f"{prefix}.self_attn")
-        yield from ungated_mlp(s, f"{prefix}.mlp", ("dense_h_to_4h", "dense_4h_to_h"), bias=True)
-
-    return stacked(s, layer, kind=layer_norm, last_norm="final_layernorm")
+_helium = decoder({"self_attn": _helium_attention, "mlp": flagged(plain_mlp, bias="mlp_bias")})
 
 
-def _starcoder2(s: Settings) -> Named:
-    bias = s.flag("use_bias")
+def _persimmon_attention(s: Settings, path: str) -> Named:
+    yield from linear(f"{path}.query_key_value", 3 * s.hidden, s.hidden, bias=True)
+    yield from linear(f"{path}.dense", s.hidden, s.hidden, bias=True)
+    yield from layer_norms_of_heads(s, path)
 
-    def layer(prefix: str, _index: int) -> Named:
-        yield from grouped_attention(s, f"{prefix}.self_attn", bias=bias, output_bias=bias)
-        yield from ungated_mlp(s, f"{prefix}.mlp", ("c_fc", "c_proj"), bias=bias)
 
-    return stacked(s, layer, kind=layer_norm)
+_persimmon_mlp = partial(ungated_mlp, names=("dense_h_to_4h", "dense_4h_to_h"), bias=True)
+_persimmon = decoder(
+    {
+        "self_attn": _persimmon_attention,
+        "mlp": partial(ungated_mlp, names=("dense_h_to_4h", "dense_4h_to_h"), bias=True),
+    },
+    kind=layer_norm,
+    last_norm="final_layernorm",
+)
+
+
+_starcoder2 = decoder(
+    {
+        "self_attn": flagged(grouped_attention, bias="use_bias", output_bias="use_bias"),
+        "mlp": flagged(partial(ungated_mlp, names=("c_fc", "c_proj")), bias="use_bias"),
+    },
+    kind=layer_norm,
+)
 
 
 def _stablelm(s: Settings) -> Named:
@@ -98,48 +114,38 @@ def _stablelm(s: Settings) -> Named:
     return stacked(s, layer, norms=norms, kind=layer_norm)
 
 
-def _nanochat(s: Settings) -> Named:
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from ungated_mlp(s, f"{prefix}.mlp", ("fc1", "fc2"))
-
-    return stacked(s, layer, kind=no_norm)
+_nanochat = decoder({"self_attn": plain_attention, "mlp": partial(ungated_mlp, names=("fc1", "fc2"))}, kind=no_norm)
 
 
-def _apertus(s: Settings) -> Named:
-    _, _, head_dim = head_sizes(s)
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
-        yield from ungated_mlp(s, f"{prefix}.mlp")
-        if s.value("hidden_act") == "xielu":  # an activation with parameters of its own
-            for name in ("alpha_p", "alpha_n"):
-                yield from parameter(f"{prefix}.mlp.act_fn.{name}", 1)
-
-    return stacked(s, layer, norms=("attention_layernorm", "feedforward_layernorm"))
+def _apertus_mlp(s: Settings, path: str) -> Named:
+    yield from ungated_mlp(s, path)
+    if s.value("hidden_act") == "xielu":  # an activation with parameters of its own
+        yield from parameter(f"{path}.act_fn.alpha_p", 1)
+        yield from parameter(f"{path}.act_fn.alpha_n", 1)
 
 
-def _diffllama(s: Settings) -> Named:
-    _, _, head_dim = head_sizes(s)
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
-            yield from parameter(f"{prefix}.self_attn.{name}", head_dim)
-        yield from plain_mlp(s, f"{prefix}.mlp")
-
-    return stacked(s, layer)
+_apertus = decoder(
+    {"self_attn": normed_attention, "mlp": _apertus_mlp}, ("attention_layernorm", "feedforward_layernorm")
+)
 
 
-def _bitnet(s: Settings) -> Named:
-    def layer(prefix: str, _index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        yield from norm(f"{prefix}.self_attn.attn_sub_norm", s.hidden)
-        yield from plain_mlp(s, f"{prefix}.mlp")
-        yield from norm(f"{prefix}.mlp.ffn_sub_norm", s.inner)
+def _diffllama_attention(s: Settings, path: str) -> Named:
+    yield from plain_attention(s, path)
+    for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
+        yield from parameter(f"{path}.{name}", head_sizes(s)[2])
 
-    return stacked(s, layer)
+
+_diffllama = decoder({"self_attn": _diffllama_attention, "mlp": plain_mlp})
+
+
+_bitnet = decoder(
+    {
+        "self_attn": plain_attention,
+        "self_attn.attn_sub_norm": of_size(norm, "hidden_size"),
+        "mlp": plain_mlp,
+        "mlp.ffn_sub_norm": of_size(norm, "intermediate_size"),
+    }
+)
 
 
 def _doge(s: Settings) -> Named:
@@ -152,7 +158,7 @@ def _doge(s: Settings) -> Named:
         yield from parameter(f"{path}.A", kv_heads)
         yield from linear(f"{path}.dt_proj", kv_heads, kv_heads * head_dim, bias=bias)
         yield from norm(path, head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
         if s.flag("is_moe"):
             count = s.size("num_experts")
             yield from linear(f"{prefix}.mlp.router_gate", 2 * math.isqrt(count), s.hidden)
@@ -177,7 +183,7 @@ def _hrm(s: Settings) -> Named:
                 f"{path}.self_attn", width, s.hidden, "q_proj", "k_proj", "v_proj", "gate_proj", bias=bias
             )
             yield from linear(f"{path}.self_attn.o_proj", s.hidden, width, bias=bias)
-            yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner, bias=s.flag("mlp_bias"))
+            yield from plain_mlp(s, f"{path}.mlp", bias=s.flag("mlp_bias"))
 
 
 def _youtu(s: Settings) -> Named:
@@ -185,14 +191,14 @@ def _youtu(s: Settings) -> Named:
 
 
 def _bloom(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from layer_norm(f"{prefix}.input_layernorm", s.hidden)
         yield from linear(f"{prefix}.self_attention.query_key_value", 3 * s.hidden, s.hidden, bias=True)
         yield from linear(f"{prefix}.self_attention.dense", s.hidden, s.hidden, bias=True)
         yield from layer_norm(f"{prefix}.post_attention_layernorm", s.hidden)
-        yield from linear(f"{prefix}.mlp.dense_h_to_4h", 4 * s.hidden, s.hidden, bias=True)
-        yield from linear(f"{prefix}.mlp.dense_4h_to_h", s.hidden, 4 * s.hidden, bias=True)
+        yield from chain(
+            f"{prefix}.mlp", (s.hidden, 4 * s.hidden, s.hidden), "dense_h_to_4h", "dense_4h_to_h", bias=True
+        )
 
     yield from embedding("word_embeddings", s.vocab, s.hidden)
     yield from layer_norm("word_embeddings_layernorm", s.hidden)
@@ -201,7 +207,6 @@ def _bloom(s: Settings) -> Named:
 
 
 def _mpt(s: Settings) -> Named:
-
     def layer(prefix: str, _index: int) -> Named:
         yield from norm(f"{prefix}.norm_1", s.hidden)
         yield from linear(f"{prefix}.attn.Wqkv", 3 * s.hidden, s.hidden)
@@ -217,8 +222,8 @@ def _mpt(s: Settings) -> Named:
 
 ARCHITECTURES: Architectures = {
     "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
-    "iquestcoder": declared(framed(plain_decoder)),
-    "smollm3": declared(framed(plain_decoder, answering_prefix=TRANSFORMER)),
+    "iquestcoder": like("granite"),
+    "smollm3": like("llama", {"default_targets": ()}),
     "hyperclovax": declared(framed(_hyperclovax)),
     "cwm": declared(framed(_cwm)),
     "seed_oss": declared(framed(_seed_oss, answering_prefix=TRANSFORMER)),
@@ -226,8 +231,8 @@ ARCHITECTURES: Architectures = {
     "persimmon": declared(framed(_persimmon)),
     "starcoder2": declared(framed(_starcoder2)),
     "stablelm": declared(framed(_stablelm), targets=QUERY_VALUE),
-    "arcee": declared(framed(ungated_decoder, answering_prefix=TRANSFORMER)),
-    "jais2": declared(framed(partial(ungated_decoder, kind=layer_norm))),
+    "arcee": declared(framed(decoder(UNGATED_LAYER), answering_prefix=TRANSFORMER)),
+    "jais2": declared(framed(decoder(UNGATED_LAYER, kind=layer_norm))),
     "nanochat": declared(framed(_nanochat)),
     "apertus": declared(framed(_apertus)),
     "diffllama": declared(framed(_diffllama, answering_prefix=TRANSFORMER)),

@@ -14,13 +14,12 @@ from lora_packer.base_model.blocks.encoders import (
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased, layer_kinds, numbered
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
 def _mpnet(s: Settings) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from linear(f"{path}.attention.attn", s.hidden, s.hidden, "q", "k", "v", "o", bias=True)
         yield from layer_norm(f"{path}.attention.LayerNorm", s.hidden)
@@ -46,8 +45,7 @@ def _xlnet(s: Settings) -> Named:
         yield from parameter(f"{path}.rel_attn.seg_embed", 2, s.heads, head_dim)
         yield from layer_norm(f"{path}.rel_attn.layer_norm", s.hidden)
         yield from layer_norm(f"{path}.ff.layer_norm", s.hidden)
-        yield from linear(f"{path}.ff.layer_1", inner, s.hidden, bias=True)
-        yield from linear(f"{path}.ff.layer_2", s.hidden, inner, bias=True)
+        yield from chain(f"{path}.ff", (s.hidden, inner, s.hidden), "layer_1", "layer_2", bias=True)
 
     yield from parameter("mask_emb", 1, 1, s.hidden)
     yield from embedding("word_embedding", s.vocab, s.hidden)

@@ -39,7 +39,7 @@ def _solar_open(s: Settings) -> Named:
 
 
 def _afmoe(s: Settings) -> Named:
-    (heads, _, head_dim) = head_sizes(s)
+    heads, _, head_dim = head_sizes(s)
     dense, count, intermediate = s.count("num_dense_layers"), s.size("num_experts"), s.size("moe_intermediate_size")
 
     def layer(prefix: str, index: int) -> Named:
@@ -47,7 +47,7 @@ def _afmoe(s: Settings) -> Named:
         yield from norm(f"{prefix}.self_attn", head_dim, "q_norm", "k_norm")
         yield from linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, s.hidden)
         if index < dense:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
             return
         yield from linear(f"{prefix}.mlp.router.gate", count, s.hidden)
         yield from parameter(f"{prefix}.mlp.expert_bias", count)
@@ -79,7 +79,7 @@ def _mimo_v2_flash(s: Settings) -> Named:
         if feeds(index) == "sparse":
             yield from fused_experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -180,13 +180,12 @@ def _mellum(s: Settings) -> Named:
 
 
 def _flint(s: Settings) -> Named:
-    if s.value("mlp_only_layers") is None:
-        s = s.with_fields(mlp_only_layers=[0, 1])
+    s = s.filled("mlp_only_layers")
     count = s.count("num_experts")
     sparse = qwen_is_sparse(s, count)
 
     def layer(prefix: str, index: int) -> Named:
-        yield from sinks(s, f"{prefix}.self_attn")
+        yield from sinks(s, f"{prefix}.self_attn.sinks")
         yield from normed_attention(s, f"{prefix}.self_attn")
         if sparse(index):
             yield from routed_experts(s, f"{prefix}.mlp", count)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared, only_for
+from lora_packer.base_model.architecture import Architectures, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.module import Named
@@ -25,8 +25,7 @@ def _moshi(s: Settings) -> Named:
         yield from linear(f"{prefix}.self_attn.o_proj.linear", s.hidden, heads * head_dim)
         yield from linear(f"{prefix}.mlp.fc1", inner, s.hidden)
         yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
-        for name in LAYER_NORMS:
-            yield from norm(f"{prefix}.{name}", s.hidden)
+        yield from norm(prefix, s.hidden, *LAYER_NORMS)
 
     yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
     yield from numbered(s, "layers", layer)
@@ -46,8 +45,7 @@ def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named
         yield from parameter(f"{block}.gamma", width)
         yield from parameter(f"{block}.ffn_gamma", width)
         yield from norm(block, width, "norm", "ffn_norm")
-        yield from linear(f"{block}.ffn.linear1", inner, width, bias=True)
-        yield from linear(f"{block}.ffn.linear2", width, inner, bias=True)
+        yield from chain(f"{block}.ffn", (width, inner, width), "linear1", "linear2", bias=True)
         yield from conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
 
 
@@ -80,7 +78,6 @@ def _vibevoice_beside(s: Settings, text: Settings) -> Named:
         yield from linear(f"{path}_linear_2", text.hidden, text.hidden, bias=True)
 
 
-_FLAMINGO = heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3)
 _VIBEVOICE_TOKENIZER = Tower("vibevoice_acoustic_tokenizer_encoder", _vibevoice_tokenizer)
 _VIBEVOICE_TOKENIZERS = {
     "acoustic": fixed("acoustic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
@@ -89,7 +86,7 @@ _VIBEVOICE_TOKENIZERS = {
 
 ARCHITECTURES: Architectures = {
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
-    "audioflamingo3": _FLAMINGO,
-    "musicflamingo": _FLAMINGO,
+    "audioflamingo3": heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3),
+    "musicflamingo": like("audioflamingo3"),
     "vibevoice_asr": composite(with_towers(text_part("qwen2"), _vibevoice_beside)),
 }

@@ -9,7 +9,7 @@ from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import fields_by_layer, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing
@@ -38,7 +38,7 @@ def _step_text(s: Settings) -> Named:
             )
             yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, s.size("share_expert_dim"), bias=mlp_bias)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner, bias=mlp_bias)
+            yield from plain_mlp(s, f"{prefix}.mlp", bias=mlp_bias)
 
     return stacked(s, layer)
 

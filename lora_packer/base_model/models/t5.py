@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import Architectures, Build, Head, declared
+from lora_packer.base_model.architecture import Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
 from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm
 from lora_packer.base_model.blocks.towers import pix2struct_visual
@@ -124,12 +124,10 @@ def _udop(s: Settings, head: Head) -> Named:
 
 def _udop_buckets(s: Settings) -> list[int]:
     """The number of buckets of each kind of relative position."""
-    kinds = s.value("relative_bias_args")
-    if not isinstance(kinds, list | tuple):
-        return [32, 32, 32]
+    kinds = s.filled("relative_bias_args").value("relative_bias_args")
     found = []
-    for kind in kinds:
-        fields = Settings(kind if isinstance(kind, Mapping) else {}, {"relative_attention_num_buckets": 32})
+    for kind in kinds if isinstance(kinds, list | tuple) else ():
+        fields = Settings(kind if isinstance(kind, Mapping) else {}, "udop")
         more = 2 if fields.flag("prefix_bucket") and not fields.flag("expand") else 0
         found.append(fields.size("relative_attention_num_buckets") + more)
     return found
@@ -144,7 +142,7 @@ _PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambd
 
 ARCHITECTURES: Architectures = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
-    "mt5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
+    "mt5": like("t5"),
     "umt5": declared(_t5(every_bias=True), input_embedding="shared", encoder_decoder=True),
     "pix2struct": composite(_pix2struct),
     "udop": declared(_udop, input_embedding="shared"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lora_packer.base_model.architecture import Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import below
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.layers import embedding, linear, norm
 from lora_packer.base_model.models.gemma.towers import gemma3_projector
 from lora_packer.base_model.models.vision_towers import vision_config
@@ -17,7 +17,7 @@ from lora_packer.base_model.settings import Settings
 
 def _gemma_side(s: Settings, crossed: int | None, *, normed: bool = False) -> Named:
     """One side; ``crossed`` is the width of what its cross attention reads, or None where it has none."""
-    (heads, kv_heads, head_dim) = head_sizes(s)
+    heads, kv_heads, head_dim = head_sizes(s)
     bias = s.flag("attention_bias")
     norms = ["pre_self_attn_layernorm", "post_self_attn_layernorm"]
     norms += ["pre_feedforward_layernorm", "post_feedforward_layernorm"]
@@ -34,9 +34,8 @@ def _gemma_side(s: Settings, crossed: int | None, *, normed: bool = False) -> Na
             yield from linear(f"{path}.cross_attn.q_proj", heads * head_dim, s.hidden, bias=bias)
             yield from linear(f"{path}.cross_attn", width, crossed, "k_proj", "v_proj", bias=bias)
             yield from linear(f"{path}.cross_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
-        for name in norms:
-            yield from norm(f"{path}.{name}", s.hidden)
+        yield from plain_mlp(s, f"{path}.mlp")
+        yield from norm(path, s.hidden, *norms)
 
 
 def _t5gemma_sides(s: Settings) -> Named:

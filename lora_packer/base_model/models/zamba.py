@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, depthwise, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -14,10 +14,11 @@ from lora_packer.base_model.settings import Settings
 def _zamba2(s: Settings) -> Named:
     """Zamba2's decoder: mixers, some preceded by one of a few attention blocks that the layers share."""
     bias = s.flag("add_bias_linear")
-    listed = s.aliased({"layer_types": "layers_block_type"}).names("layer_types")
-    hybrids = (6, 12, 18, 24, 30, 36, 42, 47, 51)
-    kind = layer_kinds(listed, lambda index: "hybrid" if index in hybrids else "linear_attention")
-    layers = len(listed) if listed else 54
+    listed = (
+        s.filled("layers_block_type", "layer_types").aliased({"layer_types": "layers_block_type"}).names("layer_types")
+    )
+    kind = layer_kinds(listed, lambda _index: "linear_attention")
+    layers = len(listed or ())
     numbers = {index: number for number, index in enumerate(i for i in range(layers) if kind(i) == "hybrid")}
 
     def mixer(prefix: str) -> Named:
@@ -54,8 +55,9 @@ def _zamba2_shared(s: Settings, prefix: str, number: int, hybrids: int) -> Named
         adapters += [(f"self_attn.linear_{name}", width, width) for name in ("q", "k", "v")]
     for place in range(number % blocks, hybrids, blocks):
         for path, inwards, outwards in adapters:
-            yield from linear(f"{prefix}.{path}_adapter_list.{place}.0", s.size("adapter_rank"), inwards)
-            yield from linear(f"{prefix}.{path}_adapter_list.{place}.1", outwards, s.size("adapter_rank"))
+            yield from chain(
+                f"{prefix}.{path}_adapter_list.{place}", (inwards, s.size("adapter_rank"), outwards), "0", "1"
+            )
     yield from norm(f"{prefix}.input_layernorm", width)
     yield from norm(f"{prefix}.pre_ff_layernorm", s.hidden)
 

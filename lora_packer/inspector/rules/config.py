@@ -33,7 +33,7 @@ UNKNOWN_FIELD = Rule(
     "warning",
     "adapter_config.json has a field that PEFT does not know.",
     "PEFT 0.14 and newer drop it with a warning; older releases refuse the whole config.",
-    "Remove the field, or check that the loader has a PEFT new enough to know it.",
+    "Remove it if training did not use it; else load the adapter with a PEFT that knows it.",
     fixable=True,
 )
 NO_EFFECT = Rule(
@@ -51,7 +51,7 @@ BASE_CHANGING_INIT = Rule(
     "init_lora_weights names a method that changes the base model at load.",
     "PEFT runs pissa and olora again at load and alters the base weights; engines that ignore the field give "
     "other output, and an adapter that was converted to plain LoRA is wrong in PEFT.",
-    "Save with path_initial_model_for_weight_conversion, and set init_lora_weights to true.",
+    "Save it again with path_initial_model_for_weight_conversion, which makes it a plain LoRA; do not edit the field.",
 )
 DEFAULTED_FIELD = Rule(
     "LP208",
@@ -147,9 +147,9 @@ def _unknown(problems: list[ConfigProblem]) -> Iterator[Finding]:
         return
     message = problems[0].message
     if len(problems) > 1:
-        names = ", ".join(f"'{problem.field}'" for problem in problems)
         ignored = "PEFT 0.14 and newer ignore them, older ones refuse"
-        message = escape(f"{len(problems)} fields are not PEFT's: {names}; {ignored}", 400)
+        names = escape(", ".join(f"'{problem.field}'" for problem in problems), 240)
+        message = f"{len(problems)} fields are not PEFT's: {names}; {ignored}"
     yield UNKNOWN_FIELD.finding(message, file=CONFIG_NAME, field=problems[0].field, count=len(problems))
 
 

@@ -54,7 +54,7 @@ UNUSED_PATTERN = Rule(
     "warning",
     "A key of rank_pattern or alpha_pattern decides nothing.",
     "PEFT ignores it with a warning: a module may have another scale than in training.",
-    "Correct the key, or remove it.",
+    "Correct the key if it was to decide something; to remove it changes nothing.",
     needs="base",
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor
+from lora_packer.inspector.foreign import tool_of
 from lora_packer.inspector.leftovers import Leftover, Leftovers, Why, base_shape
 from lora_packer.inspector.narrowing import exact_change
 from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Rule
@@ -32,7 +34,7 @@ FLAG_OFF = Rule(
     "error",
     "The file has tensors of a feature that the config has switched off.",
     "PEFT drops them without a word, and the adapter acts otherwise than it was trained.",
-    "Set the field that switches the feature on.",
+    "Write the field as it was in training into adapter_config.json.",
     needs="base",
 )
 BASE_WEIGHTS = Rule(
@@ -41,7 +43,7 @@ BASE_WEIGHTS = Rule(
     "error",
     "The file has weights of the base model itself.",
     "They overwrite the base model's own weights at load, also for everybody else who uses that base.",
-    "Remove them, or name their modules in modules_to_save if they were trained.",
+    "If they were trained, name their modules in modules_to_save; if not, remove them.",
     needs="base",
 )
 UNKNOWN_TENSOR = Rule(
@@ -50,7 +52,7 @@ UNKNOWN_TENSOR = Rule(
     "warning",
     "The file has tensors that belong to nothing in the base model.",
     "PEFT ignores them without a word; stricter engines refuse the adapter.",
-    "Remove them, or check that the base model is the right one.",
+    "Check that the base model is the right one; if it is, export the adapter again with the tool that trained it.",
     needs="base",
     explains=OF_ANOTHER_BASE,
     retold="; {message}",
@@ -71,7 +73,7 @@ SAVED_EMBEDDINGS = Rule(
     "warning",
     "The file has full embeddings that the config does not mention.",
     "They overwrite the base model's own embeddings at load, and many servers refuse them.",
-    "Save with save_embedding_layers=False unless they were trained.",
+    "If they were trained, name them in modules_to_save; if not, remove them (save_embedding_layers=False does).",
     needs="base",
 )
 
@@ -93,7 +95,7 @@ def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, e
             return _past(tensors, extra, case, elsewhere, details)
         case "feature":
             message = f"{tensors} would be dropped: the config does not set {what}"
-            return FLAG_OFF.finding(message, field=what, **details)
+            return FLAG_OFF.finding(message, field=what, hint=_switching_on(what, items, case), **details)
         case "untargeted":
             field = _excluding_field(first.module, case)
             because = "" if field == "target_modules" else f" because of {field}"
@@ -108,16 +110,22 @@ def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, e
             message = f"{tensors} with full embeddings of another shape than this base model's"
             return WRONG_BASE.finding(message, expected=_base_shape(first, case), **details)
         case "base":
-            return BASE_WEIGHTS.finding(f"{tensors} would overwrite the base model's own weights", **details)
+            hint = _keeping(items, case)
+            return BASE_WEIGHTS.finding(f"{tensors} would overwrite the base model's own weights", hint=hint, **details)
         case "misshapen":
             message = f"{tensors} of the base model's own weights in another shape: PEFT raises a size mismatch"
             return BASE_WEIGHTS.finding(message, expected=_base_shape(first, case), **details)
         case "lora":
             message = f"{tensors} of modules that {case.base_name} does not have would be dropped"
-            return UNKNOWN_TENSOR.finding(message, severity="error", **details)
+            fused = any(m.kind == "parameter" and len(m.weight_shape) == 3 for m in case.modules.values())
+            tool = tool_of((item.tensor.name for item in items), fused=fused)
+            if tool is not None:
+                message += f" ({tool.name})"
+            return UNKNOWN_TENSOR.finding(message, severity="error", hint=tool.way_out if tool else None, **details)
         case "unknown":
             belongs = counted(len(items), "belongs", "belong")
-            return UNKNOWN_TENSOR.finding(f"{belongs} to nothing in {case.base_name}", **details)
+            hint = _HINT_UNKNOWN if case.difference.matched else None
+            return UNKNOWN_TENSOR.finding(f"{belongs} to nothing in {case.base_name}", hint=hint, **details)
 
 
 def _targeting(field: str, what: str, case: Case) -> str | None:
@@ -128,6 +136,31 @@ def _targeting(field: str, what: str, case: Case) -> str | None:
     return str(change) if change else None
 
 
+def _switching_on(field: str, items: Sequence[Leftover], case: Case) -> str | None:
+    """The field and its value, where with it the file is whole."""
+    if field == "lora_bias":
+        return "Set lora_bias to true."
+    if field != "use_dora":
+        return None
+    modules = len({item.tensor.module for item in items})
+    if modules == len(case.expectation.targeted):
+        return "Set use_dora to true."
+    lacking = counted(len(case.expectation.targeted) - modules, noun="other module")
+    return f"Save the adapter again with use_dora: {lacking} should have one too."
+
+
+def _keeping(items: Sequence[Leftover], case: Case) -> str | None:
+    """Where to name modules whose weights were trained; a module with LoRA cannot be saved whole besides."""
+    owners = list(dict.fromkeys(item.tensor.owner for item in items))
+    if any(owner in case.expectation.targeted for owner in owners):
+        return "Remove them: modules that get LoRA keep the base model's own weights."
+    if len(owners) > _OWNERS_TOLD:
+        return None
+    return f"If they were trained, add {json.dumps(owners)} to modules_to_save; if not, remove them."
+
+
+_OWNERS_TOLD = 3
+_HINT_UNKNOWN = "Remove them, which changes nothing that PEFT loads; if they were trained, export the adapter again."
 _HINT_SURPLUS = "Save the adapter with PEFT's save_pretrained, or remove these tensors if they are left over."
 
 

@@ -29,7 +29,7 @@ MISSING_MODULES = Rule(
     "error",
     "Modules that the config targets have no tensors.",
     "PEFT loads it with a warning, and those layers act as the base model's.",
-    "Save the adapter again, or correct layers_to_transform.",
+    "Save the adapter again; if these layers were not trained, name those that were in layers_to_transform.",
     needs="base",
     retold="; {message}",
 )
@@ -39,7 +39,7 @@ MISSING_PART = Rule(
     "error",
     "A tensor that the config calls for is missing.",
     "PEFT raises KeyError (modules_to_save, trainable tokens), or applies DoRA with magnitudes of its own.",
-    "Save the adapter again, or remove the field that calls for it.",
+    "Save the adapter again from training: what the config calls for is not in the file.",
     needs="base",
 )
 WIDER_CONFIG = Rule(

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from lora_packer.finding import Finding, Severity
+from lora_packer.redact import escape
 
 Needs = Literal["files", "base", "values"]
 SAME_FIELD = "the same field"
+MAX_MESSAGE = 360  # characters: with its code and its name a message is a line of 400
 
 
 class Effect(NamedTuple):
@@ -69,10 +71,14 @@ class Rule:
         return self.code.startswith("LP2")
 
     def finding(self, message: str, **details: Any) -> Finding:
-        """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own."""
+        """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own.
+
+        The message is made fit for a line here too, whatever was written into it.
+        """
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
         given = {key: value for key, value in details.items() if value is not None}
-        return Finding(code=self.code, name=self.name, message=message, **{**defaults, **given})
+        text = escape(message, MAX_MESSAGE)
+        return Finding(code=self.code, name=self.name, message=text, **{**defaults, **given})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as ``lora-packer rule --format json`` prints it."""

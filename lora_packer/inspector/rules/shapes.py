@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
@@ -70,6 +72,7 @@ EMPTY_TENSOR = Rule(
 
 _SQUARE_IN_RANK = "lora_monteclora_sampler.gaussian_var_prior"
 _LOOKED_AT = 64
+_PATTERNS_TOLD = 8
 
 _Wrong = Mapping[str, Match]
 
@@ -195,8 +198,30 @@ def _rank(names: list[str], wrong: _Wrong, case: Case) -> _Told:
         message += ", which another key of rank_pattern gives: PEFT sorts the keys when it saves, and the first wins"
         hint = "Write rank_pattern with one key for each module, so that their order does not matter."
         return _Told(RANK_MISMATCH, message, field, hint)
-    set_r = f"Set r to {next(iter(ranks))}." if field == "r" and len(ranks) == 1 else None
-    return _Told(RANK_MISMATCH, message, field, set_r)
+    return _Told(RANK_MISMATCH, message, field, _ranks_to_set(case))
+
+
+def _ranks_to_set(case: Case) -> str | None:
+    """The change after which the config has the ranks of the file, where one field says them all."""
+    pairs = [item for item in case.difference.matched.values() if item.want.part in PAIRED]
+    if any(item.want.path in case.expectation.experts or len(item.info.shape) < 2 for item in pairs):
+        return None
+    ranks = {item.want.path: item.info.shape[_rank_axis(item.want)] for item in pairs}
+    if len(set(ranks.values())) == 1 and not case.config.rank_pattern:
+        rank = next(iter(ranks.values()))
+        scale = case.config.scale(rank, case.config.lora_alpha)
+        return f"Set r to {rank}. Make sure of lora_alpha too: the update is scaled by {scale:.4g} then."
+    by_leaf: dict[str, set[int]] = {}
+    for path, rank in ranks.items():
+        by_leaf.setdefault(path.rpartition(".")[2], set()).add(rank)
+    pattern = {re.escape(path): rank for path, rank in ranks.items() if len(by_leaf[path.rpartition(".")[2]]) > 1}
+    pattern |= {leaf: next(iter(own)) for leaf, own in by_leaf.items() if len(own) == 1 and own != {case.config.r}}
+    if len(pattern) > _PATTERNS_TOLD:
+        return None
+    lookup = PatternLookup(pattern, case.config.r)
+    if any(lookup(path) != rank for path, rank in ranks.items()):
+        return None
+    return f"Set rank_pattern to {json.dumps(pattern)}."
 
 
 def _rank_axis(want: Want) -> int:

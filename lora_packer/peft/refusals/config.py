@@ -56,7 +56,9 @@ def refused_config(config: LoraConfig, raw: Mapping[str, Any]) -> Iterator[Refus
     yield from (refusal for refusal in refused_settings(raw) if refusal.field not in told)
 
 
-_PLAIN_INIT = "Save with path_initial_model_for_weight_conversion, and set init_lora_weights to true."
+# To edit the field alone would put the update on weights that it was not trained on.
+_OF_CORDA = "Save it again with path_initial_model_for_weight_conversion, which makes it a plain LoRA."
+_OF_LOFTQ = "Make sure that the base model is the one that LoftQ saved; with that one, init_lora_weights is to be true."
 _PARTS_OF_LORA = ("lora_dropout.default", "lora_dropout", "lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B")
 # Their start is overwritten by the file's tensors; but PEFT has to know how to make it.
 _INIT_NAMES = (
@@ -146,7 +148,7 @@ ROWS: tuple[Row, ...] = (
         "init_lora_weights is {}, which PEFT cannot load without its preprocessing",
         None,
         "tuners/lora/layer.py:519",
-        _PLAIN_INIT,
+        _OF_CORDA,
     ),
     Row(
         "init_lora_weights",
@@ -154,7 +156,7 @@ ROWS: tuple[Row, ...] = (
         "init_lora_weights is {}, which PEFT would compute again at load",
         None,
         "tuners/lora/layer.py:583",
-        _PLAIN_INIT,
+        _OF_LOFTQ,
     ),
     Row(
         "init_lora_weights",

@@ -18,14 +18,8 @@ from lora_packer.together.refusal import Purpose
 from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, Sent, StatusUpdate, Submission, is_job_id
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
-from lora_packer.together.v2.project import (
-    MODEL_PREFIX,
-    base_model_id,
-    own_model,
-    paged,
-    project_path,
-    supported_ids,
-)
+from lora_packer.together.v2.project import MODEL_PREFIX, own_model, paged, project_path
+from lora_packer.together.v2.supported import base_model_id, supported_ids
 
 _UPLOADS = ("models", "uploads")
 
@@ -33,7 +27,10 @@ _UPLOADS = ("models", "uploads")
 # an import counts its restarts, so it is taken for one that may go on.
 _STATES = {"PENDING": "Queued", "RUNNING": "Running", "ERROR": "Error", "FAILED": "Failed"}
 _VALIDATING = "Validating"
-_ENDED = {"SUCCESS": "Complete", "FAILED": "Failed", "ERROR": "Failed"}  # of a validation
+# Of a validation. ERROR is the service's own fault, and may be another state later
+# (docs.together.ai/docs/dedicated-endpoints/adapter, "Check revision validation").
+_ENDED = {"SUCCESS": "Complete", "FAILED": "Failed", "ERROR": "Error"}
+_BROKE_OFF = "the service's validation could not complete due to an internal error of its own"
 _MAX_EVENTS = 200  # of an import, the last ones
 
 
@@ -193,6 +190,8 @@ def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tup
     status = _ENDED.get(said.removeprefix("REVISION_VALIDATION_STATUS_"), _VALIDATING)
     stamp = text(newest.get("lastValidatedAt")) or ""
     found = [_finding(one, status, stamp) for one in objects(newest.get("validationErrors"))[:50]]
+    if status == "Error":
+        found.append(StatusUpdate(status, _BROKE_OFF, stamp))
     if status == "Failed" and not found:
         found = [StatusUpdate(status, f"the validation of the revision ended as {said}", stamp)]
     return status, tuple(found)

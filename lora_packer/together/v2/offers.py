@@ -9,6 +9,7 @@ from lora_packer.together.client import Client
 from lora_packer.together.endpoints import Hardware
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import paged, project_path
+from lora_packer.together.v2.supported import Profile, profiles_of
 
 
 def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str]]:
@@ -17,8 +18,7 @@ def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, 
     Raises ServiceError.
     """
     purpose = Purpose(action="list the configurations")
-    base = str(adapter.get("baseModelId") or adapter["id"])
-    configs = paged(client, project_path(client, "configs"), purpose, referenceModelId=base)
+    configs = _configs(client, adapter, purpose)
     types = client.request("GET", "/v2/public/inference-instance-types", retry=True, purpose=purpose)
     prices = {one.get("name"): one for one in listed(types, purpose)}
     found = []
@@ -37,6 +37,31 @@ def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, 
         if offer.id:
             found.append((offer, f"projects/{config.get('projectId')}/configs/{config.get('id')}"))
     return sorted(found, key=lambda pair: (pair[0].cents_per_minute is None, pair[0].cents_per_minute or 0.0, pair[1]))
+
+
+def _configs(client: Client, adapter: dict[str, Any], purpose: Purpose) -> list[dict[str, Any]]:
+    """The configurations for the adapter's base model, else for the adapter itself, else those of the catalogue.
+
+    The first is often empty for models of the catalogue, whose deployment profiles tell them instead
+    (models-and-configs.md in github.com/togethercomputer/skills); the second is what the vendor's command line looks at
+    too (lib/cli/api/endpoints/_utils/_resolve_model.py in together 3.1.1).
+    """
+    ids = dict.fromkeys(str(one) for one in (adapter.get("baseModelId"), adapter["id"]) if one)
+    for reference in ids:
+        found = paged(client, project_path(client, "configs"), purpose, referenceModelId=reference)
+        if found:
+            return found
+    return [_config(one) for one in profiles_of(client, next(iter(ids))) if one.config]
+
+
+def _config(profile: Profile) -> dict[str, Any]:
+    """A profile as a list of configurations has it."""
+    chosen = {"accelerator_type": profile.gpu_type, "accelerator_count": str(profile.gpu_count or "")}
+    return {
+        "id": profile.config_id,
+        "projectId": str(profile.config).split("/")[1],
+        "selectors": [{"key": key, "value": value} for key, value in chosen.items()],
+    }
 
 
 def _selectors(config: dict[str, Any]) -> dict[str, str]:

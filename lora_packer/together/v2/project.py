@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, objects, text
+from lora_packer.together.answers import fields, listed, text
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
 
@@ -79,40 +79,6 @@ def is_called(item: dict[str, Any], name: str) -> bool:
     called = item.get("name")
     bare = called.rpartition("/")[2] if isinstance(called, str) else None
     return name in (item.get("id"), called, bare)
-
-
-def base_model_id(client: Client, name: str) -> str:
-    """Return the ``ml_`` id that a base model is created on. Raises ServiceError where the service supports none such,
-    or several."""
-    ids, similar = supported_ids(client, name)
-    if len(ids) == 1:
-        return ids[0]
-    hint = "Check --base-model: it must be one that the service serves on dedicated endpoints."
-    if ids:
-        what = f"several have that name: {', '.join(ids)}"
-    else:
-        what = "the service does not support it on dedicated endpoints"
-        what += f"; similar: {', '.join(similar)}" if similar else ""
-    raise refusal.error(Purpose(action=f"find the base model {name}"), what, None, hint, 200)
-
-
-def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the ``ml_`` ids of the supported models of this name, and the names that are similar. Raises ServiceError.
-
-    Supported models have an ``arch_`` id too, which models cannot be created on. As the vendor's command line does
-    (lib/cli/api/models/_resolve_base_model.py in together 3.1.1), the model's name or that of one of its deployments
-    has to be the one that was asked for.
-    """
-    if name.startswith(MODEL_PREFIX):
-        return (name,), ()
-    found = paged(client, "/v2/supported-models", Purpose(action=f"find the base model {name}"), search=name)
-    ids = {base for one in found if name in _names(one) and (base := text(one.get("baseModelId")))}
-    return tuple(sorted(ids)), tuple(filter(None, (text(one.get("name")) for one in found[:5])))
-
-
-def _names(item: dict[str, Any]) -> set[Any]:
-    served = [one.get("modelName") for one in objects(item.get("deploymentProfiles"))]
-    return {name for name in (item.get("name"), *served) if isinstance(name, str)}
 
 
 def _required(found: str | None) -> str:

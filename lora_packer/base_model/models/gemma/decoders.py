@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import (
@@ -10,40 +10,31 @@ from lora_packer.base_model.architecture import (
     Architectures,
     declared,
 )
-from lora_packer.base_model.blocks.attention import attention, head_sizes, plain_attention
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.attention import QK_NORMS, attention, head_sizes, plain_attention
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import (
+    LAYER_NORMS,
     QUERY_VALUE,
-    dense,
+    decoder,
     framed,
-    llama_like,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import Block, chain, depthwise, embedding, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _gemma(s: Settings) -> Named:
-    bias = s.flag("attention_bias")
-    return dense(s, bias=bias, output_bias=bias)
-
-
-def _gemma2(s: Settings) -> Named:
-    bias = s.flag("attention_bias")
-    norms = {"pre_feedforward_layernorm": s.hidden, "post_feedforward_layernorm": s.hidden}
-    return dense(s, bias=bias, output_bias=bias, norms=norms)
+_AROUND_FEED_FORWARD = (*LAYER_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm")
+_LAYER: Mapping[str, Block] = {"self_attn": plain_attention, "mlp": plain_mlp}
+_gemma = decoder(_LAYER)
 
 
-def _gemma3_text(s: Settings) -> Named:
-    bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
-    norms = {"pre_feedforward_layernorm": s.hidden, "post_feedforward_layernorm": s.hidden}
-    norms |= {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
-    return dense(s, bias=bias, output_bias=bias, norms=norms)
+_gemma2 = decoder(_LAYER, _AROUND_FEED_FORWARD)
 
 
-def _vaultgemma(s: Settings) -> Named:
-    return llama_like(s, ("input_layernorm", "pre_feedforward_layernorm"))
+_gemma3_text = decoder({**_LAYER, **QK_NORMS}, _AROUND_FEED_FORWARD)
+
+
+_vaultgemma = decoder(_LAYER, ("input_layernorm", "pre_feedforward_layernorm"))
 
 
 def _recurrent_gemma(s: Settings) -> Named:
@@ -87,8 +78,7 @@ def gemma3n(s: Settings, *, shares: bool = True) -> Named:
         yield from linear(f"{path}.prediction_coefs", copies**2, copies)
         yield from linear(f"{path}.modality_router", copies, s.hidden)
         yield from norm(f"{path}.router_norm", s.hidden)
-        yield from linear(f"{prefix}.laurel.linear_left", s.size("laurel_rank"), s.hidden)
-        yield from linear(f"{prefix}.laurel.linear_right", s.hidden, s.size("laurel_rank"))
+        yield from chain(f"{prefix}.laurel", (s.hidden, s.size("laurel_rank"), s.hidden), "linear_left", "linear_right")
         yield from norm(f"{prefix}.laurel.post_laurel_norm", s.hidden)
         yield from linear(f"{prefix}.per_layer_input_gate", per_layer, s.hidden)
         yield from linear(f"{prefix}.per_layer_projection", s.hidden, per_layer)

@@ -22,7 +22,7 @@ from lora_packer.base_model.blocks.composite import (
     text_part,
     with_towers,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import (
     fields_by_layer,
     framed,
@@ -143,8 +143,7 @@ def gemma4_visual(s: Settings) -> Named:
         yield from _clippable(f"{path}.mlp.gate_proj", s.inner, s.hidden)
         yield from _clippable(f"{path}.mlp.up_proj", s.inner, s.hidden)
         yield from _clippable(f"{path}.mlp.down_proj", s.hidden, s.inner)
-        for name in NORMS_AROUND_BOTH:
-            yield from norm(f"{path}.{name}", s.hidden)
+        yield from norm(path, s.hidden, *NORMS_AROUND_BOTH)
 
 
 def _gemma4_audio(s: Settings) -> Named:
@@ -226,7 +225,7 @@ def _diffusion(s: Settings, head: Head) -> Named:
     yield from linear(f"{before}encoder.embed_vision.embedding_projection", text.hidden, vision.hidden)
     yield from below(f"{before}decoder", decoder(text))
     yield from norm(f"{before}decoder.self_conditioning.pre_norm", text.hidden)
-    yield from gated_mlp(f"{before}decoder.self_conditioning", text.hidden, text.inner)
+    yield from plain_mlp(text, f"{before}decoder.self_conditioning")
     yield from head_of_text(s, text, head)
 
 

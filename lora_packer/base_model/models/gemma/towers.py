@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.composite import (
     composite,
     text_part,
 )
-from lora_packer.base_model.blocks.layers import linear, norm
+from lora_packer.base_model.blocks.layers import chain, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Module, Named
@@ -56,8 +56,9 @@ def _pi0(s: Settings, head: Head) -> Named:
         hidden, actions = acting.hidden, s.size("max_action_dim")
         yield from linear("embed_action_time.action_in_proj", hidden, actions, bias=True)
         yield from linear("embed_action_time.state_proj", hidden, s.size("max_state_dim"), bias=True)
-        yield from linear("embed_action_time.action_time_mlp_in", hidden, 2 * hidden, bias=True)
-        yield from linear("embed_action_time.action_time_mlp_out", hidden, hidden, bias=True)
+        yield from chain(
+            "embed_action_time", (2 * hidden, hidden, hidden), "action_time_mlp_in", "action_time_mlp_out", bias=True
+        )
         yield from linear("action_out_proj", actions, hidden, bias=True)
 
 

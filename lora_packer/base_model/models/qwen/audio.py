@@ -5,7 +5,7 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures, Build, Head
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, heard, hearing, whisper_encoder, whisper_layers
-from lora_packer.base_model.blocks.layers import conv, layer_norm, linear
+from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -15,8 +15,13 @@ def _qwen2_audio(_s: Settings, audio: Settings, text: Settings) -> Named:
 
 
 def _qwen3_asr(_s: Settings, audio: Settings, _text: Settings) -> Named:
-    yield from linear("multi_modal_projector.linear_1", audio.hidden, audio.hidden, bias=True)
-    yield from linear("multi_modal_projector.linear_2", audio.size("output_dim"), audio.hidden, bias=True)
+    yield from chain(
+        "multi_modal_projector",
+        (audio.hidden, audio.hidden, audio.size("output_dim")),
+        "linear_1",
+        "linear_2",
+        bias=True,
+    )
 
 
 def qwen3_convs(s: Settings) -> Named:

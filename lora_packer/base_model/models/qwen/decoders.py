@@ -6,7 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, declared
-from lora_packer.base_model.blocks.attention import gated_attention, grouped_attention, normed_attention
+from lora_packer.base_model.blocks.attention import (
+    QK_NORMS,
+    biased_attention,
+    gated_attention,
+    grouped_attention,
+    normed_attention,
+    plain_attention,
+)
 from lora_packer.base_model.blocks.experts import (
     Experts,
     both_names,
@@ -16,21 +23,16 @@ from lora_packer.base_model.blocks.experts import (
     qwen_is_sparse,
     qwen_mixture,
 )
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, dense, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import QUERY_VALUE, TRANSFORMER, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
-
-def _qwen2(s: Settings) -> Named:
-    return dense(s, bias=True)
+_qwen2 = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 
 
-def _qwen3(s: Settings) -> Named:
-    bias, head_dim = s.flag("attention_bias"), s.size("head_dim")
-    norms = {"self_attn.q_norm": head_dim, "self_attn.k_norm": head_dim}
-    return dense(s, bias=bias, output_bias=bias, norms=norms)
+_qwen3 = decoder({"self_attn": plain_attention, **QK_NORMS, "mlp": plain_mlp})
 
 
 def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
@@ -43,7 +45,7 @@ def qwen3_moe(s: Settings, *, experts: Experts = fused_experts) -> Named:
         if sparse(index):
             yield from experts(f"{prefix}.mlp", s.hidden, s.size("moe_intermediate_size"), count)
         else:
-            yield from gated_mlp(f"{prefix}.mlp", s.hidden, s.inner)
+            yield from plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
@@ -95,7 +97,7 @@ def _qwen3_next(s: Settings, *, experts: Experts = fused_experts) -> Named:
 
 def qwen3_5(s: Settings) -> Named:
     """Qwen3.5's text decoder."""
-    return _qwen(s, lambda prefix, _index: gated_mlp(prefix, s.hidden, s.inner), fused=False)
+    return _qwen(s, lambda prefix, _index: plain_mlp(s, prefix), fused=False)
 
 
 def qwen3_5_moe(s: Settings) -> Named:

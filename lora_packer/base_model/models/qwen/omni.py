@@ -6,13 +6,13 @@ from collections.abc import Callable
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Architectures, Build, Head, declared
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes, normed_attention
+from lora_packer.base_model.blocks.attention import biased_attention, grouped_attention, head_sizes, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, with_towers
 from lora_packer.base_model.blocks.experts import Experts, fused_experts, linear_experts, qwen_mixture
-from lora_packer.base_model.blocks.feed_forward import dense_mlp, gated_mlp
-from lora_packer.base_model.blocks.frames import stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import decoder, stacked
 from lora_packer.base_model.blocks.hearing import WHISPER_NAMES, whisper_convs, whisper_layers
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, qwen3_visual
 from lora_packer.base_model.models.qwen.audio import qwen3_convs
 from lora_packer.base_model.models.qwen.decoders import qwen3_moe
@@ -58,12 +58,7 @@ def _visual_3(s: Settings) -> Named:
         yield name, module
 
 
-def _text_2_5(s: Settings) -> Named:
-    def layer(path: str, index: int) -> Named:
-        yield from grouped_attention(s, f"{path}.self_attn", bias=True)
-        yield from dense_mlp(s, f"{path}.mlp", index)
-
-    return stacked(s, layer)
+_text_2_5 = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 
 
 def _talker_2_5(s: Settings) -> Named:
@@ -78,7 +73,6 @@ def _talker_2_5(s: Settings) -> Named:
 
 
 def _talker_text(s: Settings, experts: Experts) -> Named:
-
     def layer(path: str, _index: int) -> Named:
         yield from normed_attention(s, f"{path}.self_attn")
         yield from qwen_mixture(s, f"{path}.mlp", experts)
@@ -93,7 +87,7 @@ def _code_predictor(s: Settings) -> Named:
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
         yield from norm(f"{path}.self_attn", head_dim, "q_norm", "k_norm")
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
 
     for path, module in below("model", stacked(s, layer)):
         if path != "model.embed_tokens":
@@ -108,8 +102,7 @@ def _talker_3(s: Settings, experts: Experts) -> Named:
     read = s.size("thinker_hidden_size")
     yield from below("model", _talker_text(text, experts))
     for name in ("text_projection", "hidden_projection"):
-        yield from linear(f"{name}.linear_fc1", text.inner, read, bias=True)
-        yield from linear(f"{name}.linear_fc2", text.hidden, text.inner, bias=True)
+        yield from chain(name, (read, text.inner, text.hidden), "linear_fc1", "linear_fc2", bias=True)
     yield from linear("codec_head", text.vocab, text.hidden)
     yield from below("code_predictor", _code_predictor(s.nested("code_predictor_config")))
 

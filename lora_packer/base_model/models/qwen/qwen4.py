@@ -9,7 +9,7 @@ from lora_packer.base_model.blocks.attention import gated_attention
 from lora_packer.base_model.blocks.composite import Tower
 from lora_packer.base_model.blocks.experts import qwen_mixture
 from lora_packer.base_model.blocks.frames import framed
-from lora_packer.base_model.blocks.layers import depthwise, embedding, linear, norm
+from lora_packer.base_model.blocks.layers import chain, depthwise, embedding, linear, norm
 from lora_packer.base_model.blocks.projectors import seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual_without_deepstack
 from lora_packer.base_model.blocks.recurrent import delta_net
@@ -33,8 +33,12 @@ def qwen4_exp(s: Settings) -> Named:
 
     def mixer(prefix: str, *, injects: bool = True) -> Named:
         yield from norm(f"{prefix}.hc_norm", streams * s.hidden)
-        yield from linear(f"{prefix}.input_mix_weight_down", s.size("hc_lowrank"), streams * s.hidden)
-        yield from linear(f"{prefix}.input_mix_weight_up", streams * s.hidden, s.size("hc_lowrank"))
+        yield from chain(
+            prefix,
+            (streams * s.hidden, s.size("hc_lowrank"), streams * s.hidden),
+            "input_mix_weight_down",
+            "input_mix_weight_up",
+        )
         if injects:
             yield from linear(f"{prefix}.block_inject_weight", streams, streams * s.hidden)
 

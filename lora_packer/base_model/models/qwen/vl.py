@@ -12,11 +12,11 @@ from lora_packer.base_model.architecture import (
     Architectures,
     Build,
 )
-from lora_packer.base_model.blocks.attention import attention, normed_attention
+from lora_packer.base_model.blocks.attention import biased_attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
-from lora_packer.base_model.blocks.feed_forward import dense_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import stacked
+from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import decoder, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.qwen_visual import (
     depth,
@@ -50,13 +50,8 @@ def _qwen2_visual(s: Settings) -> Named:
 
 
 def _qwen2_text(s: Settings) -> Named:
-    kv_heads = s.optional_size("num_key_value_heads") or s.heads
-
-    def layer(prefix: str, _index: int) -> Named:
-        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, s.hidden // s.heads, bias=True)
-        yield from dense_mlp(s, f"{prefix}.mlp", 0)
-
-    return stacked(s, layer)
+    """A head has its share of the hidden size, whatever the config says."""
+    return decoder({"self_attn": biased_attention, "mlp": plain_mlp})(s.with_fields(head_dim=None))
 
 
 def qwen3_text(feed_forward: FeedForward) -> Callable[[Settings], Named]:
@@ -82,13 +77,13 @@ def _experts(s: Settings) -> tuple[int, int, int]:
 
 
 def _sparse_mlp(s: Settings, path: str, index: int) -> Named:
-    return fused_experts(path, *_experts(s)) if _is_sparse(s, index) else dense_mlp(s, path, index)
+    return fused_experts(path, *_experts(s)) if _is_sparse(s, index) else plain_mlp(s, path)
 
 
 def _sparse_mlp_before_5(s: Settings, path: str, index: int) -> Named:
     """The same, with a linear as the router and the experts' weights the other way round."""
     if not _is_sparse(s, index):
-        yield from dense_mlp(s, path, index)
+        yield from plain_mlp(s, path)
         return
     hidden, intermediate, experts = _experts(s)
     yield from linear(f"{path}.gate", experts, hidden)
@@ -120,12 +115,10 @@ def _qwen3_5(text: Tower) -> Architecture:
     return composite(build, {TEXT_ONLY: text_only(part)})
 
 
-QWEN3_VL = qwen3_vl(Tower("qwen3_vl_text", qwen3_text(dense_mlp)))
-
 ARCHITECTURES: Architectures = {
     "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
     "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
-    "qwen3_vl": QWEN3_VL,
+    "qwen3_vl": qwen3_vl(Tower("qwen3_vl_text", decoder({"self_attn": normed_attention, "mlp": plain_mlp}))),
     "qwen3_vl_moe": qwen3_vl(
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp)),
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp_before_5)),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import below
-from lora_packer.base_model.blocks.feed_forward import gated_mlp
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -59,8 +59,7 @@ def diffusion(s: Settings) -> Named:
     """Qwen2.5-Omni's diffusion transformer, from codes to a spectrogram."""
     mels, width = s.size("mel_dim"), s.size("emb_dim")
     projected, inner = s.size("head_dim") * s.heads, s.hidden * s.size("ff_mult")
-    yield from linear("time_embed.time_mlp.0", s.hidden, _TIME_WIDTH, bias=True)
-    yield from linear("time_embed.time_mlp.2", s.hidden, s.hidden, bias=True)
+    yield from chain("time_embed.time_mlp", (_TIME_WIDTH, s.hidden, s.hidden), "0", "2", bias=True)
     yield from embedding("text_embed.codec_embed", s.size("num_embeds") + 1, width)
     read = mels + s.size("enc_dim") + s.size("enc_emb_dim") + width
     yield from linear("input_embed.proj", s.hidden, read, bias=True)
@@ -70,8 +69,7 @@ def diffusion(s: Settings) -> Named:
         yield from linear(f"{path}.attn_norm.linear", 6 * s.hidden, s.hidden, bias=True)
         yield from linear(f"{path}.attn", projected, s.hidden, "to_q", "to_k", "to_v", bias=True)
         yield from linear(f"{path}.attn.to_out.0", s.hidden, projected, bias=True)
-        yield from linear(f"{path}.ff.ff.0", inner, s.hidden, bias=True)
-        yield from linear(f"{path}.ff.ff.3", s.hidden, inner, bias=True)
+        yield from chain(f"{path}.ff.ff", (s.hidden, inner, s.hidden), "0", "3", bias=True)
     yield from linear("norm_out.linear", 2 * s.hidden, s.hidden, bias=True)
     yield from linear("proj_out", mels, s.hidden, bias=True)
 
@@ -109,7 +107,7 @@ def code2wav(s: Settings) -> Named:
 
     def layer(path: str, _index: int) -> Named:
         yield from grouped_attention(s, f"{path}.self_attn", bias=bias, output_bias=bias)
-        yield from gated_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from plain_mlp(s, f"{path}.mlp")
         for name in ("self_attn_layer_scale", "mlp_layer_scale"):
             yield from parameter(f"{path}.{name}.scale", s.hidden)
 
@@ -127,8 +125,7 @@ def _convnext(path: str, width: int) -> Named:
     yield from parameter(f"{path}.gamma", width)
     yield from conv(f"{path}.dwconv.conv", (width, 1, 7), bias=True)
     yield from layer_norm(f"{path}.norm", width)
-    yield from linear(f"{path}.pwconv1", 4 * width, width, bias=True)
-    yield from linear(f"{path}.pwconv2", width, 4 * width, bias=True)
+    yield from chain(path, (width, 4 * width, width), "pwconv1", "pwconv2", bias=True)
 
 
 def _decoder(s: Settings, hidden: int) -> Named:

@@ -1,0 +1,133 @@
+"""How a command ends where it has no result: one sentence, an exit code of its own, and JSON where it was asked for.
+
+Only a failed check ends in 1. A bug, a full disk and a standard output that is closed are no verdict: they end in 70.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from itertools import pairwise
+from typing import Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from lora_packer.cli.streams import is_stdout_closed, leave_stdout
+from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
+from lora_packer.files import is_no_room
+from lora_packer.redact import escape, scrub
+
+NO_VERDICT = InternalError.exit_code
+# What was typed behind `lora-packer`.
+_given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
+# What the parser raises for a command line that it does not take; its module is another in each release of typer.
+_Misuse: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class Commands(TyperGroup):
+    """The command line itself: it remembers what was typed, and tells a wrong command line as every other error."""
+
+    def main(  # type: ignore[override]  # the rest goes on as it is
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run a command; ends in SystemExit."""
+        given = tuple(sys.argv[1:] if args is None else args)
+        _given.set(given)
+        extra["standalone_mode"] = False
+        try:
+            sys.exit(super().main(list(given), prog_name or "lora-packer", **extra) or 0)
+        except typer.Abort:
+            sys.exit(fail(Interrupted(), as_json=asks_json(given)))
+        except _Misuse as error:
+            sys.exit(_misuse(error, given))
+
+
+def same_command() -> str:
+    """Return the command line that runs, quoted for the shell."""
+    return shlex.join(("lora-packer", *_given.get()))
+
+
+def command_line(*words: str) -> str:
+    """Return a command line of ours, quoted for the shell."""
+    return shlex.join(("lora-packer", *words))
+
+
+def asks_json(given: Sequence[str]) -> bool:
+    """Whether a command line, which may be one that cannot be parsed, asks for JSON; the last --format counts."""
+    options = given[: given.index("--")] if "--" in given else given
+    words = [option.removeprefix("--format=") for option in options if option.startswith("--format=")]
+    words += [after for option, after in pairwise(options) if option == "--format"]
+    return bool(words) and words[-1] == "json"
+
+
+def fail(error: LoraPackerError, *, as_json: bool) -> int:
+    """Tell an error, and return the exit code that it has."""
+    message, hint = scrub(error.message), scrub(error.hint) if error.hint else None
+    if as_json and not isinstance(error, OutputError):
+        body = {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": error.exit_code}
+        report = getattr(error, "report", None)
+        checked = {"check": report.to_dict()} if report is not None else {}
+        with suppress(OutputError):
+            print_result(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
+    if message:
+        label = "" if isinstance(error, Interrupted) else "error: "
+        sys.stderr.write(f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines()))
+    return error.exit_code
+
+
+def _misuse(error: Any, given: Sequence[str]) -> int:
+    """Tell a command line that the parser does not take, and return the exit code."""
+    if not given:  # it is the help that is raised
+        error.show()
+        return UsageError.exit_code
+    message = error.format_message().replace("Value error, ", "")
+    message = f"{message[:1].upper()}{message[1:]}".rstrip(".")
+    where = error.ctx.command_path.split()[1:] if error.ctx is not None else list(given[:1])
+    hint = "`lora-packer --help` lists the commands."
+    if where and not where[0].startswith("-"):
+        hint = f"`{command_line(where[0], '--help')}` has every option."
+    return fail(UsageError(message if message.endswith("?") else f"{message}.", hint=hint), as_json=asks_json(given))
+
+
+def crash(error: Exception, *, as_json: bool) -> int:
+    """Tell what nobody raised on purpose, and return the exit code: no verdict on anything."""
+    if isinstance(error, OSError) and error.errno == errno.EBADF and is_stdout_closed():
+        return fail(OutputError.because(error), as_json=False)
+    if isinstance(error, OSError) and is_no_room(error):
+        place = f" '{escape(error.filename)}'" if isinstance(error.filename, str) else ""
+        return fail(OutputError(f"There is no room to write{place}: {error.strerror}."), as_json=as_json)
+    if isinstance(error, MemoryError):
+        return fail(InternalError("There is not enough memory for this."), as_json=as_json)
+    import traceback
+
+    sys.stderr.write(scrub(traceback.format_exc()))
+    what = f"{type(error).__name__}: {escape(str(error))}"
+    return fail(
+        InternalError(
+            f"This is a bug in lora-packer, and no verdict on what was given ({what}).",
+            hint="Report it with the lines above.",
+        ),
+        as_json=as_json,
+    )
+
+
+def print_result(text: str) -> None:
+    """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except OSError as error:
+        leave_stdout()
+        raise OutputError.because(error) from None
+
+
+def end(code: int) -> NoReturn:
+    """Leave with an exit code."""
+    leave_stdout()
+    sys.exit(code)

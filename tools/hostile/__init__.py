@@ -1,0 +1,1 @@
+"""Inputs that nobody means well with, run through the command line: what comes out, and what it costs."""
