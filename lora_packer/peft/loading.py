@@ -86,8 +86,7 @@ def _half_fused(present: list[str], missing: list[str]) -> Refusal:
     named, other = ", ".join(present), ", ".join(missing)
     return Refusal(
         "target_modules",
-        f"target_modules names {named} without {other}: transformers 5 has both in one parameter of the experts, and "
-        "PEFT raises",
+        f"target_modules names {named} without {other}, and transformers 5 has both in one parameter of the experts",
         other,
         named,
         f"Train with {other} too, or load it with transformers 4.",
