@@ -104,12 +104,17 @@ def _of(base: Raw, chance: random.Random) -> Iterator[tuple[str, Raw, Shapes]]:
     configs["all-linear"] = {"target_modules": "all-linear"}
     configs["a pattern"] = {"target_modules": rf".*\.({'|'.join(some)})"}
     configs["of one layer"] = {"target_modules": rf".*\.0\..*({'|'.join(some)})"}
+    configs["a saved head"] = {"target_modules": some, "modules_to_save": ["lm_head"]}
+    configs["dropout"] = {"target_modules": every, "lora_dropout": 0.05}
+    configs["DoRA and biases"] = {"target_modules": some, "use_dora": True, "bias": "all"}
     if fused:
         both = [f"experts.{name}" for name in sorted(fused) if name in _FUSED] or sorted(fused)
         configs["experts"] = {"target_modules": some, "target_parameters": both}
         configs["one of the experts'"] = {"target_modules": some, "target_parameters": both[:1]}
+    # PEFT puts no CAUSAL_LM on a class that does not generate.
+    task = {} if base["architectures"][0].endswith("ForMaskedLM") else {"task_type": "CAUSAL_LM"}
     for how, change in configs.items():
-        config = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **change}
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, **task, **change}
         yield from _written(how, config, model, chance)
     plain = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": some}
     own = _called_for(plain, model.modules, model)

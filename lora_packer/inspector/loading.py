@@ -132,7 +132,7 @@ def _outcome(case: Case, converted: Converted, known: Set[str]) -> Outcome:
             result, misfit=(converted.sources.get(misfit.name, (misfit.name,))[0], misfit.info.shape, misfit.want.shape)
         )
     # What modules_to_save and the trainable tokens call for is looked up under the class's own names, or KeyError.
-    keys = (name for name in difference.missing if ".lora_" not in name)
+    keys = (name for name in case.expectation.required if ".lora_" not in name and name not in case.tensors)
     absent = next(keys, None) if dropped else None
     return result if absent is None else replace(result, absent=absent)
 
