@@ -8,12 +8,13 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv sweep oracle bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
+	@echo "make proof-dialects  the same for the names of transformers 4.57 and 4.51, each in an environment of its own"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make bench  print the benchmark tables"
@@ -64,7 +65,20 @@ $(PROOF_STAMP): pyproject.toml
 proof-venv: $(PROOF_STAMP)
 proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_defaults.py --check
+	@$(PROOF_VENV)/bin/python tools/record_tasks.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
+
+# An older transformers and a PEFT of its time.
+OLDER := 4-57 4-51
+$(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-proof-$*
+	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof-$*]'
+	@touch $@
+
+# The names of older transformers against these releases themselves.
+proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
+proof-dialects: proof-dialects-venvs
+	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
 sweep: $(PROOF_STAMP)
@@ -98,4 +112,4 @@ bench: $(DEV_STAMP) bench-tools
 	@$(BIN)/python tools/bench_upload.py
 
 clean:
-	rm -rf $(VENV) $(PROOF_VENV) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info
+	rm -rf $(VENV) $(PROOF_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -9,12 +9,15 @@ from lora_packer.errors import (
     CredentialsError,
     InconclusiveError,
     InputError,
+    Interrupted,
     JobFailedError,
     LoraPackerError,
+    OutputError,
     PackError,
     PublishError,
     SandboxError,
     ServiceError,
+    SmokeTestError,
     UnknownArchitecture,
     WaitTimeoutError,
 )
@@ -25,10 +28,16 @@ if TYPE_CHECKING:
     from lora_packer.inspector import Report, check
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.packager import Archive
-    from lora_packer.pipeline.pack import pack
-    from lora_packer.pipeline.publish import publish
+    from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
+    from lora_packer.pipeline.check import CheckOptions
+    from lora_packer.pipeline.pack import ArchiveOptions, pack
+    from lora_packer.pipeline.publish import Publication, StoreOptions, presign, publish
     from lora_packer.pipeline.receipt import Receipt
     from lora_packer.pipeline.release import release
+    from lora_packer.pipeline.service import ServiceOptions
+    from lora_packer.publisher import Published
+    from lora_packer.redact import PresignedUrl
+    from lora_packer.together import Answer, Client, Endpoint, Job
 
 __version__ = "0.1.0"
 
@@ -44,35 +53,65 @@ _LAZY = {
     "Receipt": "lora_packer.pipeline.receipt",
     "pack": "lora_packer.pipeline.pack",
     "publish": "lora_packer.pipeline.publish",
+    "presign": "lora_packer.pipeline.publish",
     "release": "lora_packer.pipeline.release",
+    **dict.fromkeys(("ask", "deploy", "stop", "submit", "wait"), "lora_packer.pipeline.calls"),
+    "ArchiveOptions": "lora_packer.pipeline.pack",
+    "CheckOptions": "lora_packer.pipeline.check",
+    "Publication": "lora_packer.pipeline.publish",
+    "ServiceOptions": "lora_packer.pipeline.service",
+    "StoreOptions": "lora_packer.pipeline.publish",
+    "Published": "lora_packer.publisher",
+    "PresignedUrl": "lora_packer.redact",
+    **dict.fromkeys(("Answer", "Client", "Endpoint", "Job"), "lora_packer.together"),
 }
 
 __all__ = [
+    "Answer",
     "Archive",
+    "ArchiveOptions",
     "BaseModel",
     "Candidate",
     "CheckFailedError",
+    "CheckOptions",
+    "Client",
     "CredentialsError",
+    "Endpoint",
     "Finding",
     "InconclusiveError",
     "InputError",
+    "Interrupted",
+    "Job",
     "JobFailedError",
     "LoraPackerError",
     "Module",
+    "OutputError",
     "PackError",
+    "PresignedUrl",
+    "Publication",
     "PublishError",
+    "Published",
     "Receipt",
     "Report",
     "SandboxError",
     "ServiceError",
+    "ServiceOptions",
+    "SmokeTestError",
+    "StoreOptions",
     "Unchecked",
     "UnknownArchitecture",
     "WaitTimeoutError",
+    "ask",
     "check",
+    "deploy",
     "identify",
     "pack",
+    "presign",
     "publish",
     "release",
+    "stop",
+    "submit",
+    "wait",
 ]
 
 

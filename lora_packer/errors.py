@@ -113,6 +113,12 @@ class WaitTimeoutError(LoraPackerError):
     exit_code = 6
 
 
+class SmokeTestError(LoraPackerError):
+    """Deployed, but an answer is not what was expected, or the adapter seems to have no effect (exit 7)."""
+
+    exit_code = 7
+
+
 class InternalError(LoraPackerError):
     """A bug, or too little memory: no verdict on anything (exit 70, EX_SOFTWARE of sysexits.h)."""
 

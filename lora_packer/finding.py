@@ -21,6 +21,7 @@ class Finding:
         tensor: the first tensor it is about, escaped and clipped, or None.
         field: the field of ``adapter_config.json`` it is about, or None.
         count: how many tensors (or fields) share this cause.
+        tensors: all of these tensors, the first one first, escaped and clipped.
         expected: what was expected (JSON-serialisable), or None.
         actual: what was found (JSON-serialisable), or None.
         hint: what to do, one sentence, or None.
@@ -39,10 +40,11 @@ class Finding:
     actual: Any = None
     hint: str | None = None
     fixable: bool = False
+    tensors: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as the JSON output has it."""
-        return asdict(self)
+        return {**asdict(self), "tensors": list(self.tensors)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,10 @@ def _chosen(folders: Sequence[str], holder: Holder) -> str:
     newest = _newest(candidates)
     of = {"folder": "the folder", "archive": "the archive's folder", "repo": "the repo's folder"}[holder]
     if newest is not None and len(candidates) > 1:
-        return f"{of} {_quoted(newest)}, the newest of {len(candidates)}: {_do(newest, holder)}, or another one."
+        there = f"{of} {_quoted(newest)}, the newest of {len(candidates)}"
+        if holder == "folder":
+            return f"{there}: give that folder, or another one."
+        return f"{there} (make sure that it is the one): {_do(newest, holder)}."
     if len(candidates) > 1:
         listed = ", ".join(map(_quoted, candidates[:_SHOWN]))
         more = f" and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""

@@ -98,6 +98,13 @@ def damage_in(url: str) -> str | None:
     return _damaged_4(query) or _damaged_2(query, _host(url)) or _damaged_azure(query, _host(url))
 
 
+def needs_headers(url: str) -> bool:
+    """Whether the signature covers headers that a plain GET does not send: it is refused without them."""
+    query = _query(url)
+    covered = ";".join(query.get(f"{prefix}signedheaders", "") for prefix in _VERSION_4).lower()
+    return bool(set(filter(None, covered.split(";"))) - {"host"})
+
+
 def _damaged_4(query: Mapping[str, str]) -> str | None:
     """What is wrong with a signature of Version 4."""
     for prefix, needed in _NEEDED.items():

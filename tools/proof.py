@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from proof_configs import class_type, random_config  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
+from proof_undefined import unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
@@ -39,6 +40,8 @@ HEADS = {
         "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
         "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
         *_SEQ2SEQ,
+        # Before transformers 5: where the types that see stood.
+        "MODEL_FOR_VISION_2_SEQ_MAPPING_NAMES",
     ),
     "seq2seq": _SEQ2SEQ,
     "sequence-classification": ("MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",),
@@ -60,14 +63,14 @@ def model_class(model_type: str, head: str) -> Any:
     # The text class of some types is registered for the type of their text config.
     types = [class_type(model_type)] if head != "text-only" else [f"{model_type}_text", model_type]
     for table, wanted in ((table, wanted) for table in HEADS[head] for wanted in types):
-        name = getattr(modeling_auto, table).get(wanted)
+        name = getattr(modeling_auto, table, {}).get(wanted)  # an older release has not every table
         if name is not None:
             return getattr(transformers, name if isinstance(name, str) else name[0])
     return None
 
 
-def build(config: Mapping[str, Any], head: str) -> Any:
-    """Return transformers' model for a config on the meta device, or None where there is no such class."""
+def build(config: Mapping[str, Any], head: str, device: str = "meta") -> Any:
+    """Return transformers' model for a config on a device, or None where there is no such class."""
     import torch
     from transformers import AutoConfig
 
@@ -79,7 +82,7 @@ def build(config: Mapping[str, Any], head: str) -> Any:
     loaded = AutoConfig.for_model(**copy.deepcopy(plain))
     if head == "text-only":
         loaded = loaded.get_text_config()
-    with torch.device("meta"):
+    with torch.device(device):
         return cls(loaded)
 
 
@@ -187,12 +190,16 @@ def main() -> int:
     args = options.parse_args()
     warnings.simplefilter("ignore")
     import transformers
+    from transformers.models.auto import modeling_auto
 
     transformers.logging.set_verbosity_error()
     real = list(real_configs(args.configs))
     types = sorted(args.only or ARCHITECTURES)
     cases = [(name, [item for item in real if item[1]["model_type"] == name], args.random) for name in types]
     rows, failed = [], 0
+    strays = [] if args.only else list(unlisted(vars(modeling_auto), ARCHITECTURES))
+    for stray in strays:
+        print(stray, flush=True)
     started = time.perf_counter()
     # Forked, so that transformers is imported once.
     with multiprocessing.get_context("fork").Pool() as pool:
@@ -203,13 +210,13 @@ def main() -> int:
             print(f"{'FAILED' if problems else 'proven'} {model_type}: {counts}", flush=True)
             rows.append(f"| {model_type} | {counts['heads']} | {counts['random']} | {counts['real']} |")
     print(f"{len(rows) - failed} of {len(rows)} types proven in {time.perf_counter() - started:.0f} s")
-    if args.write and not failed:
+    if args.write and not failed and not strays:
         version = transformers.__version__
         head = f"# Base models\n\nCompared module by module with transformers {version} by `make proof`.\n\n"
         head += "| model type | classes | random configs | real configs |\n|---|---|---|---|\n"
         args.write.parent.mkdir(exist_ok=True)
         args.write.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
-    return 1 if failed else 0
+    return 1 if failed or strays else 0
 
 
 if __name__ == "__main__":

@@ -172,8 +172,11 @@ def _nested(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 yield from _nested(part)
 
 
-def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
-    """Return a small random config of a type: fewer layers and other sizes than the class default."""
+def random_config(model_type: str, chance: random.Random, *, declared: bool = False) -> dict[str, Any]:
+    """Return a small random config of a type: fewer layers and other sizes than the class default.
+
+    ``declared`` is whether it has only the fields that the config class declares, under their own names.
+    """
     from transformers import AutoConfig
 
     config: dict[str, Any] = AutoConfig.for_model(class_type(model_type)).to_dict()
@@ -182,7 +185,7 @@ def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
     for part in [config, *_nested(config)]:
         if part is not config:
             part.update(copy.deepcopy(dict(SEEDS.get(part.get("model_type") or "", {}))))
-        _vary(part, chance)
+        _vary(part, chance, declared=declared)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
     for key, fields in FIXED.get(model_type, {}).items():
@@ -193,6 +196,13 @@ def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
         labels = [f"LABEL_{index}" for index in range(chance.choice(LABELS.get(model_type, (1, 2, 3))))]
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
+    return config if declared else _aliased(config, model_type, chance)
+
+
+def _aliased(config: dict[str, Any], model_type: str, chance: random.Random) -> dict[str, Any]:
+    """Return the config with some fields under their other names."""
+    from transformers import AutoConfig
+
     default = AutoConfig.for_model(class_type(model_type))
     for key, part in [("", config), *config.items()]:
         if not key or (key.endswith("_config") and isinstance(part, dict)):
@@ -202,7 +212,7 @@ def random_config(model_type: str, chance: random.Random) -> dict[str, Any]:
     return config
 
 
-def _vary(config: dict[str, Any], chance: random.Random) -> None:
+def _vary(config: dict[str, Any], chance: random.Random, *, declared: bool) -> None:
     layers = chance.randint(1, 4)
     config.pop("per_layer_config", None)  # holds numbers of layers
     for name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"):
@@ -236,7 +246,7 @@ def _vary(config: dict[str, Any], chance: random.Random) -> None:
             several = [kv * chance.choice((1, 2, 4)) for _ in range(layers)]
             config["num_attention_heads_per_layer"] = chance.choice((None, several))
         # Many types read a head size that their config class does not declare.
-        if "head_dim" in config or chance.random() < 0.15:
+        if "head_dim" in config or (chance.random() < 0.15 and not declared):
             config["head_dim"] = chance.choice((head_dim, head_dim * 2))
         if "word_embed_proj_dim" in config:
             config["word_embed_proj_dim"] = chance.choice((config[width], 24))

@@ -29,6 +29,19 @@ class ConfigProblem:
 
 
 KEEP_DEFAULT: Any = object()
+
+_TRAIN = "Train a LoRA adapter: this method cannot be merged into a model."
+# PEFT 0.21.2's methods that have nothing to merge into weights (peft/tuners: prompt learning, and layers of their own).
+_UNMERGEABLE = (
+    "PROMPT_TUNING",
+    "MULTITASK_PROMPT_TUNING",
+    "P_TUNING",
+    "PREFIX_TUNING",
+    "CPT",
+    "CARTRIDGE",
+    "ADAPTION_PROMPT",
+    "XLORA",
+)
 Read = Callable[["Reader", str, Any], Any]
 
 
@@ -82,7 +95,8 @@ class Reader:
             self.problem("foreign" if foreign else "invalid", "peft_type", message, expected="LORA", hint=hint)
         else:
             message = f"peft_type is {shown(kind)}; only LoRA adapters can be served"
-            self.problem("not-lora", "peft_type", message, expected="LORA", actual=kind)
+            way_out = _TRAIN if kind in _UNMERGEABLE else None
+            self.problem("not-lora", "peft_type", message, expected="LORA", actual=kind, hint=way_out)
 
 
 def shown(value: Any) -> Any:

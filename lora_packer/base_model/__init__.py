@@ -1,8 +1,7 @@
 """Base models: ``config.json`` -> module tree, without torch."""
 
 from lora_packer.base_model.architecture import CHECKPOINT, TEXT_ONLY, Head
-from lora_packer.base_model.catalogue import catalogue_config
-from lora_packer.base_model.fallback import find_base
+from lora_packer.base_model.fallback import find_base, find_published
 from lora_packer.base_model.load import BaseModel
 from lora_packer.base_model.module import Module, Modules
 from lora_packer.base_model.registry import ARCHITECTURES
@@ -15,6 +14,6 @@ __all__ = [
     "Head",
     "Module",
     "Modules",
-    "catalogue_config",
     "find_base",
+    "find_published",
 ]

@@ -7,16 +7,12 @@ may decide shapes.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-# What services and quantisers append to a base model's name. The weights' logical shapes stay the base's.
-_HOSTED_SUFFIX = re.compile(
-    r"-(?:turbo|reference|lite|free|lora|fp8|nvfp4|fp4|awq|gptq|4bit|8bit|int4|int8|bnb|unsloth|dynamic|hf|tput)$"
-)
+from lora_packer.base_model.names import find_id, hosted_as, plain_name
 
 
 @cache
@@ -32,22 +28,26 @@ def catalogue_config(base_model: str) -> Mapping[str, Any] | None:
     return catalogue().get(base_model)
 
 
-def lookalike(name: str) -> str | None:
-    """Return the catalogue's id for a name that a service or a quantiser made from it, else None.
+def hosted_id(hosted: str) -> str | None:
+    """Return the catalogue's id for the id under which a service hosts a base model; None where it has none.
 
-    ``meta-llama/Meta-Llama-3.1-8B-Instruct-Turbo`` and ``unsloth/Llama-3.1-8B-Instruct-bnb-4bit`` look like
-    ``meta-llama/Llama-3.1-8B-Instruct``. It is a guess from the name: to be shown, not to be used.
+    It is that id itself, in any case and with or without Meta's "Meta-", or what the service's own name stands for:
+    ``meta-llama/Meta-Llama-3.1-8B-Instruct-Reference`` is ``meta-llama/Llama-3.1-8B-Instruct``.
     """
-    plain = _plain(name)
+    if hosted in catalogue():
+        return hosted
+    own = hosted_as(hosted)
+    return find_id(hosted, catalogue()) or (find_id(own, catalogue()) if own else None)
+
+
+def lookalike(name: str) -> str | None:
+    """Return the catalogue's id for a name that somebody made from it, else None.
+
+    ``unsloth/Llama-3.1-8B-Instruct-bnb-4bit`` looks like ``meta-llama/Llama-3.1-8B-Instruct``. It is a guess from the
+    name: to be shown, not to be used.
+    """
+    plain = plain_name(name)
     if not plain:
         return None
-    alike = [known for known in catalogue() if known != name and _plain(known) == plain]
+    alike = [known for known in catalogue() if known != name and plain_name(known) == plain]
     return min(alike, key=lambda known: (len(known), known), default=None)
-
-
-def _plain(name: str) -> str:
-    """The model's name in lower case, without organisation and without what was appended."""
-    plain = name.rstrip("/").rpartition("/")[2].lower().removeprefix("meta-")
-    while (shorter := _HOSTED_SUFFIX.sub("", plain)) != plain:
-        plain = shorter
-    return plain

@@ -22,6 +22,7 @@ from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.base_model.architecture import CHECKPOINT
 from lora_packer.base_model.load import BaseModel, config_of, head_of
 from lora_packer.base_model.module import Module
+from lora_packer.base_model.names import cached_repo
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.files import is_folder
 from lora_packer.hub import Hub, parse_repo, stored_token
@@ -67,11 +68,11 @@ class CheckpointModel(BaseModel):
 
 def load_checkpoint(source: str | Path) -> CheckpointModel:
     """Return the base model whose checkpoint is in a folder or a Hub repo. Raises InconclusiveError, InputError."""
-    config, where = config_of(source)
+    config, where, _ = config_of(source)
     folder = Path(source)
     if is_folder(folder):
         return from_tensors(config, _tensors(FolderSource(folder)), where)
-    repo = parse_repo(str(source))
+    repo = parse_repo(cached_repo(str(source)) or str(source))
     try:
         with Hub.from_environment(token=stored_token()) as hub:
             tensors = _tensors(HubSource(hub.snapshot(repo)))

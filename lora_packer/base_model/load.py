@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
+from lora_packer.arguments import require_place
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.module import Modules, Named
+from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
-from lora_packer.files import is_file, is_folder
+from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
 # Nearly three times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
 MAX_MODULES = 200_000
+
+
+class FoundConfig(NamedTuple):
+    """A base model's config, and where it came from.
+
+    Attributes:
+        fields: what it says.
+        source: a path, a Hub id, or ``catalogue:`` and one; None for a parsed dict.
+        sha256: of its file; of the catalogue's entry, as JSON with sorted keys and no blanks.
+    """
+
+    fields: Mapping[str, Any]
+    source: str | None
+    sha256: str
+
 
 _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
@@ -51,6 +70,8 @@ class BaseModel:
         head: what stands on the decoder.
         default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
         input_embedding: the path of the input embedding.
+        sha256: of the config's file; without one, of the config as JSON with sorted keys and no blanks. None for what
+            was made from a loaded model.
     """
 
     model_type: str
@@ -61,6 +82,7 @@ class BaseModel:
     default_targets: tuple[str, ...] | str
     input_embedding: str
     _config: Mapping[str, Any] = field(repr=False)
+    sha256: str | None = None
 
     @classmethod
     def load(cls, source: str | Path | Mapping[str, Any]) -> BaseModel:
@@ -71,10 +93,9 @@ class BaseModel:
             InputError: the file cannot be read, or is not a base model's config.
             InconclusiveError: the Hub could not be asked.
         """
-        if isinstance(source, Mapping):
-            return _build(source, None)
-        config, where = config_of(source)
-        return _build(config, where)
+        if not isinstance(source, Mapping):
+            require_place(source, "source")
+        return base_from(config_of(source))
 
     @property
     def vocab_size(self) -> int:
@@ -114,6 +135,11 @@ class BaseModel:
         if nested is not None and not (architecture.flat_text and self._config.get(nested) is None):
             changed[nested] = {**(self._config.get(nested) or {}), **fields}
         return _build(changed, self.source, self.head)
+
+
+def base_from(found: FoundConfig) -> BaseModel:
+    """Return the base model that a config describes. Raises UnknownArchitecture, InputError."""
+    return replace(_build(found.fields, found.source), sha256=found.sha256)
 
 
 def _has_type(part: Any) -> bool:
@@ -194,8 +220,10 @@ def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
     return default
 
 
-def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
-    """Return a base config and where it came from. Raises InputError, InconclusiveError."""
+def config_of(source: str | Path | Mapping[str, Any]) -> FoundConfig:
+    """Return a base config: of a path, a folder, a Hub id, or as it is. Raises InputError, InconclusiveError."""
+    if isinstance(source, Mapping):
+        return FoundConfig(source, None, digest_of(source))
     path = Path(source)
     if is_folder(path):
         path = path / "config.json"
@@ -204,32 +232,43 @@ def config_of(source: str | Path) -> tuple[Mapping[str, Any], str]:
                 f"there is no config.json in '{escape(str(source))}'.", hint="Give the base model's folder."
             )
     if is_file(path):
-        return _read_config(path), str(path)
-    name = str(source)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
+        return _read_config(path, str(path))
+    name = cached_repo(str(source)) or str(source)
+    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
         raise InputError(
             f"there is no file '{escape(name)}'.",
             hint="Give a config.json, a folder with one, or a Hub id such as org/name.",
         )
+    return published_config(name)
+
+
+def published_config(name: str) -> FoundConfig:
+    """Return the config that the catalogue or the Hub has of a base model. Raises InputError, InconclusiveError."""
     known = catalogue_config(name)
     if known is not None:
-        return known, f"catalogue:{name}"
-    return _read_config(_download(name)), name
+        return FoundConfig(known, f"catalogue:{name}", digest_of(known))
+    return _read_config(_download(name), name)
 
 
-def _read_config(path: Path) -> Mapping[str, Any]:
+def digest_of(config: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a parsed config: of its JSON with sorted keys and no blanks."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
+
+
+def _read_config(path: Path, source: str) -> FoundConfig:
+    shown = escape(str(path))
     try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise InputError(f"the base config {str(path)!r} is {size} bytes; at most {MAX_CONFIG_BYTES} are read.")
-        value, _ = parse(path.read_bytes())
+        data = read_whole(path, MAX_CONFIG_BYTES)
+        value, _ = parse(data)
     except OSError as error:
-        raise InputError(f"the base config {str(path)!r} cannot be read: {error.strerror}.") from None
+        raise InputError(f"the base config '{shown}' cannot be read: {error.strerror}.") from None
     except StrictJsonError as error:
-        raise InputError(f"the base config {str(path)!r} is not JSON: {error}.") from None
+        raise InputError(f"the base config '{shown}' is not JSON: {error}.") from None
+    except ValueError as error:
+        raise InputError(f"the base config '{shown}' cannot be read: {error}.") from None
     if not isinstance(value, dict):
-        raise InputError(f"the base config {str(path)!r} is not a JSON object.")
-    return value
+        raise InputError(f"the base config '{shown}' is not a JSON object.")
+    return FoundConfig(value, source, hashlib.sha256(data).hexdigest())
 
 
 # The Hub's oldest models stand under no organisation: gpt2, bert-base-uncased.
@@ -262,4 +301,4 @@ def _download(name: str) -> Path:
         told = error if isinstance(error, LoraPackerError) else explain(error, repo, token)
         raise InconclusiveError(
             f"the base config of '{escape(name)}' could not be fetched from the Hub: {told}", hint=hint
-        ) from None
+        ) from told

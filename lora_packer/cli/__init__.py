@@ -45,6 +45,8 @@ COMMANDS = {
     "deploy": ("deploy", "deploy"),
     "ask": ("ask", "ask"),
     "stop": ("stop", "stop"),
+    "models": ("models", "models"),
+    "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),
@@ -76,17 +78,17 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
 _NEW_OBJECTS = 200_000
 
 
-def _spare(given: list[str]) -> None:
+def _spare() -> None:
     """Spare this process what it has no use for.
 
-    - NumPy's BLAS starts threads that wait for work by spinning; only --stats has work for them.
+    - NumPy's BLAS starts threads that wait for work by spinning, and the products of --stats are too small for several:
+      on a busy machine they took 2 minutes with all threads, and 8 seconds with one.
     - By default Python looks for cycles each time some hundreds of objects are new. A check makes hundreds of
       thousands, none of them in a cycle; the looking took a third of the time of a big one, and a twentieth of any
       start.
     - When Python ends it looks through all objects, which the system frees anyway: frozen ones it leaves out.
     """
-    if "--stats" not in given:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(_NEW_OBJECTS)
     atexit.register(gc.freeze)
 
@@ -96,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     streams.open_standard_streams()
     streams.interrupt_on_signals()
-    _spare(given)
+    _spare()
     stdout = sys.stdout
     try:
         build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)

@@ -10,12 +10,14 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.named_files import require_place, write_named
-from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption, FailOn
+from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption
+from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
+_LARGE = 256_000_000  # bytes: what takes long enough for somebody to wonder how far it is
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
@@ -31,15 +33,6 @@ def check(
     stats: Annotated[
         bool, typer.Option("--stats", help="Draw how large each module's update is, layers by modules.")
     ] = False,
-    select: Annotated[
-        list[str] | None, typer.Option("--select", metavar="CODES", help="Only these rules (LP3 means all LP3xx).")
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these rules; commas or repeated.")
-    ] = None,
-    fail_on: Annotated[
-        FailOn, typer.Option("--fail-on", help="The severity at which the exit code is 1.")
-    ] = FailOn.error,
     output_file: Annotated[
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the report to this file instead; - is standard output."),
@@ -56,17 +49,21 @@ def check(
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
     require_place(output_file, "--output")
+    display = ProgressDisplay(output, "check")
+
+    def progress(done: int, total: int) -> None:
+        if total >= _LARGE:
+            display(done, total)
+
     report = run_check(
         adapter,
-        base_config=against.base_config,
         base_model=base_model,
-        target=against.target,
         weights=not no_weights,
-        select=_codes(select),
-        ignore=_codes(ignore),
-        fail_on="error" if fail_on is FailOn.error else "warning",
         stats=stats,
+        progress=progress,
+        **against.arguments(),
     )
+    display.clear()
     if output_file is not None:
         write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
     elif output.is_text:
@@ -74,10 +71,6 @@ def check(
     else:
         output.result("", report.to_dict())
     raise typer.Exit(EXIT_CODES[report.status])
-
-
-def _codes(values: list[str] | None) -> list[str]:
-    return [code for value in values or [] for code in value.replace(",", " ").split()]
 
 
 def _rendered(report: Report, output: Output) -> str:

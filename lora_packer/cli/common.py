@@ -6,8 +6,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
@@ -43,6 +42,12 @@ class Output:
     def is_text(self) -> bool:
         """Whether the result is text for a person."""
         return self.format is Format.text
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words that ask another command for the same output."""
+        chosen = ("--quiet", self.quiet), ("--verbose", self.verbose), ("--no-color", self.no_color)
+        return (*(() if self.is_text else ("--format", "json")), *(word for word, is_given in chosen if is_given))
 
     def result(self, text: str, data: dict[str, Any]) -> None:
         """Print the command's result: ``text``, or ``data`` as one JSON object."""
@@ -119,15 +124,3 @@ def _options(group: type[Any]) -> tuple[inspect.Parameter, ...]:
         )
         for item in fields(group)
     )
-
-
-@contextmanager
-def told_on_interrupt(say: str | Callable[[], str]) -> Iterator[None]:
-    """Say what was kept and how to go on, where the block is interrupted; ``say`` may be asked for it then.
-
-    Raises Interrupted.
-    """
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise Interrupted(say if isinstance(say, str) else say()) from None

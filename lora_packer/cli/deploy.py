@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
+from lora_packer.errors import InputError
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Api, Client, Endpoint
+    from lora_packer.together import Api, Choice, Client, Endpoint, Waiting
 
 
 @command
@@ -26,27 +28,115 @@ def deploy(
     display_name: Annotated[
         str | None, typer.Option("--display-name", metavar="NAME", help="What the dashboard calls the endpoint.")
     ] = None,
+    min_replicas: Annotated[
+        int | None, typer.Option("--min-replicas", metavar="N", help="How many replicas run at least. Default: 1.")
+    ] = None,
+    max_replicas: Annotated[
+        int | None,
+        typer.Option("--max-replicas", metavar="N", help="How many replicas run at most. Default: --min-replicas."),
+    ] = None,
+    inactive_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--inactive-timeout",
+            metavar="MINUTES",
+            help="Stop by itself after so many minutes without a request (or a duration like 2h); 0 is never.",
+        ),
+    ] = None,
+    attach: Annotated[
+        str | None,
+        typer.Option(
+            "--attach",
+            metavar="ENDPOINT|DEPLOYMENT",
+            help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead.",
+        ),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
     timeout: TimeoutOption = "60m",
     api: ApiOption = ApiVersion.auto,
     output: Output,
 ) -> None:
-    """Create a dedicated endpoint with one replica for a model. It costs money until `stop`.
+    """Create a dedicated endpoint for a model. It costs money until `stop`; the price is told first.
 
-    An endpoint of yours that serves the model already is taken, not paid for twice.
+    An endpoint of yours that serves the model already is taken, not paid for twice. What was created is taken back
+    where the next step is refused.
     """
-    from lora_packer.together import ensure_endpoint
+    from lora_packer.together import Wanted, ensure_endpoint
 
     limit = parse_duration(timeout)
-    with connected(output, api) as (client, choice):
-        with told_on_interrupt("The endpoint may exist, and cost money. Run the same command again: it finds it."):
-            endpoint, created = ensure_endpoint(
-                choice.api, client, model, hardware_id=hardware, display_name=display_name or None
-            )
+    wanted = Wanted(
+        hardware=hardware,
+        name=display_name or None,
+        min_replicas=1 if min_replicas is None else min_replicas,
+        max_replicas=max_replicas if max_replicas is not None else max(min_replicas or 1, 1),
+        inactive_timeout=_minutes(inactive_timeout),
+    )
+    if attach is not None and wanted != Wanted():
+        raise InputError(
+            "An adapter that is attached runs on what runs already.",
+            hint="Give --attach without options of a new endpoint.",
+        )
+    with connected(output, api, attach or "") as (client, choice):
+        if attach is not None:
+            _attach(output, choice, client, model, attach, limit)
+            return
+        with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
+            endpoint, created = ensure_endpoint(choice.api, client, model, wanted, tell=output.note)
         output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
         if wait:
             endpoint = _until_serving(output, choice.api, client, endpoint, limit)
     show_endpoint(output, endpoint, choice.name, asked=model)
+
+
+def _minutes(text: str | None) -> int | None:
+    """The minutes of ``--inactive-timeout``: a bare number is minutes, as the service has it. Raises InputError."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit() and len(text) < 7:
+        return int(text)
+    seconds = parse_duration(text).total_seconds()
+    if seconds % 60:
+        raise InputError("--inactive-timeout is a number of whole minutes.", hint="Write it like 30, 90m or 2h.")
+    return int(seconds // 60)
+
+
+def _attach(output: Output, choice: Choice, client: Client, model: str, where: str, limit: timedelta) -> None:
+    from lora_packer.together import option
+
+    with told_where_it_stops(lambda: ("The adapter stays attached where it was: the next run looks first.",)):
+        waiting = waiting_for(output, limit)
+        endpoint = choice.api.attach(client, model, where, waiting=waiting, tell=output.note)
+    lines = [f"endpoint  {endpoint.id}"]
+    for deployment in endpoint.deployments:
+        lines.append(f"attached  {model} to {deployment.id}")
+        lines += [f"          {cluster}" for one in deployment.adapters for cluster in one.clusters]
+    if not endpoint.deployments:
+        lines.append(f"attached  {model}")
+    lines.append(f"cost      the endpoint {endpoint.cost}; the adapter costs nothing more")
+    lines.append(f"next      lora-packer ask {model} 'Hello'{option(choice.name)}")
+    data = {"schema_version": 1, "api": choice.name, "model": model, "endpoint": endpoint.to_dict()}
+    output.result("\n".join(lines), data)
+    if choice.name == "v2":
+        output.note(
+            "The service documents for version 1 only by which name an attached adapter is asked: its own, or "
+            f"{endpoint.name}:{model}."
+        )
+
+
+def waiting_for(output: Output, timeout: timedelta) -> Waiting:
+    """Return how a command waits: each change is a line on stderr, and a terminal counts between them."""
+    from lora_packer.together import Waiting
+
+    line = WaitingLine(output)
+
+    def on_change(told: str) -> None:
+        line.state = told
+        output.note(told)
+
+    def on_trouble(error: ServiceError) -> None:
+        output.note(f"{error.message} Looking again.")
+
+    return Waiting(timeout, on_change, on_trouble, sleep=line.sleep)
 
 
 def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoint, timeout: timedelta) -> Endpoint:
@@ -61,9 +151,7 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
     def on_trouble(error: ServiceError) -> None:
         output.note(f"{error.message} Looking again.")
 
-    with told_on_interrupt(
-        f"The endpoint goes on without this command, and costs money. End it with `{endpoint.stop_command}`."
-    ):
+    with told_where_it_stops(lambda: (f"Endpoint {endpoint.id} goes on, and {endpoint.cost}.",)):
         return serve(
             chosen,
             client,

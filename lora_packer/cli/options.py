@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from lora_packer.pipeline.check import CheckOptions
+    from lora_packer.together import Questions
 
 # --- what is named ---------------------------------------------------------------------------------------------------
 
@@ -60,36 +61,57 @@ class FailOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Against:
-    """What an adapter is checked against."""
+    """What an adapter is checked against, and by which rules."""
 
     base_config: Annotated[
         str | None,
         typer.Option(
             "--base-config",
             metavar="PATH_OR_HUB_ID",
-            help="The base model's config.json, a folder with one, or a Hub id. Default: the catalogue entry for "
-            "--base-model, else what adapter_config.json names.",
+            help="The base model's config.json, a folder with one, or a Hub id. Default: that of --base-model, from "
+            "the catalogue or the Hub; without --base-model, what adapter_config.json names.",
         ),
     ] = None
     target: Annotated[
         str,
         typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft."),
     ] = "together"
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="CODES", help="Only these rules (LP3 means all LP3xx).")
+    ] = None
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="CODES", help="Not these rules; commas or repeated.")
+    ] = None
+    fail_on: Annotated[FailOn, typer.Option("--fail-on", help="The severity at which the check fails: exit 1.")] = (
+        FailOn.error
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return it as the arguments of ``check``."""
+        return {
+            "base_config": self.base_config,
+            "target": self.target,
+            "select": _codes(self.select),
+            "ignore": _codes(self.ignore),
+            "fail_on": "warning" if self.fail_on is FailOn.warning else "error",
+        }
+
+
+def _codes(values: list[str] | None) -> list[str]:
+    return [code for value in values or [] for code in value.replace(",", " ").split()]
 
 
 @dataclass(frozen=True, slots=True)
 class CheckFirst(Against):
     """The check before something else."""
 
-    no_check: Annotated[bool, typer.Option("--no-check", help="Insist: go on without checking the adapter first.")] = (
-        False
-    )
+    no_check: Annotated[bool, typer.Option("--no-check", help="Go on without checking the adapter first.")] = False
 
     def of(self, base_model: str | None) -> CheckOptions:
         """Return how to check."""
         from lora_packer.pipeline.check import CheckOptions
 
-        return CheckOptions(self.base_config, base_model, self.target, skip=self.no_check)
+        return CheckOptions(base_model=base_model, skip=self.no_check, **self.arguments())
 
 
 ExtrasOption = Annotated[
@@ -163,6 +185,62 @@ class ApiVersion(StrEnum):
     auto = "auto"
     v1 = "v1"
     v2 = "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How a deployed model is asked, and how its answers are judged."""
+
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="The system's message before each question.")
+    ] = None
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", metavar="N", min=1, help="How long an answer may be, in tokens.")
+    ] = 128
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature", metavar="T", min=0, help="0 is the likeliest answer. Default: what the service has."
+        ),
+    ] = None
+    completions: Annotated[
+        bool,
+        typer.Option(
+            "--completions", help="Ask through completions: for a model without a chat template, the prompt as it is."
+        ),
+    ] = False
+    expect: Annotated[
+        str | None,
+        typer.Option("--expect", metavar="REGEX", help="Exit 7 where this is not found in the answer."),
+    ] = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="FILE", help="Ask each line of this JSON Lines file: prompt, and expect."),
+    ] = None
+    compare_base: Annotated[
+        bool,
+        typer.Option(
+            "--compare-base",
+            help="Ask the base model the same at temperature 0; exit 7 where it answers every prompt the same.",
+        ),
+    ] = False
+
+    def questions(self, prompt: str | None) -> Questions:
+        """Return what is asked. Raises InputError where nothing is, or it does not go together."""
+        from dataclasses import replace
+
+        from lora_packer.together import Asking, Prompt, Questions, read_prompts
+
+        asked: tuple[Prompt, ...] = () if prompt is None else (Prompt(prompt, self.expect),)
+        listed = () if self.prompts is None else read_prompts(self.prompts)
+        asked += tuple(replace(one, expect=self.expect) if one.expect is None else one for one in listed)
+        asking = Asking(self.system, self.max_tokens, self.temperature, self.completions)
+        return Questions(asked, asking, self.compare_base)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything beside a question was asked for."""
+        return self != Asked()
 
 
 ApiOption = Annotated[

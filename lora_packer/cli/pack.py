@@ -48,21 +48,15 @@ def pack(
     The same adapter gives the same bytes, whatever the clock, umask, order or folder, on every machine: members are
     stored as they are. --compress gives that up for fewer bytes.
     """
-    from lora_packer.pipeline.pack import pack as run_pack
+    from lora_packer.pipeline.pack import check_and_pack
 
     stages = Stages(output, "pack")
     on_stdout = takes_stdout(archive, output, "--output")
     if on_stdout and sys.stdout.isatty():
         raise InputError("An archive is no text for a terminal.", hint="Pipe it on, or name a file with --output.")
     with show_failed_check(output), stages:
-        packed = run_pack(
-            adapter,
-            archive,
-            options=first.of(base_model),
-            include_extras=include_extras,
-            compress=compress,
-            note=stages.note,
-            progress=stages.progress,
+        packed, report = check_and_pack(
+            adapter, archive, first.of(base_model), include_extras, compress, stages.note, stages.progress
         )
     for item in packed.left_out:
         output.detail(f"left out  {item.name}: {item.reason}")
@@ -72,4 +66,5 @@ def pack(
     if on_stdout:
         output.note(line)
         return
-    output.result(line, {"schema_version": 1, "archive": packed.to_dict()})
+    check = report.to_dict() if report else None
+    output.result(line, {"schema_version": 1, "archive": packed.to_dict(), "check": check})

@@ -27,19 +27,16 @@ def presign(
     The URL is a secret: it is printed with --show-url only, or written by --url-file. Credentials come from AWS's own
     chain (environment, profile, role).
     """
-    from lora_packer.pipeline.notes import note_proven
-    from lora_packer.pipeline.publish import with_slack
-    from lora_packer.publisher import presign_object
+    from lora_packer.pipeline.publish import presign as run_presign
 
     stages = Stages(output)
     require_place(minted.url_file, "--url-file")
     takes_stdout(minted.url_file, output, "--url-file")
-    done = presign_object(
+    done = run_presign(
         s3uri,
-        expires_in=with_slack(parse_duration(store.expires_in)),
+        expires_in=parse_duration(store.expires_in),
         verify_full=minted.verify is Verify.full,
-        note=lambda text: stages.note("note", text),
+        note=stages.note,
         **store.place(),
     )
-    note_proven(done, stages.note)
     show_published(output, done, minted, "run it again with --url-file FILE (or --show-url)")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line, print_result
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import require_kept, require_place, takes_stdout, write_named
 from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption, MintedUrl, Store, Verify
 from lora_packer.cli.stages import Stages, show_failed_check
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from lora_packer.publisher import Published
 
 
-_INTERRUPTED = "Run the same command again to go on: parts that the store has are kept, and nothing is sent twice."
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @command
@@ -73,7 +76,7 @@ def publish(
     require_place(minted.url_file, "--url-file")
     require_kept(journal, "--journal", "the next run reads it")
     takes_stdout(minted.url_file, output, "--url-file")
-    with show_failed_check(output), told_on_interrupt(_INTERRUPTED), stages:
+    with show_failed_check(output), told_where_it_stops(lambda: _left(stages, to)), stages:
         done = run_publish(
             adapter,
             to=to,
@@ -88,11 +91,21 @@ def publish(
             **store.place(),
         )
     again = "run it again with --url-file FILE (or --show-url) to get the URL; nothing is sent twice"
-    show_published(output, done.published, minted, again)
+    check = {"check": done.report.to_dict() if done.report else None}
+    show_published(output, done.published, minted, again, check)
 
 
-def show_published(output: Output, published: Published, minted: MintedUrl, again: str) -> None:
-    """Print what was published, write or show its URL as asked for, and say what is next.
+def _left(stages: Stages, to: str) -> tuple[str, ...]:
+    if not stages.is_sending:
+        return ("Nothing was sent.",)
+    clean = command_line("publish", "--clean", "--to", to)
+    return (f"What the store has is kept, and nothing is sent twice; unfinished, it costs storage until `{clean}`.",)
+
+
+def show_published(
+    output: Output, published: Published, minted: MintedUrl, again: str, more: Mapping[str, Any] = _NOTHING
+) -> None:
+    """Print what was published, write or show its URL as asked for, and say what is next; ``more`` goes into JSON.
 
     A URL that is written to standard output is alone there.
     """
@@ -111,7 +124,7 @@ def show_published(output: Output, published: Published, minted: MintedUrl, agai
         lines.append(f"next      {command_line(*step)}")
     elif not show_url:
         lines.append(f"next      {again}")
-    data = {"schema_version": 1, **published.to_dict()}
+    data = {"schema_version": 1, **published.to_dict(), **more}
     if show_url:
         data["presigned_url"] = url
     output.result(url if show_url and output.quiet else "\n".join(lines), data)

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import ReleaseLeft, told_where_it_stops
 from lora_packer.cli.named_files import require_kept
 from lora_packer.cli.options import (
     AdapterArgument,
     ApiOption,
     ApiVersion,
+    Asked,
     CheckFirst,
     ExtrasOption,
     HardwareOption,
@@ -30,11 +32,7 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt, Section
 
 
-_INTERRUPTED = (
-    "Run the same command again to go on: the receipt knows what is done, parts that the store has are kept, a job "
-    "that was submitted goes on, and nothing is sent or submitted twice."
-)
-_REHEARSAL_INTERRUPTED = "The sandbox has stopped, and nothing of the rehearsal is kept: run the same command again."
+_REHEARSED = "The sandbox has stopped: nothing runs, nothing costs, and nothing of the rehearsal is kept."
 
 
 @command
@@ -79,6 +77,7 @@ def release(
     ask: Annotated[
         str | None, typer.Option("--ask", metavar="PROMPT", help="Ask the deployed adapter a first question.")
     ] = None,
+    asked: Asked,
     sandbox: Annotated[
         bool,
         typer.Option("--sandbox", help="Rehearse against a local S3 and a local service, started and stopped here."),
@@ -99,6 +98,7 @@ def release(
     from lora_packer.pipeline.release import release as run_release
 
     stages = Stages(output)
+    questions = asked.questions(ask) if ask is not None or asked.is_used else None
     require_kept(receipt, "--receipt", "the next run goes on from it")
     options = first.of(names.base_model)
     place = parse_adapter(adapter)
@@ -109,7 +109,11 @@ def release(
         )
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
-        stack.enter_context(told_on_interrupt(_REHEARSAL_INTERRUPTED if sandbox else _INTERRUPTED))
+        left = ReleaseLeft(stages, deploying=deploy)
+        if sandbox:
+            stack.enter_context(told_where_it_stops(lambda: (_REHEARSED,)))
+        else:
+            stack.enter_context(told_where_it_stops(left, costs=left.costs))
         stack.enter_context(stages)
         there: dict[str, Any] = {"to": to, "receipt": receipt, **store.place()}
         if sandbox:
@@ -132,10 +136,11 @@ def release(
             timeout=parse_duration(timeout),
             deploy=deploy,
             hardware=hardware,
-            ask=ask,
+            questions=questions,
             note=stages.note,
             progress=stages.progress,
             sleep=stages.sleep,
+            began=left.began,
             **there,
         )
     output.result(_text(done, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
@@ -182,13 +187,15 @@ def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
         lines.append(f"next     lora-packer wait {receipt.job_id}{words}")
     if receipt.endpoint:
         lines += _deployed(receipt.endpoint, receipt.answer or {}, rehearsal=rehearsal)
+    if receipt.smoke:
+        lines.append(f"verdict  {receipt.smoke['summary']}")
     return "\n".join(lines)
 
 
 def _deployed(endpoint: Section, answer: Section, *, rehearsal: bool) -> list[str]:
     from lora_packer.together import Endpoint
 
-    seen = Endpoint(**{name: value for name, value in endpoint.items() if name != "at"})
+    seen = Endpoint(**{name: value for name, value in endpoint.items() if name not in ("at", "deployments")})
     cost = "nothing: the sandbox has stopped" if rehearsal else seen.cost
     lines = [f"endpoint {seen.id} {seen.state}", f"cost     {cost}"]
     if not rehearsal:

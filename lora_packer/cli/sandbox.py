@@ -31,7 +31,8 @@ def sandbox(
             "--fail",
             metavar="KIND",
             help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-hardware, endpoint, stopping, "
-            "no-project, no-v1-endpoints or refuse-STATUS (such as refuse-429).",
+            "validation, split, adapter-invalid, adapter-ignored, no-serverless, no-project, no-v1-endpoints or "
+            "refuse-STATUS (such as refuse-429).",
         ),
     ] = None,
     hub: Annotated[

@@ -11,12 +11,16 @@ from lora_packer.cli.common import Output
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.errors import CheckFailedError, InconclusiveError
+from lora_packer.pipeline import DETAIL
 
 
 class Stages:
     """Tells the steps of a command on stderr, one line each, and how far its longest one is: ``working``.
 
     As a context it takes the bar off the terminal at the end.
+
+    Attributes:
+        is_sending: whether the work whose progress is told has begun.
     """
 
     def __init__(self, output: Output, working: str = "upload") -> None:
@@ -24,9 +28,15 @@ class Stages:
         self._working = working
         self._display: ProgressDisplay | None = None
         self._line = WaitingLine(output)
+        self.is_sending = False
 
     def note(self, stage: str, text: str) -> None:
-        """Tell a step and what it proved."""
+        """Tell a step and what it proved; details only where they are asked for."""
+        if stage == DETAIL:
+            if self._display is not None:
+                self._display.clear()
+            self._output.detail(text)
+            return
         if self._display is not None:
             self._display.clear()
         self._line.state = f"{stage:<7} {text.partition(':')[0]}"
@@ -45,6 +55,7 @@ class Stages:
 
     def progress(self, sent: int, total: int) -> None:
         """Show how far the work is; its clock begins with the first call."""
+        self.is_sending = True
         if self._display is None:
             self._display = ProgressDisplay(self._output, self._working)
         self._display(sent, total)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, TimeoutOption
 from lora_packer.cli.service import connected
@@ -78,13 +79,21 @@ def _submitted_url(url_file: Path | None, client: Client) -> PresignedUrl | None
 
 
 def watch(
-    output: Output, api: Api, client: Client, job_id: str, timeout: timedelta, source: ModelSource | None = None
+    output: Output,
+    api: Api,
+    client: Client,
+    job_id: str,
+    timeout: timedelta,
+    source: ModelSource | None = None,
+    *,
+    go_on: str | None = None,
 ) -> Job:
     """Wait for a job, telling each change on stderr; where it is interrupted, say how to go on.
 
-    ``source`` is what was submitted, where it is at hand: it is tried where the job stands still.
+    ``source`` is what was submitted, where it is at hand: it is tried where the job stands still. ``go_on`` is the
+    command that waits on, where that is not the one that runs.
     """
-    from lora_packer.together import StatusUpdate, news, option, wait_for_job, why_it_stands_still
+    from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
 
     started = time.monotonic()
     heard: set[StatusUpdate] = set()
@@ -102,9 +111,7 @@ def watch(
     def on_stale(job: Job, still: timedelta) -> None:
         output.note(f"{job.status:<10} for {format_duration(still)}: {why_it_stands_still(source)}")
 
-    with told_on_interrupt(
-        f"The job goes on without this command. Go on with `lora-packer wait {job_id}{option(api.NAME, job_id)}`."
-    ):
+    with told_where_it_stops(lambda: (f"Job {job_id} goes on at the service.",), go_on=go_on):
         return wait_for_job(
             api,
             client,

@@ -12,6 +12,7 @@ from typing import NoReturn
 from lora_packer.files import STDOUT
 
 _STDERR = 2
+_A_GUESS = 80  # columns
 
 
 def open_standard_streams() -> None:
@@ -58,6 +59,17 @@ def interrupt_on_signals() -> None:
     hangup = getattr(signal, "SIGHUP", None)
     if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
         signal.signal(hangup, interrupt)
+
+
+def columns() -> int:
+    """Return how wide the terminal is on which notes are shown; COLUMNS says otherwise, and 80 is a guess."""
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and 0 < int(told) < 10_000:
+        return int(told)
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or _A_GUESS
+    except (OSError, ValueError, AttributeError):
+        return _A_GUESS
 
 
 class _Closed(io.TextIOWrapper):

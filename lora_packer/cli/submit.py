@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command, told_on_interrupt
+from lora_packer.cli.common import Output, command
+from lora_packer.cli.ends import command_line
+from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import read_url
 from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
 from lora_packer.cli.service import chosen
@@ -18,6 +20,7 @@ from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration
 from lora_packer.errors import InputError
+from lora_packer.files import is_stream
 from lora_packer.redact import PresignedUrl, Secret, escape
 
 if TYPE_CHECKING:
@@ -68,10 +71,8 @@ def submit(
             choice.api, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
         )
         output.note(f"submitting {place} to {client.base_url}")
-        with told_on_interrupt(
-            f"The job may exist. Look for '{names.model_name}' among the service's models and jobs before you submit "
-            "again."
-        ):
+        doubt = f"The job may exist: look for '{names.model_name}' among the service's models and jobs first."
+        with told_where_it_stops(lambda: (doubt,)):
             job = choice.api.submit(client, submission)
         if not wait:
             words = option(choice.name, job.id)
@@ -79,9 +80,25 @@ def submit(
             show_job(output, job, choice.name, next_steps=steps, commit=commit)
             return
         output.note(f"{job.status:<10} as job {job.id}")
-        ended = watch(output, choice.api, client, job.id, limit, place)
+        ended = watch(
+            output,
+            choice.api,
+            client,
+            job.id,
+            limit,
+            place,
+            go_on=_wait_on(job.id, timeout, url_file, choice.name, output),
+        )
     named = replace(ended, model_name=ended.model_name or job.model_name, model_id=job.model_id)
     show_job(output, named, choice.name, commit=commit)
+
+
+def _wait_on(job_id: str, timeout: str, url_file: Path | None, api: str, output: Output) -> str:
+    """The command that waits on for a job that was submitted, with all that this one was told."""
+    words = ["wait", job_id, "--api", api, "--timeout", timeout]
+    if url_file is not None and not is_stream(url_file):
+        words += ["--url-file", str(url_file)]
+    return command_line(*words, *output.words)
 
 
 def _place(

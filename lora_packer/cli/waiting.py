@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from lora_packer.cli.common import Output
+from lora_packer.cli.streams import columns
 from lora_packer.duration import format_duration
 
 _TICK = 1.0  # seconds between two drawings
@@ -56,7 +57,9 @@ class WaitingLine:
     def _draw(self) -> None:
         self._frame = (self._frame + 1) % len(_FRAMES)
         elapsed = format_duration(timedelta(seconds=int(self._clock() - self._started)))
-        self._write(f"{_FRAMES[self._frame]} {self.state}, {elapsed}")
+        room = columns() - 1 - len(f"{_FRAMES[self._frame]} , {elapsed}")
+        state = self.state if len(self.state) <= room else f"{self.state[: max(room - 1, 0)]}…"
+        self._write(f"{_FRAMES[self._frame]} {state}, {elapsed}")
 
     def _write(self, text: str) -> None:
         sys.stderr.write(f"\r\x1b[K{text}")

@@ -62,7 +62,7 @@ def _with_effects(finding: Finding, effects: Sequence[Finding]) -> Finding:
         return finding
     # What another sentence tells comes before what is added to the last one.
     effects = sorted(effects, key=lambda item: RULES[item.code].retold != "; {message}")
-    message, count, field = finding.message, finding.count, finding.field
+    message, count, field, tensors = finding.message, finding.count, finding.field, finding.tensors
     for item in effects:
         rule = RULES[item.code]
         message += rule.retold.format(message=item.message, expected=item.expected, actual=item.actual)
@@ -70,4 +70,5 @@ def _with_effects(finding: Finding, effects: Sequence[Finding]) -> Finding:
             field = item.field
         if any(effect.code == finding.code for effect in rule.explains):
             count += item.count
-    return replace(finding, message=message, count=count, field=field)
+            tensors += item.tensors
+    return replace(finding, message=message, count=count, field=field, tensors=tensors)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
 from lora_packer.adapter.patterns import PatternError
+from lora_packer.arguments import require_base, require_codes, require_one_of, require_place, require_text
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
-from lora_packer.inspector.base import BaseSource, base_for
+from lora_packer.inspector.base import Against, BaseSource, base_for
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.norms import ModuleStats, module_stats
@@ -19,6 +21,7 @@ from lora_packer.inspector.profiles import DEFAULT_TARGET, Profile, profile
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import STAGES, Subject, plainly, unchecked
+from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape
 
 __all__ = ["BaseSource", "check"]
@@ -39,15 +42,18 @@ def check(
     fail_on: Literal["error", "warning"] = "error",
     stats: bool = False,
     checksums: Literal["crc32", "sha256"] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Report:
     """Check a LoRA adapter against its base model's config, without torch.
 
     Args:
         adapter: a folder with ``adapter_config.json`` and ``adapter_model.safetensors``, a finished archive, or a Hub
             repository as ``hf://org/repo[@revision]``, of which only the config and the header are read.
-        base_config: the base model's ``config.json``, a folder with one, a Hub id or a parsed dict. Default: the
-            catalogue entry for ``base_model``, else what ``adapter_config.json`` names.
-        base_model: the id under which the service hosts the base model.
+        base_config: the base model's ``config.json``, a folder with one, a Hub id or a parsed dict. Default: that of
+            ``base_model``, and without one what ``adapter_config.json`` names.
+        base_model: the id under which the service hosts the base model. It is looked up in the catalogue and on the
+            Hub, and what is hosted decides, whatever ``base_config`` says; that stands in for it, with a warning,
+            where its config cannot be had.
         target: the place that will load the adapter: ``together`` or ``peft``.
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
@@ -56,6 +62,7 @@ def check(
         stats: whether to compute the size of every module's update (reads the values).
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
             CRC-32 alone, or their SHA-256 too. None: none.
+        progress: told (bytes read, bytes in all) of the weights, while their values are read.
 
     Returns:
         The report. Whatever is wrong with the adapter is a finding in it.
@@ -64,6 +71,14 @@ def check(
         InputError: there is nothing to read, or an argument makes no sense.
         InconclusiveError: the Hub could not be asked for the adapter.
     """
+    if not hasattr(adapter, "open"):  # a source of another room, or a path
+        require_place(adapter, "adapter")
+    require_text(target, "target")
+    require_base(base_config, "base_config", BaseModel)
+    require_codes(select, "select")
+    require_codes(ignore, "ignore")
+    require_one_of(fail_on, "fail_on", ("error", "warning"))
+    require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     _check_codes([*select, *ignore])
     rules_of = profile(target)
     with open_source(adapter) as source:
@@ -72,10 +87,13 @@ def check(
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, rules_of, base_config, base_model, weights=weights, read=read)
+        if progress is not None and subject.adapter.header is not None:
+            watching = watched(subject.reading, progress, subject.adapter.header.size)
+            subject = replace(subject, reading=watching)
         judged = [stage.judge(subject) for stage in STAGES]
         case = next((item.case for item in judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
-        checked = read.files() if read else {}
+        checked = read.files(subject.adapter.config_bytes) if read else {}
     wanted = _selector(select, ignore)
     findings = one_cause_once(finding for item in judged for finding in item.findings)
     findings = tuple(item for item in findings if wanted(item.code))
@@ -103,18 +121,18 @@ def _subject(
 ) -> Subject:
     """Read the adapter, and find its base model."""
     adapter = read_adapter(source)
-    base: BaseModel | str
+    against: Against | str
     try:
-        base = base_for(base_config, base_model, adapter.config)
+        against = base_for(base_config, base_model, adapter.config)
     except InconclusiveError as error:
-        base = str(error)
+        against = str(error)
     no_values = ""
     if source.remote:
         no_values = "the values were not read: of a Hub repo only the header is"
     elif not weights:
         no_values = "the tensors' values were not read (--no-weights)"
     reading = read.reading if read else plainly
-    return Subject(source, adapter, target, base_model, base, no_values, reading)
+    return Subject(source, adapter, target, base_model, against, no_values, reading)
 
 
 def _checked_files(source: AdapterSource, *, sha256: bool) -> CheckedFiles:
@@ -164,4 +182,5 @@ def _base_summary(subject: Subject) -> BaseModelSummary:
     """What it was checked against."""
     if isinstance(subject.base, str):
         return BaseModelSummary(subject.hosted, None, None)
-    return BaseModelSummary(subject.hosted, subject.base.source, subject.base.model_type)
+    base = subject.base
+    return BaseModelSummary(subject.hosted, base.source, base.model_type, base.sha256)

@@ -9,11 +9,12 @@ from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.keys import PREFIX, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import CHECKPOINT, BaseModel
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Difference, Tensor
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
-from lora_packer.inspector.reading import closest, heads
+from lora_packer.inspector.reading import TASK_HEADS, closest, heads
 from lora_packer.inspector.rules.config_on_base import (
     NO_TARGET,
     UNSUPPORTED_TARGET,
@@ -87,7 +88,7 @@ def diagnose(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorIn
 
 def explain(case: Case, base: BaseModel) -> Diagnosis:
     """Say what is off about an adapter under a reading of the base model."""
-    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case))
+    before = (*case.assumed, *_on_this_dialect(case, base), *tokens_out_of_range(case), *_without_the_task(case))
     if not case.expectation.targeted and not case.expectation.unsupported:
         findings = one_cause_once((*before, *_nothing_targeted(case)))
         return Diagnosis(case, findings, _OF_THE_CONFIG, f"{CONFIG_NAME} targets nothing of the base model")
@@ -128,6 +129,22 @@ def _unused(case: Case, base: BaseModel, explained: tuple[Finding, ...]) -> Iter
         yield from unmatched_names(case, (case.modules, *base.dialects.values()))
 
 
+def _without_the_task(case: Case) -> Iterator[Finding]:
+    """A reading without the head of the task, where transformers has no class with one."""
+    if case.base.head != TASK_HEADS.get(case.config.task_type or "", case.base.head):
+        yield from _no_such_class(case.config.task_type, case.base)
+
+
+def _no_such_class(task: str | None, base: BaseModel) -> Iterator[Finding]:
+    """A task for which transformers has no class of this type: PEFT loads the adapter on the one it was trained on."""
+    if task is None or has_class(base.model_type, TASK_HEADS[task]):
+        return
+    message = f"task_type is {task}, and transformers has no such class of {escape(base.model_type, 60)}"
+    hint = "Load it on the class it was trained on, and set task_type to what it was trained for, such as CAUSAL_LM."
+    details = {"file": CONFIG_NAME, "field": "task_type", "actual": task, "severity": "warning"}
+    yield MISSING_PART.finding(f"{message}: the tensors fit a class without that head", hint=hint, **details)
+
+
 def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     """A task type under which tensors are missing or have no place, while without it they all fit."""
     config, tensors, difference = result.case.config, result.case.tensors, result.case.difference
@@ -138,6 +155,9 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     other = diagnose(replace(config, task_type=None), base, tensors)
     if other.errors:
         return None
+    told = tuple(_no_such_class(config.task_type, base))
+    if told:
+        return replace(other, findings=(*told, *other.findings))
     lacks = "for which tensors are missing or have no place"
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"
     tensor = escape([*difference.missing, *(item.name for item in difference.extra)][0])

@@ -17,6 +17,10 @@ class Framework(NamedTuple):
     way_out: str
 
 
+_MERGE = "Merge it into the base model (merge_and_unload), or train a LoRA adapter."
+_TRAIN = "Train a LoRA adapter: this method cannot be merged into a model."
+_WAY_OUT = {"X-LoRA": _TRAIN, "a prompt method": _TRAIN}
+
 FRAMEWORKS = (
     # github.com/ml-explore/mlx-lm mlx_lm/tuner/lora.py: lora_a (in, r), lora_b (r, out), no ".weight".
     Framework("MLX", re.compile(r"\.lora_[ab]$"), "Transpose and rename the tensors into PEFT's format."),
@@ -43,7 +47,7 @@ FRAMEWORKS = (
     ),
     # github.com/huggingface/peft src/peft/tuners: what the other methods call their parameters.
     *(
-        Framework(f"another PEFT method ({method})", re.compile(pattern), "Train a LoRA adapter, or merge this one.")
+        Framework(f"another PEFT method ({method})", re.compile(pattern), _WAY_OUT.get(method, _MERGE))
         for method, pattern in {
             "AdaLoRA": r"\.lora_E$|\.ranknum$",
             "LoHa": r"\.hada_[wt]\d",

@@ -140,14 +140,16 @@ def _outcome(case: Case, converted: Converted, known: Set[str]) -> Outcome:
 def _as_converted(case: Case, converted: Converted, base: BaseModel, given: Case) -> Diagnosis:
     """The file judged as PEFT has it, told by the names that it has."""
     found = explain(case, base)
-    findings = tuple(_by_own_names(item, converted) for item in found.findings if item.code != OLDER_NAMES.code)
+    names = {escape(name): tuple(map(escape, own)) for name, own in converted.sources.items()}
+    findings = tuple(_by_own_names(item, names) for item in found.findings if item.code != OLDER_NAMES.code)
     return Diagnosis(case, (*findings, *converted_names(case, converted.sources)), as_given=given)
 
 
-def _by_own_names(finding: Finding, converted: Converted) -> Finding:
-    sources = {escape(name): own for name, own in converted.sources.items()}
-    own = sources.get(finding.tensor or "")
-    return finding if own is None else replace(finding, tensor=escape(own[0]))
+def _by_own_names(finding: Finding, sources: Mapping[str, tuple[str, ...]]) -> Finding:
+    """The finding with the names that its tensors have in the file; ``sources`` is escaped."""
+    first = sources.get(finding.tensor or "", (finding.tensor,))[0]
+    every = tuple(own for name in finding.tensors for own in sources.get(name, (name,)))
+    return replace(finding, tensor=first, tensors=every, count=finding.count + len(every) - len(finding.tensors))
 
 
 def _told(found: Diagnosis, outcome: Outcome, target: str) -> Diagnosis:

@@ -96,14 +96,16 @@ def _by_core(wanted: Iterator[str]) -> dict[str, str | None]:
 
 def _cores(name: str) -> Iterator[str]:
     """The name without what writers get wrong: the prefix, wrappers' segments, letter case, ``.weight``."""
-    segments = _well_written(name).split(".")
-    segments = [segment for segment in segments if segment not in WRAPPER_SEGMENTS]
+    written = _well_written(name)
+    segments = [segment for segment in written.split(".") if segment not in WRAPPER_SEGMENTS]
     if _SAVED in segments:
         at = segments.index(_SAVED)
         yield _without_leading(segments[:at] + segments[at + 1 :])
         yield _without_leading(segments[:at] + segments[at + 2 :])
     else:
         yield _without_leading(segments)
+        if before := _before_prefix(name):  # a part of a larger model that was trained alone
+            yield _without_leading(f"{before}{written.removeprefix(PREFIX)}".split("."))
 
 
 def core_of(name: str) -> str:
@@ -154,13 +156,19 @@ def _change(tensor: Tensor, meant: str) -> str:
     return ADAPTER_NAME if tensor.key.adapter_name else ""
 
 
+def _before_prefix(name: str) -> str:
+    """What stands before PEFT's prefix, where that is more than wrappers' segments."""
+    before = name[: max(0, name.find(PREFIX))]
+    return "" if WRAPPER_SEGMENTS.issuperset(before.strip(".").split(".")) else before
+
+
 def _prefix_change(name: str, found: list[str], meant: list[str]) -> list[str]:
     lead, wanted = _lead(found), _lead(meant)
+    before = _before_prefix(name)
+    if before and ".".join(meant).startswith(PREFIX + before):
+        return [f"'{before}' stands before the prefix {PREFIX!r} and belongs behind it"]
     if lead == wanted:
-        before = name[: max(0, name.find(PREFIX))]
-        if before and not all(segment in WRAPPER_SEGMENTS for segment in before.strip(".").split(".")):
-            return [f"'{before}' stands before the prefix {PREFIX!r}"]
-        return []
+        return [f"'{before}' stands before the prefix {PREFIX!r}"] if before else []
     if lead.endswith(wanted) and (times := wrappings(lead.removesuffix(wanted))):
         return [f"the prefix {PREFIX!r} stands {_TIMES.get(times + 1, f'{times + 1} times')}"]
     if wanted.endswith(lead) and not lead.startswith("base_model."):

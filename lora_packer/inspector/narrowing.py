@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from lora_packer.adapter.keys import PAIRED, layer_index
+from lora_packer.adapter.keys import PAIRED, layer_index, without_index
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.peft.targets import targeting
@@ -34,14 +34,24 @@ class Change(NamedTuple):
 
 
 def exact_change(case: Case) -> Change | None:
-    """Return the change of one field after which the config targets what the file has tensors for, or None."""
+    """Return the change of one field after which the config targets what the file has tensors for, or None.
+
+    None too where some layers of a kind of module have their tensors and others have not: to ask for less would hide
+    what was lost.
+    """
     trained = trained_modules(case)
-    if not trained:
+    if not trained or _is_damaged(case, trained):
         return None
     for change in _changes(case, trained):
         if len(str(change)) <= _LONGEST and _targets(case, change) == trained:
             return change
     return None
+
+
+def _is_damaged(case: Case, trained: frozenset[str]) -> bool:
+    targeted = case.expectation.targeted.keys()
+    whole = {without_index(path) for path in targeted & trained}
+    return any(without_index(path) in whole for path in targeted - trained)
 
 
 def trained_modules(case: Case) -> frozenset[str]:

@@ -21,18 +21,26 @@ DEFAULT_TARGET = "together"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One target: its name, and the features it documents nothing about (field -> what to call it)."""
+    """One target.
+
+    Attributes:
+        name: its name.
+        summary: what to call it in a sentence.
+        unstated: the features that it documents nothing about: field -> what to call it.
+        refuses: what it is known to refuse beyond the rules for all targets: feature -> how.
+    """
 
     name: str
     summary: str
     unstated: Mapping[str, str]
+    refuses: Mapping[str, str]
 
 
 @cache
 def _profiles() -> Mapping[str, Profile]:
     text = Path(__file__).with_name("profiles.json").read_text(encoding="utf-8")
     data: dict[str, dict[str, Any]] = json.loads(text)["profiles"]
-    return {name: Profile(name, item["summary"], item["unstated"]) for name, item in data.items()}
+    return {name: Profile(name, item["summary"], item["unstated"], item["refuses"]) for name, item in data.items()}
 
 
 def profile(name: str) -> Profile:

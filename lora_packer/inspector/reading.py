@@ -12,6 +12,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import PAIRED, key_name, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Head, Modules
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Match, Tensor
 from lora_packer.inspector.matching import ADAPTER_NAME, agreement, agrees, core_of, match
@@ -34,7 +35,11 @@ _VOCABULARY_AXES = {
 }
 
 # The heads of one task, under which an adapter may have been trained without saying so.
-_TASK_HEADS: tuple[Head, ...] = ("sequence-classification", "token-classification", "question-answering")
+TASK_HEADS: Mapping[str, Head] = {
+    "SEQ_CLS": "sequence-classification",
+    "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
+}
 _CLASSIFIERS = ("score", "classifier", "classifier.out_proj", "classification_head.out_proj")
 
 
@@ -55,7 +60,7 @@ def closest(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Case:
     """
     # Comparing is dear where names are off. So the readings are ranked by how many names they know, and only the best
     # are compared. A head is another one than the first only where that knows more names: a lost output head must not
-    # make the adapter a classifier's.
+    # make the adapter a classifier's. Where the config names a task, its heads are as likely as one another.
     return _closest(config, tensors, _readings(config, base, tensors))
 
 
@@ -77,7 +82,8 @@ def _closest(config: LoraConfig, tensors: Tensors, every: Iterable[_Reading]) ->
     readings: list[_Reading] = []
     for reading in every:
         names, right = agreement(reading.expectation, tensors)
-        if names < most or (names == most and reading.base.head != head):
+        other = reading.base.head != head and config.task_type not in TASK_HEADS
+        if names < most or (names == most and other):
             continue
         if right == len(tensors) and reading.expectation.required.keys() <= tensors.keys():
             return _case(config, reading, tensors)
@@ -228,21 +234,19 @@ def input_embedding(base: BaseModel, modules: Modules) -> str | None:
 
 def heads(config: LoraConfig, base: BaseModel) -> tuple[Head, ...]:
     """The heads that the adapter may have been trained under (peft/peft_model.py, one class per task type)."""
+    head = TASK_HEADS.get(config.task_type or "")
+    if head is not None:
+        # A class that transformers has not got was not trained: it was another one, or one of the trainer's own.
+        return (head,) if has_class(base.model_type, head) else tuple(dict.fromkeys((head, base.head, "causal-lm")))
     match config.task_type:
         case "CAUSAL_LM":
             return ("causal-lm",)
-        case "SEQ_CLS":
-            return ("sequence-classification",)
-        case "TOKEN_CLS":
-            return ("token-classification",)
-        case "QUESTION_ANS":
-            return ("question-answering",)
         case "SEQ_2_SEQ_LM":
             return ("seq2seq",)
         case "FEATURE_EXTRACTION":
             return tuple(dict.fromkeys((*_bare(base), base.head)))
         case _:
-            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *_TASK_HEADS, *_bare(base))))
+            return tuple(dict.fromkeys((base.head, "causal-lm", "seq2seq", *TASK_HEADS.values(), *_bare(base))))
 
 
 def _bare(base: BaseModel) -> tuple[Head, ...]:
@@ -270,7 +274,7 @@ def _with_labels(base: BaseModel, shapes: _Shapes) -> BaseModel:
 
 def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple[Finding, ...]]:
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
-    sizes: dict[int, str] = {}
+    sizes: dict[int, list[str]] = {}
     rows = _rows(base) if shapes else {}
     vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
     for (path, kind), own in rows.items():
@@ -280,13 +284,15 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
                 size, other = found[1][axis], found[1][1 - axis]
                 if (other in own and size not in own) or ("lora_" in part and size <= other):
                     continue  # transposed, or the other half: no rank exceeds a vocabulary
-                sizes.setdefault(vocab if size in own else size, found[0])
+                named = sizes.setdefault(vocab if size in own else size, [])
+                if found[0] not in named:
+                    named.append(found[0])
     if not sizes.keys() - {vocab} or 0 in sizes:
         return base, ()
     if len(sizes) > 1:
         return base, (vocabularies_disagree(sizes, vocab),)
-    (size, name), *_ = sizes.items()
-    return _resized(base, size), (resized_vocabulary(name, size, vocab),)
+    (size, names), *_ = sizes.items()
+    return _resized(base, size), (resized_vocabulary(names, size, vocab),)
 
 
 def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:

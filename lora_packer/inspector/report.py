@@ -31,11 +31,15 @@ class AdapterSummary:
 
 @dataclass(frozen=True, slots=True)
 class BaseModelSummary:
-    """What it was checked against: the hosted id, where the config came from, and its model type."""
+    """What it was checked against: the hosted id, where the config came from, its model type and its SHA-256.
+
+    The SHA-256 is that of the file; of the catalogue's entry or a dict, of its JSON with sorted keys and no blanks.
+    """
 
     id: str | None
     config_source: str | None
     model_type: str | None
+    config_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.errors import InputError
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.inspector.base import Against
 from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework
@@ -45,7 +46,7 @@ class Subject:
         source, adapter: where the files are, and what they say.
         target: the place that will load it.
         hosted: the id under which the service hosts the base model.
-        base: the base model, or why there is none.
+        against: what it is checked against, or why there is nothing.
         no_values: why the values are not to be read; "" where they are.
         reading: makes of the weights file what its values are read from, and how many buffers to use by turns.
     """
@@ -54,9 +55,14 @@ class Subject:
     adapter: Adapter
     target: Profile
     hosted: str | None
-    base: BaseModel | str
+    against: Against | str
     no_values: str = ""
     reading: Reading = plainly
+
+    @property
+    def base(self) -> BaseModel | str:
+        """The base model that decides, or why there is none."""
+        return self.against if isinstance(self.against, str) else self.against.base
 
     @cached_property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -130,12 +136,18 @@ def _judge_config(subject: Subject) -> Judged:
         return Judged(why=_why_without(subject, CONFIG_NAME))
     other = config.other_format(subject.adapter)
     features = target.unstated_features(subject.target, subject.adapter, settings) if other is None else ()
-    findings = (
+    findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
         *features,
         *target.other_base_named(settings, subject.hosted),
-    )
-    return Judged(findings, _codes(_CONFIG))
+    ]
+    if isinstance(subject.against, str):
+        unknown = _codes((target.HOSTED_BASE_UNKNOWN,)) if subject.hosted else frozenset()
+        return Judged(tuple(findings), _codes(_CONFIG) - unknown, subject.against)
+    if subject.hosted and subject.against.stands_in:
+        given = subject.against.base.source or "the base config"
+        findings.append(target.hosted_base_unknown(subject.hosted, subject.against.stands_in, given))
+    return Judged(tuple(findings), _codes(_CONFIG))
 
 
 def _shows_its_format(subject: Subject, other: ConfigProblem | None) -> bool:
@@ -163,9 +175,9 @@ def _judge_tensors_alone(subject: Subject) -> Judged:
 
 
 def _judge_against_base(subject: Subject) -> Judged:
-    adapter, base = subject.adapter, subject.base
-    if isinstance(base, str):
-        return Judged(why=base)
+    adapter, against = subject.adapter, subject.against
+    if isinstance(against, str):
+        return Judged(why=against)
     if adapter.config is None or adapter.header is None:
         return Judged(why=_why_without(subject, *REQUIRED))
     if subject.framework is not None:
@@ -175,7 +187,11 @@ def _judge_against_base(subject: Subject) -> Judged:
     if not config.is_usable(adapter):
         return Judged(why=f"what {CONFIG_NAME} calls for is not known before it is corrected")
     try:
-        return _against(adapter.config, base, adapter, subject.target)
+        judged = _against(adapter.config, against.base, subject, subject.hosted)
+        if against.also is None or _fails(judged):
+            return judged
+        other = _against(adapter.config, against.also, subject, None)
+        return _with_hint(other, f"It fits {subject.hosted}, which is hosted: leave --base-config out.", judged)
     except PatternError as error:
         if error.kind == "invalid":
             return Judged((config_on_base.bad_pattern(error),), why=f"a pattern in {CONFIG_NAME} cannot be used")
@@ -230,23 +246,42 @@ _BY_SHAPE = (
 )
 
 
-def _against(settings: LoraConfig, base: BaseModel, adapter: Adapter, target: Profile) -> Judged:
+def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: str | None) -> Judged:
+    adapter, target = subject.adapter, subject.target
     found = diagnose(settings, base, adapter.tensors)
     found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
+    told = tuple(vocabulary.at_target(item, target, hosted) for item in found.findings)
     refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.
         by_name = [item for item in found.errors if item.code not in _codes(_BY_SHAPE)]
         if by_name:
-            kept = tuple(item for item in found.findings if item not in by_name)
+            kept = tuple(item for item in told if item not in by_name)
             why = f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
-            return Judged((*_with_hints(kept, settings, adapter), *refused), why=why, case=found.case)
+            return Judged((*_with_hints(kept, settings, adapter, hosted), *refused), why=why, case=found.case)
     ran = _codes(_BASE if found.only is None else found.only)
-    return Judged((*_with_hints(found.findings, settings, adapter), *refused), ran, found.why, case=found.case)
+    return Judged((*_with_hints(told, settings, adapter, hosted), *refused), ran, found.why, case=found.case)
 
 
-def _with_hints(findings: Sequence[Finding], settings: LoraConfig, adapter: Adapter) -> tuple[Finding, ...]:
-    """Say which known base models the tensors fit, where they are another one's."""
+def _fails(judged: Judged) -> bool:
+    return any(item.severity == "error" for item in judged.findings)
+
+
+def _with_hint(judged: Judged, hint: str, otherwise: Judged) -> Judged:
+    """What fails, with another next step for each error; ``otherwise`` where nothing fails."""
+    if not _fails(judged):
+        return otherwise
+    told = (replace(item, hint=hint) if item.severity == "error" else item for item in judged.findings)
+    return replace(judged, findings=tuple(told))
+
+
+def _with_hints(
+    findings: Sequence[Finding], settings: LoraConfig, adapter: Adapter, hosted: str | None
+) -> tuple[Finding, ...]:
+    """Say which known base models the tensors fit, where they are another one's.
+
+    Another --base-config would not make the hosted base another one, so nobody is sent there.
+    """
     codes = _codes(_ANOTHER_BASE)
     if not any(item.code in codes and item.severity == "error" for item in findings):
         return tuple(findings)
@@ -254,13 +289,23 @@ def _with_hints(findings: Sequence[Finding], settings: LoraConfig, adapter: Adap
         known = fitting(settings, adapter.tensors)
     except PatternError:  # it may need more states on another model's names; the finding stands without the hint
         known = []
-    if not known:
+    hint = _another_base(known, hosted)
+    if hint is None:
         return tuple(findings)
-    more = f" (and {len(known) - 1} more, see `lora-packer identify`)" if len(known) > 1 else ""
-    hint = f"These tensors fit {known[0]}{more}: give --base-config {known[0]} if it was trained on that."
     return tuple(
         replace(item, hint=hint) if item.code in codes and item.severity == "error" else item for item in findings
     )
+
+
+def _another_base(known: Sequence[str], hosted: str | None) -> str | None:
+    """What to do with an adapter of another base model, which may be one of these; None: what the rule says."""
+    if not known:
+        return f"Give the --base-model that the adapter was trained on, or train it on {hosted}." if hosted else None
+    more = f" (and {len(known) - 1} more, see `lora-packer identify`)" if len(known) > 1 else ""
+    if hosted is None:
+        return f"These tensors fit {known[0]}{more}: give --base-config {known[0]} if it was trained on that."
+    give = f"give --base-model {known[0]} if it was trained on that and the service hosts it"
+    return f"These tensors fit {known[0]}{more}: {give}."
 
 
 # --- which rules each runs -------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 # Tells a step's name and what it proved.
 Note = Callable[[str, str], None]
+# The name of what only somebody wants to hear who asked for every detail.
+DETAIL = "detail"
 # Tells how many bytes are done, of how many.
 Progress = Callable[[int, int], None]
 

@@ -15,10 +15,10 @@ from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.hub import DEFAULT_ENDPOINT, Hub, HubRepo, Snapshot
 from lora_packer.inspector import Report
 from lora_packer.pipeline import Note
-from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.check import CheckOptions, check_section, run_check
 from lora_packer.pipeline.local import NO_FILES, Files
-from lora_packer.pipeline.notes import DONE_BEFORE
-from lora_packer.pipeline.receipt import Receipt, Section, timestamp
+from lora_packer.pipeline.notes import note_known
+from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 
 if TYPE_CHECKING:
@@ -76,15 +76,14 @@ class ByHub:
         Raises what ``check_repo`` raises.
         """
         if (record.submission or {}).get("state") in ("sending", "submitted"):
-            run.note("check", DONE_BEFORE if record.check else "skipped in an earlier run")
+            note_known(record.check, run.note)
             return record, files
         checked = check_repo(self.repo, options, run.note)
         if checked is None:
             return record, files
-        passed = {"status": checked.report.status, **options.to_dict(), **checked.report.summary, "at": timestamp()}
         adapter = {"source": str(self.repo), "sha256": checked.digests, "commit": checked.commit, "pinned": False}
         run.note("hub", "the service takes no revision: it fetches what the default branch holds when the job runs")
-        return record.with_(check=passed, adapter=adapter), files
+        return record.with_(check=check_section(checked.report, options), adapter=adapter), files
 
     def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:  # noqa: ARG002
         """Return the repository as the service is told: without a revision that was found to be its default branch."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from lora_packer.adapter import AdapterSource
+from lora_packer.arguments import require_base, require_codes, require_one_of, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note
 from lora_packer.pipeline.notes import note_checked
+from lora_packer.pipeline.receipt import timestamp, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +27,25 @@ class CheckOptions:
     target: str = DEFAULT_TARGET
     select: Sequence[str] = ()
     ignore: Sequence[str] = ()
+    fail_on: Literal["error", "warning"] = "error"
     skip: bool = False
 
-    def to_dict(self) -> dict[str, str | None]:
+    def __post_init__(self) -> None:
+        require_base(self.base_config, "base_config")
+        require_text(self.target, "target")
+        require_codes(self.select, "select")
+        require_codes(self.ignore, "ignore")
+        require_one_of(self.fail_on, "fail_on", ("error", "warning"))
+
+    def to_dict(self) -> dict[str, Any]:
         """Return what a receipt holds a later check to."""
-        return {"target": self.target, "base_config": str(self.base_config) if self.base_config else None}
+        return {
+            "target": self.target,
+            "base_config": str(self.base_config) if self.base_config else None,
+            "select": list(self.select),
+            "ignore": list(self.ignore),
+            "fail_on": self.fail_on,
+        }
 
 
 def run_check(
@@ -48,15 +65,37 @@ def run_check(
         target=options.target,
         select=options.select,
         ignore=options.ignore,
+        fail_on=options.fail_on,
         checksums="sha256" if sha256 else "crc32",
     )
     if report.status == "failed":
-        count = report.summary["errors"]
-        errors = "1 error" if count == 1 else f"{count} errors"
-        message = f"The adapter failed its check with {errors}; nothing was packed or sent."
-        raise CheckFailedError(message, report=report)
+        counts = report.summary
+        failing = "error" if counts["errors"] else "warning"
+        count = counts[f"{failing}s"]
+        message = f"The adapter failed its check with {count} {failing}{'' if count == 1 else 's'}"
+        raise CheckFailedError(f"{message}; nothing was packed or sent.", report=report)
     if report.status == "inconclusive":
         reason = report.unchecked[0].reason
         raise InconclusiveError(f"The adapter could not be checked: {reason}", report=report)
     note_checked(report, note)
     return report
+
+
+def check_section(report: Report, options: CheckOptions) -> dict[str, Any]:
+    """Return a check that passed as a receipt has it: by what, against what, and everything that was found.
+
+    Of what a finding is about the first tensor and the count stand for all.
+    """
+    findings = [item.to_dict() for item in report.findings]
+    for told in findings:
+        told.pop("tensors")
+    return {
+        "status": report.status,
+        **options.to_dict(),
+        **report.summary,
+        "base_model": asdict(report.base_model),
+        "findings": findings,
+        "unchecked": [asdict(item) for item in report.unchecked],
+        "lora_packer": version(),
+        "at": timestamp(),
+    }

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_place
+from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
@@ -59,8 +61,25 @@ def pack(
         PackError: packing failed; nothing was left behind.
         InputError: there is nothing to read, or ``output`` has another suffix.
     """
+    checks = options or CheckOptions(base_config, base_model, target, skip=not check)
+    return check_and_pack(adapter, output, checks, include_extras, compress, note, progress)[0]
+
+
+def check_and_pack(
+    adapter: str | Path,
+    output: str | Path | None,
+    options: CheckOptions,
+    include_extras: bool,
+    compress: bool,
+    note: Note,
+    progress: Progress | None,
+) -> tuple[Archive, Report | None]:
+    """Do what ``pack`` does, and return what the check found, too; None where it was left out."""
+    require_place(adapter, "adapter")
+    if output is not None:
+        require_place(output, "output")
     folder = require_folder(local_path(adapter))
-    report = run_check(adapter, options or CheckOptions(base_config, base_model, target, skip=not check), note)
+    report = run_check(adapter, options, note)
     if compress and compressor_name() == "zlib":
         note("note", "isal is not installed, so zlib compresses, many times slower: pip install isal")
     archive = write_archive(
@@ -72,7 +91,7 @@ def pack(
         progress=progress,
     )
     note_packed(archive, note)
-    return archive
+    return archive, report
 
 
 @dataclass(frozen=True, slots=True)

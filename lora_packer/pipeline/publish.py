@@ -8,11 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_packer.arguments import require_duration, require_place, require_text
 from lora_packer.inspector import Report
+from lora_packer.inspector.check import BaseSource
+from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.local import local_path
-from lora_packer.pipeline.notes import note_planned, note_published
+from lora_packer.pipeline.notes import note_planned, note_proven, note_published
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
 
 if TYPE_CHECKING:
@@ -49,6 +52,10 @@ class StoreOptions:
     verify_full: bool = False
     session: Session | None = None
 
+    def __post_init__(self) -> None:
+        require_text(self.to, "to")
+        require_duration(self.expires_in, "expires_in")
+
 
 @dataclass(frozen=True, slots=True)
 class Publication:
@@ -66,6 +73,10 @@ def publish(
     expires_in: timedelta = DEFAULT_EXPIRY,
     endpoint_url: str | None = None,
     name: str | None = None,
+    base_config: BaseSource | None = None,
+    base_model: str | None = None,
+    target: str = DEFAULT_TARGET,
+    check: bool = True,
     options: CheckOptions | None = None,
     include_extras: bool = False,
     allow_private_endpoint: bool = False,
@@ -83,7 +94,9 @@ def publish(
         expires_in: how long the URL shall live, 100 minutes to 7 days.
         endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
         name: what the object's name begins with; default: the adapter's own name.
-        options: how to check; default: as ``check`` does.
+        base_config, base_model, target: what to check against, as for ``check``.
+        check: whether to check at all.
+        options: how to check, instead of the four before.
         include_extras: also pack README and tokenizer files.
         allow_private_endpoint: take an endpoint that the internet does not reach, and http, too.
         journal: the file that names the upload while it is unfinished.
@@ -95,14 +108,48 @@ def publish(
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, InputError.
     """
+    require_place(adapter, "adapter")
+    checks = options or CheckOptions(base_config, base_model, target, skip=not check)
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
     path, archive = local_path(adapter), ArchiveOptions(include_extras, name)
     finished = finished_archive(path, name) if path.is_file() else None
     # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-    report = run_check(path, options or CheckOptions(), note, sha256=False)
+    report = run_check(path, checks, note, sha256=False)
     packed = finished or plan_folder(path, report.checked if report else {}, archive, sha256=False)
     note_planned(packed, note)
     return Publication(report, packed, upload(packed, store, journal, note, progress))
+
+
+def presign(
+    s3uri: str,
+    *,
+    expires_in: timedelta = DEFAULT_EXPIRY,
+    endpoint_url: str | None = None,
+    allow_private_endpoint: bool = False,
+    verify_full: bool = False,
+    session: Session | None = None,
+    note: Note = silent,
+) -> Published:
+    """Mint and prove a presigned URL for an archive that is already at the store; nothing is sent.
+
+    ``published.url.reveal()`` is the URL. The arguments are those of ``publish``; ``s3uri`` is ``s3://bucket/key``.
+    Raises PublishError, CredentialsError, InputError.
+    """
+    from lora_packer.publisher import presign_object
+
+    require_text(s3uri, "s3uri")
+    require_duration(expires_in, "expires_in")
+    published = presign_object(
+        s3uri,
+        expires_in=with_slack(expires_in),
+        endpoint_url=endpoint_url,
+        allow_private_endpoint=allow_private_endpoint,
+        verify_full=verify_full,
+        session=session,
+        note=lambda text: note("note", text),
+    )
+    note_proven(published, note)
+    return published
 
 
 def upload(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
-from lora_packer.files import locked, write_whole
+from lora_packer.files import locked, read_whole, write_whole
 from lora_packer.redact import escape
 
 SCHEMA_VERSION = 1
@@ -30,7 +30,8 @@ class Receipt:
     Attributes:
         release: what was asked for: model_name, base_model, to, service, api, description.
         adapter: where it came from, and the SHA-256 of its files.
-        check: status, target, base config, counts of findings, when.
+        check: status, options, what it was made against (id, source and SHA-256 of the config), every finding, by which
+            version of this package, when.
         archive: format, size, sha256 and members of what was sent; path, where it is a file.
         object: bucket, key, size, sha256, etag, version and integrity of what was uploaded.
         url: host, deadline (UTC) and what was proven of the presigned URL; not the URL.
@@ -38,6 +39,7 @@ class Receipt:
         job: the last status seen.
         endpoint: id, name, state, hardware and price of what serves the adapter, once it was deployed.
         answer: the first question, and what the deployed adapter said.
+        smoke: what a test of the answers found: digests of the prompts, answers, verdict.
     """
 
     release: Section
@@ -50,6 +52,7 @@ class Receipt:
     job: Section | None = None
     endpoint: Section | None = None
     answer: Section | None = None
+    smoke: Section | None = None
     path: Path | None = field(default=None, compare=False)
 
     @property
@@ -88,9 +91,11 @@ def load_receipt(path: Path) -> Receipt | None:
     """Return the receipt at ``path``, or None where there is none. Raises InputError where it is not a receipt."""
     hint = "Choose another file with --receipt."
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+        data = read_whole(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
+    except ValueError:
+        data = b""
     except OSError as error:
         raise InputError(f"The receipt {str(path)!r} cannot be read: {error.strerror}.", hint=hint) from None
     try:
@@ -138,6 +143,13 @@ def held(path: Path) -> Iterator[None]:
     """
     with locked(path):
         yield
+
+
+def version() -> str:
+    """Return the version of this package."""
+    from lora_packer import __version__
+
+    return __version__
 
 
 def timestamp() -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_place
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
@@ -24,7 +25,7 @@ from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.together import Client
+    from lora_packer.together import Client, Questions
 
 
 def release(
@@ -49,12 +50,14 @@ def release(
     deploy: bool = False,
     hardware: str | None = None,
     ask: str | None = None,
+    questions: Questions | None = None,
     client: Client | None = None,
     session: Session | None = None,
     note: Note = silent,
     progress: Progress | None = None,
     sleep: Callable[[float], None] = time.sleep,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    began: Callable[[Path], None] = lambda _: None,
 ) -> Receipt:
     """Do all of it: check, pack, upload, presign, prove, submit, wait; and write a receipt to resume from.
 
@@ -85,12 +88,14 @@ def release(
         deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
         hardware: what to serve it on; default: the cheapest that can be had.
         ask: a first question to the deployed adapter; needs ``deploy``.
+        questions: what it is asked besides, how, and how its answers are judged; instead of ``ask``.
         client: of the service; default: from TOGETHER_API_KEY.
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
         progress: told (bytes sent, bytes in all) during the upload.
         sleep: what passes the time between two looks, in seconds.
         now: the wall clock (UTC), against which the URL's life is measured.
+        began: told where the receipt is, before anything is done.
 
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, ServiceError, JobFailedError,
@@ -98,7 +103,12 @@ def release(
     """
     from lora_packer.together import Client, choose_api
 
-    wanted = ServiceOptions(model_name, base_model, api, description, wait, timeout, deploy, hardware, ask)
+    require_place(adapter, "adapter")
+    if receipt is not None:
+        require_place(receipt, "receipt")
+    wanted = ServiceOptions(
+        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions=questions
+    )
     store = None
     if to is not None:
         store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
@@ -106,6 +116,7 @@ def release(
     path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
     checks = options or CheckOptions(base_config, base_model, target)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
+        began(path)
         found = load_receipt(path)
         choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
         note("api", str(choice))
@@ -146,7 +157,7 @@ def _release(
     record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
-    return service.ask(run, record, wanted.ask) if wanted.ask is not None else record
+    return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
 from lora_packer.pipeline.by_hub import ByHub
-from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.check import CheckOptions, check_section, run_check
 from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
-from lora_packer.pipeline.notes import DONE_BEFORE, note_planned
+from lora_packer.pipeline.notes import note_known, note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
 from lora_packer.pipeline.publish import StoreOptions, upload
 from lora_packer.pipeline.reach import require_reachable
-from lora_packer.pipeline.receipt import Receipt, Section, timestamp
+from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class _Local:
         """
         asked, before = options.to_dict(), record.check
         if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
-            run.note("check", DONE_BEFORE)
+            note_known(before, run.note)
             return record, files
         # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
         if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
@@ -162,8 +162,7 @@ class _Local:
         for name, checked in report.checked.items():
             if name not in files or not files[name].is_same_as(checked):
                 raise changed_since_checked(name)
-        passed = {"status": report.status, **asked, **report.summary, "at": timestamp()}
-        return record.with_(adapter=self.adapter(files), check=passed), files
+        return record.with_(adapter=self.adapter(files), check=check_section(report, options)), files
 
     def confirm(self, run: Run, record: Receipt) -> Receipt:  # noqa: ARG002 - another way has something to say
         """What was checked is what was sent."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.arguments import require_duration, require_text
 from lora_packer.duration import format_duration
-from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
+from lora_packer.errors import InconclusiveError, InputError, JobFailedError, PackError, ServiceError, SmokeTestError
 from lora_packer.hub import HubRepo
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE
@@ -17,7 +18,7 @@ from lora_packer.pipeline.receipt import Receipt, timestamp
 from lora_packer.redact import read_token
 
 if TYPE_CHECKING:
-    from lora_packer.together import Api, Client, Job, ModelSource
+    from lora_packer.together import Api, Client, Job, ModelSource, Questions, Smoke
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 
@@ -36,6 +37,7 @@ class ServiceOptions:
         deploy: whether to create an endpoint for the adapter, and wait for it.
         hardware: what to serve it on; None: the cheapest that can be had.
         ask: a first question to the deployed adapter.
+        questions: what it is asked, how, and how its answers are judged; instead of ``ask``.
 
     Raises InputError where they do not go together, or a name cannot be one.
     """
@@ -49,18 +51,29 @@ class ServiceOptions:
     deploy: bool = False
     hardware: str | None = None
     ask: str | None = None
+    questions: Questions | None = None
 
     def __post_init__(self) -> None:
         from lora_packer.together import CHOICES, validate_names
 
+        require_text(self.model_name, "model_name")
+        require_text(self.base_model, "base_model")
+        require_duration(self.timeout, "timeout")
         validate_names(self.model_name, self.base_model)
         if self.api not in CHOICES:
             raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(CHOICES)}.")
-        if (self.deploy and not self.wait) or (self.ask is not None and not self.deploy):
+        if (self.deploy and not self.wait) or (self.asked is not None and not self.deploy):
             raise InputError(
                 "Only what is deployed can be asked, and only a complete upload can be deployed.",
-                hint="Give --ask together with --deploy, and --deploy without --no-wait.",
+                hint="Give --ask and what else asks together with --deploy, and --deploy without --no-wait.",
             )
+
+    @property
+    def asked(self) -> Questions | None:
+        """What the deployed adapter is asked; None is nothing. Raises InputError for an empty question."""
+        from lora_packer.together import Prompt, Questions
+
+        return Questions((Prompt(self.ask),)) if self.questions is None and self.ask is not None else self.questions
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +186,12 @@ def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | No
 
 def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) -> Receipt:
     """Create the endpoint, unless there is one, and wait until it serves. Raises ServiceError, WaitTimeoutError."""
-    from lora_packer.together import ensure_endpoint, serve
+    from lora_packer.together import Wanted, ensure_endpoint, serve
 
-    endpoint, created = ensure_endpoint(run.api, run.client, _model_name(record), hardware_id=hardware)
+    wanted = Wanted(hardware=hardware)
+    endpoint, created = ensure_endpoint(
+        run.api, run.client, _model_name(record), wanted, tell=lambda price: run.note("deploy", price)
+    )
     record = record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
     run.note("deploy", f"endpoint {endpoint.id} {'created' if created else 'is there already'}; it {endpoint.cost}")
     endpoint = serve(
@@ -190,14 +206,68 @@ def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) 
     return record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
 
 
-def ask(run: Run, record: Receipt, prompt: str) -> Receipt:
-    """Ask the deployed adapter, unless the receipt has the answer. Raises ServiceError."""
-    if (record.answer or {}).get("prompt") == prompt:
+def ask(run: Run, record: Receipt, questions: Questions) -> Receipt:
+    """Ask the deployed adapter, unless the receipt has the answers.
+
+    Raises ServiceError; SmokeTestError where an answer is not as expected or the adapter seems to have no effect, and
+    InconclusiveError where the base model could not be asked, both after the receipt has them.
+    """
+    if questions.is_test:
+        return _test(run, record, questions)
+    (only,) = questions.prompts
+    if (record.answer or {}).get("prompt") == only.text:
         run.note("ask", DONE_BEFORE)
         return record
-    answer = run.api.ask(run.client, (record.endpoint or {})["name"], prompt)
+    answer = run.api.ask(run.client, (record.endpoint or {})["name"], only.text, questions.asking)
     run.note("ask", f"{answer.model} answered")
-    return record.with_(answer={"prompt": prompt, **answer.to_dict(), "at": timestamp()})
+    return record.with_(answer={"prompt": only.text, **answer.to_dict(), "at": timestamp()})
+
+
+def _test(run: Run, record: Receipt, questions: Questions) -> Receipt:
+    """Judge the answers, and those of the base model where that is asked for."""
+    from lora_packer.together import run_smoke
+
+    asked = _asked(questions)
+    earlier = record.smoke or {}
+    if earlier.get("verdict") == "passed" and earlier.get("asked") == asked:
+        run.note("ask", f"{DONE_BEFORE}: {earlier.get('summary')}")
+        return record
+    endpoint, base = record.endpoint or {}, str(record.release["base_model"])
+    smoke = run_smoke(
+        run.api,
+        run.client,
+        endpoint["name"],
+        questions,
+        bases=lambda: (*run.api.base_names(run.client, endpoint["name"]), base),
+        tell=lambda said: run.note("ask", said),
+    )
+    first = smoke.trials[0]
+    record = record.with_(
+        answer={"prompt": first.prompt.text, **first.answer.to_dict(), "at": timestamp()},
+        smoke={**smoke.to_dict(receipt=True), "asked": asked, "at": timestamp()},
+    )
+    run.note("test", smoke.summary)
+    _judge(smoke)
+    return record
+
+
+def _asked(questions: Questions) -> dict[str, Any]:
+    """What a later run has to ask too, for this one's verdict to hold."""
+    prompts = [{"sha256": one.digest, "expect": one.expect} for one in questions.prompts]
+    return {**asdict(questions.asking), "prompts": prompts, "compare_base": questions.compare_base}
+
+
+def _judge(smoke: Smoke) -> None:
+    """Raise where the verdict is not that it passed."""
+    from lora_packer.together import LIMITS
+
+    if smoke.failures:
+        raise SmokeTestError(" ".join(smoke.failures), hint=LIMITS if smoke.base else None)
+    if smoke.compare_base and smoke.base is None:
+        raise InconclusiveError(
+            f"The adapter was not compared with its base model: {smoke.why_not}",
+            hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
+        )
 
 
 def _model_name(record: Receipt) -> str:

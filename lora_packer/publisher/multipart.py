@@ -65,8 +65,6 @@ def send_parts(sending: Sending) -> Sent:
             if error.code == "NoSuchUpload" and sending.is_there():
                 sending.forget()
                 return Sent("", None, None)
-        if sending.progress:
-            sending.progress(0, sending.archive.size)
     raise AssertionError("unreachable")
 
 
@@ -94,7 +92,15 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     archive = sending.archive
     crc32_of, crc32 = fastest_crc32(), 0
     done: list[SentPart] = []
-    there = 0
+    # What an earlier run sent is told before anything else, so that nobody takes it for the speed of this one.
+    before = {
+        number: part.size
+        for number, part in upload.kept.items()
+        if part.size == min(archive.part_size, archive.size - (number - 1) * archive.part_size)
+    }
+    there = sum(before.values())
+    if sending.progress:
+        sending.progress(there, archive.size)
     free: list[bytearray] = []
 
     def cut() -> Iterator[Part]:
@@ -118,7 +124,7 @@ def _send(sending: Sending, upload: Upload) -> list[SentPart]:
     def finish(part: SentPart) -> None:
         nonlocal there
         done.append(part)
-        there += part.size
+        there += part.size - before.get(part.number, 0)
         if sending.progress:
             sending.progress(there, archive.size)
 

@@ -108,7 +108,7 @@ def _upload(sending: Sending) -> StoredObject:
     if there := _already_there(sending):
         return there
     in_one = archive.size <= archive.part_size
-    if sending.progress:
+    if sending.progress and in_one:
         sending.progress(0, archive.size)
     try:
         sent = _put(sending) if in_one else send_parts(sending)

@@ -12,5 +12,9 @@ class Canvas(Protocol):
     def quiet(self) -> bool:
         """Whether to leave out all but the findings and the verdict."""
 
+    @property
+    def verbose(self) -> bool:
+        """Whether to list every tensor that a finding is about."""
+
     def style(self, text: str, *names: str) -> str:
         """Return ``text`` in these colours (``red``, ``bold``), or as it is where there are none."""

@@ -54,8 +54,10 @@ def _finding_lines(finding: Finding, canvas: Canvas) -> list[str]:
     label = canvas.style(finding.severity, "bold", _COLORS[finding.severity])
     lines = [f"{label} {finding.code} {finding.name}: {finding.message}"]
     if finding.tensor is not None:
-        more = f" (and {finding.count - 1} more)" if finding.count > 1 else ""
+        named = finding.tensors if canvas.verbose else ()
+        more = f" (and {finding.count - 1} more)" if finding.count > 1 and not named else ""
         lines.append(f"    tensor    {finding.tensor}{more}")
+        lines += [f"              {name}" for name in named[1:]]
     elif finding.field is not None:
         lines.append(f"    field     {finding.field}")
     if finding.expected is not None:

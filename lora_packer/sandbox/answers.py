@@ -11,8 +11,20 @@ from typing import Any
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
 
 
+# The codes of google.rpc.Code and their words, by HTTP status.
+_RPC = {
+    400: (3, "invalid argument"),
+    403: (7, "permission denied"),
+    404: (5, "not found"),
+    409: (6, "already exists"),
+    422: (3, "invalid argument"),
+    429: (8, "resource exhausted"),
+    503: (14, "unavailable"),
+}
+
+
 class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
-    """An ErrorData answer of the service's openapi.yaml."""
+    """An ErrorData answer of the service's openapi.yaml; of version 2, the same in the form of RPC errors."""
 
     def __init__(
         self,
@@ -25,7 +37,13 @@ class Refused(Exception):  # noqa: N818 - an answer, not an error of ours
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+        self.body: dict[str, Any] = {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+    @property
+    def rpc_body(self) -> dict[str, Any]:
+        """The body where the reason stands in ``details``: lib/cli/utils/_api_error.py in together 3.1.1."""
+        code, words = _RPC.get(self.status, (13, "internal"))
+        return {"message": words, "code": code, "details": [{"detail": self.body["error"]["message"]}]}
 
 
 def not_found(what: str) -> Refused:

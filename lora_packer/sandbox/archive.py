@@ -23,8 +23,8 @@ class ArchiveRefused(Exception):  # noqa: N818 - the service's verdict, not an e
     """The service would not take this archive; the message says why."""
 
 
-def inspect(path: Path) -> None:
-    """Check that an archive has an adapter at its root. Raises ArchiveRefused.
+def inspect(path: Path) -> dict[str, int]:
+    """Check that an archive has an adapter at its root; return its files and their sizes. Raises ArchiveRefused.
 
     The format is told by content. Both files must be at the root, where ``./`` before a name is accepted
     (docs.together.ai/docs/dedicated-endpoints/adapter packs with ``tar -czvf ... .``), and both must parse.
@@ -33,11 +33,10 @@ def inspect(path: Path) -> None:
         magic = file.read(4)
     try:
         if magic == b"PK\x03\x04":
-            _inspect_zip(path)
-        elif magic[:2] == b"\x1f\x8b":
-            _inspect_tar(path)
-        else:
-            raise ArchiveRefused("model_source is neither a .zip nor a .tar.gz archive")
+            return _inspect_zip(path)
+        if magic[:2] == b"\x1f\x8b":
+            return _inspect_tar(path)
+        raise ArchiveRefused("model_source is neither a .zip nor a .tar.gz archive")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
         raise ArchiveRefused(f"the archive cannot be read: {type(error).__name__}") from error
 
@@ -49,16 +48,19 @@ def inspect_files(files: Mapping[str, bytes]) -> None:
     _check_weights(io.BytesIO(files[WEIGHTS_NAME]), len(files[WEIGHTS_NAME]))
 
 
-def inspect_folder(folder: Path) -> None:
-    """Check that a downloaded repository is an adapter. Raises ArchiveRefused."""
-    _require_both({path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()})
+def inspect_folder(folder: Path) -> dict[str, int]:
+    """Check that a downloaded repository is an adapter; return its files and their sizes. Raises ArchiveRefused."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
+    _require_both(sizes)
     with (folder / CONFIG_NAME).open("rb") as file:
         _check_config(file)
     with (folder / WEIGHTS_NAME).open("rb") as file:
         _check_weights(file, (folder / WEIGHTS_NAME).stat().st_size)
+    return sizes
 
 
-def _inspect_zip(path: Path) -> None:
+def _inspect_zip(path: Path) -> dict[str, int]:
     with zipfile.ZipFile(path) as archive:
         members = {_plain(info.filename): info for info in archive.infolist() if not info.is_dir()}
         _require_both(members)
@@ -67,25 +69,27 @@ def _inspect_zip(path: Path) -> None:
         with archive.open(members[WEIGHTS_NAME]) as file:
             _check_weights(file, members[WEIGHTS_NAME].file_size)
             _drain(file)
+    return {name: info.file_size for name, info in members.items()}
 
 
-def _inspect_tar(path: Path) -> None:
+def _inspect_tar(path: Path) -> dict[str, int]:
     """Read the members in one pass: a compressed tar has no index to go back by."""
-    names = set()
+    sizes: dict[str, int] = {}
     with gzip.open(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for member in archive:
             file = archive.extractfile(member) if member.isfile() else None
             if file is None:
                 continue
             name = _plain(member.name)
-            names.add(name)
+            sizes[name] = member.size
             with file:
                 if name == CONFIG_NAME:
                     _check_config(file)
                 elif name == WEIGHTS_NAME:
                     _check_weights(file, member.size)
         _drain(stream)
-    _require_both(names)
+    _require_both(sizes)
+    return sizes
 
 
 def _drain(file: IO[bytes] | gzip.GzipFile) -> None:

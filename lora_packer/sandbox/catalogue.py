@@ -5,9 +5,10 @@ Bodies are those of together 3.1.1, ``types/``.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Sequence
 from typing import Any
+
+from lora_packer.sandbox.weights import base_id, is_linked, weights_of
 
 PROJECT = "proj-catalogue"
 """The project that the supported models are of."""
@@ -19,24 +20,53 @@ _HARDWARE = (
 )
 
 
-def base_id(name: str) -> str:
-    """Return the id that models are created on, for a base model's name."""
-    return f"ml_{uuid.uuid5(uuid.NAMESPACE_URL, name).hex[:20]}"
-
-
 def model_path(base: str) -> str:
     """Return the full name of a supported model, by its ``ml_`` id."""
     return f"projects/{PROJECT}/models/{base}"
 
 
-def supported_models(names: Sequence[str], created_at: str) -> list[dict[str, Any]]:
-    """Return a ``SupportedModel`` for each name."""
-    return [_supported(name, created_at) for name in names]
+def supported_models(names: Sequence[str], created_at: str, *, serverless: bool = True) -> list[dict[str, Any]]:
+    """Return a ``SupportedModel`` for each name; ``serverless`` is whether they can be asked without a deployment."""
+    return [_supported(name, created_at, serverless=serverless) for name in names]
+
+
+def base_models(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return a ``Model`` for the weights of each of these models, as the catalogue's project has it."""
+    return [
+        {
+            "id": one.id,
+            "name": one.name,
+            "organizationId": "org-catalogue",
+            "projectId": PROJECT,
+            "visibility": "VISIBILITY_INTERNAL",
+            "weights": {"type": "WEIGHTS_TYPE_DEFAULT"},
+        }
+        for name in names
+        for one in weights_of(name)
+    ]
+
+
+def serverless_name(name: str) -> str:
+    """Return by which name a base model that is not deployed is asked; the real service's are no rule."""
+    return f"{name}-Turbo"
 
 
 def configurations(names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the configurations of all models of these names."""
-    return [config for name in names for config in _configs_of(base_id(name))]
+    return [config for name in names for one in weights_of(name) for config in _configs_of(one.id)]
+
+
+def listed_configurations(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return those of them that a list has; of the others the deployment profiles tell."""
+    return configurations([name for name in names if is_linked(name)])
+
+
+def is_found(model: dict[str, Any], wanted: str, *, deep: bool) -> bool:
+    """Whether a search finds a supported model: by its ids and name; a ``deep`` one by its deployments' names too."""
+    names = [model["id"], model["name"], model["baseModelId"]]
+    if deep:
+        names += [profile["modelName"] for profile in model["deploymentProfiles"]]
+    return any(wanted in name.lower() for name in names)
 
 
 def instance_type_of(config_id: str) -> str:
@@ -63,7 +93,7 @@ def instance_types(*, taken: bool = False) -> list[dict[str, Any]]:
     ]
 
 
-def _supported(name: str, created_at: str) -> dict[str, Any]:
+def _supported(name: str, created_at: str, *, serverless: bool) -> dict[str, Any]:
     """Its id is another than the one that models are created on."""
     base = base_id(name)
     profiles = [
@@ -73,22 +103,23 @@ def _supported(name: str, created_at: str) -> dict[str, Any]:
             "config": f"projects/{PROJECT}/configs/{config['id']}",
             "gpuCount": count,
             "gpuType": gpu,
-            "model": model_path(base),
-            "modelName": name,
+            "model": model_path(one.id),
+            "modelName": one.name,
             "parallelism": f"tp{count}",
             "performanceBenchmarks": {},
             "profileId": f"prof_{config['id']}",
-            "quantization": "bf16",
+            "quantization": one.quantization,
         }
-        for config, (_, gpu, _, count, _, _) in zip(_configs_of(base), _HARDWARE, strict=True)
+        for one in weights_of(name)
+        for config, (_, gpu, _, count, _, _) in zip(_configs_of(one.id), _HARDWARE, strict=True)
     ]
     return {
         "id": f"arch_{base.removeprefix('ml_')}",
         "name": name,
         "displayName": name,
         "displayType": "chat",
-        "baseModel": model_path(base),
-        "baseModelId": base,
+        "baseModel": model_path(base) if is_linked(name) else "",
+        "baseModelId": base if is_linked(name) else "",
         "capabilities": ["CAPABILITY_CHAT"],
         "createdAt": created_at,
         "updatedAt": created_at,
@@ -97,6 +128,7 @@ def _supported(name: str, created_at: str) -> dict[str, Any]:
         "outputModalities": ["MODALITY_TEXT"],
         "products": ["PRODUCT_DEDICATED"],
         "publisher": name.partition("/")[0],
+        "serverlessEndpoint": serverless_name(name) if serverless else "",
         "status": "SUPPORTED_MODEL_STATUS_SUPPORTED",
     }
 
@@ -112,6 +144,7 @@ def _configs_of(base: str) -> list[dict[str, Any]]:
             "selectors": [
                 {"key": "accelerator_type", "value": gpu},
                 {"key": "accelerator_count", "value": str(count)},
+                {"key": "adapter_mode", "value": "dynamic" if count == 1 else "disabled"},
             ],
         }
         for _, gpu, _, count, _, _ in _HARDWARE

@@ -13,6 +13,14 @@ from typing import Any
 from lora_packer.sandbox.answers import Refused, not_found
 from lora_packer.sandbox.endpoints import stamp
 
+_EMBEDDED = 10
+# The words of docs.together.ai/docs/dedicated-endpoints/manage, "Troubleshooting".
+_TERMINAL = "the deployment is in a terminal FAILED state and cannot be restarted; create a new deployment"
+_REFERENCED = (
+    "the deployment is referenced by an endpoint's traffic split and cannot be deleted; please drop traffic split "
+    "weight to 0 before deleting the deployment"
+)
+
 
 @dataclass(slots=True)
 class DeploymentRecord:
@@ -26,6 +34,18 @@ class DeploymentRecord:
     autoscaling: dict[str, Any]
     created_at: datetime
     since: float
+    inactive_timeout: int = 0
+    adapters: dict[str, AttachedRecord] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class AttachedRecord:
+    """An adapter that is attached to a deployment; its etag is that of the attachment, not of the endpoint."""
+
+    id: str
+    model_id: str
+    since: float
+    etag: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 @dataclass(slots=True)
@@ -49,6 +69,7 @@ class Deployments:
         delay: seconds that each state on the way lasts.
         fails: whether those that should start end as ``FAILED``.
         never_stopped: whether those that should stop stay ``STOPPING``.
+        rejects_adapters: whether an adapter that is attached is found not to be valid.
         clock: the time, in seconds.
     """
 
@@ -60,10 +81,11 @@ class Deployments:
         delay: float,
         fails: bool = False,
         never_stopped: bool = False,
+        rejects_adapters: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._project, self._slug, self._delay, self._clock = project, slug, delay, clock
-        self._fails, self._never_stopped = fails, never_stopped
+        self._fails, self._never_stopped, self._rejects_adapters = fails, never_stopped, rejects_adapters
         self._lock = threading.RLock()
         self._records: dict[str, EndpointRecord] = {}
 
@@ -94,6 +116,8 @@ class Deployments:
             if etag is not None and etag != record.etag:
                 raise Refused(409, "the etag is stale: read the endpoint again")
             for entry in split:
+                if not isinstance(entry.get("weight"), int | float):
+                    raise Refused(422, "each entry of trafficSplit needs a weight", param="trafficSplit")
                 if entry.get("deploymentId") not in record.deployments:
                     raise Refused(400, "trafficSplit names a deployment that is not of this endpoint")
             record.split, record.etag = split, uuid.uuid4().hex
@@ -107,11 +131,22 @@ class Deployments:
             del self._records[endpoint_id]
 
     def deploy(
-        self, endpoint_id: str, *, name: str, model: str, config: str, hardware: str, autoscaling: dict[str, Any]
+        self,
+        endpoint_id: str,
+        *,
+        name: str,
+        model: str,
+        config: str,
+        hardware: str,
+        autoscaling: dict[str, Any],
+        inactive_timeout: int = 0,
+        validate_only: bool = False,
     ) -> dict[str, Any]:
-        """Create a deployment below an endpoint. Raises Refused."""
+        """Create a deployment below an endpoint; with ``validate_only`` nothing is created. Raises Refused."""
         with self._lock:
             endpoint = self._found(endpoint_id)
+            if any(one.name == name for one in endpoint.deployments.values()):
+                raise Refused(409, f"deployment {name} already exists")
             record = DeploymentRecord(
                 id=f"dep_{uuid.uuid4().hex[:20]}",
                 name=name,
@@ -121,9 +156,17 @@ class Deployments:
                 autoscaling=autoscaling,
                 created_at=datetime.now(UTC),
                 since=self._clock(),
+                inactive_timeout=inactive_timeout,
             )
-            endpoint.deployments[record.id] = record
+            if not validate_only:
+                endpoint.deployments[record.id] = record
             return self._deployment(endpoint, record)
+
+    def below(self, endpoint_id: str) -> list[dict[str, Any]]:
+        """Return every deployment below an endpoint, newest first. Raises Refused."""
+        with self._lock:
+            record = self._found(endpoint_id)
+            return [self._deployment(record, one) for one in reversed(record.deployments.values())]
 
     def deployment(self, endpoint_id: str, deployment_id: str) -> dict[str, Any]:
         """Return one deployment. Raises Refused."""
@@ -134,8 +177,11 @@ class Deployments:
         """Change a deployment's replicas. Raises Refused, also for one that is stopping and should start again."""
         with self._lock:
             record = self._below(endpoint_id, deployment_id)
-            if autoscaling["maxReplicas"] and self._state(record) == "STOPPING":
+            starts = autoscaling["maxReplicas"] and not record.autoscaling.get("maxReplicas")
+            if starts and self._state(record) == "STOPPING":
                 raise Refused(400, "the deployment must be stopped before it can be restarted")
+            if autoscaling["maxReplicas"] and self._state(record) == "FAILED":
+                raise Refused(400, _TERMINAL)
             if autoscaling != record.autoscaling:
                 record.autoscaling, record.since = autoscaling, self._clock()
             return self._deployment(self._found(endpoint_id), record)
@@ -144,22 +190,67 @@ class Deployments:
         """Remove a deployment that is stopped and has no traffic, as the vendor documents it. Raises Refused."""
         with self._lock:
             endpoint, record = self._found(endpoint_id), self._below(endpoint_id, deployment_id)
-            if any(entry["deploymentId"] == deployment_id for entry in endpoint.split):
-                raise Refused(400, "the deployment is in the endpoint's traffic split")
+            if any(entry["deploymentId"] == deployment_id and entry.get("weight") for entry in endpoint.split):
+                raise Refused(400, _REFERENCED)
             if self._state(record) != "STOPPED":
                 raise Refused(400, "the deployment must be stopped before it can be deleted")
+            endpoint.split = [entry for entry in endpoint.split if entry["deploymentId"] != deployment_id]
             del endpoint.deployments[deployment_id]
+
+    def attach(self, endpoint_id: str, deployment_id: str, model_id: str) -> dict[str, Any]:
+        """Attach an adapter to a deployment. Raises Refused."""
+        with self._lock:
+            record = self._below(endpoint_id, deployment_id)
+            if any(one.model_id == model_id for one in record.adapters.values()):
+                raise Refused(409, "the adapter is attached to this deployment already")
+            made = AttachedRecord(f"dad_{uuid.uuid4().hex[:20]}", model_id, self._clock())
+            record.adapters[made.id] = made
+            return self._attached(made)
+
+    def attached(self, endpoint_id: str, deployment_id: str) -> list[dict[str, Any]]:
+        """Return what is attached to a deployment. Raises Refused."""
+        with self._lock:
+            record = self._below(endpoint_id, deployment_id)
+            return [self._attached(one) for one in record.adapters.values()]
+
+    def detach(self, endpoint_id: str, deployment_id: str, attachment_id: str, etag: str | None) -> None:
+        """Detach an adapter. Raises Refused."""
+        with self._lock:
+            record = self._below(endpoint_id, deployment_id)
+            if attachment_id not in record.adapters:
+                raise not_found("adapter")
+            if etag != record.adapters[attachment_id].etag:
+                raise Refused(409, "the etag is stale: read the adapter again")
+            del record.adapters[attachment_id]
+
+    def served(self, *, routed: bool) -> dict[str, str]:
+        """Return what answers by which name: the id of the model by the endpoint's name, and of each adapter that is
+        attached by its own and by both; ``routed`` is whether traffic goes there."""
+        with self._lock:
+            found: dict[str, str] = {}
+            for record in self._records.values():
+                ready = [one for one in record.deployments.values() if self._state(one) == "READY"]
+                live = [one for one in ready if any(_is_live(entry, one.id) for entry in record.split)]
+                if ready and bool(live) == routed:
+                    found[record.name] = (live or ready)[0].model.split("/")[3]
+                if routed:
+                    for one in live:
+                        for each in one.adapters.values():
+                            found |= {each.model_id: each.model_id, f"{record.name}:{each.model_id}": each.model_id}
+            return found
 
     def names(self, *, routed: bool) -> set[str]:
         """Return the endpoints that have a ready deployment, with traffic to it or without."""
+        return set(self.served(routed=routed))
+
+    def uses(self, model_id: str) -> bool:
+        """Whether a deployment serves this model, or has it attached."""
         with self._lock:
-            found = set()
-            for record in self._records.values():
-                ready = {one.id for one in record.deployments.values() if self._state(one) == "READY"}
-                live = {entry["deploymentId"] for entry in record.split if entry.get("weight")}
-                if ready and bool(ready & live) == routed:
-                    found.add(record.name)
-            return found
+            every = [one for record in self._records.values() for one in record.deployments.values()]
+            return any(
+                model_id in (one.model.split("/")[3], *(each.model_id for each in one.adapters.values()))
+                for one in every
+            )
 
     def _found(self, endpoint_id: str) -> EndpointRecord:
         if endpoint_id not in self._records:
@@ -180,7 +271,9 @@ class Deployments:
         return ready if done else "PROVISIONING"
 
     def _endpoint(self, record: EndpointRecord) -> dict[str, Any]:
-        """An ``Endpoint`` of together 3.1.1, types/endpoint.py."""
+        """An ``Endpoint`` of together 3.1.1, types/endpoint.py: with its ten newest deployments, as the vendor's page
+        "Manage endpoints" says."""
+        newest = list(reversed(record.deployments.values()))
         return {
             "id": record.id,
             "name": record.name,
@@ -191,14 +284,15 @@ class Deployments:
             "etag": record.etag,
             "trafficSplit": list(record.split),
             "visibility": "VISIBILITY_PRIVATE",
-            "deployments": [self._summary(record, one) for one in record.deployments.values()],
+            "deployments": [self._summary(record, one) for one in newest[:_EMBEDDED]],
         }
 
     def _summary(self, endpoint: EndpointRecord, record: DeploymentRecord) -> dict[str, Any]:
-        live = any(entry["deploymentId"] == record.id for entry in endpoint.split)
+        live = any(_is_live(entry, record.id) for entry in endpoint.split)
+        up = self._state(record) == "READY"
         return {
             "id": record.id,
-            "name": record.name,
+            "name": f"{endpoint.name}/{record.name}",
             "model": record.model,
             "modelId": record.model.split("/")[3],
             "autoscaling": record.autoscaling,
@@ -207,6 +301,8 @@ class Deployments:
             "state": f"DEPLOYMENT_STATE_{self._state(record)}",
             "trafficMode": "TRAFFIC_MODE_LIVE",
             "hardware": record.hardware,
+            "desiredReplicas": record.autoscaling["minReplicas"],
+            "readyReplicas": record.autoscaling["minReplicas"] if up else 0,
         }
 
     def _deployment(self, endpoint: EndpointRecord, record: DeploymentRecord) -> dict[str, Any]:
@@ -214,6 +310,7 @@ class Deployments:
         summary = self._summary(endpoint, record)
         state = summary.pop("state")
         share = summary.pop("estimatedEffectiveTrafficShare")
+        ready = summary.pop("readyReplicas")
         return {
             **summary,
             "config": record.config,
@@ -223,6 +320,40 @@ class Deployments:
             "estimatedEffectiveTrafficShare": share,
             "modelRevisionId": "rev_sandbox",
             "projectId": self._project,
-            "status": {"message": "no replica became ready" if self._fails else "", "state": state},
+            "inactiveTimeout": record.inactive_timeout,
+            "status": {
+                "message": "Timed out waiting for readiness" if self._fails else "",
+                "state": state,
+                "readyReplicas": ready,
+            },
             "updatedAt": stamp(record.created_at),
         }
+
+    def _attached(self, attached: AttachedRecord) -> dict[str, Any]:
+        """An ``AdapterRetrieveResponse`` of together 3.1.1, types/endpoints/: each cluster says how it fares there."""
+        age = self._clock() - attached.since
+        status: dict[str, Any] = {
+            "adapterModelId": attached.model_id,
+            "clusterId": "cluster-1",
+            "failedPodCount": 0,
+            "readyPodCount": 1,
+            "totalPodCount": 1,
+            "state": "ADAPTER_LOAD_STATE_READY",
+        }
+        if age < self._delay:
+            status |= {"state": "ADAPTER_LOAD_STATE_LOADING", "readyPodCount": 0}
+        elif age >= 2 * self._delay:
+            status["adapterValid"] = not self._rejects_adapters
+            if self._rejects_adapters:
+                status["adapterValidReason"] = "the probe's answer was empty"
+        return {
+            "id": attached.id,
+            "adapterModelId": attached.model_id,
+            "desiredRevisionId": "rev_sandbox",
+            "etag": attached.etag,
+            "perCluster": [status],
+        }
+
+
+def _is_live(entry: dict[str, Any], deployment_id: str) -> bool:
+    return bool(entry.get("deploymentId") == deployment_id and entry.get("weight"))

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import threading
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -29,11 +30,12 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What a model's files were at one time, and what the validation said: None where it passed."""
+    """What a model's files and their sizes were at one time, and what the validation said: None where it passed."""
 
     id: str
     created_at: datetime
     refused: str | None
+    files: Mapping[str, int] = field(default_factory=dict)
 
 
 class DirectUploads:
@@ -92,7 +94,8 @@ class DirectUploads:
                 inspect_files(content)
             except ArchiveRefused as verdict:
                 refused = str(verdict)
-            revision = Revision(f"rev_{uuid.uuid4().hex[:13]}", datetime.now(UTC), refused)
+            sizes = {name: len(data) for name, data in content.items()}
+            revision = Revision(f"rev_{uuid.uuid4().hex[:13]}", datetime.now(UTC), refused, sizes)
             self._revisions.setdefault(model_id, []).append(revision)
             del self._open[model_id]
             return revision.id

@@ -6,7 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,6 +34,7 @@ class EndpointRecord:
     created_at: datetime
     wanted: str
     since: float
+    adapters: list[str] = field(default_factory=list)
 
     def to_json(self, state: str) -> dict[str, Any]:
         """Return the DedicatedEndpoint of the service's openapi.yaml."""
@@ -121,11 +122,24 @@ class Endpoints:
         with self._lock:
             return self._records.pop(endpoint_id, None) is not None
 
-    def serving(self) -> set[str]:
-        """Return the names by which a model can be asked: those of models and of endpoints that serve."""
+    def served(self) -> dict[str, str]:
+        """Return the names by which a model can be asked, those of models and of endpoints that serve, and what model
+        that is: with an adapter that is attached too."""
         with self._lock:
             started = [record for record in self._records.values() if self._state(record) == "STARTED"]
-        return {name for record in started for name in (record.model, record.name)}
+            found = {name: record.model for record in started for name in (record.model, record.name)}
+            for record in started:
+                for adapter in record.adapters:
+                    found |= {adapter: adapter, f"{record.name}:{adapter}": adapter}
+            return found
+
+    def attach(self, endpoint_id: str, adapter: str) -> bool:
+        """Attach an adapter to one; whether there is one."""
+        with self._lock:
+            record = self._records.get(endpoint_id)
+            if record is not None and adapter not in record.adapters:
+                record.adapters.append(adapter)
+            return record is not None
 
     def _state(self, record: EndpointRecord) -> str:
         age = self._clock() - record.since

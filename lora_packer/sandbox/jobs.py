@@ -36,7 +36,7 @@ class NameTaken(Exception):  # noqa: N818 - an answer of the service, not an err
 @dataclass(slots=True)
 class JobRecord:
     """A job as the service remembers it. ``source`` is what it may show: never a URL's query. ``refused`` is whether it
-    failed for what was fetched, and not for the fetching."""
+    failed for what was fetched, and not for the fetching; ``files`` are the sizes of what was fetched."""
 
     id: str
     model_id: str
@@ -49,6 +49,7 @@ class JobRecord:
     updated_at: datetime
     status: str = "Queued"
     refused: bool = False
+    files: dict[str, int] = field(default_factory=dict)
     updates: list[dict[str, str]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -197,12 +198,12 @@ class Jobs:
                 if self._hub is None:
                     raise SourceUnreachable("could not download model_source: this sandbox reaches no Hugging Face Hub")
                 _download_repo(self._hub.endpoint, model_source, token, folder, self._stopped)
-                inspect_folder(folder)
+                record.files = inspect_folder(folder)
             else:
                 archive = folder / "archive"
                 with archive.open("wb") as file:
                     _download(model_source, file, self._stopped)
-                inspect(archive)
+                record.files = inspect(archive)
         if self._faults.fail_job is not None:
             raise ArchiveRefused(self._faults.fail_job)
 

@@ -97,6 +97,8 @@ class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
             status, answer = _route(service, Request(method, path, dict(parse_qsl(parts.query)), body))
         except Refused as refusal:
             status, answer = refusal.status, refusal.body
+            if self.path.startswith("/v2/") and status != 401 and not service.faults.plain_errors:
+                answer = refusal.rpc_body
         if answer is None and status != 204:
             self.close_connection = True
             return

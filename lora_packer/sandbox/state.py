@@ -48,6 +48,7 @@ class State:
 
     Attributes:
         account: whose the key is.
+        delay: seconds that each state lasts at least, with what the faults add.
         base_models: the ids of every base model it hosts.
         api_key: the key it was started with; a new one each time.
         base_url: its address, with ``/v1``; known once it runs.
@@ -66,6 +67,7 @@ class State:
         hub: LocalHub | None = None,
     ) -> None:
         self.faults = faults or Faults()
+        self.delay = delay + self.faults.slow
         self.account = ACCOUNT
         self.base_models = tuple(dict.fromkeys((*DEFAULT_BASE_MODELS, *base_models)))
         self.api_key = Secret(f"sandbox-{secrets.token_hex(16)}")
@@ -82,8 +84,5 @@ class State:
             delay=delay,
             fails=self.faults.endpoint_fails,
             never_stopped=self.faults.never_stopped,
+            rejects_adapters=self.faults.rejects_adapters,
         )
-
-    def serving(self) -> set[str]:
-        """Return the names by which a model can be asked."""
-        return self.endpoints.serving() | self.deployments.names(routed=True)

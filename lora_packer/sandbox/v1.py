@@ -33,7 +33,9 @@ def route(state: State, request: Request) -> tuple[int, Any]:
         case ("GET", ("hardware",)):
             return _hardware(state, request)
         case ("POST", ("chat", "completions")):
-            return chat.complete(request, state.serving(), state.deployments.names(routed=False))
+            return chat.complete(state, request)
+        case ("POST", ("completions",)):
+            return chat.complete(state, request, chat=False)
         case (_, ("endpoints", *rest)):
             return _endpoints(state, request, rest)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")
@@ -53,6 +55,8 @@ def _endpoints(state: State, request: Request, rest: list[str]) -> tuple[int, An
             if not state.endpoints.delete(endpoint_id):
                 raise not_found("endpoint")
             return 204, None
+        case ("POST", [endpoint_id, "adapters"]):
+            return _attach(state, request, endpoint_id)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")
 
 
@@ -103,6 +107,25 @@ def _update_endpoint(state: State, request: Request, endpoint_id: str) -> tuple[
         endpoint_id, state=wanted, display_name=body.get("display_name"), autoscaling=scaling
     )
     return 200, _found(changed, "endpoint")
+
+
+def _attach(state: State, request: Request, endpoint_id: str) -> tuple[int, Any]:
+    """Attach an adapter: docs.together.ai/docs/dedicated-endpoints/lora-adapter, whose words these refusals are."""
+    body = request.json("model_id")
+    request.require(body, "model_id")
+    endpoint = _found(state.endpoints.describe(endpoint_id), "endpoint")
+    name, colon, adapter = body["model_id"].partition(":")
+    if not (name and colon and adapter):
+        raise Refused(400, "model_id must be in format 'endpoint_model_name:adapter_name'", param="model_id")
+    if name != endpoint["name"]:
+        raise Refused(400, "endpoint name in model_id does not match endpoint", param="model_id")
+    bases = {record.model_name: record.base_model for record in state.jobs.records() if record.status == "Complete"}
+    if adapter not in bases:
+        raise Refused(404, "Could not find model", param="model_id")
+    if bases[adapter] != endpoint["model"]:
+        raise Refused(400, "adapter base model is not compatible with endpoint model", param="model_id")
+    state.endpoints.attach(endpoint_id, adapter)
+    return 200, {"model_id": body["model_id"]}
 
 
 def _require_open(state: State) -> None:

@@ -6,14 +6,16 @@ Bodies are those of the vendor's SDK, together 3.1.1 (``types/``).
 from __future__ import annotations
 
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from lora_packer.sandbox import catalogue
-from lora_packer.sandbox.answers import Refused, Request, not_found, objects, require_bare_name
+from lora_packer.sandbox.answers import Refused, Request, not_found, objects, page, require_bare_name
 from lora_packer.sandbox.direct import Revision
 from lora_packer.sandbox.endpoints import stamp
 from lora_packer.sandbox.jobs import HUB_PAGES, JobRecord, NameTaken
 from lora_packer.sandbox.state import PROJECT, State
+from lora_packer.sandbox.weights import ids_of
 
 _UPLOAD_STATES = {"Queued": "PENDING", "Running": "RUNNING", "Processing": "RUNNING", "Complete": "SUCCEEDED"}
 _TYPES = ("adapter", "adapters")
@@ -24,11 +26,13 @@ def create(state: State, request: Request) -> tuple[int, Any]:
     if state.faults.refuse_submit is not None:
         raise Refused(state.faults.refuse_submit, "refused, as the sandbox was started to do", "sandbox_fault")
     body = request.json("name", "baseModelId", "type", "description")
-    request.require(body, "name", "baseModelId")
+    request.require(body, "name")
+    if not body.get("baseModelId"):
+        raise Refused(400, "base_model_id is required", param="baseModelId")
     require_bare_name(body)
     if body.get("type", "model") not in _TYPES:
         raise Refused(400, "this sandbox takes adapters only: type must be adapter", param="type")
-    if body["baseModelId"] not in (catalogue.base_id(name) for name in state.base_models):
+    if body["baseModelId"] not in ids_of(state.base_models):
         raise Refused(400, "base model not found: give its ml_ id", param="baseModelId")
     name = f"{state.account}/{body['name']}"
     if any(model["name"] == name for model in state.models.values()):
@@ -66,7 +70,7 @@ def start_import(state: State, request: Request) -> tuple[int, Any]:
             hf_token=body.get("token"),
         )
     except NameTaken:
-        raise Refused(409, "an upload for this model is under way or done") from None
+        raise Refused(400, "upload already in progress") from None
     return 200, None if state.faults.lose_answer else described_upload(job, url)
 
 
@@ -106,6 +110,7 @@ def revisions(state: State, model_id: str) -> list[Revision]:
             f"rev_{job.id.removeprefix('job_')[:13]}",
             job.updated_at,
             job.updates[-1]["message"] if job.refused else None,
+            job.files,
         )
         for job in imports
         if job.status == "Complete" or job.refused
@@ -113,15 +118,41 @@ def revisions(state: State, model_id: str) -> list[Revision]:
     return sorted([*fetched, *state.direct.revisions(model_id)], key=lambda one: one.created_at)
 
 
-def described_revision(revision: Revision) -> dict[str, Any]:
-    """Return a revision as the API tells it."""
+def described_revision(state: State, revision: Revision) -> dict[str, Any]:
+    """Return a revision as the API tells it: its validation begins once its files are there, and takes a while."""
     said = revision.refused
-    return {
+    ends = revision.created_at + timedelta(seconds=state.delay)
+    if datetime.now(UTC) < ends:
+        status, said = "PENDING", None
+    elif state.faults.validation_breaks:
+        status, said = "ERROR", None
+    else:
+        status = "FAILED" if said else "SUCCESS"
+    told = {
         "revisionId": revision.id,
         "createdAt": stamp(revision.created_at),
-        "lastValidatedAt": stamp(revision.created_at),
-        "validationStatus": f"REVISION_VALIDATION_STATUS_{'FAILED' if said else 'SUCCESS'}",
+        "validationStatus": f"REVISION_VALIDATION_STATUS_{status}",
         "validationErrors": [{"rule": "adapter_files", "severity": "ERROR", "message": said}] if said else [],
+    }
+    return told if status == "PENDING" else {**told, "lastValidatedAt": stamp(ends)}
+
+
+def files_of(state: State, request: Request, model_id: str) -> dict[str, Any]:
+    """Return the files of a revision, the newest by default: ``ModelListFilesResponse`` of together 3.1.1. Raises
+    Refused."""
+    found(state, model_id)
+    wanted = request.query.get("revisionId")
+    made = [one for one in revisions(state, model_id) if wanted in (None, one.id)]
+    if not made:
+        raise not_found("revision")
+    files = [
+        {"path": name, "sizeBytes": str(size), "hash": uuid.uuid5(uuid.NAMESPACE_URL, f"{name} {size}").hex}
+        for name, size in made[-1].files.items()
+    ]
+    return page(request, files) | {
+        "revisionId": made[-1].id,
+        "revisionCreatedAt": stamp(made[-1].created_at),
+        "totalSizeBytes": str(sum(made[-1].files.values())),
     }
 
 
@@ -154,7 +185,6 @@ def found(state: State, model_id: str) -> dict[str, Any]:
 def delete(state: State, model_id: str) -> None:
     """Remove a model that no deployment serves. Raises Refused."""
     found(state, model_id)
-    serving = [one for endpoint in state.deployments.describe_all() for one in endpoint["deployments"]]
-    if any(one["modelId"] == model_id for one in serving):
+    if state.deployments.uses(model_id):
         raise Refused(400, "the model is referenced by a live deployment")
     del state.models[model_id]

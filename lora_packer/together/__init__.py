@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from lora_packer.hub import HubRepo
 from lora_packer.redact import read_token
+from lora_packer.together.asking import MAX_TOKENS, Answer, Asking
 from lora_packer.together.choice import APIS, Api, Choice, choose_api
 from lora_packer.together.client import Client
+from lora_packer.together.deploying import choose_hardware, ensure_endpoint, serve
 from lora_packer.together.diagnose_job import why_it_stands_still
-from lora_packer.together.endpoints import (
-    Answer,
-    Endpoint,
-    Hardware,
-    choose_hardware,
-    ensure_endpoint,
-    serve,
-)
+from lora_packer.together.endpoints import Endpoint, Hardware, Wanted
+from lora_packer.together.models import Model
+from lora_packer.together.polling import Waiting
+from lora_packer.together.prices import dollars, hourly_words
+from lora_packer.together.questions import Prompt, Questions, read_prompts
+from lora_packer.together.smoke import LIMITS, PROOF, Smoke, run_smoke
 from lora_packer.together.source import MINIMUM_LIFE, parse_presigned, parse_source, require_life
+from lora_packer.together.stopping import stop_all
 from lora_packer.together.submission import (
     Job,
     LocalFiles,
@@ -37,10 +38,14 @@ __all__ = [
     "APIS",
     "AUTO",
     "CHOICES",
+    "LIMITS",
+    "MAX_TOKENS",
     "MINIMUM_LIFE",
+    "PROOF",
     "STALE_AFTER",
     "Answer",
     "Api",
+    "Asking",
     "Choice",
     "Client",
     "Endpoint",
@@ -48,21 +53,32 @@ __all__ = [
     "HubRepo",
     "Job",
     "LocalFiles",
+    "Model",
     "ModelSource",
+    "Prompt",
+    "Questions",
     "Sent",
+    "Smoke",
     "StatusUpdate",
     "Submission",
+    "Waiting",
+    "Wanted",
     "ask_ahead",
     "choose_api",
     "choose_hardware",
+    "dollars",
     "ensure_endpoint",
+    "hourly_words",
     "news",
     "option",
     "parse_presigned",
     "parse_source",
+    "read_prompts",
     "read_token",
     "require_life",
+    "run_smoke",
     "serve",
+    "stop_all",
     "validate_names",
     "wait_for_job",
     "why_it_stands_still",

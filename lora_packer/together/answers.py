@@ -25,6 +25,12 @@ def number(value: Any) -> float | None:
     return found if 0 <= found < float("inf") else None
 
 
+def count(value: Any) -> int | None:
+    """Return a whole number that is not negative; None for anything else."""
+    found = number(value)
+    return None if found is None else int(found)
+
+
 def fields(value: Any) -> dict[str, Any]:
     """Return an object of an answer; empty where it is none."""
     return value if isinstance(value, dict) else {}

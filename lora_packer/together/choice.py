@@ -10,12 +10,13 @@ from lora_packer.redact import escape
 from lora_packer.together import v1, v2
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import EndpointApi
+from lora_packer.together.models import ModelApi
 from lora_packer.together.uploads import UploadApi
 from lora_packer.together.v2.project import project_of
 from lora_packer.together.versions import AUTO, V1, V1_ENDS, V2, version_of
 
 
-class Api(UploadApi, EndpointApi, Protocol):
+class Api(UploadApi, EndpointApi, ModelApi, Protocol):
     """What every version of the service's API can do; a module is an implementation.
 
     Every function raises ServiceError where the service refuses or does not answer, and InputError for a name that

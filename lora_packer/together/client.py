@@ -28,6 +28,7 @@ DEFAULT_BASE_URL = "https://api.together.ai/v1"
 # resources/chat/completions.py.
 _INFERENCE_URL = "https://api-inference.together.ai/v1"
 
+_OWN = (DEFAULT_BASE_URL, "https://api.together.xyz/v1")  # the second is the older one
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")
 _VERSION = re.compile(r"/v\d+$")
 _VERSIONED = re.compile(r"/v\d+/")
@@ -74,6 +75,8 @@ class Client:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.base_url, self._host = checked_endpoint(base_url, "TOGETHER_BASE_URL", DEFAULT_BASE_URL)
+        if f"{self.base_url}/v1" in _OWN:
+            self.base_url += "/v1"  # the vendor's SDK 3 is given the bare host
         self.root = _VERSION.sub("", self.base_url)
         self.is_loopback = is_loopback(self._host)
         self.token = token
@@ -161,7 +164,7 @@ class Client:
         return _parsed(answer, purpose)
 
     def _address(self, path: str, inference: bool) -> str:
-        if inference and self.base_url == DEFAULT_BASE_URL:
+        if inference and self.base_url in _OWN:
             return f"{_INFERENCE_URL}{path}"
         return f"{self.root if _VERSIONED.match(path) else self.base_url}{path}"
 

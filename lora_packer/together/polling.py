@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -12,6 +14,42 @@ from lora_packer.together.refusal import is_transient
 T = TypeVar("T")
 
 _FIRST_INTERVAL, _LONGEST_INTERVAL, _GROWTH = 1.0, 20.0, 1.5  # seconds, seconds, times
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How long to wait for something at the service, and who is told meanwhile.
+
+    Attributes:
+        timeout: how long.
+        on_change: told what it is at, with the first look and after each change.
+        on_trouble: told each error that is ridden out.
+        sleep, clock: the time, in seconds.
+    """
+
+    timeout: timedelta
+    on_change: Callable[[str], None] = lambda _: None
+    on_trouble: Callable[[ServiceError], None] | None = None
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def until(self, look: Callable[[], T], is_end: Callable[[T], bool], told: Callable[[T], str]) -> T | None:
+        """Look until it ends or the time is up, and return the last look; None where every look failed."""
+
+        def on_change(now: T) -> None:
+            self.on_change(told(now))
+
+        ended = poll(
+            look,
+            is_end=is_end,
+            told=told,
+            timeout=self.timeout,
+            on_change=on_change,
+            on_trouble=self.on_trouble,
+            sleep=self.sleep,
+            clock=self.clock,
+        )
+        return ended[0]
 
 
 def poll(

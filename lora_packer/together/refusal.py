@@ -6,7 +6,6 @@ The next step is that of the message (``next_steps``), else of the request, else
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
 from lora_packer.redact import Secret, escape, scrub
 from lora_packer.together.next_steps import next_step
+from lora_packer.together.reasons import message_of, said_in
 
 _MESSAGE_LIMIT = 400  # characters of the service's own words
 
@@ -44,6 +44,7 @@ _NEXT_STEPS = {
     429: "Wait a minute, then run it again.",
 }
 _ABOUT_THE_KEY = (401, 402, 429)  # whatever the message, the next step is the account's
+_OF_REFUSALS = ("error", "message", "detail", "details", "errors", "code")
 _CORRECT = "Correct what it names, then run it again."
 _TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
 
@@ -104,7 +105,8 @@ def without(purpose: Purpose, answer: Any, what: str) -> ServiceError:
     The service answers some refusals with 200, a message and no data: a comment in together 2.42.0,
     lib/cli/api/models/upload.py.
     """
-    said = said_in(answer)
+    told = {name: answer[name] for name in _OF_REFUSALS if name in answer} if isinstance(answer, dict) else None
+    said = said_in(told)
     if said is None:
         return unreadable(purpose, 200, what)
     return error(purpose, "the service refused it", said, next_step(said) or _CORRECT, 200)
@@ -139,39 +141,6 @@ def error(
 def _doubtful(purpose: Purpose, what: str, said: str | None, hint: str, status: int | None) -> ServiceError:
     """The error where the request may have been carried out: where repeating it is not safe, that is the next step."""
     return error(purpose, what, said, purpose.in_doubt or hint, status, in_doubt=True)
-
-
-def message_of(body: bytes, content_type: str) -> str | None:
-    """Return the service's own message in the body of an answer, or None.
-
-    Known are ``ErrorData`` of the service's openapi.yaml (``error.message``), a bare ``message`` or ``error``, the
-    ``detail`` of a validation error (fastapi.tiangolo.com/tutorial/handling-errors), and a ``message`` whose reason is
-    in ``details`` (lib/cli/utils/_api_error.py in together 3.1.1).
-    """
-    if content_type.startswith("text/plain"):
-        return body[:2000].decode("utf-8", "replace").strip() or None
-    try:
-        return said_in(json.loads(body))
-    except (ValueError, RecursionError):
-        return None
-
-
-def said_in(value: Any) -> str | None:
-    """Return the message in a parsed answer, or None."""
-    if isinstance(value, str):
-        return value.strip() or None
-    if isinstance(value, list):
-        parts = [part for part in map(said_in, value[:5]) if part]
-        return "; ".join(parts) or None
-    if isinstance(value, dict):
-        words = (said_in(value.get(key)) for key in ("error", "message", "detail", "msg"))
-        said = next((one for one in words if one), None)
-        details = said_in(value.get("details"))
-        if details and details not in (said or ""):
-            said = f"{said}: {details}" if said else details
-        code = value.get("code")
-        return f"{said} ({code})" if said and isinstance(code, str) and code and code not in said else said
-    return None
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:

@@ -10,7 +10,7 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, PublishError
 from lora_packer.hub import HubRepo, parse_repo, repo_in
 from lora_packer.redact import PresignedUrl
-from lora_packer.signed_url import damage_in
+from lora_packer.signed_url import damage_in, needs_headers
 
 MINIMUM_LIFE = timedelta(minutes=100)
 """How long a presigned URL has to live (docs.together.ai/docs/dedicated-endpoints/adapter, "Prerequisites")."""
@@ -51,7 +51,8 @@ def parse_source(text: str) -> HubRepo:
 def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
     """Return the presigned URL in ``text``: one line, https, on a host that the service can reach, and whole.
 
-    Args and errors are those of ``parse_address``. Raises InputError also where it was damaged on its way here.
+    Args and errors are those of ``parse_address``. Raises InputError also where it was damaged on its way here, or
+    needs more than a plain GET.
     """
     damage = damage_in(text.strip()) if _is_url(text) else None
     if damage is not None:
@@ -60,7 +61,14 @@ def parse_presigned(text: str, *, allow_loopback: bool = False) -> PresignedUrl:
             hint="Take the whole URL as it was minted, in quotes where a shell sees it; `lora-packer publish ... "
             "--url-file FILE` writes it into a file.",
         )
-    return parse_address(text, allow_loopback=allow_loopback)
+    found = parse_address(text, allow_loopback=allow_loopback)
+    if needs_headers(found.reveal()):
+        raise InputError(
+            "The presigned URL cannot be used by the service: its signature covers headers that a plain download does "
+            "not send. Nothing was sent.",
+            hint="Mint one without them (RequestPayer and ChecksumMode become headers), or use `lora-packer publish`.",
+        )
+    return found
 
 
 def _is_url(text: str) -> bool:

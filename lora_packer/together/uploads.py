@@ -141,12 +141,10 @@ def _timed_out(
     message = f"Job {job_id} {state} after {format_duration(timeout)}."
     fault = _told_of(seen) if seen and seen.is_in_trouble else ""
     if fault:
-        message = f"{message[:-1]}: {fault.rstrip('.')}."
+        message = f"{message[:-1]}: {fault.rstrip('.')}. Where it stays so, ask the service's support with this id."
     if trouble is not None:
         message += f" The last look failed: {trouble.message}"
+    if seen and trouble is None and not fault:
+        message += " A job that stands still most often means that its source can no longer be read."
     hint = f"Go on with `lora-packer wait {job_id}{words}`."
-    if fault:
-        hint += " Where it stays so, ask the service's support with this id."
-    elif seen and trouble is None:
-        hint += " A job that stands still most often means that its source can no longer be read."
     return WaitTimeoutError(message, hint=hint)

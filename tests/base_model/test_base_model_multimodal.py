@@ -87,6 +87,9 @@ def test_the_vocabulary_changes_in_the_language_model(config: dict[str, Any]) ->
     assert resized.modules[TEXT + "mlp.up_proj"].weight_shape == (80, 48)
 
 
+VIDEO_LLAVA = {"model_type": "video_llava", "text_config": TINY_TEXT}
+
+
 @pytest.mark.parametrize(
     ("config", "dialect", "present"),
     [
@@ -96,6 +99,13 @@ def test_the_vocabulary_changes_in_the_language_model(config: dict[str, Any]) ->
         (llava(), "transformers-4.51", "language_model.lm_head"),
         ({"model_type": "qwen2_vl", **TINY_TEXT}, "transformers-4.51", "model.layers.0.self_attn.q_proj"),
         ({"model_type": "qwen2_vl", **TINY_TEXT}, "transformers-4.51", "visual.blocks.0.attn.qkv"),
+        (VIDEO_LLAVA, "transformers-4", "model.video_tower.vision_model.encoder.layers.0.self_attn.q_proj"),
+        (VIDEO_LLAVA, "transformers-4.51", "image_tower.vision_model.encoder.layers.0.self_attn.q_proj"),
+        (VIDEO_LLAVA, "transformers-4.51", "language_model.model.layers.0.self_attn.q_proj"),
+        ({"model_type": "fuyu", "text_config": TINY_TEXT}, "transformers-4.51", "vision_embed_tokens"),
+        ({"model_type": "fuyu", "text_config": TINY_TEXT}, "transformers-4.51", "language_model.lm_head"),
+        ({"model_type": "aria"}, "transformers-4.51", "language_model.model.layers.0.mlp.experts.fc1.weight"),
+        ({"model_type": "mvp", "use_prompt": True}, "transformers-4", "model.encoder.self_attn_prompt.prompt_trans.2"),
         ({"model_type": "gemma3", "text_config": TINY_TEXT}, "text-only", "model.layers.0.self_attn.q_proj"),
         ({"model_type": "gemma3", "text_config": TINY_TEXT}, "text-only", "lm_head"),
     ],

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from builders import TINY, TINY_BASE
 from together_support import FILES, presigned, serving_folder, zip_of
 
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
+from lora_packer.sandbox.weights import base_id
 
 Cli = Callable[..., Any]
 
@@ -108,6 +110,63 @@ def test_every_command_finds_its_version_by_itself(cli: Cli, with_project: Sandb
     assert json.loads(cli("stop", deployed["endpoint"]["id"], "--format", "json").out)["api"] == "v2"
 
 
+@pytest.mark.parametrize("base", ["Qwen/Qwen3.5-9B-FP8", "mistralai/Mixtral-8x7B-Instruct-v0.1"])
+def test_a_base_model_in_several_quantizations_or_without_a_link_is_served(
+    base: str, cli: Cli, with_project: Sandbox
+) -> None:
+    done = cli(
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", base,
+        "--to", with_project.destination, "--receipt", "mine.json", "--deploy", "--ask", "Hello",
+    )  # fmt: skip
+    assert done.code == 0, done.text
+    assert "does not list" not in done.err
+    (model,) = with_project.service.models.values()
+    assert model["baseModelId"] == base_id(base)
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_the_reason_is_told_wherever_the_service_puts_it(
+    plain: bool, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for sandbox in started(monkeypatch, tmp_path, plain_errors=plain):
+        service = sandbox.service
+        refused = cli("submit", "org/repo", "--no-check", "--model-name", "a", "--base-model", "ml_none")
+        assert refused.code == 5
+        assert "base model not found" in refused.err
+        assert "Check --base-model" in refused.err
+        body = httpx2.post(
+            service.base_url.replace("/v1", "/v2/projects/proj-sandbox/models"),
+            json={"name": "a"},
+            headers={"Authorization": f"Bearer {service.api_key.reveal()}"},
+        ).json()
+        assert body == (
+            {
+                "error": {
+                    "message": "base_model_id is required",
+                    "type": "invalid_request_error",
+                    "param": "baseModelId",
+                    "code": None,
+                }
+            }
+            if plain
+            else {"message": "invalid argument", "code": 3, "details": [{"detail": "base_model_id is required"}]}
+        )
+
+
+def test_a_validation_that_breaks_off_is_told_as_the_services_own_fault(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for sandbox in started(monkeypatch, tmp_path, validation_breaks=True):
+        done = release(cli, sandbox, "--timeout", "2s")
+        assert done.code == 6, done.text
+        assert "was still Error after 2 s: the service's validation could not complete" in done.err
+        assert "ask the service's support" in done.err
+        (job,) = sandbox.service.imports.records()
+        looked = cli("status", job.id)
+        assert looked.code == 0
+        assert "an internal error of its own" in looked.out
+
+
 def test_a_folder_is_sent_directly_where_the_key_has_a_project(cli: Cli, with_project: Sandbox) -> None:
     done = cli(
         "release", TINY, "--base-config", TINY_BASE, "--model-name", "mine", "--base-model", "tiny/llama",
@@ -127,9 +186,10 @@ def test_a_folder_is_not_sent_directly_without_a_project(cli: Cli, without_proje
     assert "key of a project" in done.err
 
 
-def test_a_rehearsal_hosts_the_base_model_that_it_names(cli: Cli) -> None:
+@pytest.mark.parametrize("base", ["someone/base-of-my-own", "just-a-name", "ml_CbJNwQC2ZqCU2iFT3mrCh"])
+def test_a_rehearsal_hosts_the_base_model_that_it_names(base: str, cli: Cli) -> None:
     done = cli(
-        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", "someone/base-of-my-own",
+        "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", base,
         "--sandbox", "--deploy", "--ask", "Hello",
     )  # fmt: skip
     assert done.code == 0, done.text

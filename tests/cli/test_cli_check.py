@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -82,7 +83,12 @@ def test_json_is_one_object_with_the_documented_fields(cli: Cli) -> None:
             "dtypes": ["F32"],
             "ranks": [4],
         },
-        "base_model": {"id": None, "config_source": str(TINY_BASE), "model_type": "llama"},
+        "base_model": {
+            "id": None,
+            "config_source": str(TINY_BASE),
+            "model_type": "llama",
+            "config_sha256": hashlib.sha256(TINY_BASE.read_bytes()).hexdigest(),
+        },
         "target": "together",
         "findings": [
             {
@@ -98,6 +104,7 @@ def test_json_is_one_object_with_the_documented_fields(cli: Cli) -> None:
                 "actual": "missing",
                 "hint": "Save the adapter again; half of it was lost.",
                 "fixable": False,
+                "tensors": [PREFIX + "model.layers.0.self_attn.q_proj.lora_B.weight"],
             }
         ],
         "unchecked": [],
@@ -225,10 +232,10 @@ main(sys.argv[1:])
 
 @pytest.mark.parametrize(
     ("arguments", "given", "expected"),
-    [([], None, "1"), ([], "3", "3"), (["--stats"], None, "None"), (["--stats"], "3", "3")],
+    [([], None, "1"), ([], "3", "3"), (["--stats"], None, "1"), (["--stats"], "3", "3")],
 )
 def test_what_a_command_has_no_use_for_is_left_out(arguments: list[str], given: str | None, expected: str) -> None:
-    """No spinning BLAS threads but for the one who multiplies; few walks through all objects, and no last one."""
+    """One BLAS thread; few walks through all objects, and no last one."""
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     environment |= {"OPENBLAS_NUM_THREADS": given} if given else {}
     command = [sys.executable, "-c", SPARED, "check", str(TINY), "--base-config", str(TINY_BASE), *arguments]
@@ -268,3 +275,35 @@ def test_a_closed_pipe_is_no_traceback() -> None:
     done = subprocess.run(command, shell=True, capture_output=True, text=True, env=dict(os.environ), check=False)
     assert done.stdout.startswith("LP101")
     assert "Traceback" not in done.stderr
+
+
+def test_the_reading_of_large_weights_is_told(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cli("check", TINY, "--base-config", TINY_BASE, "--format", "json").err == ""
+    monkeypatch.setattr("lora_packer.cli.check._LARGE", 1)
+    done = cli("check", TINY, "--base-config", TINY_BASE, "--format", "json")
+    events = [json.loads(line) for line in done.err.splitlines()]
+    size = (TINY / "adapter_model.safetensors").stat().st_size
+    assert events[0] == {"event": "progress", "stage": "check", "done": 0, "total": size}
+    assert events[-1] == {"event": "progress", "stage": "check", "done": size, "total": size}
+    assert json.loads(done.out)["status"] == "ok"
+
+
+def test_the_folder_of_the_trained_adapter_is_what_the_screen_proposes(cli: Cli, tmp_path: Path) -> None:
+    for name in ("reference", "train"):
+        write_adapter(tmp_path / "dpo" / name)
+    result = cli("check", tmp_path / "dpo", "--base-config", TINY_BASE)
+    assert result.code == 1
+    told = "next      It is in the folder 'train' ('reference' is the copy that training is compared with): give that folder."
+    assert result.out.count(told) == 2
+    assert cli("check", tmp_path / "dpo" / "train", "--base-config", TINY_BASE).code == 0
+
+
+def test_warnings_of_advice_do_not_fail_a_check_unless_told_to(cli: Cli, tmp_path: Path) -> None:
+    folder = write_adapter(tmp_path / "a", config=tiny_config(target_modules=["q_proj", "v_proj", "k_porj"]))
+    (folder / "non_lora_trainables.bin").write_bytes(b"never opened")
+    result = cli("check", folder, "--base-config", TINY_BASE)
+    assert result.code == 0
+    assert "warning LP107 weights-beside: non_lora_trainables.bin by its name holds trained weights" in result.out
+    assert "warning LP211 unmatched-name: target_modules names k_porj" in result.out
+    assert "(nearest: k_proj)" in result.out
+    assert cli("check", folder, "--base-config", TINY_BASE, "--fail-on", "warning").code == 1

@@ -87,7 +87,17 @@ def test_json(cli: Cli, start_v1: Callable[..., Service]) -> None:
         (("ask", MODEL, "Hello"), 5, "non-serverless"),
         (("ask", "endpoint-none", "Hello"), 5, "not found"),
         (("stop", "endpoint-none"), 5, "not found"),
-        (("stop", "a/b"), 2, "not an endpoint id"),
+        (("stop", "a b"), 2, "not the name of a model"),
+        (("stop", "a/b"), 5, "no endpoint that is called a/b"),
+        (("stop",), 2, "not clear what to stop"),
+        (("stop", MODEL, "--all"), 2, "not both"),
+        (("stop", MODEL, "--delete", "--no-wait"), 2, "without --no-wait"),
+        (("deploy", MODEL, "--min-replicas", "3", "--max-replicas", "2"), 2, "is not possible"),
+        (("deploy", MODEL, "--inactive-timeout", "90s"), 2, "whole minutes"),
+        (("deploy", MODEL, "--attach", "endpoint-1", "--hardware", "x"), 2, "without options of a new endpoint"),
+        (("endpoints", "nobody"), 5, "no endpoint nobody"),
+        (("models", "nobody"), 5, "no upload of nobody"),
+        (("models", "--delete"), 2, "not clear which model"),
     ],
 )
 def test_refusals(arguments: tuple[str, ...], code: int, said: str, cli: Cli, start_v1: Callable[..., Service]) -> None:

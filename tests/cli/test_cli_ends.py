@@ -164,12 +164,12 @@ def test_a_closed_standard_output_is_no_verdict_and_no_noise(arguments: tuple[st
         (
             ("publish", str(TINY), *PLACE),
             "lora_packer.publisher.publish",
-            "Run the same command again to go on: parts that the store has are kept",
+            "Go on with: lora-packer publish",
         ),
         (
             ("release", str(TINY), *PLACE, "--model-name", "m", "--base-model", "tiny/llama"),
             "lora_packer.pipeline.release.release",
-            "Run the same command again to go on: the receipt knows what is done",
+            "Nothing was sent.\n  Go on with: lora-packer release",
         ),
         (
             ("release", str(TINY), *PLACE, "--model-name", "m", "--base-model", "tiny/llama", "--sandbox"),

@@ -57,11 +57,11 @@ def test_the_folder_that_is_meant_is_proposed(files: list[str], says: str) -> No
     [
         ("archive", both("my-adapter"), "the archive's folder 'my-adapter': unpack it and run `lora-packer pack my-"),
         ("archive", both("my adapter"), "run `lora-packer pack 'my adapter'`."),
-        ("archive", both("checkpoint-9", "checkpoint-10"), "'checkpoint-10', the newest of 2: unpack it and run"),
+        ("archive", both("checkpoint-9", "checkpoint-10"), "'checkpoint-10', the newest of 2 (make sure that it is the one): unpack it and run"),
         ("archive", both("a", "b"), "'a', 'b': unpack it and run `lora-packer pack` on the one to be served."),
         ("archive", ["ADAPTER_CONFIG.JSON"], "rename it and pack it again."),
         ("archive", [], "Pack the folder that PEFT's save_pretrained wrote."),
-        ("repo", both("checkpoint-9", "checkpoint-10"), "the repo's folder 'checkpoint-10', the newest of 2: upload the "
+        ("repo", both("checkpoint-9", "checkpoint-10"), "the repo's folder 'checkpoint-10', the newest of 2 (make sure that it is the one): upload the "
          "files of that folder to the root of a repo"),
         ("repo", both("a", "b"), "upload the files of one of them to the root of a repo."),
         ("repo", ["ADAPTER_CONFIG.JSON"], "rename it in the repo."),

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 from signed_urls import HEX, KINDS, RSA_HEX, SHORT, azure, cloudfront, cloudfront_policy, google_v4, s3_v2, s3_v4
 
-from lora_packer.signed_url import damage_in, life_of
+from lora_packer.signed_url import damage_in, life_of, needs_headers
 
 NOW = datetime(2026, 11, 28, 17, 30, tzinfo=UTC)
 LIFE = timedelta(hours=13)
@@ -127,6 +127,17 @@ def test_a_value_that_cannot_be_one_is_named_and_not_shown(url: str, said: str) 
     found = damage_in(url)
     assert said in (found or "whole")
     assert not {HEX[:10], "AKIA", "bucket", "a.zip"} & set((found or "").split())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_get_is_enough_for_every_kind(kind: str) -> None:
+    assert not needs_headers(KINDS[kind](LIFE, NOW))
+
+
+@pytest.mark.parametrize("headers", ["host%3Bx-amz-request-payer", "host;x-amz-checksum-mode", "range"])
+def test_headers_that_a_signature_covers_are_seen(headers: str) -> None:
+    assert needs_headers(S3.replace("SignedHeaders=host", f"SignedHeaders={headers}"))
+    assert needs_headers(GOOGLE.replace("SignedHeaders=host", f"SignedHeaders={headers}"))
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ CASES: list[tuple[str, Tensors | None, Any, list[tuple[str, str, int, str, str |
     ("an empty name", plus("", 2), None, [("LP316", "error", 1, "", "")]),
     ("layer past the end", {**tiny_tensors(), **{n.replace("layers.1", "layers.7"): t for n, t in only("layers.1").items()}}, None,
      [("LP317", "error", 4, "its last is 1", PREFIX + "model.layers.7.self_attn.q_proj.lora_A.weight")]),
-    ("vocabulary resized", plus(EMBED + ".weight", 120, 48), None, [("LP318", "warning", 1, "from 112 to 120", EMBED + ".weight")]),
+    ("vocabulary resized", plus(EMBED + ".weight", 120, 48), None, [("LP318", "error", 1, "from 112 to 120", EMBED + ".weight")]),
     ("vocabulary smaller", plus(HEAD + ".weight", 110, 48), config(modules_to_save=["lm_head"]), [("LP318", "error", 1, "smaller", HEAD + ".weight")]),
     ("vocabulary of another model", plus(HEAD + ".weight", 512, 48), config(modules_to_save=["lm_head"]), [("LP318", "error", 1, "cannot have grown", None)]),
     ("full embeddings", plus(HEAD + ".weight", 112, 48), None, [("LP320", "warning", 1, "full embeddings", HEAD + ".weight")]),
@@ -344,6 +344,7 @@ def test_every_rule_is_shown_by_a_case() -> None:
         "LP322",
         "LP501",
         "LP502",
+        "LP503",
     }  # files, readers, dialects and targets: below
     assert shown | elsewhere == set(RULES)
     assert not shown & elsewhere
@@ -448,10 +449,11 @@ def test_the_catalogue_is_used_for_the_hosted_id() -> None:
 
 def test_another_base_named_is_a_warning(tmp_path: Path) -> None:
     named = write_adapter(tmp_path / "a", None, config(base_model_name_or_path="org/Other-8B"))
-    report = lora_packer.check(named, base_config=TINY_BASE, base_model="meta-llama/Llama-3.1-8B-Instruct")
+    hosted = {"base_model": "meta-llama/Llama-3.1-8B-Instruct", "select": ["LP5"]}
+    report = lora_packer.check(named, base_config=TINY_BASE, **hosted)
     assert [(f.code, f.severity) for f in report.findings] == [("LP501", "warning")]
     same = write_adapter(tmp_path / "b", None, config(base_model_name_or_path="unsloth/Llama-3.1-8B-Instruct"))
-    report = lora_packer.check(same, base_config=TINY_BASE, base_model="meta-llama/Llama-3.1-8B-Instruct")
+    report = lora_packer.check(same, base_config=TINY_BASE, **hosted)
     assert report.findings == ()
 
 

@@ -11,6 +11,7 @@ import pytest
 from builders import PREFIX, TINY_BASE, ones, tiny_tensors, write_adapter
 
 import lora_packer
+from lora_packer.adapter.source import FolderSource
 from lora_packer.finding import Finding
 
 
@@ -116,3 +117,35 @@ def test_one_adapter_whose_names_have_the_prefix_too_often_is_renamed(tmp_path: 
     (finding,) = found(write_adapter(tmp_path / "a", tensors))
     assert (finding.code, finding.count, finding.fixable) == ("LP311", 8, True)
     assert says in finding.message
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("PROMPT_TUNING", "Train a LoRA adapter: this"),
+        ("XLORA", "Train a LoRA adapter: this"),
+        ("LOHA", "Merge it into"),
+    ],
+)
+def test_only_what_can_be_merged_is_to_be_merged(tmp_path: Path, kind: str, hint: str) -> None:
+    (finding,) = found(write_adapter(tmp_path / "a", config={"peft_type": kind, "task_type": "CAUSAL_LM"}))
+    assert (finding.code, (finding.hint or "").startswith(hint)) == ("LP201", True)
+
+
+class _Repo(FolderSource):
+    """What a Hub repository looks like to a check: remote, and without paths."""
+
+    remote = True
+
+    def path(self, name: str) -> None:  # type: ignore[override]
+        return None
+
+
+def test_of_a_repo_no_folder_can_be_given(tmp_path: Path) -> None:
+    for step in (90, 100):
+        write_adapter(tmp_path / "repo" / f"checkpoint-{step}")
+    for finding in found(_Repo(tmp_path / "repo"), "LP101"):  # type: ignore[arg-type]
+        assert finding.hint == (
+            "It is in the repo's folder 'checkpoint-100', the newest of 2 (make sure that it is the one): upload the files "
+            "of that folder to the root of a repo."
+        )

@@ -30,9 +30,11 @@ def vision(path: str) -> bool:
     return "vision_tower" in path and path.rpartition(".")[2] in ALL
 
 
-@pytest.mark.parametrize(
-    ("base", "targets", "trained", "part", "hint"),
-    [
+def attention(path: str) -> bool:
+    return path.endswith(("q_proj", "k_proj", "v_proj", "o_proj")) and "qkv" not in path
+
+
+WIDER: list[Any] = [
         (MISTRAL3, ALL, language, "reaches model.vision_tower, in which", 'Set exclude_modules to ".*vision_tower.*".'),
         (MISTRAL3, ALL, vision, "reaches model.language_model, in which", 'Set exclude_modules to ".*language_model.*'),
         (QWEN_VL, ALL, language, "reaches model.visual, in which", 'Set exclude_modules to ".*visual.*".'),
@@ -50,8 +52,10 @@ def vision(path: str) -> bool:
         # both at once
         (MISTRAL3, ALL, lambda p: language(p) and "q_proj" in p, "reaches model.vision_tower, in which nothing was "
          "trained, and also names down_proj, gate_proj, k_proj, o_proj, up_proj, v_proj, for which", "Set target_modules"),
-    ],
-)  # fmt: skip
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "targets", "trained", "part", "hint"), WIDER)
 def test_a_wider_config_is_narrowed_to_what_was_trained(
     tmp_path: Path, base: Base, targets: object, trained: Callable[[str], bool], part: str, hint: str
 ) -> None:
@@ -68,9 +72,7 @@ def test_a_wider_config_is_narrowed_to_what_was_trained(
 DEAD_ON_GPT_OSS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-@pytest.mark.parametrize(
-    ("base", "targets", "field", "says"),
-    [
+UNMATCHED: list[Any] = [
         (GPT_OSS, {"target_modules": DEAD_ON_GPT_OSS}, "target_modules",
          "names gate_proj, up_proj, down_proj, which this base model (gpt_oss) does not have: nothing was trained under "
          "them (nearest: mlp.experts.gate_up_proj, mlp.experts.down_proj in target_parameters)"),
@@ -87,15 +89,14 @@ DEAD_ON_GPT_OSS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj
          "target_parameters names mlp.experts.gate_up_proj, which"),
         (PHI3, {"target_modules": ["o_proj"], "layers_to_transform": [0, 1, 2, 31]}, "layers_to_transform",
          "layers_to_transform names 2, 31, and this base model (phi3) has no such layer"),
-    ],
-)  # fmt: skip
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("base", "targets", "field", "says"), UNMATCHED)
 def test_a_name_that_matches_nothing_is_told_with_the_nearest(
     tmp_path: Path, base: Base, targets: dict[str, Any], field: str, says: str
 ) -> None:
-    attention = ("q_proj", "k_proj", "v_proj", "o_proj")
-    folder = write_adapter(
-        tmp_path / "a", lora_on(base, lambda p: p.endswith(attention) and "qkv" not in p), lora_config(**targets)
-    )
+    folder = write_adapter(tmp_path / "a", lora_on(base, attention), lora_config(**targets))
     (finding,) = check(folder, base)
     assert (finding.code, finding.severity, finding.field) == ("LP211", "warning", field)
     assert says in finding.message
@@ -119,14 +120,14 @@ def test_what_some_class_has_is_no_dead_name(tmp_path: Path, base: Base, config:
     assert "LP211" not in [item.code for item in check(folder, base)]
 
 
-@pytest.mark.parametrize(
-    ("targets", "hint"),
-    [
-        (["c_attn"], 'Set target_modules to ["o_proj"]. The file has tensors for exactly that.'),
-        ([".*o_proj"], 'Set target_modules to ["o_proj"].'),
-        ("o_proj", 'Set target_modules to ["o_proj"].'),
-    ],
-)
+NOTHING: list[Any] = [
+    (["c_attn"], 'Set target_modules to ["o_proj"]. The file has tensors for exactly that.'),
+    ([".*o_proj"], 'Set target_modules to ["o_proj"].'),
+    ("o_proj", 'Set target_modules to ["o_proj"].'),
+]
+
+
+@pytest.mark.parametrize(("targets", "hint"), NOTHING)
 def test_what_the_file_has_is_named_where_nothing_is_targeted(tmp_path: Path, targets: object, hint: str) -> None:
     tensors = lora_on(PHI3, lambda p: p.endswith("o_proj"))
     folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=targets))
@@ -137,16 +138,16 @@ def test_what_the_file_has_is_named_where_nothing_is_targeted(tmp_path: Path, ta
     assert check(after, PHI3) == ()
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {"target_modules": ["qkv_proj"]},
-        {"target_modules": ["qkv_proj", "o_porj"]},
-        {"target_modules": ["qkv_proj", "o_proj"], "exclude_modules": ["o_proj"]},
-        {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [0]},
-        {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [5]},
-    ],
-)
+DROPPED: list[Any] = [
+    {"target_modules": ["qkv_proj"]},
+    {"target_modules": ["qkv_proj", "o_porj"]},
+    {"target_modules": ["qkv_proj", "o_proj"], "exclude_modules": ["o_proj"]},
+    {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [0]},
+    {"target_modules": ["qkv_proj", "o_proj"], "layers_to_transform": [5]},
+]
+
+
+@pytest.mark.parametrize("config", DROPPED)
 def test_what_is_dropped_is_targeted_after_the_hint(tmp_path: Path, config: dict[str, Any]) -> None:
     tensors = lora_on(PHI3, lambda p: p.endswith(("qkv_proj", "o_proj")))
     folder = write_adapter(tmp_path / "a", tensors, lora_config(**config))
@@ -188,3 +189,43 @@ def test_what_was_trained_under_a_tools_own_names_is_never_to_be_removed(
 def test_tensors_are_not_to_be_removed_where_the_file_has_no_others(tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", {"foo.bar": ones(2)}, lora_config(target_modules=["o_proj"]))
     assert not any("Remove" in (item.hint or "") for item in check(folder, QWEN3))
+
+
+def test_the_name_of_a_part_before_the_prefix_belongs_behind_it(tmp_path: Path) -> None:
+    """https://github.com/NVIDIA-NeMo/Automodel/issues/3595: a thinker that was trained as a part of its model."""
+    small = {key: value for key, value in QWEN_VL.items() if key[0] in "hinv" and key != "vision_config"}
+    text = {"model_type": "qwen2_5_omni_text", **small, "vocab_size": 128}
+    audio = {"encoder_layers": 1, "d_model": 32, "encoder_attention_heads": 4, "encoder_ffn_dim": 32, "output_dim": 64}
+    thinker = {"text_config": text, "vision_config": {**QWEN_VL["vision_config"], "depth": 1}, "audio_config": audio}
+    base = {"model_type": "qwen2_5_omni", "thinker_config": thinker}
+    right = lora_on(base, lambda path: "thinker.model.language_model" in path and path.endswith(".q_proj"))
+    wrong = {"thinker." + name.replace("thinker.", "", 1): tensor for name, tensor in right.items()}
+    folder = write_adapter(tmp_path / "a", wrong, lora_config(target_modules=["q_proj"]))
+    finding = next(item for item in check(folder, base) if item.code == "LP311")
+    assert "'thinker.' stands before the prefix 'base_model.model.' and belongs behind it" in finding.message
+    ((_, tensors),) = follow(finding, folder, base) or ()
+    assert tensors.keys() == right.keys()
+
+
+@pytest.mark.parametrize(
+    ("target", "trained", "hint"),
+    [
+        ("mlp", False, 'Set target_modules to ["o_proj"].'),  # what the file has
+        ("norm", False, 'Set target_modules to ["o_proj"].'),
+        ("mlp", True, "Name the layers inside it: gate_up_proj, down_proj."),
+        ("norm", True, "Take it out of target_modules: there is no layer in it."),
+    ],
+)
+def test_what_is_no_layer_is_replaced_by_what_is_one(tmp_path: Path, target: str, trained: bool, hint: str) -> None:
+    """Where the config already says all that the file has, the layers inside are named."""
+    tensors = {} if trained else lora_on(PHI3, lambda path: path.endswith("o_proj"))
+    other = lora_on(PHI3, lambda path: path.endswith("0.self_attn.o_proj")) if trained else {}
+    folder = write_adapter(tmp_path / "a", tensors | other, lora_config(target_modules=["o_proj", target]))
+    finding = next(item for item in check(folder, PHI3) if item.code == "LP207")
+    assert finding.hint == hint
+
+
+def test_no_narrower_config_is_proposed_for_a_file_that_lost_tensors(tmp_path: Path) -> None:
+    tensors = lora_on(PHI3, lambda path: path.endswith(("o_proj", "0.self_attn.qkv_proj")))
+    folder = write_adapter(tmp_path / "a", tensors, lora_config(target_modules=["qkv_proj"]))
+    assert not any("Set " in (item.hint or "") for item in check(folder, PHI3))

@@ -13,7 +13,7 @@ import pytest
 from packager_support import ROOT, TINY, TINY_BASE, adapter
 
 from lora_packer.cli.common import Format, Output
-from lora_packer.cli.progress import ProgressDisplay
+from lora_packer.cli.progress import ProgressDisplay, line
 from lora_packer.packager import CheckedFile, pack
 from lora_packer.packager.digest import digest
 from lora_packer.packager.meter import Meter, Stopped
@@ -80,9 +80,58 @@ def test_a_terminal_gets_a_bar_that_goes_away(monkeypatch: pytest.MonkeyPatch) -
     text = shown(Terminal(), monkeypatch)
     assert "\n" not in text
     *_, last, after = text.split("\r\x1b[K")
-    assert last.startswith("pack      [########################] 1,000 of 1,000 MB")
-    assert " MB/s, 0 s left" in last
+    assert last.startswith("pack      [######")
+    assert last.endswith("#] 1.0 of 1.0 GB, 100 MB/s, 0 s left")
     assert after == ""
+
+
+@pytest.mark.parametrize(
+    ("width", "expected"),
+    [
+        (160, "upload    [#######.................] 0.6 of 2.0 GB, 45 MB/s, 32 s left"),
+        (80, "upload    [#######.................] 0.6 of 2.0 GB, 45 MB/s, 32 s left"),
+        (60, "upload    [####..........] 0.6 of 2.0 GB, 45 MB/s, 32 s left"),
+        (50, "upload    [###..........] 30 %, 45 MB/s, 32 s left"),
+        (40, "upload 30 %, 45 MB/s, 32 s left"),
+        (31, "upload 30 %, 45 MB/s, 32 s left"),
+        (30, "upload 30 %, 32 s left"),
+        (12, "upload 30 %"),
+        (5, "uploa"),
+    ],
+)
+def test_a_line_fits_whatever_the_width(width: int, expected: str) -> None:
+    assert line("upload", 600_000_000, 2_000_000_000, 45e6, width)[: len(expected)] == expected
+    for rate in (None, 1.0, 45e6, 2e9):
+        for done in (0, 1, 600_000_000, 2_000_000_000):
+            for narrower in range(1, width + 1):
+                assert len(line("upload", done, 2_000_000_000, rate, narrower)) <= narrower
+
+
+def test_minutes_and_gigabytes() -> None:
+    told = line("upload", 10**9, 80 * 10**9, 20e6, 100)
+    assert told.endswith("] 1.0 of 80 GB, 20 MB/s, 1 h 5 min left")
+
+
+def test_there_is_no_time_left_before_the_second_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    display = ProgressDisplay(Output(), "upload", clock=map(float, count()).__next__)
+    display(0, 1000)
+    assert "left" not in stream.getvalue()
+    assert "/s" not in stream.getvalue()
+    display(100, 1000)
+    assert stream.getvalue().endswith("100 B/s, 9 s left")
+
+
+def test_what_an_earlier_run_did_is_not_in_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    display = ProgressDisplay(Output(), "upload", clock=map(float, count()).__next__)
+    display(900_000_000, 1_000_000_000)
+    display(910_000_000, 1_000_000_000)
+    assert stream.getvalue().endswith("10 MB/s, 9 s left")
+    display(0, 1_000_000_000)  # an upload that begins anew
+    assert "left" not in stream.getvalue().rpartition("\r")[2]
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from builders import TINY, TINY_BASE
-from kill_support import start
+from kill_support import start, start_told
 
+from lora_packer.errors import ServiceError, WaitTimeoutError
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox import service as service_module
 from lora_packer.sandbox.answers import Refused, Request
@@ -95,6 +99,8 @@ def made(sandbox: Sandbox, name: str) -> dict[str, list[str]]:
     }
 
 
+KEPT = "Kept in {name}.json: the check, the upload (s3://sandbox/kills/tiny-llama-qv-d1b9eb1047368032.zip)."
+COMPLETE = KEPT[:-1] + ", the job ({job}, Complete)."
 CHANGES = {
     "v1": ["models", "endpoints", "completions"],
     "v2": ["models", "uploads", "endpoints", "deployments", "ep_", "completions"],
@@ -138,6 +144,98 @@ def test_killed_at_any_request_and_run_again(
         assert receipt["job"]["status"] == "Complete", what
         assert [receipt["endpoint"]["id"]] == found["endpoints"], what
         assert receipt["answer"]["text"].startswith("The sandbox answers for"), what
+
+
+# At which request -> what is said of what was begun; {job} and {endpoint} are ids, which a later look tells.
+STAGES = {
+    "GET /v1/jobs": ["Kept in {name}.json: the check."],
+    "POST /v1/models": ["The job may have been submitted: the next run looks for it before it submits.", KEPT],
+    "GET /v1/jobs/": ["Job {job} goes on at the service.", KEPT],
+    "POST /v1/endpoints": [
+        "An endpoint may have been created, and then it costs money: the next run finds it and takes it.",
+        COMPLETE,
+    ],
+    "GET /v1/endpoints/": [
+        "Endpoint {endpoint} goes on, and costs $3.90 an hour (6.5 cents a minute) for each replica until "
+        "`lora-packer stop {endpoint}`.",
+        COMPLETE,
+    ],
+    "POST /v1/chat/completions": ["Endpoint {endpoint} goes on, and costs", COMPLETE],
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_interrupted_at_each_stage_of_a_release(
+    number: signal.Signals, cli: Cli, trap: Trap, sandbox: Sandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    trap.set(0, carried_out=False)
+    assert cli(*arguments_of(f"whole-{number.name}", "v1", sandbox)).code == 0
+    requests = trap.seen.copy()
+    for index, (stage, lines) in enumerate(STAGES.items()):
+        at = next(number for number, request in enumerate(requests, 1) if request.startswith(stage))
+        name = f"{number.name.lower()}-{index}"
+        arguments = [*arguments_of(name, "v1", sandbox), "--description", "it's mine"]
+        # Before the service carries it out with one signal, and after with the other.
+        trap.set(at, carried_out=number is signal.SIGTERM)
+        process = start_told(arguments, environment, tmp_path, "said")
+        try:
+            assert trap.caught.wait(60), f"{stage} was not asked"
+            os.kill(process.pid, number)
+        finally:
+            process.join(60)
+        said = (tmp_path / "said.err").read_text()
+        assert process.exitcode == 130, said
+        assert (tmp_path / "said.out").read_text() == ""
+        assert "Traceback" not in said
+        trap.set(0, carried_out=False)
+        found = made(sandbox, name)
+        ids = {"job": "".join(found["jobs"]), "endpoint": "".join(found["endpoints"]), "name": name}
+        told = said.partition("interrupted\n")[2].splitlines()
+        assert len(told) == len(lines) + 1, said
+        for line, start_of in zip(told, lines, strict=False):
+            assert line.startswith(f"  {start_of.format(**ids)}"), said
+        assert told[-1] == f"  Go on with: {shlex.join(['lora-packer', *arguments])}"
+        again = cli(*shlex.split(told[-1].partition("lora-packer ")[2]))
+        assert again.code == 0, again.text
+        assert {kind: len(ids) for kind, ids in made(sandbox, name).items()}["jobs"] == 1
+        assert len(made(sandbox, name)["endpoints"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "code", "lines"),
+    [
+        ("wait_for_job", WaitTimeoutError("Still Running."), 6, ["Job {job} goes on at the service.", KEPT]),
+        ("serve", WaitTimeoutError("Still STARTING."), 6, ["Endpoint {endpoint} goes on, and costs $3.90", COMPLETE]),
+        ("serve", ServiceError("It is FAILED.", hint="Why?"), 5, ["Why?", "Endpoint {endpoint} goes on, and costs"]),
+    ],
+)
+def test_time_that_is_up_and_a_failure_say_what_still_costs(
+    cli: Cli,
+    sandbox: Sandbox,
+    environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    error: Exception,
+    code: int,
+    lines: list[str],
+) -> None:
+    def ends(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(f"lora_packer.together.{step}", ends)
+    name = f"ends-{step.replace('_', '-')}-{code}"
+    arguments = [*arguments_of(name, "v1", sandbox), "--timeout", "10m"]
+    ended = cli(*arguments)
+    assert ended.code == code, ended.text
+    found = made(sandbox, name)
+    ids = {"job": "".join(found["jobs"]), "endpoint": "".join(found["endpoints"]), "name": name}
+    told = ended.err.partition(f"error: {error}"[:20])[2].splitlines()[1:]
+    for line, start_of in zip(told, lines, strict=False):
+        assert line.startswith(f"  {start_of.format(**ids)}"), ended.err
+    if code == 6:
+        assert told[len(lines) :] == [f"  Go on with: {shlex.join(['lora-packer', *arguments])}"]
+    else:
+        assert len(told) == len(lines)
 
 
 @pytest.mark.parametrize(("api", "create"), [("v1", "models"), ("v2", "uploads")])

@@ -62,7 +62,8 @@ def test_what_does_not_go_together(adapter: Any, store: StoreOptions | None, mor
     ("options", "says"),
     [
         ({"model_name": "me/mine"}, "not a bare name"),
-        ({"base_model": ""}, "not a model id"),
+        ({"base_model": ""}, "base_model is ''; it is to be a text"),
+        ({"base_model": "a b"}, "not a model id"),
         ({"api": "v9"}, "not a version of the API"),
         ({"ask": "Well?"}, "Only what is deployed can be asked"),
         ({"deploy": True, "wait": False}, "only a complete upload can be deployed"),

@@ -96,6 +96,18 @@ def test_a_killed_upload_is_resumed_with_the_missing_parts_only(
     assert unfinished(client, place) == []
 
 
+def test_what_an_earlier_run_sent_is_told_before_anything_is_sent(
+    client: Any, place: Destination, large: LocalArchive
+) -> None:
+    start_by_hand(client, place, large, {2: part(large, 2), 3: b"shorter", 4: b"from another cut"})
+    told: list[tuple[int, int]] = []
+    upload(large, place, client, progress=lambda done, total: told.append((done, total)))
+    size = len(large.data)
+    assert told[0] == (len(part(large, 2)), size)
+    assert told[-1] == (size, size)
+    assert sorted(told) == told
+
+
 def test_kept_parts_are_verified_not_trusted(client: Any, place: Destination, large: LocalArchive) -> None:
     wrong = bytes([part(large, 1)[0] ^ 1]) + part(large, 1)[1:]
     start_by_hand(client, place, large, {1: wrong, 2: part(large, 2), 3: b"shorter", 4: b"from another cut"})

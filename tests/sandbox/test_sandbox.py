@@ -180,7 +180,7 @@ def test_the_env_file_is_private_and_goes_with_the_sandbox(tmp_path: Path) -> No
     [
         (("--fail", "nothing"), "'nothing' is not a way to fail"),
         (("--env-file", "theirs.env"), "was not written by this command"),
-        (("--env-file", "."), "was not written by this command"),
+        (("--env-file", "."), "it is a folder"),
     ],
 )
 def test_options_that_are_refused_before_anything_starts(

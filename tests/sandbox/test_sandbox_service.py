@@ -331,7 +331,7 @@ def test_other_addresses_are_not_found(path: str, service: Service) -> None:
     url = service.base_url.removesuffix("/v1") + path
     answer = httpx2.get(url, headers={"Authorization": f"Bearer {service.api_key.reveal()}"})
     assert answer.status_code == 404
-    assert answer.json()["error"]["message"]
+    assert "not found" in answer.text
 
 
 # ---- what the bodies look like

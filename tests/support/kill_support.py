@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,6 +23,24 @@ def _command(arguments: list[str], environment: dict[str, str], folder: str) -> 
     with Path(os.devnull).open("w") as nowhere:
         sys.stdout = sys.stderr = nowhere
         build()(arguments)
+
+
+def _told(arguments: list[str], environment: dict[str, str], folder: str, told: str) -> None:
+    from lora_packer.cli import main
+
+    os.environ.update(environment)
+    os.chdir(folder)
+    for descriptor, name in ((1, f"{told}.out"), (2, f"{told}.err")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main(arguments)
+
+
+def start_told(arguments: list[str], environment: dict[str, str], folder: Path, told: str) -> BaseProcess:
+    """Start a command line as from a shell; what it says is in ``told.out`` and ``told.err`` in the folder."""
+    process = _CONTEXT.Process(target=_told, args=(arguments, environment, str(folder), told), daemon=True)
+    process.start()
+    return process
 
 
 def start(arguments: list[str], environment: dict[str, str], folder: Path) -> BaseProcess:

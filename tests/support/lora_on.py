@@ -17,7 +17,7 @@ GPT_OSS: Mapping[str, Any] = {
 }  # fmt: skip
 PHI3: Mapping[str, Any] = {
     "model_type": "phi3", "architectures": ["Phi3ForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 112,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 112, "pad_token_id": 0,
 }  # fmt: skip
 QWEN_VL: Mapping[str, Any] = {
     "model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "hidden_size": 64,

@@ -70,6 +70,65 @@ def whole(sdk: Any, url: str, base: str) -> dict[str, Any]:
     return found | {"left": [len(list(sdk.endpoints.list())), len(list(sdk.models.list()))]}
 
 
+def life(sdk: Any, url: str, base: str) -> dict[str, Any]:
+    """A model listed, looked at and deleted; endpoints listed; a dry run; an adapter attached and detached."""
+    (supported,) = [one for one in sdk.models.list_supported(search=base) if one.name == base]
+    model = sdk.models.create(name="my-adapter", base_model_id=supported.base_model_id, type="adapter")
+    upload = sdk.models.remote_uploads.create(model_id=model.id, remote_url=url)
+    while upload.status not in ("REMOTE_UPLOAD_STATUS_SUCCEEDED", "REMOTE_UPLOAD_STATUS_FAILED"):
+        upload = sdk.models.remote_uploads.retrieve(upload.id)
+    files = sdk.models.list_files(model.id)
+    _, _, owner, _, base_id = ["", *supported.base_model.split("/")]
+    base_model = sdk.models.retrieve(base_id, project_id=owner)
+    (config, other) = sdk.models.configs.list(reference_model_id=base_id)
+    endpoint = sdk.endpoints.create(name="my-endpoint")
+    wanted = {
+        "name": "base",
+        "model": supported.base_model,
+        "config": f"projects/{config.project_id}/configs/{config.id}",
+        "autoscaling": {"min_replicas": 1, "max_replicas": 2},
+        "inactive_timeout": 30,
+    }
+    dry = sdk.endpoints.deployments.create(endpoint.id, validate_only=True, **wanted)
+    before = len(list(sdk.endpoints.deployments.list(endpoint.id)))
+    short = error_of(
+        lambda: sdk.endpoints.deployments.create(endpoint.id, validate_only=True, **{**wanted, "inactive_timeout": 5})
+    )
+    none = error_of(
+        lambda: sdk.endpoints.deployments.create(
+            endpoint.id, **{**wanted, "autoscaling": {"min_replicas": 0, "max_replicas": 1}}
+        )
+    )
+    deployment = sdk.endpoints.deployments.create(endpoint.id, **wanted)
+    where = {"endpoint_id": endpoint.id, "deployment_id": deployment.id}
+    attached = sdk.endpoints.adapters.create(adapter_model_id=model.id, **where)
+    while attached.per_cluster[0].adapter_valid is None:
+        attached = sdk.endpoints.adapters.retrieve(attached.id, **where)
+    referenced = error_of(lambda: sdk.models.delete(model.id))
+    stale = error_of(lambda: sdk.endpoints.adapters.delete(attached.id, etag="stale", **where))
+    found = {
+        "models": [one.name for one in sdk.models.list()],
+        "model": sdk.models.retrieve(model.id).name,
+        "base": base_model.name,
+        "files": sorted(one.path for one in files.data),
+        "whole": files.total_size_bytes == str(sum(int(one.size_bytes) for one in files.data)),
+        "modes": [[one.value for one in each.selectors if one.key == "adapter_mode"] for each in (config, other)],
+        "dry run": [dry.name, before],
+        "refused": [short, none],
+        "timeout": deployment.inactive_timeout,
+        "attached": [one.id == attached.id for one in sdk.endpoints.adapters.list(endpoint.id, deployment.id)],
+        "valid": [[one.state, one.adapter_valid] for one in attached.per_cluster],
+        "referenced": referenced,
+        "stale": stale,
+        "endpoints": [[one.name, len(one.deployments)] for one in sdk.endpoints.list()],
+    }
+    sdk.endpoints.adapters.delete(attached.id, etag=attached.etag, **where)
+    sdk.models.delete(model.id)
+    return found | {
+        "left": [len(list(sdk.endpoints.adapters.list(endpoint.id, deployment.id))), len(list(sdk.models.list()))]
+    }
+
+
 def pages(sdk: Any, *_: str) -> dict[str, Any]:
     """Lists, page by page."""
     return {"names": [one.name for one in sdk.models.list_supported(limit=2)]}
@@ -100,17 +159,30 @@ def send(sdk: Any, url: str, _: str) -> dict[str, Any]:
     (sdk.models.remote_uploads.events("up-1"), sdk.models.list_revisions("ml_a"))
     (sdk.models.configs.list(reference_model_id="ml_b"), sdk.endpoints.hardware.list())
     (sdk.endpoints.list(), sdk.endpoints.create(name="my-adapter"), sdk.endpoints.retrieve("ep_1"))
-    sdk.endpoints.deployments.create(
-        "ep_1",
-        autoscaling={"min_replicas": 1, "max_replicas": 1},
-        name="my-adapter-ml_a",
-        config="projects/proj_cat/configs/cr_1",
-        model="projects/proj_x/models/ml_a",
-    )
+    wanted = {
+        "autoscaling": {"min_replicas": 1, "max_replicas": 1},
+        "name": "my-adapter-ml_a",
+        "config": "projects/proj_cat/configs/cr_1",
+        "model": "projects/proj_x/models/ml_a",
+    }
+    sdk.endpoints.deployments.create("ep_1", validate_only=True, **wanted)
+    sdk.endpoints.deployments.create("ep_1", **wanted)
+    sdk.endpoints.deployments.list("ep_1")
+    more = {**wanted, "autoscaling": {"min_replicas": 2, "max_replicas": 4}, "inactive_timeout": 60}
+    sdk.endpoints.deployments.create("ep_1", validate_only=True, **more)
+    sdk.endpoints.deployments.create("ep_1", **more)
+    (sdk.models.list_files("ml_a", revision_id="rv_1"), sdk.models.delete("ml_a"), sdk.models.list_supported())
+    where = {"endpoint_id": "ep_1", "deployment_id": "dep_1"}
+    (sdk.endpoints.adapters.list("ep_1", "dep_1"), sdk.endpoints.adapters.create(adapter_model_id="ml_a", **where))
+    (sdk.endpoints.adapters.retrieve("dad_1", **where), sdk.endpoints.adapters.delete("dad_1", etag="e2", **where))
     split = [{"deployment_id": "dep_1", "weight": 1}]
     sdk.endpoints.update("ep_1", etag="e1", traffic_split=split, update_mask="trafficSplit")
     question = [{"role": "user", "content": "Where is it? \u2713"}]
     sdk.chat.completions.create(model="slug/my-adapter", messages=question, max_tokens=128)
+    kind = [{"role": "system", "content": "Be kind."}, *question]
+    judged = {"messages": kind, "max_tokens": 5, "temperature": 0.0, "logprobs": 1}
+    sdk.chat.completions.create(model="slug/my-adapter", **judged)
+    sdk.completions.create(model="slug/my-adapter", prompt="Where is it?", max_tokens=128)
     sdk.endpoints.update("ep_1", traffic_split=[], update_mask="trafficSplit")
     idle = {"min_replicas": 0, "max_replicas": 0}
     sdk.endpoints.deployments.update("dep_1", endpoint_id="ep_1", autoscaling=idle, update_mask="autoscaling")
@@ -125,8 +197,14 @@ def error_of(call: Any) -> list[Any]:
     try:
         call()
     except together.APIStatusError as error:
-        return [type(error).__name__, error.status_code, error.body["error"]["message"]]
+        return [type(error).__name__, error.status_code, said_in(error.body)]
     return []
+
+
+def said_in(body: Any) -> str:
+    """What the service said, as the SDK's own command line reads it (lib/cli/utils/_api_error.py)."""
+    said: str = body["error"]["message"] if "error" in body else body["details"][0]["detail"]
+    return said
 
 
 if __name__ == "__main__":

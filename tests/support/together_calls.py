@@ -16,10 +16,11 @@ from lora_packer import together
 from lora_packer.redact import Secret
 from lora_packer.sandbox import v2_models
 from lora_packer.sandbox.answers import Refused, Request
-from lora_packer.sandbox.catalogue import base_id
+from lora_packer.sandbox.catalogue import configurations, model_path
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.jobs import JobRecord, Jobs
 from lora_packer.sandbox.service import Service, _route
+from lora_packer.sandbox.weights import base_id
 from lora_packer.together import APIS, Client, HubRepo, v2
 
 URL = presigned()
@@ -61,6 +62,24 @@ class World:
         del self.sent[before:]
         return found
 
+    def base_endpoint(self, version: str) -> str:
+        """An endpoint of the adapter's base model, which adapters can be attached to."""
+        if version == "v1":
+            scaling = {"min_replicas": 1, "max_replicas": 1}
+            hardware = "1x_nvidia_h100_80gb_sxm"
+            return str(
+                self.service.endpoints.create(
+                    model=BASE_MODEL, hardware=hardware, display_name="", autoscaling=scaling, state="STARTED"
+                )["id"]
+            )
+        endpoint = str(self.service.deployments.create("shared")["id"])
+        self.service.deployments.deploy(
+            endpoint, name="base", model=model_path(base_id(BASE_MODEL)),
+            config=f"projects/x/configs/{configurations([BASE_MODEL])[0]['id']}", hardware="1xnvidia-h100-80gb",
+            autoscaling={"minReplicas": 1, "maxReplicas": 1},
+        )  # fmt: skip
+        return endpoint
+
     def client(self, fault: Callable[[], httpx2.Response] | None = None, at: int = -1, *, once: bool = True) -> Client:
         """A client whose request number ``at`` (from 0) meets the fault; with ``once``, that one only."""
         asked: list[tuple[str, str]] = []
@@ -99,6 +118,10 @@ def waiting(world: World) -> dict[str, Any]:
     return {**WAIT, "sleep": world.time.sleep, "clock": world.time.clock}
 
 
+def patient(world: World) -> together.Waiting:
+    return together.Waiting(timedelta(seconds=90), sleep=world.time.sleep, clock=world.time.clock)
+
+
 def for_both(version: str) -> dict[str, Call]:
     """The calls of one version of the API."""
     api = APIS[version]
@@ -123,6 +146,25 @@ def for_both(version: str) -> dict[str, Call]:
         "deploy": lambda world, client, _: api.deploy(client, MODEL),
         "endpoint": looking(api.endpoint),
         "endpoints": lambda world, client, _: api.endpoints(client, MODEL),
+        "all_endpoints": looking(lambda client, _: api.all_endpoints(client)),
+        "one_endpoint": looking(api.one_endpoint),
+        "attach": lambda world, client, _: api.attach(
+            client, MODEL, world.base_endpoint(version), waiting=patient(world)
+        ),
+        "models": lambda world, client, _: api.models(client),
+        "model": lambda world, client, _: api.model(client, MODEL),
+        "to_stop": looking(lambda client, _: api.to_stop(client, MODEL)),
+        "stop_all": looking(
+            lambda client, endpoint: together.stop_all(api, client, [(endpoint, None)], delete=False, waiting=None)
+        ),
+        "run_smoke": looking(
+            lambda client, endpoint: together.run_smoke(
+                api,
+                client,
+                endpoint,
+                together.Questions((together.Prompt("Hello"),), compare_base=True),
+            )
+        ),
         "ask": looking(lambda client, endpoint: api.ask(client, endpoint, "Hello")),
         "stop": looking(api.stop),
         "stop for good": looking(lambda client, endpoint: api.stop(client, endpoint, delete=True)),
@@ -135,6 +177,8 @@ def for_both(version: str) -> dict[str, Call]:
         "wait_for_job": lambda world, client, _: together.wait_for_job(api, client, world.job, **waiting(world)),
     }
     if version == "v2":
+        calls["base_names"] = lambda world, client, _: api.base_names(client, MODEL)
+        calls["delete_model"] = lambda world, client, _: api.delete_model(client, MODEL)
         calls["submit files"] = lambda world, client, folder: local(client, folder)
     return {f"{version}: {name}": call for name, call in calls.items()}
 

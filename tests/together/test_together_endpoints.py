@@ -17,7 +17,7 @@ from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
 from lora_packer.redact import Secret
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
-from lora_packer.together import Client, Endpoint, Hardware, choose_hardware, ensure_endpoint, serve, v1
+from lora_packer.together import Client, Endpoint, Hardware, Wanted, choose_hardware, ensure_endpoint, serve, v1
 
 MODEL = "tiny/llama"
 
@@ -73,7 +73,7 @@ def test_the_sdk_sends_the_same() -> None:
             model=MODEL, messages=[{"role": "user", "content": "Where is it? ✓"}], max_tokens=128
         )
     with recording(encoded) as (address, ours), Client(Secret(TOKEN), address + "/v1") as client:
-        v1.deploy(client, MODEL, display_name="mine")
+        v1.deploy(client, MODEL, Wanted(name="mine"))
         v1.endpoint(client, endpoint_id)
         v1.endpoints(client, MODEL)
         v1.stop(client, endpoint_id)
@@ -156,7 +156,7 @@ def test_from_hardware_to_stopped(service: Service) -> None:
     with client_of(service) as client:
         offers = v1.hardware(client, MODEL)
         assert [offer.cents_per_minute for offer in offers] == [4.5, 6.5, 9.0, 66.0]
-        endpoint = v1.deploy(client, MODEL, display_name="mine")
+        endpoint = v1.deploy(client, MODEL, Wanted(name="mine"))
         assert endpoint.hardware == "1x_nvidia_h100_80gb_sxm"  # the cheapest is not to be had
         assert endpoint.cost == (
             f"costs $3.90 an hour (6.5 cents a minute) for each replica until `lora-packer stop {endpoint.id}`"

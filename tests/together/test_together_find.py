@@ -66,3 +66,30 @@ def test_version_2_fills_no_model_that_is_on_another_base(base: str | None, ours
                 v2.submit(client, submission(base_model=BASE_MODEL))
             assert "new --model-name" in (caught.value.hint or "")
     assert len(imported) == ours
+
+
+def test_version_1_finds_it_in_a_mapping_too() -> None:
+    """As another client reads the list: by the jobs' ids, and the name beside their state."""
+    jobs = {
+        "job-1": {"status": "Complete", "modelName": "me/mine", "created_at": "2026-01-01T00:00:00Z"},
+        "job-2": None,
+    }
+    with mock_client(lambda _: httpx2.Response(200, json={"data": jobs})) as client:
+        found = v1.find(client, "mine")
+    assert found is not None
+    assert (found.id, found.model_name) == ("job-1", "me/mine")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "path"), [("https://api.together.ai", "/v1/jobs"), ("https://proxy.example/x", "/x/jobs")]
+)
+def test_version_1_is_below_its_own_path(base_url: str, path: str) -> None:
+    asked: list[str] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        return httpx2.Response(200, json={"data": []})
+
+    with mock_client(handler, base_url=base_url) as client:
+        assert v1.find(client, "mine") is None
+    assert asked == [path]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from lora_packer.together.next_steps import TABLE, Row, _compiled, next_step
-from lora_packer.together.refusal import message_of
+from lora_packer.together.reasons import message_of
 
 ROOT = "must be at the root"
 NAME = "Choose a new --model-name"
@@ -177,8 +177,30 @@ def test_a_message_that_says_nothing_known_gets_none(message: str) -> None:
         ({"message": "a", "details": []}, "a"),
         ({"message": "a", "details": None}, "a"),
         ({"error": {"message": "a", "code": "x", "details": [{"detail": "b"}]}}, "a: b (x)"),
+        ({"error": "Bad Request", "message": "the rank is too high"}, "Bad Request: the rank is too high"),
+        ({"error": {"message": "", "code": "endpoint_not_configured"}}, "endpoint_not_configured"),
+        ({"error": {"message": "no traffic", "type": "routing_error"}}, "no traffic (routing_error)"),
+        ({"error": {"message": "no", "type": "invalid_request_error"}}, "no"),
+        ({"error": {"message": "is required", "param": "base_model"}}, "base_model: is required"),
+        ({"error": {"message": "base_model is required", "param": "base_model"}}, "base_model is required"),
+        ({"detail": [{"loc": ["body", "model_name"], "msg": "field required"}]}, "model_name: field required"),
+        ({"title": "Conflict", "detail": "the name is taken", "status": 409}, "Conflict: the name is taken"),
+        (
+            {"message": "a", "details": [{"fieldViolations": [{"field": "autoscaling", "description": "min is 0"}]}]},
+            "a: autoscaling: min is 0",
+        ),
+        ({"errors": [{"message": "b"}, "c"]}, "b; c"),
+        ({"detail": [{"msg": str(number)} for number in range(7)]}, "0; 1; 2; 3; 4; and 2 more"),
+        ({"code": 3}, None),
+        ({"type": "server_error"}, None),
     ],
 )
-def test_the_reason_is_read_where_version_2_puts_it(body: object, said: str) -> None:
+def test_the_reason_is_read_wherever_it_is(body: object, said: str | None) -> None:
     """together 3.1.1, lib/cli/utils/_api_error.py."""
     assert message_of(json.dumps(body).encode(), "application/json") == said
+
+
+def test_the_reason_of_a_store_is_read_out_of_its_xml() -> None:
+    body = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>'
+    assert message_of(body, "application/xml") == "AccessDenied: Request has expired"
+    assert message_of(b"<html><body>Bad gateway</body></html>", "text/html") is None

@@ -53,6 +53,9 @@ DEVIATIONS = {
     "PATCH /endpoints/{endpointId} 422": "docs.together.ai/docs/error-codes",
     "POST /chat/completions 422": "docs.together.ai/docs/error-codes",
 }
+# What the specification does not have: whose the key is (together 3.1.1, resources/), and adapters that are attached
+# (docs.together.ai/docs/dedicated-endpoints/lora-adapter).
+ELSEWHERE = re.compile(r"/v3/whoami|/v1/endpoints/[^/]+/adapters")
 ERROR_DATA = {"$ref": "#/components/schemas/ErrorData"}
 
 
@@ -125,7 +128,8 @@ class Watched(World):
 
     def answer(self, request: httpx2.Request) -> httpx2.Response:
         answer = super().answer(request)
-        self.exchanges.append((request, answer))
+        if not ELSEWHERE.fullmatch(request.url.path):
+            self.exchanges.append((request, answer))
         return answer
 
 
@@ -135,7 +139,7 @@ def judge(world: Watched) -> Iterator[str]:
         yield from judge_answer(operation_of(request), answer.status_code, body)
 
 
-@pytest.mark.parametrize("name", [name for name in CALLS if name.startswith("v1")])
+@pytest.mark.parametrize("name", [name for name in CALLS if name.startswith("v1") and "choose_api" not in name])
 def test_what_we_send_and_what_the_sandbox_answers(name: str, tmp_path: Path) -> None:
     world = Watched()
     with world.client() as client:

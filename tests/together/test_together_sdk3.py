@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,15 @@ from together_support import (
     zip_of,
 )
 
+from lora_packer.errors import ServiceError
 from lora_packer.redact import Secret
+from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 from lora_packer.sandbox.state import DEFAULT_BASE_MODELS
-from lora_packer.together import HubRepo, v2
+from lora_packer.sandbox.weights import base_id
+from lora_packer.together import Asking, Client, HubRepo, Waiting, Wanted, v2
+from lora_packer.together.v2.offers import offers_for
+from lora_packer.together.v2.supported import base_model_id
 
 FOLDER = Path(sys.prefix) / "together-3"  # where `make` puts it: beside the packages, not among them
 pytestmark = pytest.mark.skipif(
@@ -94,8 +100,33 @@ def test_from_upload_to_answer_to_nothing_left(service: Service, url: str) -> No
         "referenced": ["BadRequestError", 400, "the model is referenced by a live deployment"],
         "share": [1.0],
         "endpoints": ["devuser/my-endpoint"],
-        "deployments": ["my-deployment"],
+        "deployments": ["devuser/my-endpoint/my-deployment"],
         "stopped": "DEPLOYMENT_STATE_STOPPED",
+        "left": [0, 0],
+    }
+
+
+def test_the_life_of_a_model_and_of_an_attached_adapter(service: Service, url: str) -> None:
+    found = sdk("life", service, url, BASE_MODEL)
+    assert found == {
+        "version": "3.1.1",
+        "models": ["devuser/my-adapter"],
+        "model": "devuser/my-adapter",
+        "base": BASE_MODEL,
+        "files": sorted(FILES),
+        "whole": True,
+        "modes": [["dynamic"], ["disabled"]],
+        "dry run": ["devuser/my-endpoint/base", 0],
+        "refused": [
+            ["BadRequestError", 400, "inactiveTimeout must be 0 or between 30 and 1440 minutes"],
+            ["BadRequestError", 400, "minReplicas must be positive and at most maxReplicas, or both 0"],
+        ],
+        "timeout": 30,
+        "attached": [True],
+        "valid": [["ADAPTER_LOAD_STATE_READY", True]],
+        "referenced": ["BadRequestError", 400, "the model is referenced by a live deployment"],
+        "stale": ["ConflictError", 409, "the etag is stale: read the adapter again"],
+        "endpoints": [["devuser/my-endpoint", 1]],
         "left": [0, 0],
     }
 
@@ -130,6 +161,12 @@ def test_the_command_line_sends_a_folder(service: Service, tmp_path: Path) -> No
 
 # ---- our client against what the SDK sends
 
+ATTACHED = {
+    "id": "dad_1",
+    "adapterModelId": "ml_a",
+    "etag": "e2",
+    "perCluster": [{"clusterId": "c", "state": "ADAPTER_LOAD_STATE_READY", "adapterValid": False}],
+}
 PAGE = json.dumps({"object": "list", "data": [], "next_cursor": None}).encode()
 
 
@@ -151,7 +188,7 @@ def test_our_client_sends_the_same() -> None:
 
     url = presigned()
     ours: list[tuple[str, str, str]] = []
-    state: dict[str, Any] = {"models": [], "endpoint": ENDPOINT}
+    state: dict[str, Any] = {"models": [], "endpoint": ENDPOINT, "endpoints": [], "revisions": []}
 
     def handler(request: httpx2.Request) -> httpx2.Response:
         where = request.url.raw_path.decode()
@@ -166,8 +203,23 @@ def test_our_client_sends_the_same() -> None:
             case ("POST", "/models"):
                 state["models"] = [MODEL]
                 return httpx2.Response(200, json=MODEL)
-            case ("GET", "/models/uploads" | "/models/uploads/up-1/events" | "/models/ml_a/revisions" | "/endpoints"):
+            case ("GET", "/models/uploads" | "/models/uploads/up-1/events"):
                 return httpx2.Response(200, json=page())
+            case ("GET", "/models/ml_a/revisions"):
+                return httpx2.Response(200, json=page(*state["revisions"]))
+            case ("GET", "/models/ml_a/files"):
+                return httpx2.Response(200, json=page())
+            case ("GET", "/endpoints"):
+                return httpx2.Response(200, json=page(*state["endpoints"]))
+            case ("GET", "/endpoints/ep_1/deployments"):
+                return httpx2.Response(200, json=page(DEPLOYMENT))
+            case ("GET", "/endpoints/ep_1/deployments/dep_1/adapters"):
+                return httpx2.Response(200, json=page())
+            case (
+                "POST" | "GET",
+                "/endpoints/ep_1/deployments/dep_1/adapters" | "/endpoints/ep_1/deployments/dep_1/adapters/dad_1",
+            ):
+                return httpx2.Response(200, json=ATTACHED)
             case ("POST" | "GET", "/models/uploads" | "/models/uploads/up-1"):
                 return httpx2.Response(200, json={**UPLOAD, "status": "REMOTE_UPLOAD_STATUS_SUCCEEDED"})
             case ("GET", "/configs"):
@@ -183,8 +235,8 @@ def test_our_client_sends_the_same() -> None:
                 return httpx2.Response(200, json=SERVING)
             case ("GET", "/endpoints/ep_1"):
                 return httpx2.Response(200, json=state["endpoint"])
-            case ("POST", "/v1/chat/completions"):
-                return httpx2.Response(200, json={"choices": [{"message": {"content": "Hello"}}]})
+            case ("POST", "/v1/chat/completions" | "/v1/completions"):
+                return httpx2.Response(200, json={"choices": [{"message": {"content": "Hello"}, "text": "Hello"}]})
         return httpx2.Response(200, json={})
 
     with mock_client(handler) as client:
@@ -193,8 +245,51 @@ def test_our_client_sends_the_same() -> None:
         v2.submit(client, submission(**repo))
         v2.job(client, "up-1")
         v2.deploy(client, "slug/my-adapter")
+        state["endpoint"] = ENDPOINT
+        v2.deploy(client, "slug/my-adapter", Wanted(min_replicas=2, max_replicas=4, inactive_timeout=60))
         v2.ask(client, "ep_1", "Where is it? \u2713")
+        v2.ask(client, "ep_1", "Where is it? \u2713", Asking("Be kind.", 5, 0.0, logprobs=True))
+        v2.ask(client, "ep_1", "Where is it?", Asking(completions=True))
+        state["revisions"] = [{"revisionId": "rv_1"}]
+        v2.model(client, "ml_a")
+        v2.delete_model(client, "ml_a")
+        state["endpoints"] = [SERVING]
+        v2.all_endpoints(client)
+        with pytest.raises(ServiceError, match="not served"):
+            v2.attach(client, "ml_a", "ep_1", waiting=Waiting(timedelta(0)))
         v2.stop(client, "ep_1", delete=True)
     theirs = sent_by_the_sdk(url)
     assert set(ours) - theirs == set(), "ours that the SDK does not send"
     assert theirs - set(ours) == set(), "the SDK's that we do not send"
+
+
+@pytest.mark.parametrize("search", ["deep", "shallow"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Qwen/Qwen3.5-9B",
+        "Qwen/Qwen3.5-9B-FP8",  # of the same supported model, with weights of its own
+        "mistralai/Mixtral-8x7B-Instruct-v0.1",  # no base is linked
+        BASE_MODEL,
+    ],
+)
+def test_a_base_model_is_the_one_that_the_vendors_command_line_takes(name: str, search: str) -> None:
+    with Service(delay=0, faults=Faults(shallow_search=search == "shallow")) as service:
+        with Client(service.api_key, service.base_url) as client:
+            ours = base_model_id(client, name)
+        if search == "shallow" and name.endswith("FP8"):
+            return  # the vendor's does not find it then
+        env = environment(service.api_key.reveal(), service.base_url.removesuffix("/v1"), "proj-sandbox")
+        tg = (FOLDER / "bin" / "tg", "models", "create", "mine", "--type", "adapter", "--base-model", name, "--json")
+        assert run(*tg, env=env)["baseModelId"] == ours
+    assert ours == base_id(name)
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3.5-9B-FP8", "mistralai/Mixtral-8x7B-Instruct-v0.1"])
+def test_an_adapter_of_any_weights_has_configurations(name: str) -> None:
+    with Service(delay=0) as service, Client(service.api_key, service.base_url) as client:
+        made = {"id": "ml_a", "baseModelId": base_model_id(client, name)}
+        offers = offers_for(client, made)
+    suffix = base_id(name).removeprefix("ml_")
+    assert [path for _, path in offers] == [f"projects/proj-catalogue/configs/cr_{suffix}_{count}" for count in (1, 2)]
+    assert [offer.cents_per_minute for offer, _ in offers] == [6.5, 13.0]

@@ -208,6 +208,12 @@ def test_urls_that_are_dead(signed: str, said: str) -> None:
     dies_too_soon(dated(signed, 0), said)
 
 
+def test_a_url_that_needs_headers_is_refused() -> None:
+    url = presigned().replace("SignedHeaders=host", "SignedHeaders=host%3Bx-amz-request-payer")
+    with pytest.raises(InputError, match="covers headers that a plain download does not send"):
+        parse_presigned(url)
+
+
 def test_a_url_of_the_future_does_not_work_yet() -> None:
     with pytest.raises(PublishError, match="does not work before 2026-01-02 12:16 UTC"):
         require_life(dated("20260102T121600Z", 43_200), now=NOW)

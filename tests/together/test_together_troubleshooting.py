@@ -37,6 +37,11 @@ GOOD: dict[tuple[str, str], Any] = {
     ("POST", f"{P}/endpoints"): ENDPOINT,
     ("POST", f"{P}/endpoints/ep_1/deployments"): {"id": "dep_1", "modelId": "ml_a"},
     ("GET", f"{P}/endpoints/ep_1"): ENDPOINT,
+    ("GET", f"{P}/endpoints/ep_1/deployments"): {"data": [{"id": "dep_1", "modelId": "ml_a"}]},
+    ("PATCH", f"{P}/endpoints/ep_1/deployments/dep_1"): {},
+    ("GET", f"{P}/endpoints/ep_1/deployments/dep_1"): {"state": "DEPLOYMENT_STATE_STOPPED"},
+    ("DELETE", f"{P}/endpoints/ep_1/deployments/dep_1"): {},
+    ("DELETE", f"{P}/endpoints/ep_1"): {},
 }
 DEPLOYABLE = {("GET", f"{P}/models"): {"data": [MODEL]}}
 
@@ -206,7 +211,7 @@ CLOSED = "endpoints_v1_create_access_disabled"
             deploy_two,
             ("POST", f"{P}/endpoints/ep_1/deployments"),
             error_data(500, "internal"),
-            "`lora-packer stop ep_1`",
+            "deleted again, so nothing of it costs money",  # it was the dry run that had no answer
         ),
         (deploy_two, ("GET", f"{P}/models"), httpx2.Response(200, json={"data": []}), "release ... --api v2"),
     ],

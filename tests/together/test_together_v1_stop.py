@@ -12,7 +12,7 @@ from v1_answers import ENDPOINT, HARDWARE
 
 from lora_packer.errors import ServiceError
 from lora_packer.sandbox.service import Service
-from lora_packer.together import Client, ensure_endpoint, v1
+from lora_packer.together import Client, Wanted, ensure_endpoint, v1
 
 MODEL = "tiny/llama"
 
@@ -30,11 +30,11 @@ def client_of(service: Service) -> Client:
 def test_an_endpoint_on_other_hardware_is_not_taken_for_it(service: Service) -> None:
     """A list of endpoints names no hardware: a look at each does."""
     with client_of(service) as client:
-        other = v1.deploy(client, MODEL, hardware_id="1x_nvidia_h100_80gb_sxm")
-        wanted, created = ensure_endpoint(v1, client, MODEL, hardware_id="2x_nvidia_a100_80gb_sxm")
+        other = v1.deploy(client, MODEL, Wanted(hardware="1x_nvidia_h100_80gb_sxm"))
+        wanted, created = ensure_endpoint(v1, client, MODEL, Wanted(hardware="2x_nvidia_a100_80gb_sxm"))
         assert (created, wanted.hardware) == (True, "2x_nvidia_a100_80gb_sxm")
         for hardware, endpoint in (("1x_nvidia_h100_80gb_sxm", other.id), ("2x_nvidia_a100_80gb_sxm", wanted.id)):
-            again, created = ensure_endpoint(v1, client, MODEL, hardware_id=hardware)
+            again, created = ensure_endpoint(v1, client, MODEL, Wanted(hardware=hardware))
             assert (created, again.id, again.hardware) == (False, endpoint, hardware)
     assert len(service.endpoints.describe_all()) == 2
 
@@ -49,7 +49,7 @@ def test_an_endpoint_that_cannot_be_looked_at_is_no_reason_to_pay_for_another() 
         return httpx2.Response(403, json={"error": {"message": "no", "type": "t"}})
 
     with mock_client(handler) as client, pytest.raises(ServiceError, match="look at endpoint"):
-        ensure_endpoint(v1, client, MODEL, hardware_id="2x_nvidia_a100_80gb_sxm")
+        ensure_endpoint(v1, client, MODEL, Wanted(hardware="2x_nvidia_a100_80gb_sxm"))
 
 
 class Losing(httpx2.HTTPTransport):

@@ -28,6 +28,9 @@ from lora_packer.together.v2.offers import offers_for
     ("base_url", "host"),
     [
         ("https://api.together.ai/v1", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.ai", "https://api-inference.together.ai/v1/chat/completions"),  # as SDK 3 is given it
+        ("https://api.together.ai/", "https://api-inference.together.ai/v1/chat/completions"),
+        ("https://api.together.xyz/v1", "https://api-inference.together.ai/v1/chat/completions"),
         ("https://proxy.example/v1", "https://proxy.example/v1/chat/completions"),
     ],
 )
@@ -41,7 +44,7 @@ def test_questions_go_to_the_inference_host_unless_the_address_is_anothers(base_
     with mock_client(handler, base_url=base_url) as client:
         v2.ask(client, "slug/my-adapter", "Hi")
         v1.ask(client, "slug/my-adapter", "Hi")
-    assert asked == [host, f"{base_url}/chat/completions"]
+    assert asked == [host, f"{base_url.rstrip('/').removesuffix('/v1')}/v1/chat/completions"]
 
 
 def test_every_version_has_the_same_functions() -> None:
@@ -282,7 +285,8 @@ def test_a_validation_that_broke_off_is_looked_at_again_until_the_time_is_up() -
     with pytest.raises(WaitTimeoutError) as caught:
         wait(10)
     assert "was still Error after 10 min: the service's validation could not complete" in caught.value.message
-    assert "lora-packer wait job_1`. Where it stays so, ask the service's support" in (caught.value.hint or "")
+    assert "Where it stays so, ask the service's support" in caught.value.message
+    assert "lora-packer wait job_1`." in (caught.value.hint or "")
     assert "source can no longer be read" not in (caught.value.hint or "")
 
 

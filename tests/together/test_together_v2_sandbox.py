@@ -13,7 +13,7 @@ from together_support import FILES, presigned, serving_folder, submission, zip_o
 from lora_packer.errors import InputError, JobFailedError, ServiceError
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
-from lora_packer.together import Client, ensure_endpoint, v2, wait_for_job
+from lora_packer.together import Client, Wanted, ensure_endpoint, v2, wait_for_job
 
 
 @pytest.fixture
@@ -73,12 +73,12 @@ def test_from_upload_to_answer_to_deleted(service: Service, files: str) -> None:
 def test_an_endpoint_of_another_model_is_not_shared(service: Service, files: str) -> None:
     with client_of(service) as client:
         upload(service, client, f"{files}/a.zip")
-        v2.deploy(client, "my-adapter", display_name="mine")
+        v2.deploy(client, "my-adapter", Wanted(name="mine"))
         other = v2.submit(client, submission(f"{files}/a.zip", model_name="other"))
         service.imports.join()
         assert v2.job(client, other.id).is_complete
         with pytest.raises(InputError, match="serves another model"):
-            v2.deploy(client, "other", display_name="mine")
+            v2.deploy(client, "other", Wanted(name="mine"))
 
 
 @pytest.mark.parametrize("cut", ["POST /endpoints", "POST /deployments", "PATCH /ep"])

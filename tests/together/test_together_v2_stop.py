@@ -9,8 +9,8 @@ import pytest
 from together_calls import MODEL, World
 from together_support import FakeTime, mock_client
 
-from lora_packer.errors import InputError, ServiceError
-from lora_packer.together import Client, v2
+from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
+from lora_packer.together import Client, Wanted, v2
 
 REPLICAS = {"minReplicas": 1, "maxReplicas": 1}
 
@@ -75,7 +75,8 @@ def test_what_is_refused_after_that_costs_nothing_any_more(
     with refusing(world, refused) as client, pytest.raises(ServiceError, match="not now") as caught:
         v2.stop(client, endpoint, delete=True)
     named = " and ".join(one for one, _ in before)
-    assert caught.value.message.endswith(f"Scaled to zero, and at no cost any more once stopped: {named}.")
+    last = (caught.value.hint or "").splitlines()[-1].strip()
+    assert last == "Nothing of it runs, so nothing of it costs money.", named
     assert {replicas for _, replicas in left(world)} <= {0}
     with world.client() as client:
         assert v2.stop(client, endpoint, delete=True).is_stopped  # and the next run ends it
@@ -86,8 +87,9 @@ def test_an_endpoint_without_deployments_costs_nothing(world: World) -> None:
     endpoint = world.service.deployments.create("empty")["id"]
     with refusing(world, lambda request: request.method == "DELETE") as client:
         assert v2.stop(client, endpoint).is_stopped
-        with pytest.raises(ServiceError, match="nothing of it costs money"):
+        with pytest.raises(ServiceError) as caught:
             v2.stop(client, endpoint, delete=True)
+    assert (caught.value.hint or "").endswith("Nothing of it runs, so nothing of it costs money.")
 
 
 @pytest.mark.parametrize("delete", [False, True])
@@ -95,15 +97,16 @@ def test_an_endpoint_without_deployments_costs_nothing(world: World) -> None:
 def test_one_that_cannot_be_scaled_keeps_no_other_running(status: int, delete: bool, world: World) -> None:
     endpoint = world.deployed()
     second = second_of(world, endpoint)
-    (first, _), _ = left(world)
+    first = next(one for one, _ in left(world) if one != second)
     with (
         refusing(world, lambda request: request.method == "PATCH" and first in request.url.path, status) as client,
         pytest.raises(ServiceError, match="not now") as caught,
     ):
         v2.stop(client, endpoint, delete=delete)
-    assert f"{first} may still cost money" in caught.value.message
-    assert second not in caught.value.message
-    assert left(world) == [(first, 1), (second, 0)]
+    last = (caught.value.hint or "").splitlines()[-1].strip()
+    assert last.startswith(f"{first} may still cost money.")
+    assert last.endswith(f"Scaled to zero, and at no cost any more once stopped: {second}.")
+    assert dict(left(world)) == {first: 1, second: 0}
 
 
 def test_a_deployment_is_deleted_once_it_has_stopped(world: World) -> None:
@@ -120,10 +123,9 @@ def test_one_that_goes_on_stopping_is_named() -> None:
     world = World(never_stopped=True)
     endpoint = world.deployed()
     with world.client() as client:
-        with pytest.raises(ServiceError, match="must be stopped before") as caught:
+        with pytest.raises(WaitTimeoutError, match="has not stopped after 10 min: dep_") as late:
             v2.stop(client, endpoint, delete=True)
-        assert "at no cost any more once stopped" in caught.value.message
-        assert "in a few minutes" in (caught.value.hint or "")
+        assert "at no cost any more once stopped" in (late.value.hint or "").splitlines()[-1]
         with pytest.raises(ServiceError, match="must be stopped before") as caught:
             v2.deploy(client, MODEL)
         assert "in a few minutes" in (caught.value.hint or "")
@@ -137,6 +139,102 @@ def test_one_that_is_stopping_is_started_again_once_it_has_stopped(world: World)
         assert v2.stop(client, endpoint).state == "STOPPING"
         assert v2.deploy(client, MODEL).id == endpoint
     assert [replicas for _, replicas in left(world)] == [1]
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_service_that_deletes_nothing_that_runs_and_nothing_that_gets_traffic(count: int, world: World) -> None:
+    """The sandbox's, with one deployment and with more than an endpoint embeds."""
+    endpoint = world.deployed()
+    state = world.service.deployments
+    model = state.get(endpoint)["deployments"][0]["model"]
+    for number in range(1, count):
+        state.deploy(
+            endpoint, name=f"more-{number}", model=model, config="projects/x/configs/c", hardware="h",
+            autoscaling=REPLICAS,
+        )  # fmt: skip
+    state._delay, state._clock = 30, world.time.clock
+    assert len(state.get(endpoint)["deployments"]) == min(count, 10)
+    assert len(state.below(endpoint)) == count
+    with world.client() as client:
+        assert v2.stop(client, endpoint, delete=True).is_stopped
+    assert state.describe_all() == []
+
+
+def test_where_an_empty_split_is_no_change_the_weights_are_set_to_zero() -> None:
+    world = World(keeps_empty_split=True)
+    endpoint = world.deployed()
+    with world.client() as client:
+        assert v2.stop(client, endpoint, delete=True).is_stopped
+    assert world.service.deployments.describe_all() == []
+
+
+def test_where_the_split_is_refused_the_scaling_went_out_before(world: World) -> None:
+    endpoint = world.deployed()
+    split = refusing(world, lambda request: request.method == "PATCH" and request.url.path.endswith(endpoint))
+    with split as client, pytest.raises(ServiceError, match="not now") as caught:
+        v2.stop(client, endpoint, delete=True)
+    assert caught.value.exit_code == 5
+    assert [replicas for _, replicas in left(world)] == [0]
+
+
+def test_where_the_deployments_cannot_be_listed_those_that_are_known_were_stopped_before(world: World) -> None:
+    endpoint = world.deployed()
+    listing = refusing(world, lambda request: request.url.path.endswith("/deployments"), 500)
+    with listing as client, pytest.raises(ServiceError) as caught:
+        v2.stop(client, endpoint)
+    assert "could not be listed may still cost money" in (caught.value.hint or "").splitlines()[-1]
+    assert [replicas for _, replicas in left(world)] == [0]
+
+
+def test_an_endpoint_that_cannot_be_looked_at_may_still_cost_money(world: World) -> None:
+    endpoint = world.deployed()
+    with refusing(world, lambda request: True, 503) as client, pytest.raises(ServiceError) as caught:
+        v2.stop(client, endpoint)
+    assert (caught.value.hint or "").splitlines()[-1].strip() == f"Endpoint {endpoint} may still cost money."
+
+
+def test_what_has_failed_may_refuse_to_be_scaled_and_keeps_nothing_else_running(world: World) -> None:
+    endpoint = world.deployed()
+    second = second_of(world, endpoint)
+    state = world.service.deployments
+    state._fails = True
+    with refusing(world, lambda request: request.method == "PATCH" and second in request.url.path) as client:
+        stopped = v2.stop(client, endpoint)
+    assert stopped.id == endpoint
+    assert dict(left(world))[second] == 1
+    assert sorted(replicas for _, replicas in left(world)) == [0, 1]
+
+
+def test_one_that_has_failed_is_not_started_again(world: World) -> None:
+    endpoint = world.deployed()
+    state = world.service.deployments
+    (broken,) = state.get(endpoint)["deployments"]
+    state._fails = True
+    with world.client() as client:
+        v2.deploy(client, MODEL)
+    names = [one["name"].rpartition("/")[2] for one in state.get(endpoint)["deployments"]]
+    assert len(names) == 2
+    assert sorted(names) == [broken["name"].rpartition("/")[2], broken["name"].rpartition("/")[2] + "-2"]
+    assert dict(left(world))[broken["id"]] == 1
+
+
+def test_a_models_name_stops_what_serves_it_and_nothing_else(world: World) -> None:
+    endpoint = world.deployed()
+    theirs = colleague(world, endpoint)
+    with world.client() as client:
+        assert v2.to_stop(client, endpoint) == ((endpoint, None),)
+        ((found, model),) = v2.to_stop(client, MODEL)
+        assert found == endpoint
+        stopped = v2.stop(client, found, model=model, delete=True)
+    assert stopped.state == "READY"
+    assert left(world) == [(theirs, 1)]
+    (kept,) = world.service.deployments.describe_all()
+    assert kept["trafficSplit"] == [{"deploymentId": theirs, "weight": 3}]
+
+
+def test_a_name_that_is_none_is_no_stop(world: World) -> None:
+    with world.client() as client, pytest.raises(ServiceError, match="no endpoint and no model nobody"):
+        v2.to_stop(client, "nobody")
 
 
 def test_more_deployments_than_an_endpoint_tells_are_stopped_too() -> None:
@@ -198,11 +296,11 @@ def test_a_colleagues_deployment_keeps_its_traffic(world: World) -> None:
 def test_a_split_that_was_changed_after_it_was_read_is_not_overwritten(world: World) -> None:
     met: list[str] = []
     with meeting(world, lambda request: request.method == "PATCH", met) as client:
-        with pytest.raises(ServiceError, match="the etag is stale") as caught:
-            v2.deploy(client, MODEL)
-        assert "run the same command again" in (caught.value.hint or "")
+        v2.deploy(client, MODEL)
     (endpoint,) = world.service.deployments.describe_all()
-    assert endpoint["trafficSplit"] == [{"deploymentId": met[0], "weight": 3}]
+    weights = {one["deploymentId"]: one["weight"] for one in endpoint["trafficSplit"]}
+    assert weights.pop(met[0]) == 3  # it was read anew
+    assert list(weights.values()) == [1]
 
 
 def test_hardware_that_a_deployment_does_not_run_on_is_not_told(world: World) -> None:
@@ -212,6 +310,6 @@ def test_hardware_that_a_deployment_does_not_run_on_is_not_told(world: World) ->
         running = v2.deploy(client, MODEL)
         assert (running.hardware, running.cents_per_minute) == (offers[0].id, offers[0].cents_per_minute)
         with pytest.raises(InputError, match="runs on") as caught:
-            v2.deploy(client, MODEL, hardware_id=offers[1].id)
+            v2.deploy(client, MODEL, Wanted(hardware=offers[1].id))
     assert endpoint in str(caught.value)
     assert len(left(world)) == 1

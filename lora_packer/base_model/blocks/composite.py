@@ -135,6 +135,16 @@ def renamed(build: Build, *prefixes: tuple[str, str]) -> Build:
     return other
 
 
+def head_inside(build: Build) -> Build:
+    """The names where the language model had its head inside, and nothing stood below ``model``.
+
+    So it was before transformers 4.52, and for some types before 5.
+    """
+    return renamed(
+        build, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
+    )
+
+
 def with_legacy(build: Build, names: Mapping[str, str]) -> Build:
     """The same modules for configs that have a field under its older name: older name -> name.
 

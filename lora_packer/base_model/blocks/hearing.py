@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
-from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, renamed, with_towers
+from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, head_inside, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm
 from lora_packer.base_model.module import Named
@@ -58,10 +58,7 @@ def hearing(audio: Part, projector: Listening) -> Beside:
 
 def before_5(build: Build) -> dict[str, Build]:
     """The names where the language model had its head inside, and nothing stood below ``model``."""
-    older = renamed(
-        build, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
-    )
-    return {TRANSFORMERS_4: older}
+    return {TRANSFORMERS_4: head_inside(build)}
 
 
 def heard(text: Part, audio: Part, projector: Listening) -> Architecture:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4, Architecture, Architectures, declared
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import plain_attention
-from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_only, text_part, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    composite,
+    fixed,
+    head_inside,
+    text_only,
+    text_part,
+    with_towers,
+)
 from lora_packer.base_model.blocks.experts import Experts, both_names
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
@@ -69,7 +85,8 @@ def _aria_architecture() -> Architecture:
     beside = seeing(Part("vision_config", "idefics3_vision", {"idefics3_vision": tower}.get), _aria_projector)
     text, before_5 = text_part("aria_text"), ARIA_TEXT.dialects[TRANSFORMERS_4]
     older = fixed("text_config", Tower("aria_text", lambda s: before_5(s, "none")))
-    dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: with_towers(older, beside)}
+    before = with_towers(older, beside)
+    dialects = {TEXT_ONLY: text_only(text), TRANSFORMERS_4: before, TRANSFORMERS_4_51: head_inside(before)}
     return composite(with_towers(text, beside), dialects)
 
 

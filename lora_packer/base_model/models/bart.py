@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, Build, Head, declared, like
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_attention, side_layer, side_layers
 from lora_packer.base_model.blocks.frames import QUERY_VALUE
 from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
@@ -111,19 +112,20 @@ def _styled(style: Style, *, causal: bool = True) -> Build:
     return _build(lambda s, side: _side(s, side, style), causal=causal)
 
 
-def _mvp(s: Settings, head: Head) -> Named:
-    """Prompts are made where the decoder reads an encoder; the encoder's own are never made (modeling_mvp.py)."""
+_DECODER_PROMPTS = ("decoder.self_attn", "decoder.cross_attn")
+
+
+def _mvp(s: Settings, head: Head, *, prompts: tuple[str, ...] = _DECODER_PROMPTS) -> Named:
+    """Prompts are made where the decoder reads an encoder; transformers 5 makes none in that (modeling_mvp.py)."""
     yield from _styled(Style())(s, head)
     if not s.flag("use_prompt") or head == "causal-lm":
         return
     s = s.aliased(BART_NAMES)
     width, between, before = s.size("d_model"), s.size("prompt_mid_dim"), "" if head == "none" else "model."
-    for name in ("self_attn", "cross_attn"):
-        path = f"{before}decoder.{name}_prompt"
+    for name in prompts:
+        path, layers = f"{before}{name}_prompt", s.size(f"{name.partition('.')[0]}_layers")
         yield from embedding(f"{path}.prompt_embedding", s.size("prompt_length"), width)
-        yield from chain(
-            f"{path}.prompt_trans", (width, between, s.size("decoder_layers") * 2 * width), "0", "2", bias=True
-        )
+        yield from chain(f"{path}.prompt_trans", (width, between, layers * 2 * width), "0", "2", bias=True)
 
 
 def _trocr(raw: Settings, head: Head) -> Named:
@@ -183,12 +185,13 @@ def _prophetnet(s: Settings, head: Head) -> Named:
 
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
 MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
+_MVP_BEFORE_5 = partial(_mvp, prompts=("encoder.self_attn", *_DECODER_PROMPTS))
 
 ARCHITECTURES: Architectures = {
     "bart": declared(_styled(Style()), targets=QUERY_VALUE, input_embedding="shared", encoder_decoder=True),
     "mbart": MBART,
     "plbart": like("bart", {"default_targets": ()}),
-    "mvp": declared(_mvp, input_embedding="shared", encoder_decoder=True),
+    "mvp": declared(_mvp, {TRANSFORMERS_4: _MVP_BEFORE_5}, input_embedding="shared", encoder_decoder=True),
     "marian": declared(_build(_marian_side), input_embedding="encoder.embed_tokens", encoder_decoder=True),
     "m2m_100": declared(
         _styled(Style(None, embedding_norm=False, last_norm=True), causal=False),

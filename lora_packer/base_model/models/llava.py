@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, like
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    Architecture,
+    Architectures,
+    Head,
+    declared,
+    like,
+)
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    head_inside,
+    renamed,
+    text_part,
+    with_towers,
+)
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
 from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
@@ -207,6 +225,16 @@ _IDEFICS_VISION_PART = fixed(
     "vision_config", Tower("idefics_vision", _idefics_visual), attribute_map={"hidden_size": "embed_dim"}
 )
 _IDEFICS_READER = fixed("perceiver_config", Tower("idefics_perciever", lambda _: iter(())))
+_FUYU = with_towers(Part("text_config", "persimmon", flat=True), _fuyu)
+_VIDEO_LLAVA = with_towers(text_part("llama"), _video_llava)
+_VIDEO_LLAVA_BEFORE_5 = renamed(
+    _VIDEO_LLAVA,
+    *(
+        (f"{before}{tower}_tower.", f"{before}{tower}_tower.vision_model.")
+        for before in ("model.", "")
+        for tower in ("image", "video")
+    ),
+)
 
 ARCHITECTURES: Architectures = {
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
@@ -234,8 +262,10 @@ ARCHITECTURES: Architectures = {
     "hyperclovax_vision_v2": composite(
         with_towers(text_part("hyperclovax"), seeing(_HYPERCLOVAX_VISION, _one_linear, "vision_model"))
     ),
-    "video_llava": composite(with_towers(text_part("llama"), _video_llava)),
-    "fuyu": composite(with_towers(Part("text_config", "persimmon", flat=True), _fuyu), flat_text=True),
+    "video_llava": composite(
+        _VIDEO_LLAVA, {TRANSFORMERS_4: _VIDEO_LLAVA_BEFORE_5, TRANSFORMERS_4_51: head_inside(_VIDEO_LLAVA_BEFORE_5)}
+    ),
+    "fuyu": composite(_FUYU, {TRANSFORMERS_4_51: head_inside(_FUYU)}, flat_text=True),
     "got_ocr2": llava_like(
         Part("text_config", "qwen2"),
         fixed("vision_config", Tower("got_ocr2_vision", sam_visual)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_4_51, Architectures
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, renamed, text_only, with_towers
+from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, head_inside, text_only, with_towers
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import stacked
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
@@ -66,10 +66,7 @@ def _mllama_beside(s: Settings, text: Settings) -> Named:
 _MLLAMA_TEXT = fixed("text_config", Tower("mllama_text_model", _mllama_text))
 _MLLAMA_VISION = fixed("vision_config", Tower("mllama_vision_model", _mllama_visual))
 _MLLAMA = with_towers(_MLLAMA_TEXT, _mllama_beside)
-_MLLAMA_BEFORE_4_52 = renamed(
-    _MLLAMA, ("model.language_model.", "language_model.model."), ("lm_head", "language_model.lm_head"), ("model.", "")
-)
 
 ARCHITECTURES: Architectures = {
-    "mllama": composite(_MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: _MLLAMA_BEFORE_4_52})
+    "mllama": composite(_MLLAMA, {TEXT_ONLY: text_only(_MLLAMA_TEXT), TRANSFORMERS_4_51: head_inside(_MLLAMA)})
 }

@@ -17,7 +17,7 @@ NOT_LORA = Rule(
     "error",
     "The adapter is of another method than LoRA.",
     "Services that host LoRA adapters cannot apply it.",
-    "Merge it into the base model, or train a LoRA adapter.",
+    "Merge it into the base model (merge_and_unload), or train a LoRA adapter.",
 )
 INVALID_FIELD = Rule(
     "LP202",
@@ -25,7 +25,7 @@ INVALID_FIELD = Rule(
     "error",
     "A field of adapter_config.json has a value that PEFT cannot use.",
     "PEFT raises at load, or computes NaN.",
-    "Correct the field.",
+    "Write a value that PEFT takes: the one that training used.",
 )
 UNKNOWN_FIELD = Rule(
     "LP203",
@@ -59,7 +59,7 @@ DEFAULTED_FIELD = Rule(
     "warning",
     "r or lora_alpha is missing, so the default of 8 applies.",
     "A default that training did not use changes the scale of the update without a word.",
-    "Write the value of training into adapter_config.json.",
+    "Write the value that training used into adapter_config.json.",
     retold=": {message}",
 )
 UNCONFIRMED_SCALE = Rule(

@@ -64,7 +64,20 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
     paths = case.expectation.unsupported
     if paths:
         message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
-        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, field="target_modules", count=len(paths))
+        details = {"field": "target_modules", "count": len(paths), "hint": _inside(paths[0], case)}
+        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, **details)
+
+
+def _inside(path: str, case: Case) -> str | None:
+    """What to name instead of something that is no layer: what the file has, else the layers in it."""
+    change = exact_change(case)
+    if change is not None:
+        return str(change)
+    layers = [name for name, module in case.modules.items() if module.kind == "linear" and name.startswith(f"{path}.")]
+    leaves = list(dict.fromkeys(name.rpartition(".")[2] for name in layers))
+    if not leaves:
+        return "Take it out of target_modules: there is no layer in it."
+    return f"Name the layers inside it: {escape(', '.join(leaves[:_TOLD]), 200)}."
 
 
 def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:

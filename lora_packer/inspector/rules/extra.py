@@ -24,7 +24,7 @@ DROPPED_BY_CONFIG = Rule(
     "dropped-by-config",
     "error",
     "The file has trained tensors for modules that the config does not target.",
-    "PEFT drops them without a word, and the adapter acts otherwise than it was trained.",
+    "PEFT drops them in silence, and the adapter does not act as it was trained.",
     "Correct target_modules, exclude_modules or layers_to_transform.",
     needs="base",
 )
@@ -33,8 +33,8 @@ FLAG_OFF = Rule(
     "flag-off",
     "error",
     "The file has tensors of a feature that the config has switched off.",
-    "PEFT drops them without a word, and the adapter acts otherwise than it was trained.",
-    "Write the field as it was in training into adapter_config.json.",
+    "PEFT drops them in silence, and the adapter does not act as it was trained.",
+    "Write the field into adapter_config.json as it was in training.",
     needs="base",
 )
 BASE_WEIGHTS = Rule(
@@ -51,7 +51,7 @@ UNKNOWN_TENSOR = Rule(
     "unknown-tensor",
     "warning",
     "The file has tensors that belong to nothing in the base model.",
-    "PEFT ignores them without a word; stricter engines refuse the adapter.",
+    "PEFT ignores them in silence; stricter engines refuse the adapter.",
     "Check that the base model is the right one; if it is, export the adapter again with the tool that trained it.",
     needs="base",
     explains=OF_ANOTHER_BASE,
@@ -62,7 +62,7 @@ LAYER_OUT_OF_RANGE = Rule(
     "layer-out-of-range",
     "error",
     "The file has tensors for layers or experts that the base model does not have.",
-    "PEFT drops them without a word. It means another base model.",
+    "PEFT drops them in silence. It means another base model.",
     "Give the config of the base model that the adapter was trained on.",
     needs="base",
     retold="; {message}",
@@ -86,8 +86,8 @@ def unexpected(extra: Leftovers, case: Case, elsewhere: str = "") -> Iterator[Fi
 
 def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, elsewhere: str) -> Finding:
     first = items[0].tensor
-    details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensor": escape(first.name), "count": len(items)}
-    details["actual"] = list(first.info.shape)
+    details: dict[str, Any] = {"file": WEIGHTS_NAME, "actual": list(first.info.shape)}
+    details["tensors"] = [item.tensor.name for item in items]
     what = escape(", ".join(sorted({item.what for item in items})), 120)
     tensors = counted(len(items))
     match why:

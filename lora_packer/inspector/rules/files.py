@@ -49,7 +49,7 @@ READERS_DISAGREE = Rule(
     "LP105",
     "readers-disagree",
     "error",
-    "The safetensors library reads the file otherwise than this package does.",
+    "The safetensors library reads the file differently from this package.",
     "A file that two readers see differently can serve other weights than those that were checked.",
     "Save the adapter again with a current safetensors.",
     needs="values",
@@ -68,7 +68,7 @@ WEIGHTS_BESIDE = Rule(
     "weights-beside",
     "warning",
     "Files beside the adapter hold further weights that were trained with it.",
-    "Nothing that loads an adapter reads them, and no archive of one holds them: what is served was not trained so.",
+    "Nothing that loads an adapter reads them, and no archive carries them: the served model will lack that training.",
     "Merge the adapter and these weights into the base model, or train those modules with LoRA or modules_to_save.",
 )
 
@@ -137,5 +137,5 @@ def second_opinion(path: Path, adapter: Adapter) -> Iterator[Finding]:
         return
     name = next(name for name in [*ours, *theirs] if ours.get(name) != theirs.get(name))
     details = {"expected": escape(str(ours.get(name)), 80), "actual": escape(str(theirs.get(name)), 80)}
-    message = f"the safetensors library reads {WEIGHTS_NAME} otherwise than this package"
-    yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME, tensor=escape(name), **details)
+    message = f"the safetensors library reads {WEIGHTS_NAME} differently from this package"
+    yield READERS_DISAGREE.finding(message, file=WEIGHTS_NAME, tensors=[name], **details)

@@ -17,7 +17,6 @@ from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.words import counted
 from lora_packer.peft.expected import Shape
 from lora_packer.peft.refusals import Refusal
-from lora_packer.redact import escape
 
 NOT_LOADED = Rule(
     "LP322",
@@ -81,12 +80,12 @@ def _what_happens(case: Case, outcome: Outcome, details: dict[str, Any]) -> str:
         return f"{_TODAY} raises: target_modules matches no module of {case.base_name}"
     if outcome.misfit is not None:
         name, found, wanted = outcome.misfit
-        details |= {"tensor": escape(name), "expected": list(wanted), "actual": list(found)}
+        details |= {"tensors": [name], "expected": list(wanted), "actual": list(found)}
         return f"{_TODAY} raises a size mismatch"
     if outcome.absent is not None:
-        details |= {"tensor": escape(outcome.absent), "actual": "missing"}
+        details |= {"tensors": [outcome.absent], "actual": "missing"}
         return f"{_TODAY} raises KeyError: what modules_to_save calls for is not there under this name"
-    details |= {"tensor": escape(outcome.dropped[0]), "count": len(outcome.dropped)}
+    details["tensors"] = outcome.dropped
     if len(outcome.dropped) == outcome.tensors:
         return f"{_TODAY} drops all {counted(outcome.tensors)} in silence, and the base model answers"
     return f"{_TODAY} drops {len(outcome.dropped)} of {counted(outcome.tensors)} in silence"
@@ -124,7 +123,8 @@ def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]]) -> Itera
     changed = {name: own for name, own in sources.items() if own != (name,)}
     if not changed:
         return
-    first = next(iter(changed.values()))[0]
-    count = sum(map(len, changed.values()))
-    message = f"{counted(count)} with the names of another release or of the model's own code: {_TODAY} renames them"
-    yield OLDER_NAMES.finding(message, tensor=escape(first), count=count, actual=case.dialect)
+    names = [name for own in changed.values() for name in own]
+    message = (
+        f"{counted(len(names))} with the names of another release or of the model's own code: {_TODAY} renames them"
+    )
+    yield OLDER_NAMES.finding(message, tensors=names, actual=case.dialect)

@@ -145,8 +145,8 @@ def lost_halves(tensors: Sequence[Tensor]) -> Iterator[Finding]:
         first = alone[0]
         partner = PAIRED[first.key.part]
         message = f"{partner.removesuffix('.weight')} is missing for {len(alone)} of {len(modules)} modules"
-        tensor = escape(first.name.replace(first.key.part, partner))
-        details = {"tensor": tensor, "count": len(alone), "expected": partner, "actual": "missing"}
+        lost = [half.name.replace(half.key.part, PAIRED[half.key.part]) for half in alone]
+        details = {"tensors": lost, "expected": partner, "actual": "missing"}
         yield HALF_PAIR.finding(message, file=WEIGHTS_NAME, **details)
 
 
@@ -243,7 +243,7 @@ def _gone_layers(missing: Missing, case: Case) -> set[str]:
 
 def missing_finding(rule: Rule, names: Names, message: str, case: Case, hint: str | None = None) -> Finding:
     """Return a finding about missing tensors."""
-    details = {"tensor": escape(names[0]), "count": len(names), "actual": "missing", "hint": hint}
+    details = {"tensors": names, "actual": "missing", "hint": hint}
     return rule.finding(message, file=WEIGHTS_NAME, expected=list(case.want(names[0]).shape), **details)
 
 

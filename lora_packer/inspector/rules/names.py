@@ -52,7 +52,7 @@ OLDER_NAMES = Rule(
     "older-names",
     "info",
     "The tensors have the module names of an older transformers, of the text-only class, or of the bare model.",
-    "That class and that time's transformers load them as they are; others rename most of them, and drop some.",
+    "The class or release with these names loads them as they are; others rename most of them, and drop some.",
     "Serve it with an engine that knows these names, or save it again with the class that will be served.",
     needs="base",
 )
@@ -63,8 +63,7 @@ _NEAREST_OF = 2000
 
 def foreign(framework: Framework, tensors: Mapping[str, TensorInfo]) -> Finding:
     """Return that the tensors have another framework's names."""
-    first = escape(next(iter(tensors)))
-    details = {"file": WEIGHTS_NAME, "tensor": first, "count": len(tensors), "actual": first}
+    details = {"file": WEIGHTS_NAME, "tensors": tensors, "actual": escape(next(iter(tensors)))}
     message = f"the tensors have {framework.name}'s names, which PEFT drops"
     expected = "base_model.model.<module path>.lora_A.weight"
     return FOREIGN_NAMES.finding(message, expected=expected, hint=framework.way_out, **details)
@@ -125,8 +124,8 @@ def wrapped_again(tensors: Sequence[Tensor], case: Case) -> Finding:
 
 def _names_of(names: Sequence[tuple[str, str]]) -> dict[str, Any]:
     found, expected = names[0]
-    shown = escape(found)
-    return {"file": WEIGHTS_NAME, "tensor": shown, "count": len(names), "expected": expected, "actual": shown}
+    listed = [name for name, _ in names]
+    return {"file": WEIGHTS_NAME, "tensors": listed, "expected": expected, "actual": escape(found)}
 
 
 def same_tensors_elsewhere(
@@ -142,7 +141,7 @@ def same_tensors_elsewhere(
     meant = _nearest(first.name, first.info.shape, missing, case)
     message = f"{counted(len(found))} would be dropped: {_what_differs(first.name, meant)}"
     hint = "Rename the tensors, or save the adapter with PEFT's save_pretrained."
-    details = _names_of([(first.name, meant)]) | {"count": len(found)}
+    details = _names_of([(first.name, meant)]) | {"tensors": [tensor.name for tensor in found]}
     return RENAMED.finding(message, hint=hint, fixable=False, **details)
 
 

@@ -73,8 +73,12 @@ class Rule:
     def finding(self, message: str, **details: Any) -> Finding:
         """Return a finding of this rule; ``details`` are fields of Finding and override the rule's own.
 
+        ``tensors``, names as the file has them, also give the first tensor and the count, where these are not given.
         The message is made fit for a line here too, whatever was written into it.
         """
+        names = [escape(name) for name in details.pop("tensors", ())]
+        if names:
+            details = {"tensor": names[0], "count": len(names), **details, "tensors": tuple(names)}
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
         given = {key: value for key, value in details.items() if value is not None}
         text = escape(message, MAX_MESSAGE)

@@ -17,7 +17,6 @@ from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Effect, Rule
 from lora_packer.inspector.words import counted
 from lora_packer.peft.expected import RANK_AXIS, Shape, Want
 from lora_packer.peft.targets import PatternLookup
-from lora_packer.redact import escape
 
 WRONG_BASE = Rule(
     "LP301",
@@ -92,7 +91,7 @@ def wrong_shapes(case: Case) -> Iterator[Finding]:
     for cause, names in _causes(wrong, case).items():
         first = wrong[names[0]]
         told = _TELL[cause](names, wrong, case)
-        details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensor": escape(first.name), "count": len(names)}
+        details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensors": [wrong[name].name for name in names]}
         details |= {"expected": list(first.want.shape), "actual": list(first.info.shape)}
         yield told.rule.finding(told.message, field=told.field, hint=told.hint, **details)
 
@@ -279,15 +278,15 @@ def without_a_base(tensors: Sequence[Tensor]) -> Iterator[Finding]:
     if empty:
         first = empty[0]
         message = f"{counted(len(empty))} without elements: the weights were saved ungathered"
-        details = {"tensor": escape(first.name), "count": len(empty), "actual": list(first.info.shape)}
+        details = {"tensors": [tensor.name for tensor in empty], "actual": list(first.info.shape)}
         yield EMPTY_TENSOR.finding(message, file=WEIGHTS_NAME, **details)
     modules = halves(tensor for tensor in tensors if 0 not in tensor.info.shape).values()
     pairs = [pair for pair in modules if len(pair) == 2]
     off = [(pair, ranks) for pair in pairs if (ranks := _ranks(pair)) is not None and ranks[0] != ranks[1]]
     if off:
-        pair, (rank_a, rank_b) = off[0]
+        rank_a, rank_b = off[0][1]
         message = f"lora_A and lora_B of {counted(len(off), noun='module')} have different ranks"
-        details = {"tensor": escape(next(iter(pair.values())).name), "count": len(off)}
+        details = {"tensors": [next(iter(pair.values())).name for pair, _ in off]}
         yield RANK_MISMATCH.finding(message, file=WEIGHTS_NAME, expected=rank_a, actual=rank_b, **details)
 
 

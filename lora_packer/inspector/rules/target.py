@@ -7,6 +7,7 @@ from typing import Any
 
 from lora_packer.adapter.adapter import Adapter
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
+from lora_packer.base_model.names import same_base
 from lora_packer.finding import Finding
 from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules.rule import Rule
@@ -30,6 +31,16 @@ UNSTATED_FEATURE = Rule(
 )
 
 
+HOSTED_BASE_UNKNOWN = Rule(
+    "LP503",
+    "hosted-base-unknown",
+    "warning",
+    "The config of the hosted base could not be had, and --base-config stood in for it.",
+    "The adapter fits the config that was given; whether that is the hosted base's was not checked.",
+    "Make sure that --base-config is the config of the base model that the service hosts.",
+)
+
+
 def unstated_features(target: Profile, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
     """The features that the config uses and the target says nothing about."""
     used = [field for field in target.unstated if _uses(field, config, adapter.raw_config)]
@@ -47,13 +58,16 @@ def _uses(field: str, config: LoraConfig, raw: Mapping[str, Any]) -> bool:
 
 
 def other_base_named(config: LoraConfig, hosted: str | None) -> Iterator[Finding]:
-    """The config names another base model than the one that is hosted; by the last part of the names, in any case."""
+    """The config names another base model than the one that is hosted, as far as their names tell."""
     named = config.base_model_name_or_path
-    if hosted and named and _last_part(named) != _last_part(hosted):
+    if hosted and named and not same_base(named, hosted):
         message = f"adapter_config.json names the base model '{escape(named, 80)}', not '{escape(hosted, 80)}'"
         details = {"field": "base_model_name_or_path", "expected": hosted, "actual": escape(named)}
         yield OTHER_BASE_NAMED.finding(message, file=CONFIG_NAME, **details)
 
 
-def _last_part(name: str) -> str:
-    return name.rstrip("/").rpartition("/")[2].lower()
+def hosted_base_unknown(hosted: str, why: str, given: str) -> Finding:
+    """Return that ``given`` stood in for the hosted base, and why."""
+    return HOSTED_BASE_UNKNOWN.finding(
+        f"the config of '{escape(hosted, 80)}' could not be had, so {escape(given, 160)} stood in for it: {why}"
+    )

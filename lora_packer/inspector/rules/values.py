@@ -12,7 +12,6 @@ from lora_packer.inspector.case import Tensor, halves
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import INTEGERS, TensorValues
 from lora_packer.inspector.words import counted
-from lora_packer.redact import escape
 
 NOT_FINITE = Rule(
     "LP401",
@@ -66,7 +65,7 @@ INTEGER_DTYPE = Rule(
     "error",
     "LoRA tensors have an integer dtype.",
     "PEFT casts them to floating point as they are, which gives garbage.",
-    "Save the adapter in float32, bfloat16 or float16.",
+    "Save the adapter again from training, in float32, bfloat16 or float16.",
 )
 
 _MOST_SHARDS = 1024
@@ -101,7 +100,7 @@ def judge(tensors: Sequence[Tensor], values: Values, file_size: int) -> Iterator
 
 
 def _of(names: Sequence[str]) -> dict[str, Any]:
-    return {"file": WEIGHTS_NAME, "tensor": escape(names[0]), "count": len(names)}
+    return {"file": WEIGHTS_NAME, "tensors": names}
 
 
 def _padded(tensors: Sequence[Tensor], values: Values, file_size: int) -> Iterator[Finding]:

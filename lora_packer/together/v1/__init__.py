@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
-from lora_packer.together.v1.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
+from lora_packer.together.v1.endpoints import (
+    all_endpoints,
+    ask,
+    attach,
+    deploy,
+    endpoint,
+    endpoints,
+    hardware,
+    one_endpoint,
+    stop,
+    to_stop,
+)
 from lora_packer.together.v1.jobs import find, hosts, job, submit
+from lora_packer.together.v1.models import base_names, delete_model, model, models
 
 NAME = "v1"
 """What this version is called."""
 
-__all__ = ["NAME", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]
+__all__ = [
+    "NAME",
+    "all_endpoints",
+    "ask",
+    "attach",
+    "base_names",
+    "delete_model",
+    "deploy",
+    "endpoint",
+    "endpoints",
+    "find",
+    "hardware",
+    "hosts",
+    "job",
+    "model",
+    "models",
+    "one_endpoint",
+    "stop",
+    "submit",
+    "to_stop",
+]

@@ -6,24 +6,28 @@ endpoint with 403 ``endpoints_v1_create_access_disabled`` (docs.together.ai/docs
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from lora_packer.duration import format_duration
+from lora_packer.errors import ServiceError, WaitTimeoutError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, number, text
+from lora_packer.together.answers import count, fields, listed, number, text
+from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import (
-    DELETED,
-    Answer,
-    Endpoint,
-    Hardware,
-    choose_hardware,
-    require_id,
-    require_model,
-)
+from lora_packer.together.deploying import choose_hardware
+from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, require_id, require_model
 from lora_packer.together.next_steps import V1_GONE
+from lora_packer.together.polling import Waiting
+from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
+
+ENDPOINT_PREFIX = "endpoint-"
+"""What the ids of endpoints begin with."""
+
+_ANY, _PLAINLY = Wanted(), Asking()
 
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
@@ -37,26 +41,30 @@ def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
     return tuple(sorted((one for one in found if one.id), key=lambda one: (one.cents_per_minute or 0.0, one.id)))
 
 
-def deploy(client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None) -> Endpoint:
-    """Create an endpoint with one replica for the model and return it; the hardware is the cheapest that can be had.
+def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = lambda _: None) -> Endpoint:
+    """Create an endpoint for the model and return it; the price is told before.
 
-    The request goes out once, for each endpoint costs money. Raises ServiceError, InputError.
+    The hardware is the cheapest that can be had where none is asked for. The request goes out once, for each endpoint
+    costs money. Raises ServiceError, InputError.
     """
-    chosen = choose_hardware(hardware(client, model), hardware_id, model)
+    chosen = choose_hardware(hardware(client, model), wanted.hardware, model)
+    tell(f"{model} on {chosen.id} {wanted.price(chosen.cents_per_minute)}")
     purpose = Purpose(
         action=f"deploy {model}",
         hints=dict.fromkeys((404, 410), V1_GONE),
-        in_doubt="The endpoint may exist, and cost money: the request was not repeated. Look at the service's "
-        "dashboard or at GET /v1/endpoints before you deploy again.",
+        in_doubt="The endpoint may exist, and cost money: the request was not repeated. Look with `lora-packer "
+        "endpoints --api v1` before you deploy again.",
     )
     body: dict[str, Any] = {
         "model": model,
         "hardware": chosen.id,
-        "autoscaling": {"min_replicas": 1, "max_replicas": 1},
+        "autoscaling": {"min_replicas": wanted.min_replicas, "max_replicas": wanted.max_replicas},
         "state": "STARTED",
     }
-    if display_name:
-        body["display_name"] = display_name
+    if wanted.name:
+        body["display_name"] = wanted.name
+    if wanted.inactive_timeout is not None:
+        body["inactive_timeout"] = wanted.inactive_timeout
     answer = client.request("POST", "/endpoints", body, retry=False, purpose=purpose)
     return _required(answer, purpose, chosen.cents_per_minute)
 
@@ -70,27 +78,164 @@ def endpoint(client: Client, endpoint_id: str) -> Endpoint:
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
     """Return the account's endpoints that serve the model, or are about to. Raises ServiceError."""
-    purpose = Purpose(action="list the endpoints")
-    answer = client.request("GET", "/endpoints?type=dedicated&mine=true", retry=True, purpose=purpose)
-    found = (_endpoint(item) for item in listed(answer, purpose) if item.get("model") == model)
+    found = (_endpoint(item) for item in _listed(client) if item.get("model") == model)
     return tuple(one for one in found if one is not None and not one.is_ending and not one.has_failed)
 
 
-def ask(client: Client, name: str, prompt: str) -> Answer:
+def all_endpoints(client: Client) -> tuple[Endpoint, ...]:
+    """Return the account's endpoints with their prices: a list names no hardware, a look at each does.
+
+    Raises ServiceError.
+    """
+    found = _listed(client)
+    prices = _prices(client) if found else {}
+    return tuple(_one(client, item, prices) for item in found)
+
+
+def one_endpoint(client: Client, name: str) -> Endpoint:
+    """Return one endpoint, by its id, its name or the model's. Raises ServiceError, InputError."""
+    seen = {"id": name} if name.startswith(ENDPOINT_PREFIX) else _called(client, name)
+    return _one(client, seen, _prices(client))
+
+
+def ask(client: Client, name: str, prompt: str, asking: Asking = _PLAINLY) -> Answer:
     """Ask an endpoint (by its id, or by the model's name that it serves). Raises ServiceError, InputError."""
-    if name.startswith("endpoint-"):
+    if name.startswith(ENDPOINT_PREFIX):
         name = endpoint(client, name).name
-    return complete(client, require_model(name), prompt)
+    return complete(client, require_model(name), prompt, asking)
 
 
-def stop(client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
-    """Stop an endpoint, or delete it for good, and return it as it is then. Raises ServiceError, InputError."""
+def attach(
+    client: Client, model: str, where: str, *, waiting: Waiting | None = None, tell: Tell = lambda _: None
+) -> Endpoint:
+    """Attach an adapter to a endpoint of its base model: docs.together.ai/docs/dedicated-endpoints/lora-adapter.
+
+    This version tells no state of what is attached, so there is nothing to wait for. Raises ServiceError, InputError.
+    """
+    del waiting
+    seen = {"id": where} if where.startswith(ENDPOINT_PREFIX) else _called(client, where)
+    purpose = _about("look at", text(seen.get("id")) or "")
+    item = fields(client.request("GET", _path(str(seen.get("id"))), retry=True, purpose=purpose))
+    found = _required(item, purpose)
+    found = replace(found, cents_per_minute=_prices(client).get(found.hardware or ""))
+    tell(f"endpoint {found.id} {found.cost}; an attached adapter costs nothing more")
+    purpose = Purpose(
+        action=f"attach {require_model(model)} to {found.id}",
+        in_doubt="It may be attached by now. Run the same command again: an endpoint takes it again.",
+    )
+    body = {"model_id": f"{item.get('name')}:{model}"}
+    client.request("POST", f"{_path(found.id)}/adapters", body, retry=False, purpose=purpose)
+    return found
+
+
+def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what is stopped by a name: an endpoint by its id, or all that serve a model or are called so.
+
+    Raises ServiceError where there is no such thing.
+    """
+    if name.startswith(ENDPOINT_PREFIX):
+        return ((name, None),)
+    require_model(name)
+    called = [item for item in _listed(client) if name in (item.get("name"), item.get("model"))]
+    found = tuple((text(item.get("id")) or "", None) for item in called)
+    if not found:
+        raise ServiceError(
+            f"The account has no endpoint that is called {name} or serves it.",
+            hint="`lora-packer endpoints --api v1` lists what there is.",
+            status=404,
+        )
+    return found
+
+
+def stop(
+    client: Client,
+    endpoint_id: str,
+    *,
+    delete: bool = False,
+    model: str | None = None,
+    waiting: Waiting | None = None,
+) -> Endpoint:
+    """Stop an endpoint, or delete it for good, and return it as it is then.
+
+    To delete it is to stop it; where that is refused it is stopped first. ``model`` means nothing here: an endpoint of
+    this version serves one. Raises ServiceError, WaitTimeoutError, InputError.
+    """
+    del model
     if delete:
-        client.request("DELETE", _path(endpoint_id), retry=True, purpose=_about("delete", endpoint_id))
+        try:
+            _delete(client, endpoint_id)
+            return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
+        except ServiceError as error:
+            if error.status not in (400, 409, 422):
+                raise _with_cost(error, endpoint_id) from None
+    try:
+        purpose = _about("stop", endpoint_id)
+        answer = client.request("PATCH", _path(endpoint_id), {"state": "STOPPED"}, retry=True, purpose=purpose)
+        stopped = _required(answer, purpose)
+    except ServiceError as error:
+        raise _with_cost(error, endpoint_id) from None
+    if waiting is not None and not stopped.is_stopped:
+        stopped = _until_stopped(client, endpoint_id, waiting)
+    if delete:
+        _delete(client, endpoint_id)
         return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
-    purpose = _about("stop", endpoint_id)
-    answer = client.request("PATCH", _path(endpoint_id), {"state": "STOPPED"}, retry=True, purpose=purpose)
-    return _required(answer, purpose)
+    return stopped
+
+
+def _delete(client: Client, endpoint_id: str) -> None:
+    client.request("DELETE", _path(endpoint_id), retry=True, purpose=_about("delete", endpoint_id))
+
+
+def _until_stopped(client: Client, endpoint_id: str, waiting: Waiting) -> Endpoint:
+    seen = waiting.until(
+        lambda: endpoint(client, endpoint_id),
+        is_end=lambda one: one.is_stopped or one.has_failed,
+        told=lambda one: f"{one.id} {one.state}",
+    )
+    if seen is None or not (seen.is_stopped or seen.has_failed):
+        state = "was still " + seen.state if seen else "could not be looked at"
+        raise WaitTimeoutError(
+            f"Endpoint {endpoint_id} {state} after {format_duration(waiting.timeout)}.",
+            hint="It goes on stopping. Run the same command again to wait on.\nAt no cost any more once stopped: "
+            f"{endpoint_id}.",
+        )
+    return seen
+
+
+def _with_cost(error: ServiceError, endpoint_id: str) -> ServiceError:
+    """The error, with what may still cost money as the last line; an endpoint that is not there costs nothing."""
+    if error.status != 404:
+        error.hint = f"{error.hint}\nEndpoint {endpoint_id} may still cost money."
+    return error
+
+
+def _called(client: Client, name: str) -> dict[str, Any]:
+    """The endpoint of this name, or that serves this model. Raises ServiceError."""
+    for item in _listed(client):
+        if name in (item.get("name"), item.get("model")):
+            return item
+    raise ServiceError(
+        f"The account has no endpoint {name}.", hint="`lora-packer endpoints --api v1` lists what there is.", status=404
+    )
+
+
+def _listed(client: Client) -> list[dict[str, Any]]:
+    purpose = Purpose(action="list the endpoints")
+    return listed(client.request("GET", "/endpoints?type=dedicated&mine=true", retry=True, purpose=purpose), purpose)
+
+
+def _prices(client: Client) -> dict[str, float]:
+    """What a replica costs, in US cents a minute, by the hardware's id."""
+    purpose = Purpose(action="list the hardware and its prices")
+    found = [
+        _hardware(item) for item in listed(client.request("GET", "/hardware", retry=True, purpose=purpose), purpose)
+    ]
+    return {one.id: one.cents_per_minute for one in found if one.cents_per_minute is not None}
+
+
+def _one(client: Client, item: dict[str, Any], prices: dict[str, float]) -> Endpoint:
+    found = endpoint(client, text(item.get("id")) or "")
+    return replace(found, cents_per_minute=prices.get(found.hardware or ""))
 
 
 def _path(endpoint_id: str) -> str:
@@ -136,4 +281,6 @@ def _endpoint(item: dict[str, Any], cents_per_minute: float | None = None) -> En
         model=model,
         hardware=text(item.get("hardware")),
         cents_per_minute=cents_per_minute,
+        min_replicas=count(fields(item.get("autoscaling")).get("min_replicas")),
+        max_replicas=count(fields(item.get("autoscaling")).get("max_replicas")),
     )

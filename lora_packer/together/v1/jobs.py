@@ -79,7 +79,7 @@ def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | Non
     """
     purpose = Purpose(action="list the upload jobs")
     answer = client.request("GET", "/jobs", retry=True, purpose=purpose)
-    mine = [item for item in listed(answer, purpose) if _name_in(item).rpartition("/")[2] == model_name]
+    mine = [item for item in _listed(answer, purpose) if _name_in(item).rpartition("/")[2] == model_name]
     for item in sorted(mine, key=lambda item: str(item.get("created_at") or ""), reverse=True):
         if sent is not None and not sent.may_be(fields(item.get("args")).get("modelSource"), item.get("created_at")):
             continue
@@ -97,8 +97,17 @@ def hosts(client: Client, base_model: str) -> bool:
     return any(item.get("id") == base_model for item in listed(answer, purpose))
 
 
+def _listed(answer: Any, purpose: Purpose) -> list[dict[str, Any]]:
+    """The jobs of a list, or of a mapping by their ids, as one of the service's other clients reads it
+    (github.com/oumi-ai/oumi, src/oumi/deploy/together_client.py). Raises ServiceError."""
+    data = fields(answer).get("data")
+    if isinstance(data, dict):
+        return [{"job_id": job_id, **fields(item)} for job_id, item in data.items()]
+    return listed(answer, purpose)
+
+
 def _name_in(item: dict[str, Any]) -> str:
-    named = fields(item.get("args")).get("modelName")
+    named = fields(item.get("args")).get("modelName") or item.get("modelName")
     return named if isinstance(named, str) else ""
 
 

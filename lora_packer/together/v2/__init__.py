@@ -6,10 +6,32 @@ docs.together.ai/docs/dedicated-endpoints/adapter; docs.together.ai/reference/dm
 
 from __future__ import annotations
 
-from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop
+from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop, to_stop
 from lora_packer.together.v2.jobs import find, hosts, job, submit
+from lora_packer.together.v2.models import base_names, delete_model, model, models
+from lora_packer.together.v2.overview import all_endpoints, attach, one_endpoint
 
 NAME = "v2"
 """What this version is called."""
 
-__all__ = ["NAME", "ask", "deploy", "endpoint", "endpoints", "find", "hardware", "hosts", "job", "stop", "submit"]
+__all__ = [
+    "NAME",
+    "all_endpoints",
+    "ask",
+    "attach",
+    "base_names",
+    "delete_model",
+    "deploy",
+    "endpoint",
+    "endpoints",
+    "find",
+    "hardware",
+    "hosts",
+    "job",
+    "model",
+    "models",
+    "one_endpoint",
+    "stop",
+    "submit",
+    "to_stop",
+]

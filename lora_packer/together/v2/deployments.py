@@ -6,22 +6,25 @@ Endpoints and deployments are the service's own objects here (together 3.1.1, ``
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
+from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, number, objects
+from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import require_id
-from lora_packer.together.polling import poll
+from lora_packer.together.endpoints import Wanted, require_id
+from lora_packer.together.polling import Waiting
+from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import is_called, paged, project_path
 
 ENDING = ("STOPPED", "STOPPING")
 """The states of a deployment that runs nothing, or soon will."""
 
-_AT_REST = ("STOPPED", "FAILED")
-_STOPPING_TIME = timedelta(minutes=1)
+AT_REST = ("STOPPED", "FAILED", DELETED)
+"""The states in which a deployment stays until somebody changes it."""
+
+_ROUTES = 3  # attempts to change a traffic split that others change too
 _EMBEDDED = 10  # deployments that an endpoint tells by itself, the newest: docs.together.ai, "Manage endpoints"
 
 
@@ -57,72 +60,133 @@ def create(client: Client, name: str) -> dict[str, Any]:
     return answer
 
 
-def deploy_below(
-    client: Client, endpoint: dict[str, Any], adapter: dict[str, Any], config: str, name: str
-) -> dict[str, Any]:
+def remove(client: Client, endpoint_id: str) -> None:
+    """Delete an endpoint without deployments. Raises ServiceError."""
+    purpose = Purpose(f"delete endpoint {endpoint_id}")
+    client.request("DELETE", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose)
+
+
+def below_body(adapter: dict[str, Any], project_id: Any, config: str, name: str, wanted: Wanted) -> dict[str, Any]:
+    """Return what describes a new deployment."""
+    body: dict[str, Any] = {
+        "autoscaling": {"minReplicas": wanted.min_replicas, "maxReplicas": wanted.max_replicas},
+        "name": name,
+        "config": config,
+        "model": f"projects/{project_id}/models/{adapter['id']}",
+    }
+    if wanted.inactive_timeout is not None:
+        body["inactiveTimeout"] = wanted.inactive_timeout
+    return body
+
+
+def rehearse(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> dict[str, Any] | None:
+    """Let the service judge a new deployment without creating it: ``validateOnly`` of together 3.1.1,
+    resources/endpoints/deployments.py.
+
+    What it answers is documented nowhere. So where it names a deployment that is there afterwards, that one was created
+    all the same, and is returned. Raises ServiceError where the service refuses it.
+    """
+    purpose = Purpose(
+        action=f"deploy {what} (a dry run, nothing was created)",
+        in_doubt="Run the same command again: it looks first.",
+    )
+    path = project_path(client, "endpoints", endpoint_id, "deployments")
+    answer = fields(client.request("POST", f"{path}?validateOnly=true", body, retry=False, purpose=purpose))
+    made = answer.get("id")
+    if not isinstance(made, str) or not made:
+        return None
+    there = all_below(client, look_at(client, endpoint_id))
+    return next((one for one in there if one.get("id") == made), None)
+
+
+def deploy_below(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> dict[str, Any]:
     """Create a deployment below the endpoint, once: from here on it costs money. Raises ServiceError."""
     purpose = Purpose(
-        action=f"deploy {adapter.get('name')}",
+        action=f"deploy {what}",
         in_doubt=f"The deployment may exist, and cost money. Run the same command again: it takes it. Or end it with "
-        f"`lora-packer stop {endpoint['id']}`.",
+        f"`lora-packer stop {endpoint_id}`.",
     )
-    body = {
-        "autoscaling": {"minReplicas": 1, "maxReplicas": 1},
-        "name": f"{name}-{adapter['id'][-8:]}".lower(),
-        "config": config,
-        "model": f"projects/{adapter.get('projectId') or client.project_id}/models/{adapter['id']}",
-    }
-    path = project_path(client, "endpoints", endpoint["id"], "deployments")
+    path = project_path(client, "endpoints", endpoint_id, "deployments")
     answer = fields(client.request("POST", path, body, retry=False, purpose=purpose))
     if not isinstance(answer.get("id"), str):
         raise refusal.without(purpose, answer, "describes no deployment")
     return answer
 
 
-def scale(client: Client, endpoint_id: str, deployment_id: str, replicas: int, action: str) -> dict[str, Any]:
-    """Set a deployment's replicas: none cost nothing. Raises ServiceError."""
+def scale(
+    client: Client, endpoint_id: str, deployment_id: str, replicas: tuple[int, int], action: str
+) -> dict[str, Any]:
+    """Set between how many replicas a deployment scales: none cost nothing. Raises ServiceError."""
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
-    body = {"autoscaling": {"minReplicas": replicas, "maxReplicas": replicas}}
+    body = {"autoscaling": {"minReplicas": replicas[0], "maxReplicas": replicas[1]}}
     answer = client.request("PATCH", f"{path}?updateMask=autoscaling", body, retry=True, purpose=Purpose(action))
     return {"id": deployment_id, **fields(answer)}
 
 
-def until_stopped(client: Client, endpoint_id: str, deployment_ids: Sequence[str]) -> None:
-    """Wait until the deployments have stopped, for a while: only then can they be deleted or started again.
+def until_stopped(
+    client: Client, endpoint_id: str, deployment_ids: Sequence[str], waiting: Waiting
+) -> dict[str, str] | None:
+    """Wait until the deployments have stopped: only then can they be deleted or started again.
 
-    Where they have not by then, the service has the last word. Raises ServiceError where looking is refused.
+    Return the state of each at the last look, empty where it is not told; None where every look failed. Raises
+    ServiceError where looking is refused.
     """
     purpose = Purpose("look at the deployments")
-    paths = [project_path(client, "endpoints", endpoint_id, "deployments", one) for one in deployment_ids]
-    poll(
-        lambda: [state_of(fields(client.request("GET", path, retry=False, purpose=purpose))) for path in paths],
-        is_end=lambda states: all(state in _AT_REST for state in states),
-        told=tuple,
-        timeout=_STOPPING_TIME,
-        on_change=lambda _: None,
-        on_trouble=None,
-        sleep=client.sleep,
-        clock=client.clock,
+    states = dict.fromkeys(deployment_ids, "?")
+    ends = ("", *AT_REST)
+
+    def look() -> dict[str, str]:
+        for one, state in states.items():
+            if state not in ends:
+                states[one] = _seen(client, endpoint_id, one, purpose)
+        return dict(states)
+
+    return waiting.until(
+        look,
+        is_end=lambda seen: all(state in ends for state in seen.values()),
+        told=lambda seen: ", ".join(f"{one} {state}" for one, state in seen.items()),
     )
+
+
+def _seen(client: Client, endpoint_id: str, deployment_id: str, purpose: Purpose) -> str:
+    """A deployment's state; DELETED where it is there no more, empty where it tells none."""
+    path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
+    try:
+        answer = fields(client.request("GET", path, retry=False, purpose=purpose))
+    except ServiceError as error:
+        if error.status == 404:
+            return DELETED
+        raise
+    if "state" not in answer and "status" not in answer:
+        return ""
+    return text(state_of(answer)) or ""
 
 
 def route(client: Client, endpoint_id: str, deployment_id: str) -> dict[str, Any]:
     """Send the endpoint's traffic to the deployment; what gets traffic already keeps its weight. Return the endpoint.
 
-    The split and the etag are of one read, so that the service refuses to overwrite what was changed after it.
-    Raises ServiceError.
+    The split and the etag are of one read, so that the service refuses to overwrite what was changed after it; then it
+    is read again. Raises ServiceError.
     """
-    endpoint = look_at(client, endpoint_id)
     purpose = Purpose(
         action="send traffic to the deployment",
         hints={409: "The endpoint was changed meanwhile: run the same command again."},
     )
-    kept = [one for one in split_of(endpoint) if one.get("deploymentId") != deployment_id]
-    body: dict[str, Any] = {"trafficSplit": [*kept, {"deploymentId": deployment_id, "weight": 1}]}
-    if isinstance(endpoint.get("etag"), str):
-        body["etag"] = endpoint["etag"]
-    path = f"{project_path(client, 'endpoints', endpoint_id)}?updateMask=trafficSplit"
-    client.request("PATCH", path, body, retry=False, purpose=purpose)
+    for attempt in range(1, _ROUTES + 1):
+        endpoint = look_at(client, endpoint_id)
+        kept = [one for one in split_of(endpoint) if one.get("deploymentId") != deployment_id]
+        body: dict[str, Any] = {"trafficSplit": [*kept, {"deploymentId": deployment_id, "weight": 1}]}
+        if isinstance(endpoint.get("etag"), str):
+            body["etag"] = endpoint["etag"]
+        path = f"{project_path(client, 'endpoints', endpoint_id)}?updateMask=trafficSplit"
+        try:
+            client.request("PATCH", path, body, retry=False, purpose=purpose)
+        except ServiceError as error:
+            if error.status != 409 or attempt == _ROUTES:
+                raise
+            client.pause(attempt)
+        else:
+            break
     return look_at(client, endpoint_id)
 
 
@@ -136,13 +200,16 @@ def deployments_of(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
     return objects(endpoint.get("deployments"))
 
 
-def all_deployments(client: Client, endpoint: dict[str, Any]) -> list[str]:
-    """Return the ids of all deployments below the endpoint, of those too that it does not tell. Raises ServiceError."""
+def all_below(client: Client, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return all deployments below the endpoint, those too that it does not tell. Raises ServiceError."""
     told = deployments_of(endpoint)
-    if len(told) >= _EMBEDDED:
-        path = project_path(client, "endpoints", str(endpoint["id"]), "deployments")
-        told = paged(client, path, Purpose("list the deployments of the endpoint"))
-    return [str(one.get("id")) for one in told]
+    return told if len(told) < _EMBEDDED else listed_below(client, str(endpoint["id"]))
+
+
+def listed_below(client: Client, endpoint_id: str) -> list[dict[str, Any]]:
+    """Return all deployments below the endpoint, from their list, which comes in pages. Raises ServiceError."""
+    path = project_path(client, "endpoints", endpoint_id, "deployments")
+    return paged(client, path, Purpose("list the deployments of the endpoint"))
 
 
 def has_traffic(endpoint: dict[str, Any], deployment_id: Any) -> bool:
@@ -150,12 +217,26 @@ def has_traffic(endpoint: dict[str, Any], deployment_id: Any) -> bool:
     return any(one.get("deploymentId") == deployment_id and number(one.get("weight")) for one in split_of(endpoint))
 
 
-def deployment_of(endpoint: dict[str, Any], model_id: Any, *, stopped: bool = False) -> dict[str, Any] | None:
-    """Return the endpoint's deployment of a model that runs or is about to (else, with ``stopped``, one that did), or
-    None."""
-    mine = [one for one in deployments_of(endpoint) if one.get("modelId") == model_id and state_of(one) != "FAILED"]
+def deployment_of(
+    deployments: Sequence[dict[str, Any]], model_id: Any, *, stopped: bool = False
+) -> dict[str, Any] | None:
+    """Return the deployment of a model that runs or is about to (else, with ``stopped``, one that did), or None.
+
+    One that has failed is none: the service starts no such one again (docs.together.ai, "Manage endpoints").
+    """
+    mine = [one for one in deployments if model_of(one) == model_id and state_of(one) != "FAILED"]
     running = [one for one in mine if state_of(one) not in ENDING]
     return next(iter(running or (mine if stopped else [])), None)
+
+
+def model_of(deployment: dict[str, Any]) -> str | None:
+    """Return the id of the model that a deployment serves; None where it tells none."""
+    path = deployment.get("model")
+    match path.split("/") if isinstance(path, str) else []:
+        case ["projects", _, "models", model_id, *_]:
+            return str(model_id)
+    found = deployment.get("modelId")
+    return found if isinstance(found, str) else None
 
 
 def state_of(deployment: dict[str, Any]) -> str:

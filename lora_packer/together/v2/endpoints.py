@@ -1,87 +1,49 @@
-"""Dedicated endpoints through version 2: an endpoint, a deployment below it, and traffic to that deployment.
-
-The adapter is deployed merged: a deployment whose model is the adapter, which the service merges into its base model
-(lib/cli/api/endpoints/deploy.py in together 3.1.1). A deployment that is ready gets no traffic until the endpoint's
-traffic split names it.
-"""
+"""Dedicated endpoints through version 2: what can serve a model, what does, a question to it, and its end."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lora_packer.errors import InputError, ServiceError
-from lora_packer.redact import escape
+from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, text
+from lora_packer.together.answers import count, fields, text
+from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import DELETED, Answer, Endpoint, Hardware, choose_hardware, require_model
+from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, require_model
+from lora_packer.together.polling import Waiting
+from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
+from lora_packer.together.v2.deploying import place
 from lora_packer.together.v2.offers import offers_for
-from lora_packer.together.v2.project import own_model, paged, project_path, qualified
+from lora_packer.together.v2.project import is_called, own_model, paged, project_path, qualified
+from lora_packer.together.v2.stopping import end
 
-_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
-_ANOTHER_NAME = "Choose another name with `lora-packer deploy MODEL --display-name NAME`."
+ENDPOINT_PREFIX = "ep_"
+"""What the ids of endpoints begin with."""
+
+_ANY, _PLAINLY = Wanted(), Asking()
 
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
     """Return the configurations that can serve the model, cheapest first. Raises ServiceError, InputError."""
-    return tuple(offer for offer, _ in offers_for(client, _required_model(client, model)))
+    return tuple(offer for offer, _ in offers_for(client, required_model(client, model)))
 
 
-def deploy(client: Client, model: str, *, hardware_id: str | None = None, display_name: str | None = None) -> Endpoint:
-    """Create what is missing of an endpoint, one deployment with one replica, and traffic to it; return the endpoint.
+def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = lambda _: None) -> Endpoint:
+    """Create what is missing of an endpoint, one deployment and traffic to it; see ``deploying.place``.
 
-    ``display_name`` is the endpoint's name; default: the adapter's. Each request that creates goes out once. Raises
-    ServiceError, InputError.
+    Raises ServiceError, InputError.
     """
-    adapter = _required_model(client, model)
-    offers = offers_for(client, adapter)
-    chosen = choose_hardware(tuple(offer for offer, _ in offers), hardware_id, model)
-    name = _UNFIT.sub("-", display_name or str(adapter.get("name")).rpartition("/")[2])
-    found = below.named(client, name) or below.create(client, name)
-    others = [one for one in below.deployments_of(found) if one.get("modelId") != adapter["id"]]
-    if any(below.has_traffic(found, one.get("id")) for one in others):
-        raise InputError(
-            f"The endpoint {name} serves another model: the two would share its traffic.", hint=_ANOTHER_NAME
-        )
-    deployment = below.deployment_of(found, adapter["id"], stopped=True)
-    if deployment is None:
-        config = next(path for offer, path in offers if offer is chosen)
-        deployment = below.deploy_below(client, found, adapter, config, name)
-        runs_on: Hardware | None = chosen
-    else:
-        kind = text(deployment.get("hardware"))
-        if hardware_id is not None and kind not in (None, chosen.instance_type):
-            raise InputError(
-                f"The endpoint {name} ({text(found.get('id'))}) runs on {kind}, not on {chosen.instance_type}.",
-                hint=_ANOTHER_NAME,
-            )
-        deployment = _started(client, found["id"], deployment, name)
-        runs_on = next((offer for offer, _ in offers if offer.instance_type == kind), None)
-    if not below.has_traffic(found, deployment["id"]):
-        found = below.route(client, found["id"], deployment["id"])
-    return _described(client, found, deployment, model, runs_on)
-
-
-def _started(client: Client, endpoint_id: str, deployment: dict[str, Any], name: str) -> dict[str, Any]:
-    """The deployment, started again where it was stopped; one that is stopping has to come to its end first."""
-    if below.state_of(deployment) not in below.ENDING:
-        return deployment
-    if below.state_of(deployment) == "STOPPING":
-        below.until_stopped(client, endpoint_id, [deployment["id"]])
-    return below.scale(client, endpoint_id, deployment["id"], 1, f"start the endpoint {name} again")
+    found, deployment, runs_on = place(client, required_model(client, model), model, wanted, tell)
+    return described(client, found, deployment, model, runs_on)
 
 
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     found = below.look_at(client, endpoint_id)
-    deployments = below.deployments_of(found)
-    routed = [one for one in deployments if below.has_traffic(found, one.get("id"))]
-    return _described(client, found, next(iter(routed or deployments), {}))
+    return described(client, found, foremost(found, below.deployments_of(found)))
 
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
@@ -91,83 +53,71 @@ def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
         return ()
     found = []
     for item in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
-        deployment = below.deployment_of(item, adapter.get("id"))
+        deployment = below.deployment_of(below.all_below(client, item), adapter.get("id"))
         if deployment is not None and below.has_traffic(item, deployment.get("id")):
-            found.append(_described(client, item, deployment, model))
+            found.append(described(client, item, deployment, model))
     return tuple(found)
 
 
-def ask(client: Client, name: str, prompt: str) -> Answer:
+def ask(client: Client, name: str, prompt: str, asking: Asking = _PLAINLY) -> Answer:
     """Ask an endpoint, by its id or its name. Raises ServiceError, InputError."""
-    name = endpoint(client, name).name if name.startswith("ep_") else qualified(client, require_model(name))
-    return complete(client, name, prompt, inference=True)
+    name = endpoint(client, name).name if name.startswith(ENDPOINT_PREFIX) else qualified(client, require_model(name))
+    return complete(client, name, prompt, asking, inference=True)
 
 
-def stop(client: Client, endpoint_id: str, *, delete: bool = False) -> Endpoint:
-    """Scale every deployment to zero, or delete them and the endpoint for good.
-
-    Nothing is deleted before all of them are scaled to zero, which is tried for each whatever becomes of the others. An
-    error says what may still cost money. Raises ServiceError, InputError.
+def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
+    """Return what is stopped by a name: an endpoint by its id, whole; of a model what serves it, wherever that is; and
+    an endpoint that is called so, whole. Raises ServiceError where there is no such thing.
     """
-    found = below.look_at(client, endpoint_id)
-    told = [str(one.get("id")) for one in below.deployments_of(found)]
-    _scale_to_zero(client, endpoint_id, told)
-    ids = below.all_deployments(client, found)
-    _scale_to_zero(client, endpoint_id, [one for one in ids if one not in told])
-    if delete:
-        try:
-            _delete(client, endpoint_id, ids, routed=bool(below.split_of(found)))
-        except ServiceError as error:
-            raise _and(error, _scaled(ids)) from None
+    if name.startswith(ENDPOINT_PREFIX):
+        return ((name, None),)
+    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
+    adapter = own_model(client, require_model(name))
+    if adapter is not None:
+        mine = str(adapter.get("id"))
+        serving = [one for one in found if any(below.model_of(item) == mine for item in below.all_below(client, one))]
+        empty = [one for one in found if is_called(one, name) and not below.deployments_of(one)]
+        return tuple((str(one["id"]), mine) for one in (*serving, *empty))
+    called = [str(one["id"]) for one in found if is_called(one, name)]
+    if not called:
+        raise ServiceError(
+            f"The project has no endpoint and no model {name}.",
+            hint="`lora-packer endpoints` lists what there is.",
+            status=404,
+        )
+    return tuple((one, None) for one in called)
+
+
+def stop(
+    client: Client,
+    endpoint_id: str,
+    *,
+    delete: bool = False,
+    model: str | None = None,
+    waiting: Waiting | None = None,
+) -> Endpoint:
+    """Scale every deployment to zero (with ``model``, an id, only those that serve it), wait until they have stopped,
+    and delete them and the endpoint for good; see ``stopping.end``. Raises ServiceError, WaitTimeoutError, InputError.
+    """
+    ended = end(client, endpoint_id, delete=delete, model_id=model, waiting=waiting)
+    if ended.is_gone:
         return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
-    stopped = endpoint(client, endpoint_id)
+    found = below.look_at(client, endpoint_id)
+    there = below.all_below(client, found)
+    stopped = described(client, found, foremost(found, there))
     # Without a deployment there is nothing that could run.
-    return stopped if ids else Endpoint(id=stopped.id, name=stopped.name, state="STOPPED")
+    return stopped if there else Endpoint(id=stopped.id, name=stopped.name, state="STOPPED")
 
 
-def _scale_to_zero(client: Client, endpoint_id: str, deployment_ids: Sequence[str]) -> None:
-    """Scale each to zero. Raises the first ServiceError, once all were tried."""
-    failed: dict[str, ServiceError] = {}
-    for one in deployment_ids:
-        try:
-            below.scale(client, endpoint_id, one, 0, f"stop endpoint {endpoint_id}")
-        except ServiceError as error:
-            failed[one] = error
-    if failed:
-        raise _and(next(iter(failed.values())), f"{_named(failed)} may still cost money.")
+def foremost(endpoint: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the deployment that stands for its endpoint: one that gets traffic, else one that runs, else the first."""
+    routed = [one for one in deployments if below.has_traffic(endpoint, one.get("id"))]
+    running = [one for one in deployments if below.state_of(one) not in below.AT_REST]
+    return next(iter(routed or running or deployments), {})
 
 
-def _delete(client: Client, endpoint_id: str, deployment_ids: Sequence[str], *, routed: bool) -> None:
-    """Delete what is scaled to zero in the order that the vendor documents (docs.together.ai, "Manage endpoints"): once
-    stopped, out of the traffic, the deployments, the endpoint."""
-    purpose = Purpose(f"delete endpoint {endpoint_id}")
-    below.until_stopped(client, endpoint_id, deployment_ids)
-    path = project_path(client, "endpoints", endpoint_id)
-    if routed:
-        client.request("PATCH", f"{path}?updateMask=trafficSplit", {"trafficSplit": []}, retry=True, purpose=purpose)
-    for one in deployment_ids:
-        gone = project_path(client, "endpoints", endpoint_id, "deployments", one)
-        client.request("DELETE", gone, retry=True, purpose=purpose)
-    client.request("DELETE", path, retry=True, purpose=purpose)
-
-
-def _scaled(deployment_ids: Sequence[str]) -> str:
-    """What is told of deployments that are scaled to zero, where what comes after that failed."""
-    if not deployment_ids:
-        return "There is no deployment, so nothing of it costs money."
-    return f"Scaled to zero, and at no cost any more once stopped: {_named(deployment_ids)}."
-
-
-def _named(deployment_ids: Iterable[str]) -> str:
-    return " and ".join(escape(one, 60) for one in deployment_ids)
-
-
-def _and(error: ServiceError, said: str) -> ServiceError:
-    """The error with one more sentence."""
-    return ServiceError(f"{error.message} {said}", hint=error.hint, status=error.status, in_doubt=error.in_doubt)
-
-
-def _required_model(client: Client, name: str) -> dict[str, Any]:
+def required_model(client: Client, name: str) -> dict[str, Any]:
+    """Return the project's model of this name or id. Raises ServiceError where there is none, InputError."""
     found = own_model(client, require_model(name))
     if found is None or not isinstance(found.get("id"), str):
         raise ServiceError(
@@ -178,16 +128,18 @@ def _required_model(client: Client, name: str) -> dict[str, Any]:
     return found
 
 
-def _described(
+def described(
     client: Client,
     endpoint: dict[str, Any],
     deployment: dict[str, Any],
     model: str | None = None,
     chosen: Hardware | None = None,
 ) -> Endpoint:
+    """Return an endpoint by the deployment that stands for it. Raises ServiceError where it has no name."""
     name = text(endpoint.get("name"))
     if name is None:
         raise refusal.unreadable(Purpose("look at the endpoint"), 200, "describes an endpoint without a name")
+    scaling = fields(deployment.get("autoscaling"))
     return Endpoint(
         id=str(text(endpoint.get("id"))),
         name=qualified(client, name),
@@ -196,4 +148,6 @@ def _described(
         hardware=chosen.id if chosen else text(deployment.get("hardware")),
         cents_per_minute=chosen.cents_per_minute if chosen else None,
         reason=text(fields(deployment.get("status")).get("message")) or "",
+        min_replicas=count(scaling.get("minReplicas")),
+        max_replicas=count(scaling.get("maxReplicas")),
     )

@@ -39,6 +39,14 @@ def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, 
     return sorted(found, key=lambda pair: (pair[0].cents_per_minute is None, pair[0].cents_per_minute or 0.0, pair[1]))
 
 
+def machine_prices(client: Client) -> dict[str, float]:
+    """Return what each machine costs, in US cents a minute, by its name. Raises ServiceError."""
+    purpose = Purpose(action="list the machines and their prices")
+    types = client.request("GET", "/v2/public/inference-instance-types", retry=True, purpose=purpose)
+    found = {text(one.get("name")): number(one.get("priceCentsPerHour")) for one in listed(types, purpose)}
+    return {name: cents / 60 for name, cents in found.items() if name is not None and cents is not None}
+
+
 def _configs(client: Client, adapter: dict[str, Any], purpose: Purpose) -> list[dict[str, Any]]:
     """The configurations for the adapter's base model, else for the adapter itself, else those of the catalogue.
 

@@ -54,11 +54,18 @@ class Supported:
         name: its name.
         base_id: the ``ml_`` id of its base model; None where none is linked.
         profiles: how it is deployed.
+        serverless: by which name it is asked without a deployment; None where it cannot be.
     """
 
     name: str | None
     base_id: str | None
     profiles: tuple[Profile, ...]
+    serverless: str | None = None
+
+    @property
+    def ids(self) -> frozenset[str]:
+        """The ids of the models that it stands for: its base model's, and those of each quantization's weights."""
+        return frozenset(filter(None, (self.base_id, *(one.model_id for one in self.profiles))))
 
 
 def base_model_id(client: Client, name: str) -> str:
@@ -90,12 +97,22 @@ def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[Sup
     if name.startswith(MODEL_PREFIX):
         return (name,), ()
     found = supported(client, name)
+    if ids := _ids_in(found, name):
+        return ids, found
+    # What the search looks at is documented for the catalogue's own names only.
+    everything = supported(client)
+    ids = _ids_in(everything, name)
+    return ids, everything if ids else found
+
+
+def _ids_in(found: tuple[Supported, ...], name: str) -> tuple[str, ...]:
+    """The ids of what has this name."""
     named = [(each, one) for each in found for one in each.profiles if one.name == name]
     deployed = {made_of for each, one in named if (made_of := one.model_id or each.base_id)}
     called = [each for each in found if each.name == name]
     linked = {each.base_id for each in called if each.base_id}
     weights = {one.model_id for each in called for one in each.profiles if one.model_id}
-    return tuple(sorted(deployed or linked or weights)), found
+    return tuple(sorted(deployed or linked or weights))
 
 
 def supported(client: Client, search: str = "") -> tuple[Supported, ...]:
@@ -116,7 +133,9 @@ def profiles_of(client: Client, model_id: str) -> tuple[Profile, ...]:
 
 def _supported(item: dict[str, Any]) -> Supported:
     profiles = tuple(_profile(one) for one in objects(item.get("deploymentProfiles")))
-    return Supported(text(item.get("name")), text(item.get("baseModelId")), profiles)
+    return Supported(
+        text(item.get("name")), text(item.get("baseModelId")), profiles, text(item.get("serverlessEndpoint"))
+    )
 
 
 def _profile(item: dict[str, Any]) -> Profile:

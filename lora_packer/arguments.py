@@ -1,0 +1,55 @@
+"""Arguments of the Python functions that make no sense, told in a sentence before anything is done with them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from lora_packer.errors import InputError
+from lora_packer.redact import escape
+
+
+def require_place(value: object, name: str, *more: type) -> None:
+    """Raise InputError where a value is no path and no text that could name something, nor one of ``more``."""
+    if (isinstance(value, str | os.PathLike) and os.fspath(value)) or isinstance(value, more):
+        return
+    raise InputError(f"{name} is {_shown(value)}; it is to be a path or a text that names it.")
+
+
+def require_text(value: object, name: str) -> None:
+    """Raise InputError where a value is no text, or an empty one."""
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{name} is {_shown(value)}; it is to be a text.")
+
+
+def require_codes(value: object, name: str) -> None:
+    """Raise InputError where a value is no list of rules' codes: a single text would be taken letter by letter."""
+    if isinstance(value, str):
+        raise InputError(f"{name} is the text {_shown(value)}.", hint=f"Give a list: {name}=[{_shown(value)}].")
+    if not isinstance(value, Sequence) or not all(isinstance(code, str) for code in value):
+        raise InputError(f"{name} is {_shown(value)}; it is to be a list of rules' codes, such as ['LP3'].")
+
+
+def require_one_of(value: object, name: str, choices: Sequence[str]) -> None:
+    """Raise InputError where a value is none of the choices."""
+    if value not in choices:
+        raise InputError(f"{name} is {_shown(value)}; it is to be one of {', '.join(map(repr, choices))}.")
+
+
+def require_duration(value: object, name: str) -> None:
+    """Raise InputError where a value is no time span, or one that has gone."""
+    if not isinstance(value, timedelta) or value < timedelta(0):
+        raise InputError(
+            f"{name} is {_shown(value)}; it is to be a datetime.timedelta.", hint=f"Like {name}=timedelta(hours=12)."
+        )
+
+
+def require_base(value: object, name: str, *more: type) -> None:
+    """Raise InputError where a value is no base model's config: a path, a folder, a Hub id or a parsed one."""
+    if value is not None and not isinstance(value, Mapping):
+        require_place(value, name, *more)
+
+
+def _shown(value: object) -> str:
+    return escape(repr(value), 60)

@@ -1,0 +1,26 @@
+"""For which tasks transformers has a class of a model type, as ``tools/record_tasks.py`` has written it.
+
+Where it has none, an adapter for that task can only have been trained on another class, such as the language model's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from lora_packer.base_model.architecture import Head
+
+FILE = Path(__file__).with_name("tasks.json")
+
+
+def has_class(model_type: str, head: Head) -> bool:
+    """Whether transformers' auto classes have one with this head for the type (models/auto/modeling_auto.py)."""
+    return model_type not in _without().get(head, ())
+
+
+@cache
+def _without() -> Mapping[str, frozenset[str]]:
+    found = json.loads(FILE.read_text(encoding="utf-8"))["without"]
+    return {head: frozenset(types) for head, types in found.items()}

@@ -1,0 +1,79 @@
+"""The task of an adapter, and the classes that transformers has for it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import ones, write_adapter
+
+import lora_packer
+from lora_packer.adapter.config import parse_config
+from lora_packer.base_model import ARCHITECTURES, BaseModel
+from lora_packer.base_model.tasks import FILE, has_class
+from lora_packer.peft.expected import expect
+
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
+LLAMA = {"model_type": "llama", **SIZES}
+HELIUM = {"model_type": "helium", "num_key_value_heads": 4, "head_dim": 8, **SIZES}
+COHERE = {"model_type": "cohere", "num_key_value_heads": 4, **SIZES}
+
+
+def found(folder: Path, base: dict[str, Any], trained: str, also: str = "", **changes: Any) -> list[tuple[str, str]]:
+    """Check an adapter that was trained on the class with the head ``trained``; its config names ``also`` besides."""
+    raw = {"peft_type": "LORA", "r": 2, "lora_alpha": 2, "target_modules": ["q_proj"], **changes}
+    config, _ = parse_config({**raw, "task_type": None})
+    wanted = expect(config, BaseModel.load(base).with_head(trained).modules, ()).required  # type: ignore[arg-type]
+    written = {**raw, "target_modules": [*raw["target_modules"], also]} if also else raw
+    write_adapter(folder, {name: ones(*want.shape) for name, want in wanted.items()}, written)
+    report = lora_packer.check(folder, base_config=base, target="peft", weights=False)
+    return [(item.code, item.severity) for item in report.findings]
+
+
+@pytest.mark.parametrize(
+    ("base", "task", "findings"),
+    [
+        (HELIUM, "QUESTION_ANS", [("LP308", "warning")]),  # PEFT loads it on the language model, the only class
+        (COHERE, "TOKEN_CLS", [("LP308", "warning")]),
+        (COHERE, "SEQ_CLS", [("LP308", "warning")]),
+        (LLAMA, "QUESTION_ANS", [("LP308", "error")]),  # the class has a head, and the file has not
+        (LLAMA, "TOKEN_CLS", [("LP308", "error")]),
+        (HELIUM, "SEQ_CLS", [("LP308", "error")]),
+    ],
+    ids=str,
+)
+def test_a_language_model_s_adapter_for_another_task(
+    tmp_path: Path, base: dict[str, Any], task: str, findings: list[tuple[str, str]]
+) -> None:
+    assert found(tmp_path, base, "causal-lm", task_type=task) == findings
+
+
+def test_a_class_of_the_trainer_s_own_has_the_task_s_head(tmp_path: Path) -> None:
+    assert found(tmp_path, COHERE, "sequence-classification", task_type="SEQ_CLS", modules_to_save=["score"]) == []
+
+
+def test_a_head_that_no_class_has_is_not_missing_beside_another_tensor(tmp_path: Path) -> None:
+    """Under either class something is missing: the one that there is decides."""
+    codes = found(tmp_path, HELIUM, "causal-lm", also="lm_head", task_type="QUESTION_ANS")
+    assert codes == [("LP308", "warning"), ("LP309", "warning")]
+
+
+def test_the_head_of_a_task_is_not_named_where_there_is_none(tmp_path: Path) -> None:
+    """PEFT adds "score" to modules_to_save, and refuses a score that gets LoRA: a language model has none."""
+    codes = found(tmp_path, COHERE, "causal-lm", task_type="TOKEN_CLS", target_modules="all-linear")
+    assert codes == [("LP308", "warning")]
+
+
+def test_which_classes_there_are() -> None:
+    assert has_class("llama", "question-answering")
+    assert not has_class("helium", "question-answering")
+    assert has_class("no-such-type", "question-answering")
+    assert has_class("helium", "causal-lm")
+
+
+def test_the_recorded_types_have_definitions() -> None:
+    recorded = json.loads(FILE.read_text(encoding="utf-8"))
+    assert recorded["made_by"] == "tools/record_tasks.py"
+    assert [name for types in recorded["without"].values() for name in types if name not in ARCHITECTURES] == []

@@ -1,0 +1,45 @@
+"""The model types that write text or speech and have no definition, each with its reason.
+
+``tools/proof.py`` fails where transformers has another one, so that a new release's types are seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+GENERATING = (
+    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+    "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+    "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+)
+_TIMM = "its tower is one of timm, whose modules transformers does not define"
+_ANY_TWO = "it is composed of any two models"
+_DRAFTS = "it drafts tokens for another model"
+_SOUND = "what it writes is sound"
+# A check of these asks the base checkpoint's headers or an installed transformers (base_model/fallback.py).
+_YET = "nobody has written its definition yet"
+
+UNDEFINED: Mapping[str, str] = {
+    **dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), _TIMM),
+    **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), _ANY_TWO),
+    **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
+    **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
+    **dict.fromkeys(("fsmt", "led", "longt5", "nllb-moe", "pegasus_x", "switch_transformers"), _YET),
+    **dict.fromkeys(("canary", "cohere_asr", "fun_asr_nano", "kyutai_speech_to_text", "moonshine"), _YET),
+    **dict.fromkeys(("moonshine_streaming", "moss_transcribe_diarize", "nemo_speechlm", "seamless_m4t"), _YET),
+    **dict.fromkeys(("seamless_m4t_v2", "speech_to_text"), _YET),
+}
+
+
+def unlisted(tables: Mapping[str, Collection[str]], defined: Collection[str]) -> Iterator[str]:
+    """Yield what is wrong with the list: ``tables`` are transformers' auto mappings, ``defined`` the types defined."""
+    generating = {name for table in GENERATING for name in tables[table]}
+    for name in sorted(generating - set(defined) - UNDEFINED.keys()):
+        yield f"{name}: transformers generates with it, and it has neither a definition nor a reason in UNDEFINED"
+    for name in sorted(UNDEFINED):
+        if name in defined:
+            yield f"{name}: it has a definition, and a reason in UNDEFINED why not"
+        elif name not in generating:
+            yield f"{name}: it is in UNDEFINED, and transformers does not generate with it"
