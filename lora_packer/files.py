@@ -15,6 +15,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.errors import InputError
@@ -102,6 +103,21 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
         temporary.unlink(missing_ok=True)
 
 
+def read_whole(path: Path, most: int) -> bytes:
+    """Return what is in a regular file. Raises OSError where it is none, and ValueError where it has more bytes.
+
+    What is no regular file is opened, but never waited for, nor read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise FileExistsError(errno.EEXIST, "It is no regular file", str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return data
+
+
 def require_regular(path: Path) -> None:
     """Raise OSError where there is something at ``path``, or where its links lead, that is no regular file."""
     try:
@@ -112,6 +128,31 @@ def require_regular(path: Path) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not stat.S_ISREG(mode):
         raise FileExistsError(errno.EEXIST, "It is there and no regular file", str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What ``stat`` says of a file: where it says something else, the file is another or has changed.
+
+    Attributes:
+        device, inode: which file it is.
+        size: its length in bytes.
+        mtime_ns: when it was last written to, in nanoseconds.
+        changed_ns: when anything about it last changed, in nanoseconds; unlike the other time, nobody can set it back.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    changed_ns: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> FileState:
+        """Return the state that ``stat`` found."""
+        # On Windows this is the time when it was made (https://docs.python.org/3/library/os.html#os.stat_result.st_ctime).
+        changed = 0 if os.name == "nt" else found.st_ctime_ns
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, changed)
 
 
 def is_folder(path: Path) -> bool:
@@ -179,9 +220,10 @@ def _descriptor_named(path: Path) -> int | None:
         folder = os.path.realpath(path.parent)
         if _DESCRIPTORS.fullmatch(folder):
             return int(path.name) if path.name.isascii() and path.name.isdigit() else None
-        if not path.is_symlink():
+        try:
+            path = Path(folder, path.readlink())
+        except (OSError, ValueError):  # it is no link, or no path at all
             return None
-        path = Path(folder, path.readlink())
     return None
 
 

@@ -33,6 +33,9 @@ class Defect:
     hint: str | None = None
 
 
+Bytes = bytes  # which a field of Adapter is called, too
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """What an adapter's two files say.
@@ -45,6 +48,7 @@ class Adapter:
         header: the safetensors header, or None where it could not be read.
         defects: what is wrong with the files themselves.
         bytes: the size of the two files.
+        config_bytes: the config file as it was read; who packs it packs these.
     """
 
     source: str
@@ -55,6 +59,7 @@ class Adapter:
     config_problems: tuple[ConfigProblem, ...] = ()
     defects: tuple[Defect, ...] = ()
     bytes: int = 0
+    config_bytes: Bytes = field(default=b"", repr=False)
 
     @property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -72,13 +77,16 @@ def read_adapter(source: AdapterSource) -> Adapter:
     problems: tuple[ConfigProblem, ...] = ()
     header: SafetensorsHeader | None = None
     total = 0
+    data = b""
     if CONFIG_NAME not in missing:
         size = source.size(CONFIG_NAME)
         total += size
         if size > MAX_CONFIG_BYTES:
             message = f"{CONFIG_NAME} is {size} bytes long; at most {MAX_CONFIG_BYTES} are read."
             raise InputError(message, hint="An adapter's config is a few kilobytes: is this another file?")
-        raw, json_defects = _read_config(source)
+        with source.open(CONFIG_NAME) as file:
+            data = file.read(MAX_CONFIG_BYTES + 1)
+        raw, json_defects = _parse_config(data)
         defects += json_defects
         if raw:
             config, problems = parse_config(raw)
@@ -90,7 +98,7 @@ def read_adapter(source: AdapterSource) -> Adapter:
                 header = read_header(file, size)
         except HeaderError as error:
             defects.append(_header_defect(error))
-    return Adapter(source.name, files, config, header, raw, problems, tuple(defects), total)
+    return Adapter(source.name, files, config, header, raw, problems, tuple(defects), total, data)
 
 
 def _header_defect(error: HeaderError) -> Defect:
@@ -101,9 +109,7 @@ def _header_defect(error: HeaderError) -> Defect:
     )
 
 
-def _read_config(source: AdapterSource) -> tuple[Mapping[str, Any], list[Defect]]:
-    with source.open(CONFIG_NAME) as file:
-        data = file.read(MAX_CONFIG_BYTES + 1)
+def _parse_config(data: bytes) -> tuple[Mapping[str, Any], list[Defect]]:
     try:
         value, doubts = parse(data)
     except StrictJsonError as error:

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from lora_packer.errors import InputError
-from lora_packer.files import exists, is_file, is_folder
-from lora_packer.hub import repo_in
+from lora_packer.files import FileState, exists, is_file, is_folder
+from lora_packer.hub import proposed, repo_in
 from lora_packer.redact import escape
 
 _MAX_LISTED = 10_000
@@ -53,6 +53,7 @@ class FolderSource:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._seen: dict[str, FileState] = {}
 
     @property
     def name(self) -> str:
@@ -92,7 +93,14 @@ class FolderSource:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise InputError(f"'{escape(str(path))}' cannot be read: {error.strerror}.") from None
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if stat.S_ISREG(found.st_mode) and self._seen.setdefault(name, FileState.of(found)) != FileState.of(found):
+            os.close(descriptor)
+            raise InputError(
+                f"'{escape(str(path))}' changed while it was being checked.",
+                hint="Wait until whatever writes it is done, and check the adapter again.",
+            )
+        if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             raise InputError(
                 f"'{escape(str(path))}' is not a regular file.", hint="Put the file itself into the folder."
@@ -122,6 +130,8 @@ def open_source(adapter: str | Path | AdapterSource) -> Iterator[AdapterSource]:
         return
     if not exists(path):
         hint = "Give the folder that holds adapter_config.json and adapter_model.safetensors."
+        if (repo_id := proposed(str(adapter))) is not None:
+            hint += f" For a repo of the Hugging Face Hub write {repo_id}."
         raise InputError(f"there is no folder or archive '{escape(str(path))}'.", hint=hint)
     if not is_file(path):
         raise InputError(f"'{escape(str(path))}' is neither a folder nor a file.")

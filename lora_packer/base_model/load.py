@@ -21,7 +21,7 @@ from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
-from lora_packer.files import is_file, is_folder
+from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.hub import Hub, HubRepo, explain, parse_repo, stored_token
 from lora_packer.redact import escape
 
@@ -256,18 +256,18 @@ def digest_of(config: Mapping[str, Any]) -> str:
 
 
 def _read_config(path: Path, source: str) -> FoundConfig:
+    shown = escape(str(path))
     try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise InputError(f"the base config {str(path)!r} is {size} bytes; at most {MAX_CONFIG_BYTES} are read.")
-        data = path.read_bytes()
+        data = read_whole(path, MAX_CONFIG_BYTES)
         value, _ = parse(data)
     except OSError as error:
-        raise InputError(f"the base config {str(path)!r} cannot be read: {error.strerror}.") from None
+        raise InputError(f"the base config '{shown}' cannot be read: {error.strerror}.") from None
     except StrictJsonError as error:
-        raise InputError(f"the base config {str(path)!r} is not JSON: {error}.") from None
+        raise InputError(f"the base config '{shown}' is not JSON: {error}.") from None
+    except ValueError as error:
+        raise InputError(f"the base config '{shown}' cannot be read: {error}.") from None
     if not isinstance(value, dict):
-        raise InputError(f"the base config {str(path)!r} is not a JSON object.")
+        raise InputError(f"the base config '{shown}' is not a JSON object.")
     return FoundConfig(value, source, hashlib.sha256(data).hexdigest())
 
 

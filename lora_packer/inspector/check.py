@@ -93,7 +93,7 @@ def check(
         judged = [stage.judge(subject) for stage in STAGES]
         case = next((item.case for item in judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
-        checked = read.files() if read else {}
+        checked = read.files(subject.adapter.config_bytes) if read else {}
     wanted = _selector(select, ignore)
     findings = one_cause_once(finding for item in judged for finding in item.findings)
     findings = tuple(item for item in findings if wanted(item.code))

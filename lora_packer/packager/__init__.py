@@ -8,13 +8,11 @@ from lora_packer.packager.digest import CheckedFile
 from lora_packer.packager.layout import Layout
 from lora_packer.packager.pack import pack
 from lora_packer.packager.plan import PlannedArchive, plan_archive
-from lora_packer.packager.source import FileState
 from lora_packer.packager.verify import verify
 
 __all__ = [
     "Archive",
     "CheckedFile",
-    "FileState",
     "Layout",
     "LeftOut",
     "Member",

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from lora_packer.errors import InputError
+from lora_packer.files import FileState
 from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.packager.digest import CheckedFile, Digests
-from lora_packer.packager.source import FileState
 
 # How many buffers are read into by turns: so many chunks the checksums may be behind.
 BUFFERS = 4
@@ -21,9 +20,6 @@ class Files(Protocol):
 
     def path(self, name: str) -> Path | None:
         """Return where a file lies, or None where it is no file of its own."""
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file. Raises InputError."""
 
 
 class HashingReader:
@@ -56,7 +52,6 @@ class CheckedFiles:
     """
 
     def __init__(self, source: Files, *, sha256: bool) -> None:
-        self._source = source
         self._sha256 = sha256
         self._states: dict[str, FileState] = {}
         for name in REQUIRED:
@@ -78,16 +73,15 @@ class CheckedFiles:
         with self._weights.aside(BUFFERS) as take:
             yield HashingReader(weights, take), BUFFERS
 
-    def files(self) -> dict[str, CheckedFile]:
-        """Return the files by name, if both were there and read whole; else nothing."""
+    def files(self, config_bytes: bytes) -> dict[str, CheckedFile]:
+        """Return the files by name, if both were there and read whole; else nothing.
+
+        ``config_bytes``: the config, as it was read and judged: to read it again could give another.
+        """
         if self._weights is None:
             return {}
         config = Digests(sha256=self._sha256)
-        try:
-            with self._source.open(CONFIG_NAME) as file:
-                config.update(file.read(self._states[CONFIG_NAME].size))
-        except (InputError, OSError):
-            return {}
+        config.update(config_bytes)
         members = (config.member(CONFIG_NAME), self._weights.member(WEIGHTS_NAME))
         if any(member.size != self._states[member.name].size for member in members):
             return {}

@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from lora_packer.files import FileState
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.layout import CHUNK
 from lora_packer.packager.meter import Meter
-from lora_packer.packager.source import FileState, Source
+from lora_packer.packager.source import Source
 
 
 @dataclass(frozen=True, slots=True)

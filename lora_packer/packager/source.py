@@ -10,28 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.errors import PackError
+from lora_packer.files import FileState
 from lora_packer.portable import READ_REGULAR, read_at, read_into
-
-
-@dataclass(frozen=True, slots=True)
-class FileState:
-    """What ``stat`` says of a file: where it says something else, the file is another or has changed.
-
-    Attributes:
-        device, inode: which file it is.
-        size: its length in bytes.
-        mtime_ns: when it was last written to, in nanoseconds.
-    """
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, found: os.stat_result) -> FileState:
-        """Return the state that ``stat`` found."""
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
-from lora_packer.files import locked, write_whole
+from lora_packer.files import locked, read_whole, write_whole
 from lora_packer.redact import escape
 
 SCHEMA_VERSION = 1
@@ -91,9 +91,11 @@ def load_receipt(path: Path) -> Receipt | None:
     """Return the receipt at ``path``, or None where there is none. Raises InputError where it is not a receipt."""
     hint = "Choose another file with --receipt."
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b""
+        data = read_whole(path, _MAX_BYTES)
     except FileNotFoundError:
         return None
+    except ValueError:
+        data = b""
     except OSError as error:
         raise InputError(f"The receipt {str(path)!r} cannot be read: {error.strerror}.", hint=hint) from None
     try:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.files import require_regular, write_whole
+from lora_packer.files import read_whole, write_whole
 from lora_packer.publisher.s3uri import is_object_key
 from lora_packer.redact import escape
 
@@ -103,10 +103,11 @@ class Journal:
 
 def _load(path: Path) -> list[Unfinished]:
     try:
-        require_regular(path)
-        data = path.read_bytes() if path.stat().st_size <= _MAX_BYTES else b"too long"
+        data = read_whole(path, _MAX_BYTES)
     except FileNotFoundError:
         return []
+    except ValueError:
+        data = b"too long"
     except OSError as error:
         raise InputError(
             f"The upload's journal '{escape(str(path))}' cannot be read: {error.strerror or error}."

@@ -79,7 +79,7 @@ def test_check_finds_the_files_one_folder_below(cli: Cli, hub: LocalHub, tmp_pat
     hub.add("org/nested", tmp_path / "repo")
     result = cli("check", "hf://org/nested", "--base-config", TINY_BASE)
     assert result.code == 1
-    assert "It is in the folder 'checkpoint-9'" in result.out
+    assert "'checkpoint-9'" in result.out
 
 
 @pytest.mark.parametrize(

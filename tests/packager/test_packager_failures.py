@@ -6,6 +6,7 @@ import errno
 import importlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from packager_support import TINY, adapter
 
 from lora_packer.errors import PackError
+from lora_packer.files import FileState
 from lora_packer.packager import pack
 from lora_packer.packager.digest import digest
 
@@ -125,7 +127,7 @@ def grow(path: Path) -> None:
 
 
 def rewrite_in_secret(path: Path) -> None:
-    """Other bytes, but the same file of the same size and time: only the read-back can notice."""
+    """Other bytes, but the same file of the same size, with its time set back."""
     kept = path.stat()
     with path.open("r+b") as file:
         file.seek(5000)
@@ -141,7 +143,7 @@ def rewrite_in_secret(path: Path) -> None:
         (lambda path: os.truncate(path, 100), "adapter_model.safetensors changed while it was being packed"),
         (lambda path: os.utime(path, ns=(1, 1)), "adapter_model.safetensors changed while it was being packed"),
         (Path.unlink, r"adapter_model.safetensors cannot be read: No such file"),
-        (rewrite_in_secret, r"not the file that was read|cannot be read back"),
+        (rewrite_in_secret, "adapter_model.safetensors changed while it was being packed"),
     ],
 )
 def test_a_source_that_changes_before_the_write_is_refused(
@@ -152,6 +154,18 @@ def test_a_source_that_changes_before_the_write_is_refused(
     with pytest.raises(PackError, match=words) as caught:
         pack_after(change, folder, tmp_path / "out" / f"a{suffix}", monkeypatch)
     assert caught.value.hint
+    assert os.listdir(tmp_path / "out") == []
+
+
+@both
+def test_the_read_back_notices_what_no_time_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    """As on a system whose clock did not move, or that keeps no time that cannot be set."""
+    real = FileState.of
+    monkeypatch.setattr(FileState, "of", classmethod(lambda _, found: replace(real(found), changed_ns=0)))
+    folder = adapter(tmp_path / "a")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PackError, match=r"not the file that was read|cannot be read back"):
+        pack_after(rewrite_in_secret, folder, tmp_path / "out" / f"a{suffix}", monkeypatch)
     assert os.listdir(tmp_path / "out") == []
 
 

@@ -174,7 +174,7 @@ def test_no_room_for_the_archive(tmp_path: Path, places: tuple[Path, Path], way:
         text=True,
     )
     assert (done.returncode, done.stdout) == (4, "")
-    assert "could not be written: File too large. Nothing" in done.stderr.replace("\n ", "")
+    assert "could not be written: File too large. No part" in done.stderr.replace("\n ", "")
     assert [os.listdir(place) for place in places] == [[], []]
 
 
