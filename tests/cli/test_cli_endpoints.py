@@ -289,6 +289,30 @@ def test_stop_ends_with_what_may_still_cost_money(cli: Cli, uploaded: Callable[.
     assert "until it is STOPPED" in quick.out.splitlines()[-1]
 
 
+def test_an_endpoint_that_is_there_keeps_its_replicas_and_says_so(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    again = cli("deploy", MODEL, "--max-replicas", "3")
+    assert "was there already" in again.err
+    assert "does not change it" in again.err
+    (endpoint,) = service.deployments.describe_all()
+    assert endpoint["deployments"][0]["autoscaling"]["maxReplicas"] == 1
+
+
+def test_what_others_run_on_the_endpoint_is_the_last_line(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    (endpoint,) = service.deployments.describe_all()
+    made = service.deployments.deploy(
+        endpoint["id"], name="theirs", model=catalogue.model_path(base_id(BASE)), config="projects/x/configs/c",
+        hardware="h", autoscaling=REPLICAS,
+    )["id"]  # fmt: skip
+    stopped = cli("stop", MODEL, "--delete")
+    assert stopped.code == 0, stopped.text
+    assert "until `lora-packer stop ep_" in stopped.out.splitlines()[-1]
+    assert [one["id"] for one in service.deployments.below(endpoint["id"])] == [made]
+
+
 def test_stop_all_keeps_going(cli: Cli, uploaded: Callable[..., Service]) -> None:
     service = uploaded(faults=Faults.named("split"))
     base = catalogue.model_path(base_id(BASE))
