@@ -143,6 +143,25 @@ def escape(text: str, limit: int = 160) -> str:
     return clipped if len(clipped) <= limit else clipped[: limit - 1] + "…"
 
 
+_WIDEST = 390
+_STYLE = re.compile(r"(\x1b\[[0-9;]{1,5}m)")
+
+
+def fit(text: str, *, styled: bool = False) -> str:
+    """Return what is to be printed without credentials, and each of its lines fit for a terminal and a log.
+
+    What stands in it should have been escaped where it came in; this is for what was not. ``styled``: colours stay.
+    """
+    return "\n".join(_line(line, styled) for line in scrub(text).split("\n"))
+
+
+def _line(text: str, styled: bool) -> str:
+    """No control character, no line of thousands, and none that a CI system takes for a command."""
+    parts = _STYLE.split(text) if styled else [text]
+    line = "".join(part if at % 2 else escape(part, _WIDEST) for at, part in enumerate(parts))
+    return f" {line}" if line.startswith("::") else line
+
+
 def _is_bidi(character: str) -> bool:
     return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
 
