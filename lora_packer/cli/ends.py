@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
@@ -46,6 +47,16 @@ class Commands(TyperGroup):
             sys.exit(fail(Interrupted(), as_json=asks_json(given)))
         except _Misuse as error:
             sys.exit(_misuse(error, given))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with its first sentence, whole."""
+        rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            write_rows(formatter, rows)
+
+
+def _first_sentence(text: str) -> str:
+    return f"{' '.join(text.split()).partition('. ')[0].rstrip('.')}."
 
 
 def same_command() -> str:

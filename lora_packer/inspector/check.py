@@ -81,12 +81,16 @@ def check(
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     _check_codes([*select, *ignore])
     rules_of = profile(target)
+    wanted = _selector(select, ignore)
     with open_source(adapter) as source:
         if stats and source.remote:
             hint = "Download the repo, then check the folder."
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, rules_of, base_config, base_model, weights=weights, read=read)
+        if read and isinstance(subject.against, str) and any(map(wanted, _OF_THE_BASE)):
+            # Who packs next does not go on without a base model: it says so before it reads gigabytes.
+            subject = replace(subject, no_values="the values were not read: without a base config nothing is packed")
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
@@ -94,7 +98,6 @@ def check(
         case = next((item.case for item in judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
-    wanted = _selector(select, ignore)
     findings = one_cause_once(finding for item in judged for finding in item.findings)
     findings = tuple(item for item in findings if wanted(item.code))
     not_run = [(item, required) for item, required in unchecked(STAGES, judged) if wanted(item.code)]
@@ -108,6 +111,9 @@ def check(
         sizes,
         checked,
     )
+
+
+_OF_THE_BASE = tuple(code for code, rule in RULES.items() if rule.needs == "base")
 
 
 def _subject(

@@ -212,4 +212,4 @@ def test_a_url_file_that_cannot_be_written_is_known_before_anything_is_sent(
 
 def test_the_help_of_release_says_what_the_receipt_is_called(cli: Cli) -> None:
     text = " ".join(cli("release", "--help").out.split())
-    assert "named after ADAPTER: my-lora.receipt.json for path/to/my-lora" in text
+    assert "named after ADAPTER: my-lora.NAME.receipt.json for path/to/my-lora" in text
