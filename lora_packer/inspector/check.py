@@ -22,7 +22,7 @@ from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Repor
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import STAGES, Subject, plainly, unchecked
 from lora_packer.inspector.watched import watched
-from lora_packer.redact import escape
+from lora_packer.redact import escape, fit
 
 __all__ = ["BaseSource", "check"]
 
@@ -186,7 +186,8 @@ def _adapter_summary(adapter: Adapter, case: Case | None) -> AdapterSummary:
 
 def _base_summary(subject: Subject) -> BaseModelSummary:
     """What it was checked against."""
+    hosted = None if subject.hosted is None else fit(subject.hosted)
     if isinstance(subject.base, str):
-        return BaseModelSummary(subject.hosted, None, None)
+        return BaseModelSummary(hosted, None, None)
     base = subject.base
-    return BaseModelSummary(subject.hosted, base.source, base.model_type, base.sha256)
+    return BaseModelSummary(hosted, base.source, base.model_type, base.sha256)

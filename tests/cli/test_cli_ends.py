@@ -163,8 +163,8 @@ def test_a_closed_standard_output_is_no_verdict_and_no_noise(arguments: tuple[st
     [
         (
             ("publish", str(TINY), *PLACE),
-            "lora_packer.publisher.publish",
-            "Go on with: lora-packer publish",
+            "lora_packer.pipeline.publish.publish",
+            "Nothing was sent.\n  Go on with: lora-packer publish",
         ),
         (
             ("release", str(TINY), *PLACE, "--model-name", "m", "--base-model", "tiny/llama"),
