@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -16,6 +16,7 @@ help:
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
 	@echo "make proof-dialects  the same for the names of transformers 4.57 and 4.51, each in an environment of its own"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
+	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -84,6 +85,20 @@ sweep: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/sweep_fields.py --record fixtures/peft-fields.json.xz
 	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
 
+# What PEFT loads of thousands of adapters, against the check: today's pair of releases, and these (transformers-PEFT).
+ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.24.0-0.21.2
+ORACLE_STAMPS := $(ORACLE_PAIRS:%=.venv-oracle/%/.installed)
+$(ORACLE_STAMPS): .venv-oracle/%/.installed:
+	$(PYTHON) -m venv .venv-oracle/$*
+	.venv-oracle/$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		torch==2.13.0 transformers==$(firstword $(subst -, ,$*)) peft==$(lastword $(subst -, ,$*))
+	@touch $@
+
+oracle: $(PROOF_STAMP) $(ORACLE_STAMPS)
+	@$(PROOF_VENV)/bin/python tools/record_conversions.py --check
+	@$(PROOF_VENV)/bin/python tools/oracle.py --record fixtures/peft-loading.json.xz \
+		--with $(ORACLE_PAIRS:%=.venv-oracle/%/bin/python)
+
 # What packing is measured against, where the system's packages can be installed; the bench names what is missing.
 bench-tools:
 	@for tool in zip pigz; do command -v $$tool >/dev/null || apt-get install --yes --quiet $$tool >/dev/null 2>&1 || \
@@ -97,4 +112,4 @@ bench: $(DEV_STAMP) bench-tools
 	@$(BIN)/python tools/bench_upload.py
 
 clean:
-	rm -rf $(VENV) $(PROOF_VENV) $(OLDER:%=.venv-proof-%) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info
+	rm -rf $(VENV) $(PROOF_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

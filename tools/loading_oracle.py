@@ -50,8 +50,19 @@ _USUAL = (
 _TOWERS = {"kimi_k2": "deepseek_v3"}
 
 
+_built: dict[str, Any] = {}
+
+
 def build(case: Case) -> Any:
-    """Return the model that the case is about on the meta device."""
+    """Return the model that the case is about on the meta device; the last one is kept, for the next case."""
+    key = json.dumps([case["base"], case.get("class"), case["config"].get("task_type")])
+    if key not in _built:
+        _built.clear()
+        _built[key] = _made(case)
+    return copy.deepcopy(_built[key])
+
+
+def _made(case: Case) -> Any:
     raw = copy.deepcopy(case["base"])
     for name in ("auto_map", "quantization_config"):
         raw.pop(name, None)

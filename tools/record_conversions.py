@@ -1,6 +1,7 @@
 """Write ``lora_packer/peft/conversions.json``: how PEFT renames an adapter's tensors when it loads them.
 
-Needs torch, transformers and peft (see the Makefile's ``proof``). transformers keeps, by class name and model type,
+``converted_types.json`` beside it has the model types alone. Needs torch, transformers and peft (see the Makefile's
+``proof``). transformers keeps, by class name and model type,
 what it changes in a checkpoint's names (``transformers/conversion_mapping.py``); PEFT makes of it what it changes in an
 adapter's (``peft/utils/transformers_weight_conversion.py::build_peft_weight_mapping``). A model gets the list of each
 model inside it, so these are recorded too: of every class that a definition has, the paths of the models in it.
@@ -25,7 +26,7 @@ from proof import build, model_class  # noqa: E402
 from proof_configs import SAME_CLASS, class_type, random_config  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
-from lora_packer.peft.conversions import FILE  # noqa: E402
+from lora_packer.peft.conversions import FILE, TYPES  # noqa: E402
 
 _HEADS = ("causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none")
 _DRAWS = 12
@@ -158,13 +159,15 @@ def text_of(recorded: dict[str, Any]) -> str:
 def main() -> int:
     """Write the file, or say whether it is current."""
     warnings.simplefilter("ignore")
-    text = text_of(record())
+    found = record()
+    texts = {FILE: text_of(found), TYPES: json.dumps(list(found["classes"]), indent=0) + "\n"}
     if "--check" in sys.argv[1:]:
-        current = FILE.read_text(encoding="utf-8") == text
-        print(f"{FILE.name} is {'current' if current else 'not current: run tools/record_conversions.py'}")
-        return 0 if current else 1
-    FILE.write_text(text, encoding="utf-8")
-    print(f"{FILE.name}: {len(text)} bytes")
+        stale = [path.name for path, text in texts.items() if path.read_text(encoding="utf-8") != text]
+        print(f"not current: {', '.join(stale)}: run tools/record_conversions.py" if stale else "current")
+        return 1 if stale else 0
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        print(f"{path.name}: {len(text)} bytes")
     return 0
 
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from lora_packer.errors import InputError
 from lora_packer.files import FileState, exists, is_file, is_folder
-from lora_packer.hub import repo_in
+from lora_packer.hub import proposed, repo_in
 from lora_packer.redact import escape
 
 _MAX_LISTED = 10_000
@@ -130,6 +130,8 @@ def open_source(adapter: str | Path | AdapterSource) -> Iterator[AdapterSource]:
         return
     if not exists(path):
         hint = "Give the folder that holds adapter_config.json and adapter_model.safetensors."
+        if (repo_id := proposed(str(adapter))) is not None:
+            hint += f" For a repo of the Hugging Face Hub write {repo_id}."
         raise InputError(f"there is no folder or archive '{escape(str(path))}'.", hint=hint)
     if not is_file(path):
         raise InputError(f"'{escape(str(path))}' is neither a folder nor a file.")

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from lora_packer.cli import ends, streams
+from lora_packer.cli.help import Command
 from lora_packer.errors import Interrupted
 
 
@@ -60,7 +61,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         name="lora-packer",
         help="Check a LoRA adapter against its base model, pack it, publish it to S3 and submit it to Together AI.",
         no_args_is_help=True,
-        add_completion=False,
+        add_completion=True,
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
@@ -70,7 +71,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
     app.callback()(root)
     for name in names:
         module, function = COMMANDS[name]
-        app.command(name)(getattr(import_module(f"lora_packer.cli.{module}"), function))
+        app.command(name, cls=Command)(getattr(import_module(f"lora_packer.cli.{module}"), function))
     return app
 
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -14,9 +15,10 @@ from typing import Annotated, Any, TextIO, get_type_hints
 
 import typer
 
+from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
 from lora_packer.errors import Interrupted, LoraPackerError
-from lora_packer.redact import scrub
+from lora_packer.redact import fit
 
 
 class Format(StrEnum):
@@ -35,8 +37,12 @@ class Output:
 
     format: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.text
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print results and errors only.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more about each step.")] = False
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colours (also: NO_COLOR=1).")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more: versions, details, how long it took.")] = (
+        False
+    )
+    no_color: Annotated[
+        bool, typer.Option("--no-color", help="No colours, as with NO_COLOR=1; FORCE_COLOR=1 asks for them.")
+    ] = False
 
     @property
     def is_text(self) -> bool:
@@ -56,7 +62,7 @@ class Output:
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal: what is being done, and what it proved."""
         if not self.quiet:
-            sys.stderr.write(scrub(text) + "\n")
+            sys.stderr.write(fit(text, styled=sys.stderr.isatty()) + "\n")
             sys.stderr.flush()
 
     def detail(self, text: str) -> None:
@@ -67,7 +73,9 @@ class Output:
     def style(self, text: str, *names: str, stream: TextIO | None = None) -> str:
         """Return ``text`` in colour where the stream (default: stdout) is a terminal and colours are wanted."""
         target = stream or sys.stdout
-        if self.no_color or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" or not target.isatty():
+        if self.no_color or os.environ.get("NO_COLOR"):
+            return text
+        if not os.environ.get("FORCE_COLOR") and (os.environ.get("TERM") == "dumb" or not target.isatty()):
             return text
         return f"\x1b[{';'.join(_COLORS[name] for name in names)}m{text}\x1b[0m"
 
@@ -90,20 +98,31 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
     def run(**given: Any) -> None:
         made = {name: _made(group, given) for name, group in groups.items()}
+        output = next((group for group in made.values() if isinstance(group, Output)), Output())
+        began = time.monotonic()
+        if output.verbose:
+            output.note(_versions())
         try:
             function(**given, **made)
         except LoraPackerError as error:
-            raise typer.Exit(fail(error, as_json=_is_json(made))) from None
+            raise typer.Exit(fail(error, as_json=not output.is_text)) from None
         except KeyboardInterrupt:
-            raise typer.Exit(fail(Interrupted(), as_json=_is_json(made))) from None
+            raise typer.Exit(fail(Interrupted(), as_json=not output.is_text)) from None
+        finally:
+            output.detail(f"took {time.monotonic() - began:.1f} s")
 
     run.__name__, run.__doc__ = function.__name__, function.__doc__
     run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
     return run
 
 
-def _is_json(groups: dict[str, Any]) -> bool:
-    return any(isinstance(group, Output) and not group.is_text for group in groups.values())
+def _versions() -> str:
+    """What a report of a fault needs to say."""
+    from importlib.metadata import version
+    from platform import platform, python_version
+
+    parts = ", ".join(f"{name} {version(name)}" for name in ("huggingface_hub", "boto3", "numpy"))
+    return f"lora-packer {__version__}, Python {python_version()}, {parts}, {platform()}"
 
 
 def _made(group: type[Any], given: dict[str, Any]) -> Any:

@@ -84,6 +84,8 @@ def deploy(
         with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
             endpoint, created = ensure_endpoint(choice.api, client, model, wanted, tell=output.note)
         output.note(f"endpoint {endpoint.id} {'created' if created else 'was there already'}; it {endpoint.cost}")
+        if not created and wanted != Wanted(hardware=wanted.hardware, name=wanted.name):
+            output.note("what was asked for of a new one, its replicas or its timeout, does not change it")
         if wait:
             endpoint = _until_serving(output, choice.api, client, endpoint, limit)
     show_endpoint(output, endpoint, choice.name, asked=model)
@@ -164,8 +166,10 @@ def _until_serving(output: Output, chosen: Api, client: Client, endpoint: Endpoi
         )
 
 
-def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | None = None) -> None:
-    """Print an endpoint as the command's result, and what keeps costing money."""
+def show_endpoint(
+    output: Output, endpoint: Endpoint, api: str, *, asked: str | None = None, go_on: bool = True
+) -> None:
+    """Print an endpoint as the command's result, and what keeps costing money; with ``go_on`` also what to do next."""
     from lora_packer.together import option
 
     lines = [f"endpoint  {endpoint.id}"]
@@ -175,7 +179,7 @@ def show_endpoint(output: Output, endpoint: Endpoint, api: str, *, asked: str | 
         lines.append(f"hardware  {endpoint.hardware}")
     lines.append(f"state     {endpoint.state}")
     lines.append(f"cost      {endpoint.cost}")
-    if not endpoint.is_ending:
+    if go_on and not endpoint.is_ending:
         lines.append(f"next      lora-packer ask {shell_word(endpoint.id)} 'Hello'{option(api, endpoint.id)}")
         lines.append(f"          {endpoint.stop_command}")
     output.result("\n".join(lines), {"schema_version": 1, "api": api, "endpoint": endpoint.to_dict()})

@@ -18,10 +18,11 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
-from lora_packer.redact import escape, scrub
+from lora_packer.redact import escape, fit, scrub
 
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
@@ -47,6 +48,16 @@ class Commands(TyperGroup):
         except _Misuse as error:
             sys.exit(_misuse(error, given))
 
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write each command with its first sentence, whole."""
+        rows = [(name, _first_sentence(self.commands[name].help or "")) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            write_rows(formatter, rows)
+
+
+def _first_sentence(text: str) -> str:
+    return f"{' '.join(text.split()).partition('. ')[0].rstrip('.')}."
+
 
 def same_command() -> str:
     """Return the command line that runs, quoted for the shell."""
@@ -68,7 +79,7 @@ def asks_json(given: Sequence[str]) -> bool:
 
 def fail(error: LoraPackerError, *, as_json: bool) -> int:
     """Tell an error, and return the exit code that it has."""
-    message, hint = scrub(error.message), scrub(error.hint) if error.hint else None
+    message, hint = fit(error.message), fit(error.hint) if error.hint else None
     if as_json and not isinstance(error, OutputError):
         body = {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": error.exit_code}
         report = getattr(error, "report", None)

@@ -61,7 +61,7 @@ def stop(
         except KeyboardInterrupt:
             raise Interrupted(f"Go on with: {same_command()}\n{_CUT_OFF}") from None
     if endpoint is not None and len(stopped) == 1:
-        show_endpoint(output, stopped[0], choice.name)
+        show_endpoint(output, stopped[0], choice.name, go_on=False)
         return
     lines = [f"{one.id}  {one.state}" for one in stopped]
     costing = [one for one in stopped if not one.is_stopped]

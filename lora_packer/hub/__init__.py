@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lora_packer.hub.client import Hub, Snapshot, stored_token
 from lora_packer.hub.errors import explain
-from lora_packer.hub.repo import DEFAULT_ENDPOINT, HubRepo, parse_repo, repo_in
+from lora_packer.hub.repo import DEFAULT_ENDPOINT, HubRepo, parse_repo, proposed, repo_in
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -13,6 +13,7 @@ __all__ = [
     "Snapshot",
     "explain",
     "parse_repo",
+    "proposed",
     "repo_in",
     "stored_token",
 ]

@@ -16,6 +16,8 @@ _NAME = re.compile(r"(?!.*(?:--|\.\.))[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _EXPECTED = "Give hf://org/repo, hf://org/repo@revision or https://huggingface.co/org/repo."
 
+_BARE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
 class HubRepo:
@@ -71,3 +73,13 @@ def _from_page(path: str) -> str:
     path = unquote(path.partition("?")[0].partition("#")[0]).rstrip("/")
     repo, tree, revision = path.partition("/tree/")
     return f"{repo}@{revision}" if tree else path
+
+
+def proposed(text: str) -> str | None:
+    """Return what to write for a repository that ``org/name`` may have meant; None where it can be none."""
+    if not _BARE.fullmatch(text):
+        return None
+    try:
+        return f"hf://{parse_repo(text)}".replace("hf://hf://", "hf://")
+    except InputError:
+        return None

@@ -60,12 +60,14 @@ class Diagnosis:
         findings: what is off.
         only: the rules by which it was judged, where these are not all that need the base model.
         why: why not by the others.
+        as_given: the reading of the config as the file has it, where ``case`` is one of what PEFT makes of it.
     """
 
     case: Case
     findings: tuple[Finding, ...]
     only: tuple[Rule, ...] | None = None
     why: str = ""
+    as_given: Case | None = None
 
     @property
     def errors(self) -> tuple[Finding, ...]:
@@ -101,7 +103,7 @@ def refused_on(result: Diagnosis, base: BaseModel, *, exact: bool) -> Iterator[F
     ``exact``: today's PEFT is what will load it, so that what older releases load is refused too.
     """
     if not any(item.code in (WRONG_BASE.code, UNKNOWN_TENSOR.code) for item in result.errors):
-        yield from refused_targets(result.case, base, exact=exact)
+        yield from refused_targets(result.as_given or result.case, base, exact=exact)
 
 
 def _on_this_dialect(case: Case, base: BaseModel) -> Iterator[Finding]:

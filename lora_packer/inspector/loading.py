@@ -7,7 +7,7 @@ right, whatever they are; where something does not, that is said, however well a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
 from lora_packer.adapter.config import LoraConfig
@@ -23,8 +23,9 @@ from lora_packer.inspector.reading import as_loaded
 from lora_packer.inspector.rules.loading import Outcome, converted_names, not_loaded
 from lora_packer.inspector.rules.names import OLDER_NAMES
 from lora_packer.peft.conversions import conversion, experts_pattern
-from lora_packer.peft.loading import ConversionError, convert_config, convert_tensors
-from lora_packer.peft.refusals import Refusal
+from lora_packer.peft.loading import convert_config, convert_tensors
+from lora_packer.peft.merging import MergeError
+from lora_packer.peft.refusals import Refusal, refused_modules
 from lora_packer.redact import escape
 
 Tensors = Mapping[str, TensorInfo]
@@ -64,14 +65,26 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
         outcome = Outcome(len(tensors), refusal=converted.refusal)
         return found if found.errors else _told(found, outcome, target)
     case = as_loaded(converted.config, loaded_into, converted.tensors)
-    outcome = _outcome(case, converted)
-    if outcome.complete:
-        return _as_converted(case, converted, base) if found.errors else found
+    outcome = _outcome(case, converted, {item.name for item in found.case.difference.matched.values()})
+    if outcome.complete and converted.config != config:
+        outcome = replace(outcome, refusal=_newly_refused(found.case, case) or "")
     if not found.errors:
-        return _told(found, outcome, target)
-    if converted.changed and case.difference.distance < found.case.difference.distance:
-        return _as_converted(case, converted, base)
+        return found if outcome.complete else _told(found, outcome, target)
+    nearer = converted.changed and case.difference.distance < found.case.difference.distance
+    if outcome.lands or nearer:
+        found = _as_converted(case, converted, base, found.case)
+        return _told(found, outcome, target) if outcome.refusal else found
     return found
+
+
+def _newly_refused(given: Case, case: Case) -> Refusal | None:
+    """What PEFT refuses of the config only once it has changed it: LoRA on a parameter takes fewer of its features."""
+    model_type = case.base.model_type
+    before = {
+        item.field for item in refused_modules(given.config, model_type, given.modules, given.expectation.targeted)
+    }
+    after = refused_modules(case.config, model_type, case.modules, case.expectation.targeted)
+    return next((item for item in after if item.severity == "error" and item.field not in before), None)
 
 
 def _is_todays(case: Case, head: str) -> bool:
@@ -89,7 +102,7 @@ def _converted(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Convert
         return Converted(config, tensors, {}, changed, changed=True)
     try:
         loaded = convert_tensors(names, {name: info.shape for name, info in tensors.items()})
-    except ConversionError as error:
+    except MergeError as error:
         return Converted(config, tensors, {}, str(error), changed=True)
     if changed == config and loaded.keys() == tensors.keys():
         return Converted(config, tensors, {})
@@ -98,41 +111,45 @@ def _converted(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Convert
     return Converted(changed, infos, sources, changed=True)
 
 
-def _outcome(case: Case, converted: Converted) -> Outcome:
-    """What PEFT does with the LoRA tensors of the file."""
+def _outcome(case: Case, converted: Converted, known: Set[str]) -> Outcome:
+    """What PEFT does with the tensors of the file that are LoRA's, and with those that are ``known`` to be meant."""
 
     def own(name: str) -> tuple[str, ...]:
-        return converted.sources.get(name, (name,))
+        return tuple(item for item in converted.sources.get(name, (name,)) if ".lora_" in item or item in known)
 
     difference = case.difference
     pairs = ((change, name) for change, own_pairs in difference.renamed.items() for name, _ in own_pairs)
     # PEFT looks for the name under which it loads the adapter, which is "default".
     lost = [name for change, name in pairs if change != ADAPTER_NAME or parse_key(name).adapter_name != "default"]
-    lost += [tensor.name for tensor in difference.extra if ".lora_" in tensor.name]
-    dropped = tuple(name for key in lost if ".lora_" in key for name in own(key))
-    misfit = next((item for item in difference.matched.values() if not item.fits), None)
-    every = sum(len(own(name)) for name in case.tensors if ".lora_" in name)
+    lost += [tensor.name for tensor in difference.extra]
+    dropped = tuple(name for key in lost for name in own(key))
+    result = Outcome(sum(len(own(name)) for name in case.tensors), dropped)
     if not case.expectation.targeted:
-        return Outcome(every, dropped, nothing_targeted=True)
-    if misfit is None:
-        return Outcome(every, dropped)
-    return Outcome(every, dropped, (own(misfit.name)[0], misfit.info.shape, misfit.want.shape))
+        return replace(result, nothing_targeted=True)
+    misfit = next((item for item in difference.matched.values() if not item.fits), None)
+    if misfit is not None:
+        return replace(
+            result, misfit=(converted.sources.get(misfit.name, (misfit.name,))[0], misfit.info.shape, misfit.want.shape)
+        )
+    # What modules_to_save and the trainable tokens call for is looked up under the class's own names, or KeyError.
+    keys = (name for name in case.expectation.required if ".lora_" not in name and name not in case.tensors)
+    absent = next(keys, None) if dropped else None
+    return result if absent is None else replace(result, absent=absent)
 
 
-def _as_converted(case: Case, converted: Converted, base: BaseModel) -> Diagnosis:
+def _as_converted(case: Case, converted: Converted, base: BaseModel, given: Case) -> Diagnosis:
     """The file judged as PEFT has it, told by the names that it has."""
     found = explain(case, base)
-    findings = tuple(_by_own_names(item, converted) for item in found.findings if item.code != OLDER_NAMES.code)
-    return Diagnosis(case, (*findings, *converted_names(case, converted.sources)))
+    names = {escape(name): tuple(map(escape, own)) for name, own in converted.sources.items()}
+    findings = tuple(_by_own_names(item, names) for item in found.findings if item.code != OLDER_NAMES.code)
+    return Diagnosis(case, (*findings, *converted_names(case, converted.sources)), as_given=given)
 
 
-def _by_own_names(finding: Finding, converted: Converted) -> Finding:
-    sources = {escape(name): own for name, own in converted.sources.items()}
-    own = sources.get(finding.tensor or "")
-    if own is None:
-        return finding
-    names = tuple(escape(name) for told in finding.tensors for name in sources.get(told, (told,)))
-    return replace(finding, tensor=escape(own[0]), tensors=names)
+def _by_own_names(finding: Finding, sources: Mapping[str, tuple[str, ...]]) -> Finding:
+    """The finding with the names that its tensors have in the file; ``sources`` is escaped."""
+    first = sources.get(finding.tensor or "", (finding.tensor,))[0]
+    every = tuple(own for name in finding.tensors for own in sources.get(name, (name,)))
+    return replace(finding, tensor=first, tensors=every, count=finding.count + len(every) - len(finding.tensors))
 
 
 def _told(found: Diagnosis, outcome: Outcome, target: str) -> Diagnosis:

@@ -3,7 +3,8 @@
 transformers changes names of older checkpoints (``transformers/conversion_mapping.py``), and PEFT applies the same
 changes to adapters (``peft/utils/transformers_weight_conversion.py`` of PEFT 0.21.2,
 https://github.com/huggingface/peft/tree/v0.21.2/src/peft). Which there are for which model stands in
-``conversions.json``, which ``tools/record_conversions.py`` writes.
+``conversions.json``, which ``tools/record_conversions.py`` writes; most model types have none, and the file is not read
+for them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).with_name("conversions.json")
+TYPES = Path(__file__).with_name("converted_types.json")
 ADAPTER = "default"
 
 _GENERAL: tuple[tuple[str, str], ...] = (
@@ -129,15 +131,21 @@ def recorded() -> Mapping[str, Any]:
     return found
 
 
+@cache
+def _types() -> frozenset[str]:
+    """The model types for whose models PEFT changes anything."""
+    return frozenset(json.loads(TYPES.read_text(encoding="utf-8")))
+
+
 def conversion(model_type: str, head: str, nested: Mapping[str, str]) -> Conversion | None:
     """Return what is done for a class, or None where nothing is.
 
     ``nested`` is the model type of each nested config, by the name of its field. Raises nothing.
     """
-    data = recorded()
-    classes = data["classes"].get(model_type)
-    if classes is None:
+    if model_type not in _types():
         return None
+    data = recorded()
+    classes = data["classes"][model_type]
     tree = data["trees"].get(classes.get(head) or next(iter(classes.values())))
     if tree is None:
         return None
@@ -189,6 +197,8 @@ def experts_pattern(model_type: str) -> str | None:
 
     ``_MODEL_TO_CONVERSION_PATTERN`` in ``peft/utils/transformers_weight_conversion.py``.
     """
+    if model_type not in _types():
+        return None
     data = recorded()
     found: str | None = data["experts"].get(data["same"].get(model_type, model_type))
     return found

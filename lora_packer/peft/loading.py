@@ -9,7 +9,7 @@ which ``expect`` says.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Modules
 from lora_packer.peft.conversions import ADAPTER, Change, Conversion
 from lora_packer.peft.expectation import Shape, parameters
+from lora_packer.peft.merging import merged
 from lora_packer.peft.refusals.refusal import Refusal
 from lora_packer.peft.targets import ALL_LINEAR, containers, output_head, targeting
 
@@ -33,6 +34,7 @@ _EXPERTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 _FUSED = "gate_up_proj"
+_EXPERTS_SEGMENT = ".experts."
 
 
 class Loaded(NamedTuple):
@@ -40,10 +42,6 @@ class Loaded(NamedTuple):
 
     shape: Shape
     sources: tuple[str, ...]
-
-
-class ConversionError(Exception):
-    """PEFT raises while it converts the file's tensors."""
 
 
 # --- the config ------------------------------------------------------------------------------------------------------
@@ -88,8 +86,7 @@ def _half_fused(present: list[str], missing: list[str]) -> Refusal:
     named, other = ", ".join(present), ", ".join(missing)
     return Refusal(
         "target_modules",
-        f"target_modules names {named} without {other}: transformers 5 has both in one parameter of the experts, and "
-        "PEFT raises",
+        f"target_modules names {named} without {other}, and transformers 5 has both in one parameter of the experts",
         other,
         named,
         f"Train with {other} too, or load it with transformers 4.",
@@ -131,12 +128,12 @@ def convert_tensors(conversion: Conversion, shapes: Mapping[str, Shape]) -> dict
     """Return the tensors as PEFT looks for their places.
 
     ``peft/utils/transformers_weight_conversion.py::convert_peft_adapter_state_dict_for_transformers``. Raises
-    ConversionError where PEFT raises.
+    MergeError where PEFT raises.
     """
     result = {name: Loaded(shape, (name,)) for name, shape in shapes.items() if ".lora_" not in name}
     collected: dict[str, tuple[Change | None, dict[str, list[str]]]] = {}
     rename = _Renamer(conversion, shapes)
-    for name in sorted((name for name in shapes if ".lora_" in name), key=_natural):
+    for name in _in_order(name for name in shapes if ".lora_" in name):
         renamed, converter, pattern = rename(name)
         _, own = collected.setdefault(renamed, (converter, {}))
         own.setdefault(pattern, []).append(name)
@@ -146,9 +143,18 @@ def convert_tensors(conversion: Conversion, shapes: Mapping[str, Shape]) -> dict
         if converter is None:
             shape = shapes[next(iter(own.values()))[0]]
         else:
-            shape = _merged(converter, {key: [shapes[name] for name in names] for key, names in own.items()})
+            shape = merged(converter, {key: [shapes[name] for name in names] for key, names in own.items()})
         found[_serialised(renamed)] = Loaded(shape, sources)
     return result | found
+
+
+def _in_order(names: Iterable[str]) -> Iterator[str]:
+    """The names as PEFT goes through them; those of single experts, which may be many and for none of which the order
+    matters, come last.
+    """
+    every = list(names)
+    yield from sorted((name for name in every if _EXPERTS_SEGMENT not in name), key=_natural)
+    yield from (name for name in every if _EXPERTS_SEGMENT in name)
 
 
 class _Renamer:
@@ -161,7 +167,7 @@ class _Renamer:
 
     def __call__(self, name: str) -> tuple[str, Change | None, str]:
         """Return the new name, the converter that collects the tensor, and by which of its patterns."""
-        if ".experts." not in name:
+        if _EXPERTS_SEGMENT not in name:
             return self._renamed(name)
         # Only the numbers differ between the experts of a model, and no list names one of these.
         numbers = _NUMBERS.findall(name)
@@ -234,67 +240,3 @@ def _serialised(name: str) -> str:
         return name.removesuffix(suffix)
     before, dot, last = name.rpartition(".")
     return f"{before.removesuffix(suffix)}.{last}" if dot and before.endswith(suffix) else name
-
-
-def _merged(converter: Change, collected: Mapping[str, list[Shape]]) -> Shape:
-    """The shape of what a converter makes of the tensors of each of its patterns. Raises ConversionError."""
-    if any(pattern not in converter.sources for pattern in collected):
-        raise ConversionError("a tensor stands where others are merged")
-    several = len(collected) > 1
-    found: list[Shape] = []
-    for pattern in converter.sources:
-        shapes = collected.get(pattern)
-        if shapes is None:
-            continue
-        if "MergeModulelist" in converter.operations:
-            if len(set(shapes)) > 1:
-                raise ConversionError("the experts' tensors have different shapes")
-            found.append((len(shapes), *shapes[0]))
-        else:
-            found += shapes
-    for operation in converter.operations:
-        step = _STEPS.get(operation)
-        if step is not None:
-            found = [step(found, several)]
-    return found[0]
-
-
-def _concatenated(shapes: list[Shape], _several: bool) -> Shape:
-    first = shapes[0]
-    if len(first) < 2 or any((shape[0], *shape[2:]) != (first[0], *first[2:]) for shape in shapes):
-        raise ConversionError("tensors that are merged have different shapes")
-    return (first[0], sum(shape[1] for shape in shapes), *first[2:])
-
-
-def _block_diagonal(shapes: list[Shape], several: bool) -> Shape:
-    if not several:
-        raise ConversionError("one half of what is merged is missing")
-    if {len(shape) for shape in shapes} == {2}:
-        return (sum(shape[0] for shape in shapes), sum(shape[1] for shape in shapes))
-    if {len(shape) for shape in shapes} != {3} or len({shape[0] for shape in shapes}) > 1:
-        raise ConversionError("tensors that are merged have different shapes")
-    experts = shapes[0][0]
-    return (sum(shape[1] for shape in shapes), experts * sum(shape[2] for shape in shapes))
-
-
-def _flattened(shapes: list[Shape], _several: bool) -> Shape:
-    first, second, *rest = shapes[0]
-    return (first * second, *rest)
-
-
-def _permuted(shapes: list[Shape], _several: bool) -> Shape:
-    experts, out_features, rank = shapes[0]
-    return (rank, experts, out_features)
-
-
-def _transposed(shapes: list[Shape], _several: bool) -> Shape:
-    return shapes[0][::-1]
-
-
-_STEPS: Mapping[str, Callable[[list[Shape], bool], Shape]] = {
-    "Concatenate": _concatenated,
-    "PeftConcatenate": _block_diagonal,
-    "FlattenDims": _flattened,
-    "PermuteDims": _permuted,
-    "Transpose": _transposed,
-}

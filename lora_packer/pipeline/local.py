@@ -8,11 +8,12 @@ from types import MappingProxyType
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
-from lora_packer.hub import HubRepo, repo_in
+from lora_packer.hub import HubRepo, proposed, repo_in
 from lora_packer.packager import CheckedFile
 from lora_packer.packager.digest import digest
 from lora_packer.packager.pack import format_of
 from lora_packer.packager.source import Source
+from lora_packer.redact import escape
 
 # The files of an adapter as they were read, by name; or the finished archive, by its own name.
 Files = Mapping[str, CheckedFile]
@@ -37,6 +38,10 @@ def local_path(adapter: str | Path) -> Path:
 
 def require_folder(path: Path) -> Path:
     """Return the path of a folder. Raises InputError where there is none."""
+    if not path.exists():
+        repo_id = proposed(str(path))
+        hint = f"A repo of the Hugging Face Hub is not packed: release {repo_id} instead." if repo_id else None
+        raise InputError(f"there is no folder '{escape(str(path))}'.", hint=hint)
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is not a folder.", hint="An archive is packed already: publish it as it is.")
     return path

@@ -138,9 +138,9 @@ def prove(
     doubt = _old_age(http, url, by, now)
     age = format_duration(MINIMUM)
     if doubt is None:
-        proven.append(f"a URL that is {age} old is accepted: no policy (s3:signatureAge) ends it before")
+        proven.append(f"the URL still works {age} after signing: no bucket policy (s3:signatureAge) ends it earlier")
     else:
-        warnings.append(f"whether a URL that is {age} old is accepted is doubtful: {doubt}")
+        warnings.append(f"it is not certain that the URL still works {age} after signing: {doubt}")
     if not by.lifetime_known:
         cannot.append(f"how long the credentials from {by.description} live; the URL ends with them")
     return replace(proof, proven=tuple(proven), not_proven=tuple(cannot), warnings=tuple(warnings))

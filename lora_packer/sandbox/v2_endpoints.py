@@ -34,6 +34,9 @@ def route(state: State, request: Request, rest: list[str]) -> tuple[int, Any]:
             return 200, _deploy(state, request, endpoint_id)
         case ("GET", [endpoint_id, "deployments"]):
             return 200, page(request, below.below(endpoint_id))
+        case ("GET", [endpoint_id, "abExperiments" | "shadowExperiments" | "rollouts"]):
+            below.get(endpoint_id)
+            return 200, page(request, [])  # there are none here; the vendor's command line asks for them
         case (_, [endpoint_id, "deployments", deployment_id, *more]):
             return _deployment(state, request, endpoint_id, deployment_id, more)
     raise not_found(f"{request.method} /{'/'.join(request.path)}")

@@ -289,6 +289,30 @@ def test_stop_ends_with_what_may_still_cost_money(cli: Cli, uploaded: Callable[.
     assert "until it is STOPPED" in quick.out.splitlines()[-1]
 
 
+def test_an_endpoint_that_is_there_keeps_its_replicas_and_says_so(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    again = cli("deploy", MODEL, "--max-replicas", "3")
+    assert "was there already" in again.err
+    assert "does not change it" in again.err
+    (endpoint,) = service.deployments.describe_all()
+    assert endpoint["deployments"][0]["autoscaling"]["maxReplicas"] == 1
+
+
+def test_what_others_run_on_the_endpoint_is_the_last_line(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    (endpoint,) = service.deployments.describe_all()
+    made = service.deployments.deploy(
+        endpoint["id"], name="theirs", model=catalogue.model_path(base_id(BASE)), config="projects/x/configs/c",
+        hardware="h", autoscaling=REPLICAS,
+    )["id"]  # fmt: skip
+    stopped = cli("stop", MODEL, "--delete")
+    assert stopped.code == 0, stopped.text
+    assert "until `lora-packer stop ep_" in stopped.out.splitlines()[-1]
+    assert [one["id"] for one in service.deployments.below(endpoint["id"])] == [made]
+
+
 def test_stop_all_keeps_going(cli: Cli, uploaded: Callable[..., Service]) -> None:
     service = uploaded(faults=Faults.named("split"))
     base = catalogue.model_path(base_id(BASE))
@@ -371,6 +395,19 @@ def test_release_goes_on_to_a_verdict(
         again = release(cli, *more)
         assert again.code == code
         assert ("done in an earlier run: passed" in again.err) == (code == 0)
+
+
+def test_a_release_whose_traffic_is_refused_costs_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(delay=0, faults=Faults.named("split")) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        refused = release(cli, "--to", sandbox.destination, "--deploy")
+        assert refused.code == 5
+        assert refused.err.splitlines()[-1].endswith("was deleted again, so nothing of it costs money.")
+        assert sandbox.service.deployments.describe_all() == []
 
 
 def test_what_is_asked_needs_a_deployment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ Cli = Callable[..., Any]
 _OF_THEIR_OWN = {
     "output",  # of check: a report; of pack: an archive
     "wait",  # for a job, or until an endpoint serves
+    "delete",  # of an endpoint, or of a model
+    "timeout",  # for a job or an endpoint, or until it has stopped
     "to",  # a Hub repository needs none
     "url-file",  # to be written, or to be read
     "model-name",  # of the object at the store, or at the service

@@ -38,10 +38,10 @@ def attention(before: str, sizes: Mapping[str, tuple[int, int]]) -> Shapes:
     )
 
 
-def experts(before: str, names: tuple[str, str, str], width: int = 20) -> Shapes:
+def experts(before: str, names: tuple[str, str, str], count: int = 4) -> Shapes:
     gate, up, down = names
-    sizes = {gate: (48, width), up: (48, width), down: (width, 48)}
-    return together(*(pair(f"{before}.{e}.{name}", *size) for e in range(4) for name, size in sizes.items()))
+    sizes = {gate: (48, 20), up: (48, 20), down: (20, 48)}
+    return together(*(pair(f"{before}.{e}.{name}", *size) for e in range(count) for name, size in sizes.items()))
 
 
 MLA = {
@@ -109,6 +109,12 @@ def test_what_peft_loads_is_fine_whatever_its_names(what: str, target: str, tmp_
     assert set(codes(report, "warning")) <= {"LP309", "LP502"}
 
 
+def experts_of_qwen() -> Shapes:
+    return together(
+        *(experts(f"model.layers.{layer}.mlp.experts", SWIGLU, count=3) for layer in (0, 1)),
+    )
+
+
 OLD_EXPERTS = {
     f"{PREFIX}model.layers.{layer}.mlp.experts.{part}": shape
     for layer in (0, 1)
@@ -145,6 +151,18 @@ DROPPED = {
         {"target_modules": ["up_proj"]},
         "up_proj without gate_proj",
     ),
+    "dropout on what becomes a parameter": (
+        "qwen3_moe",
+        experts_of_qwen(),
+        {"target_modules": list(SWIGLU), "lora_dropout": 0.05},
+        "lora_dropout is 0.05",
+    ),
+    "a head that was saved under its older name": (
+        "gemma3",
+        {**attention("language_model.model.", GQA), f"{PREFIX}language_model.lm_head.weight": [112, 48]},
+        {"target_modules": list(GQA), "modules_to_save": ["lm_head"]},
+        "raises KeyError",
+    ),
     "full paths of older names": (
         "gemma3",
         attention("language_model.model.", {"q_proj": (48, 64)}),
@@ -164,6 +182,13 @@ def test_what_peft_does_not_load_is_an_error_for_peft_and_a_warning_elsewhere(wh
         assert words in told[0].message
         assert report.status == status
         assert "LP321" not in [item.code for item in report.findings]
+
+
+def test_dropout_is_taken_out_and_the_file_loads(tmp_path: Path) -> None:
+    config = {"target_modules": list(SWIGLU), "lora_dropout": 0.05}
+    told = checked(tmp_path, "qwen3_moe", experts_of_qwen(), "peft", **config)
+    assert told.findings[0].hint == "Set lora_dropout to 0 in adapter_config.json: it acts in training alone."
+    assert checked(tmp_path, "qwen3_moe", experts_of_qwen(), "peft", **config | {"lora_dropout": 0}).status == "ok"
 
 
 def test_a_part_that_is_dropped_is_named(tmp_path: Path) -> None:

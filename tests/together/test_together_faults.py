@@ -107,6 +107,8 @@ def is_ridden_out(name: str, kind: str, request: str) -> bool:
             return kind in NOTHING_SAID  # nothing of the answer is needed
         case "stop for good", ("GET", _, path) if "/deployments/" in path:
             return kind in NOTHING_SAID  # a state that is not told is not waited for: the service has the last word
+        case "base_names", ("GET", _, path) if path.endswith("/endpoints"):
+            return True  # the catalogue told a name already
         case "model" | "models", ("GET", _, path) if path.endswith("/supported-models"):
             return True  # the names of base models decide nothing
         case "model", ("GET", _, path) if path.endswith("/files"):

@@ -159,6 +159,29 @@ def test_the_command_line_sends_a_folder(service: Service, tmp_path: Path) -> No
     assert revision.refused is None
 
 
+def test_the_command_line_attaches_and_removes(service: Service, tmp_path: Path) -> None:
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    env = environment(service.api_key.reveal(), service.base_url.removesuffix("/v1"), "proj-sandbox")
+    tg = FOLDER / "bin" / "tg"
+    made = run(tg, "models", "create", "mine", "--type", "adapter", "--base-model", BASE_MODEL, "--json", env=env)
+    run(tg, "models", "upload", made["id"], tmp_path, "--json", env=env)
+    where = ("--endpoint", "shared", "--project", "proj-sandbox", "--non-interactive", "--traffic-weight", "1")
+    deployed = run(tg, "endpoints", "deploy", made["id"], "--attach-adapter", *where, "--json", env=env)
+    assert deployed["adapter"]["adapterModelId"] == made["id"]
+    seen = run(tg, "endpoints", "retrieve", deployed["endpoint"]["id"], "--json", env=env)
+    assert [one["id"] for one in seen["deployments"]] == [deployed["deployment"]["id"]]
+    with Client(service.api_key, service.base_url, sleep=lambda _: None) as client:
+        (listed,) = v2.all_endpoints(client)
+        shown = v2.one_endpoint(client, "shared")
+        assert listed.id == shown.id == deployed["endpoint"]["id"]
+        assert [one.model for one in shown.deployments[0].adapters] == [made["id"]]
+        assert v2.ask(client, "devuser/mine", "Is it you?").text.startswith("The sandbox answers for devuser/mine")
+        assert v2.stop(client, shown.id, delete=True).is_stopped
+    run(tg, "models", "rm", made["id"], "--json", env=env)
+    assert service.models == {}
+
+
 # ---- our client against what the SDK sends
 
 ATTACHED = {

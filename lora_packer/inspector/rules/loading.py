@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.adapter.config import CONFIG_NAME
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.base_model import TEXT_ONLY
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_4_51
@@ -38,6 +39,7 @@ class Outcome:
         tensors: how many there are.
         dropped: the names of those that it drops.
         misfit: of the first that does not fit: its name, its shape, and that of its place.
+        absent: the first name that it looks up for modules_to_save or trainable tokens, and that is not there.
         refusal: why PEFT raises before it comes to the tensors.
         nothing_targeted: whether ``target_modules`` matches nothing.
     """
@@ -45,26 +47,32 @@ class Outcome:
     tensors: int
     dropped: tuple[str, ...] = ()
     misfit: tuple[str, Shape, Shape] | None = None
+    absent: str | None = None
     refusal: Refusal | str = ""
     nothing_targeted: bool = False
 
     @property
+    def lands(self) -> bool:
+        """Whether every tensor has its place."""
+        return not (self.dropped or self.misfit or self.absent or self.nothing_targeted)
+
+    @property
     def complete(self) -> bool:
-        """Whether every tensor lands on a module."""
-        return not (self.dropped or self.misfit or self.refusal or self.nothing_targeted)
+        """Whether PEFT loads every tensor."""
+        return self.lands and not self.refusal
 
 
 def not_loaded(case: Case, outcome: Outcome, *, exact: bool) -> Finding:
     """Return what PEFT does not load: an error where PEFT is what will load it (``exact``)."""
     details: dict[str, Any] = {"file": WEIGHTS_NAME, "severity": "error" if exact else None}
-    message = f"{_what_happens(case, outcome, details)}; {_who_loads(case)}"
-    return NOT_LOADED.finding(message, hint=_way_out(case), **details)
+    message = f"{_what_happens(case, outcome, details)}; {_who_loads(case, outcome)}"
+    return NOT_LOADED.finding(message, hint=_way_out(case, outcome), **details)
 
 
 def _what_happens(case: Case, outcome: Outcome, details: dict[str, Any]) -> str:
     if isinstance(outcome.refusal, Refusal):
-        details |= {"field": outcome.refusal.field, "file": None, "actual": outcome.refusal.actual}
-        return outcome.refusal.message
+        details |= {"field": outcome.refusal.field, "file": CONFIG_NAME, "actual": outcome.refusal.actual}
+        return f"{_TODAY} refuses it: {outcome.refusal.message}"
     if outcome.refusal:
         return f"{_TODAY} raises: {outcome.refusal}"
     if outcome.nothing_targeted:
@@ -74,13 +82,16 @@ def _what_happens(case: Case, outcome: Outcome, details: dict[str, Any]) -> str:
         name, found, wanted = outcome.misfit
         details |= {"tensors": [name], "expected": list(wanted), "actual": list(found)}
         return f"{_TODAY} raises a size mismatch"
+    if outcome.absent is not None:
+        details |= {"tensors": [outcome.absent], "actual": "missing"}
+        return f"{_TODAY} raises KeyError: what modules_to_save calls for is not there under this name"
     details["tensors"] = outcome.dropped
     if len(outcome.dropped) == outcome.tensors:
         return f"{_TODAY} drops all {counted(outcome.tensors)} in silence, and the base model answers"
     return f"{_TODAY} drops {len(outcome.dropped)} of {counted(outcome.tensors)} in silence"
 
 
-def _who_loads(case: Case) -> str:
+def _who_loads(case: Case, outcome: Outcome) -> str:
     if case.era.swapped_experts:
         return "LoRA on the experts is in the layout of PEFT 0.18 and older, which these load"
     match case.dialect:
@@ -90,12 +101,16 @@ def _who_loads(case: Case) -> str:
             return "the names are those of transformers 4, which loads them"
         case dialect if dialect == TRANSFORMERS_4_51:
             return "the names are those of transformers before 4.52, which loads them"
+    if isinstance(outcome.refusal, Refusal):
+        return "transformers 4, where each expert is a module of its own, loads it"
     if case.base.head == "none":
         return "the names are those of the bare model (AutoModel), which loads them"
     return "PEFT itself wrote such files"
 
 
-def _way_out(case: Case) -> str | None:
+def _way_out(case: Case, outcome: Outcome) -> str | None:
+    if isinstance(outcome.refusal, Refusal) and outcome.refusal.field == "lora_dropout":
+        return "Set lora_dropout to 0 in adapter_config.json: it acts in training alone."
     if case.era.swapped_experts:
         return "Load it with PEFT 0.18 and merge it, or train again with PEFT 0.19 or newer."
     if case.dialect == TEXT_ONLY:

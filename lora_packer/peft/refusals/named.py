@@ -52,6 +52,8 @@ def refused_parameters(
         shown = f"target_parameters names '{escape(name, 80)}'"
         if owner in targeted:
             message, line = f"{shown}, whose module target_modules names too", "tuners/tuners_utils.py:1198"
+        elif not owner:
+            message, line = f"{shown}, which is the model's own and no module's", "tuners/tuners_utils.py:1189"
         elif len(module.weight_shape) not in (2, 3):
             message = f"{shown}, which has the shape {list(module.weight_shape)}: PEFT takes 2 or 3 dimensions"
             line = "tuners/lora/layer.py:2402"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from lora_packer.errors import ServiceError
 from lora_packer.redact import shell_word
@@ -15,6 +16,8 @@ from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.endpoints import ENDPOINT_PREFIX, foremost
 from lora_packer.together.v2.project import is_called, own_model, paged, project_path
 from lora_packer.together.v2.supported import supported
+
+T = TypeVar("T")
 
 _ADAPTER = "WEIGHTS_TYPE_ADAPTER"
 _MAX_ERRORS = 50
@@ -55,15 +58,28 @@ def base_names(client: Client, name: str) -> tuple[str, ...]:
     base = text(served.get("baseModelId"))
     if base is None:
         return ()
-    same = [one for one in supported(client) if base in one.ids]
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
+    refused: list[ServiceError] = []
+    same = [one for one in _had(lambda: supported(client), refused) if base in one.ids]
+    purpose = Purpose("list the endpoints")
+    found = _had(lambda: paged(client, project_path(client, "endpoints"), purpose), refused)
     serving = [one for one in found if below.model_of(foremost(one, below.deployments_of(one))) == base]
     names = [
         *(one.serverless for one in same),
         *(text(one.get("name")) for one in serving),
         *(one.name for one in same),
     ]
+    if refused and not any(names):
+        raise refused[0]
     return tuple(dict.fromkeys(one for one in names if one))
+
+
+def _had(look: Callable[[], Sequence[T]], refused: list[ServiceError]) -> Sequence[T]:
+    """What a look finds; nothing where it is refused: another may find a name, and one is enough."""
+    try:
+        return look()
+    except ServiceError as error:
+        refused.append(error)
+        return ()
 
 
 def _served(client: Client, name: str) -> dict[str, Any]:
