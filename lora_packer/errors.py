@@ -19,6 +19,8 @@ class LoraPackerError(Exception):
     """
 
     exit_code = 2
+    tells_cost = False
+    """Whether the hint's last line says already what may still cost money."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

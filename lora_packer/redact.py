@@ -143,6 +143,44 @@ def escape(text: str, limit: int = 160) -> str:
     return clipped if len(clipped) <= limit else clipped[: limit - 1] + "…"
 
 
+# What each is called, and how it looks (the vendors' own secret scanning patterns,
+# https://docs.github.com/en/code-security/reference/secret-security/supported-secret-scanning-patterns).
+_CREDENTIALS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("a Hugging Face token", re.compile(r"\bhf_(?:oauth_|jwt_)?(?!x{8})[A-Za-z0-9]{30,}")),
+    ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA)(?![0-9A-Z]{9}EXAMPLE)[0-9A-Z]{16}\b")),
+    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{40,})")),
+    ("a Together AI key", re.compile(r"\btgp_v1_[\w-]{30,}")),
+    ("an API key", re.compile(r"\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{40,}")),
+    ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----")),
+    ("a presigned URL", re.compile(r"X-Amz-Signature=[0-9a-f]{64}", re.IGNORECASE)),
+    ("a URL with a password", re.compile(r"\bhttps?://[^/@\s:'\"]+:[^/@\s'\"]{8,}@", re.IGNORECASE)),
+)
+
+
+def credential_in(text: str) -> str | None:
+    """Return what kind of credential a text seems to hold, such as ``a GitHub token``, or None."""
+    return next((name for name, pattern in _CREDENTIALS if pattern.search(text)), None)
+
+
+_WIDEST = 390
+_STYLE = re.compile(r"(\x1b\[[0-9;]{1,5}m)")
+
+
+def fit(text: str, *, styled: bool = False) -> str:
+    """Return what is to be printed without credentials, and each of its lines fit for a terminal and a log.
+
+    What stands in it should have been escaped where it came in; this is for what was not. ``styled``: colours stay.
+    """
+    return "\n".join(_line(line, styled) for line in scrub(text).split("\n"))
+
+
+def _line(text: str, styled: bool) -> str:
+    """No control character, no line of thousands, and none that a CI system takes for a command."""
+    parts = _STYLE.split(text) if styled else [text]
+    line = "".join(part if at % 2 else escape(part, _WIDEST) for at, part in enumerate(parts))
+    return f" {line}" if line.startswith("::") else line
+
+
 def _is_bidi(character: str) -> bool:
     return "\u202a" <= character <= "\u202e" or "\u2066" <= character <= "\u2069"
 

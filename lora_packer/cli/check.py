@@ -48,7 +48,7 @@ def check(
 
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
-    require_place(output_file, "--output")
+    require_place(output_file, "--output", adapter)
     display = ProgressDisplay(output, "check")
 
     def progress(done: int, total: int) -> None:

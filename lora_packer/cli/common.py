@@ -18,7 +18,7 @@ import typer
 from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
 from lora_packer.errors import Interrupted, LoraPackerError
-from lora_packer.redact import scrub
+from lora_packer.redact import fit
 
 
 class Format(StrEnum):
@@ -62,7 +62,7 @@ class Output:
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal: what is being done, and what it proved."""
         if not self.quiet:
-            sys.stderr.write(scrub(text) + "\n")
+            sys.stderr.write(fit(text, styled=sys.stderr.isatty()) + "\n")
             sys.stderr.flush()
 
     def detail(self, text: str) -> None:

@@ -22,7 +22,7 @@ from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
-from lora_packer.redact import escape, scrub
+from lora_packer.redact import escape, fit, scrub
 
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
@@ -79,7 +79,7 @@ def asks_json(given: Sequence[str]) -> bool:
 
 def fail(error: LoraPackerError, *, as_json: bool) -> int:
     """Tell an error, and return the exit code that it has."""
-    message, hint = scrub(error.message), scrub(error.hint) if error.hint else None
+    message, hint = fit(error.message), fit(error.hint) if error.hint else None
     if as_json and not isinstance(error, OutputError):
         body = {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": error.exit_code}
         report = getattr(error, "report", None)

@@ -38,7 +38,8 @@ def told_where_it_stops(
         error.hint = "\n".join([*left(), _next(go_on)])
         raise
     except LoraPackerError as error:
-        error.hint = "\n".join([*([error.hint] if error.hint else []), *costs()]) or None
+        told = () if error.tells_cost else costs()
+        error.hint = "\n".join([*([error.hint] if error.hint else []), *told]) or None
         raise
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from lora_packer.cli.common import Output
 from lora_packer.cli.ends import print_result
 from lora_packer.errors import InputError, OutputError
-from lora_packer.files import is_no_room, is_stream, names_stdout, require_regular, write_whole
+from lora_packer.files import exists, is_folder, is_no_room, is_stream, names_stdout, require_regular, write_whole
+from lora_packer.names import REQUIRED
 from lora_packer.redact import Secret, escape
 
 _MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
@@ -36,10 +37,17 @@ def write_named(path: Path, text: str, option: str, *, private: bool = False) ->
         raise InputError(message, hint=f"Choose another {option}.") from None
 
 
-def require_place(path: Path | None, option: str) -> None:
-    """Raise InputError where a file could not be written under that name: before there is anything to write."""
+def require_place(path: Path | None, option: str, adapter: str | None = None) -> None:
+    """Raise InputError where a file could not be written under that name: before there is anything to write.
+
+    The adapter's own files, and an archive that is the adapter, are no place for anything else.
+    """
     if path is None or is_stream(path):
         return
+    if adapter is not None and _belongs_to(path, Path(adapter)):
+        raise InputError(
+            f"'{escape(str(path))}' is the adapter's own file; it is not overwritten.", hint=f"Choose another {option}."
+        )
     folder = Path(os.path.realpath(path)).parent
     try:
         require_regular(path)
@@ -53,6 +61,11 @@ def require_place(path: Path | None, option: str) -> None:
         else:
             return
     raise InputError(f"'{escape(str(path))}' cannot be written: {reason}.", hint=f"Choose another {option}.")
+
+
+def _belongs_to(path: Path, adapter: Path) -> bool:
+    own = [adapter / name for name in REQUIRED] if is_folder(adapter) else [adapter]
+    return any(exists(path) and exists(file) and path.samefile(file) for file in own)
 
 
 def require_kept(path: Path | None, option: str, why: str) -> None:

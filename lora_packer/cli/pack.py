@@ -13,6 +13,7 @@ from lora_packer.cli.named_files import takes_stdout
 from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption
 from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.errors import InputError
+from lora_packer.redact import escape
 
 CompressOption = Annotated[
     bool,
@@ -62,7 +63,7 @@ def pack(
         output.detail(f"left out  {item.name}: {item.reason}")
     if packed.left_out and not output.verbose:
         output.note(f"left out  {len(packed.left_out)} other entries of the folder (--verbose names them)")
-    line = f"{packed.path}  sha256 {packed.sha256}"
+    line = f"{escape(str(packed.path), 300)}  sha256 {packed.sha256}"
     if on_stdout:
         output.note(line)
         return

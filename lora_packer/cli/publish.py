@@ -73,7 +73,7 @@ def publish(
         return
     if adapter is None:
         raise InputError("ADAPTER is missing.", hint="Give a folder or an archive; --clean alone needs none.")
-    require_place(minted.url_file, "--url-file")
+    require_place(minted.url_file, "--url-file", adapter)
     require_kept(journal, "--journal", "the next run reads it")
     takes_stdout(minted.url_file, output, "--url-file")
     with show_failed_check(output), told_where_it_stops(lambda: _left(stages, to)), stages:

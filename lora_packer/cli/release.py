@@ -55,7 +55,7 @@ def release(
             "--receipt",
             metavar="FILE",
             help="The receipt to write and resume from. Default: in the working folder, named after ADAPTER: "
-            "my-lora.receipt.json for path/to/my-lora, my-lora.zip or hf://org/my-lora.",
+            "my-lora.NAME.receipt.json for path/to/my-lora, my-lora.zip or hf://org/my-lora.",
         ),
     ] = None,
     api: ApiOption = ApiVersion.auto,

@@ -22,7 +22,7 @@ from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Repor
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import STAGES, Subject, plainly, unchecked
 from lora_packer.inspector.watched import watched
-from lora_packer.redact import escape
+from lora_packer.redact import escape, fit
 
 __all__ = ["BaseSource", "check"]
 
@@ -81,12 +81,16 @@ def check(
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     _check_codes([*select, *ignore])
     rules_of = profile(target)
+    wanted = _selector(select, ignore)
     with open_source(adapter) as source:
         if stats and source.remote:
             hint = "Download the repo, then check the folder."
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, rules_of, base_config, base_model, weights=weights, read=read)
+        if read and isinstance(subject.against, str) and any(map(wanted, _OF_THE_BASE)):
+            # Who packs next does not go on without a base model: it says so before it reads gigabytes.
+            subject = replace(subject, no_values="the values were not read: without a base config nothing is packed")
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
@@ -94,7 +98,6 @@ def check(
         case = next((item.case for item in judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
-    wanted = _selector(select, ignore)
     findings = one_cause_once(finding for item in judged for finding in item.findings)
     findings = tuple(item for item in findings if wanted(item.code))
     not_run = [(item, required) for item, required in unchecked(STAGES, judged) if wanted(item.code)]
@@ -108,6 +111,9 @@ def check(
         sizes,
         checked,
     )
+
+
+_OF_THE_BASE = tuple(code for code, rule in RULES.items() if rule.needs == "base")
 
 
 def _subject(
@@ -180,7 +186,8 @@ def _adapter_summary(adapter: Adapter, case: Case | None) -> AdapterSummary:
 
 def _base_summary(subject: Subject) -> BaseModelSummary:
     """What it was checked against."""
+    hosted = None if subject.hosted is None else fit(subject.hosted)
     if isinstance(subject.base, str):
-        return BaseModelSummary(subject.hosted, None, None)
+        return BaseModelSummary(hosted, None, None)
     base = subject.base
-    return BaseModelSummary(subject.hosted, base.source, base.model_type, base.sha256)
+    return BaseModelSummary(hosted, base.source, base.model_type, base.sha256)

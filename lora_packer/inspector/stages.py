@@ -119,14 +119,15 @@ def unchecked(stages: Sequence[Stage], judged: Sequence[Judged]) -> Iterable[tup
 
 def _judge_files(subject: Subject) -> Judged:
     kinds = {(defect.kind, defect.file) for defect in subject.adapter.defects}
-    ran = {files.MISSING_FILE.code, files.WEIGHTS_BESIDE.code}
+    ran = {rule.code for rule in (files.MISSING_FILE, files.WEIGHTS_BESIDE, files.CREDENTIAL_INSIDE)}
     if ("missing-file", CONFIG_NAME) not in kinds:
         ran.add(files.UNREADABLE_CONFIG.code)
         if ("unreadable-config", CONFIG_NAME) not in kinds:
             ran.add(files.DOUBTFUL_JSON.code)
     if ("missing-file", WEIGHTS_NAME) not in kinds:
         ran.add(files.BAD_SAFETENSORS.code)
-    findings = (*files.defects(subject.adapter), *files.weights_beside(subject.adapter))
+    found = files.defects, files.weights_beside, files.credentials_inside
+    findings = tuple(finding for find in found for finding in find(subject.adapter))
     return Judged(findings, frozenset(ran), _why_without(subject, *REQUIRED))
 
 
@@ -315,7 +316,14 @@ def _codes(rules: Iterable[Rule]) -> Codes:
     return frozenset(rule.code for rule in rules)
 
 
-_FILES = (files.MISSING_FILE, files.UNREADABLE_CONFIG, files.DOUBTFUL_JSON, files.BAD_SAFETENSORS, files.WEIGHTS_BESIDE)
+_FILES = (
+    files.MISSING_FILE,
+    files.UNREADABLE_CONFIG,
+    files.DOUBTFUL_JSON,
+    files.BAD_SAFETENSORS,
+    files.WEIGHTS_BESIDE,
+    files.CREDENTIAL_INSIDE,
+)
 _TENSORS = (files.NO_TENSORS, value_rules.INTEGER_DTYPE, names.FOREIGN_NAMES)
 _BASE = (*(rule for rule in RULES.values() if rule.needs == "base"), HALF_PAIR)
 _VALUES = tuple(rule for rule in RULES.values() if rule.needs == "values")

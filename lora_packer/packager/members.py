@@ -15,7 +15,7 @@ from lora_packer.misplaced import next_step
 from lora_packer.names import CONFIG_NAME, REQUIRED
 from lora_packer.packager.archive import LeftOut
 from lora_packer.packager.source import Source
-from lora_packer.redact import escape
+from lora_packer.redact import credential_in, escape
 
 # Files at an adapter's root that loaders or people read: transformers' tokenizer, processor and generation files
 # (its `save_pretrained` writes them) and the model card.
@@ -41,6 +41,8 @@ EXTRAS = (
 )
 
 # How many entries of a folder are looked at: an adapter has a dozen.
+# Bytes of an optional file that are looked through: all of a model card, the beginning of a large vocabulary.
+_MOST_TEXT = 1 << 20
 MAX_ENTRIES = 1000
 
 # Why a file stays behind, by its name in lower case; the first that fits.
@@ -75,7 +77,7 @@ class Selection:
 
 
 def select(folder: Path, *, include_extras: bool = False) -> Selection:
-    """Decide what of an adapter's folder is packed. No file is opened.
+    """Decide what of an adapter's folder is packed. Of files that are optional, the text is looked through for tokens.
 
     Args:
         folder: the adapter's folder.
@@ -94,10 +96,25 @@ def select(folder: Path, *, include_extras: bool = False) -> Selection:
             raise PackError(f"{_show(folder)} has no {name}.", hint=_missing_hint(root, name, entries))
     _refuse_twins(names, entries)
     sources = tuple(_locate(root, name) for name in names)
+    for source in sources:
+        if source.name not in REQUIRED:
+            _refuse_credential(source)
     left_out = [LeftOut(escape(name), _reason(name, entries[name])) for name in sorted(entries.keys() - set(names))]
     if not is_all:
         left_out.append(LeftOut("…", f"the folder has more than {MAX_ENTRIES} entries; the rest was not looked at"))
     return Selection(sources, tuple(left_out))
+
+
+def _refuse_credential(source: Source) -> None:
+    """Raise PackError where an optional file holds a token: whoever gets the archive gets it."""
+    with source.open() as descriptor:
+        text = source.read(descriptor, 0, min(source.size, _MOST_TEXT)).decode("utf-8", "replace")
+    found = credential_in(text)
+    if found is not None:
+        raise PackError(
+            f"{source.name} has what looks like {found} in it.",
+            hint="Revoke it and take it out of the file, or pack without --include-extras.",
+        )
 
 
 def _root(folder: Path) -> Path:

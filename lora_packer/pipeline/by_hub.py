@@ -53,6 +53,9 @@ class ByHub:
     def require_reachable(self, run: Run) -> None:
         """Whether the Hub can be read is for the check to say."""
 
+    def require_place(self, run: Run) -> None:
+        """It stays where it is."""
+
     def read(self) -> Files:
         """Nothing of it is on this machine."""
         return NO_FILES

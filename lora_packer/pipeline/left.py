@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 from lora_packer.errors import InputError
@@ -15,8 +16,12 @@ def still_costs(record: Receipt | None, *, deploying: bool = False) -> tuple[str
     if record is None:
         return ()
     if record.endpoint:
-        seen = Endpoint(**{name: value for name, value in record.endpoint.items() if name != "at"})
-        return () if seen.is_stopped else (f"Endpoint {seen.id} goes on, and {seen.cost}.",)
+        known = {item.name for item in fields(Endpoint)}
+        try:
+            seen = Endpoint(**{name: value for name, value in record.endpoint.items() if name in known})
+            return () if seen.is_stopped else (f"Endpoint {seen.id} goes on, and {seen.cost}.",)
+        except (TypeError, ValueError, AttributeError):  # a receipt of another release, or one that was edited
+            return (f"The endpoint that {record.path} names may go on, and cost money: look at it.",)
     if deploying and record.is_complete:
         return ("An endpoint may have been created, and then it costs money: the next run finds it and takes it.",)
     return ()

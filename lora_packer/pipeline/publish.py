@@ -113,6 +113,7 @@ def publish(
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
     path, archive = local_path(adapter), ArchiveOptions(include_extras, name)
     finished = finished_archive(path, name) if path.is_file() else None
+    judge_store(store, journal, note)
     # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
     report = run_check(path, checks, note, sha256=False)
     packed = finished or plan_folder(path, report.checked if report else {}, archive, sha256=False)
@@ -150,6 +151,24 @@ def presign(
     )
     note_proven(published, note)
     return published
+
+
+def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> None:
+    """Judge destination, options and credentials, before the weights are read.
+
+    Raises PublishError, CredentialsError, InputError.
+    """
+    from lora_packer.publisher import require_store
+
+    require_store(
+        store.to,
+        expires_in=with_slack(store.expires_in),
+        endpoint_url=store.endpoint_url,
+        session=store.session,
+        allow_private_endpoint=store.allow_private_endpoint,
+        journal=journal,
+        note=lambda text: note("note", text),
+    )
 
 
 def upload(

@@ -145,6 +145,12 @@ def held(path: Path) -> Iterator[None]:
         yield
 
 
+def default_receipt(adapter: str, model_name: str) -> Path:
+    """Return the receipt's file in the working folder, by the names of the adapter and of the model that it becomes."""
+    names = [model_name] if adapter == model_name else [adapter, model_name]
+    return Path(f"{'.'.join(names)}.receipt.json")
+
+
 def version() -> str:
     """Return the version of this package."""
     from lora_packer import __version__

@@ -18,7 +18,7 @@ from lora_packer.pipeline.local import NO_FILES
 from lora_packer.pipeline.notes import DONE_BEFORE
 from lora_packer.pipeline.pack import ArchiveOptions
 from lora_packer.pipeline.publish import DEFAULT_EXPIRY, StoreOptions
-from lora_packer.pipeline.receipt import Receipt, held, load_receipt, resume
+from lora_packer.pipeline.receipt import Receipt, default_receipt, held, load_receipt, resume
 from lora_packer.pipeline.routes import Route, choose
 from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 
@@ -81,7 +81,8 @@ def release(
         api: the version of the service's API: ``v1``, ``v2``, or ``auto`` for that of the receipt, else version 2
             where the key has a project, else version 1.
         direct: whether to send the folder's files to the service itself, without S3: version 2 of the API only.
-        receipt: the receipt's file; default: ``<adapter's name>.receipt.json`` in the working directory. While
+        receipt: the receipt's file; default: ``<adapter's name>.<model_name>.receipt.json`` in the working directory,
+            or ``<model_name>.receipt.json`` where the two are the same. While
             the upload is unfinished its journal is beside it.
         wait: whether to wait until the job ends.
         timeout: how long to wait, for the job and then for the endpoint.
@@ -113,7 +114,7 @@ def release(
     if to is not None:
         store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
     route = choose(adapter, ArchiveOptions(include_extras), store, direct=direct, api=api)
-    path = Path(receipt) if receipt is not None else Path(f"{route.name}.receipt.json")
+    path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
     checks = options or CheckOptions(base_config, base_model, target)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
         began(path)
@@ -134,22 +135,25 @@ def _release(
     checks: CheckOptions,
 ) -> Receipt:
     """The order of it all; every step writes what it did into the receipt."""
-    from lora_packer.together import ask_ahead
-
     route.require_reachable(run)
+    judged = found is None or found.submission is None
+    if judged:
+        _judge(run, route, wanted)
     files = route.read() if found else NO_FILES
     fresh = Receipt(_asked(run, route, to, wanted), route.adapter(files), path=path)
     record = resume(found, fresh, is_of_these_files=found is not None and route.is_of(found, files))
+    resumed = record.job_id is not None
+    if not resumed:
+        record = service.adopt(run, record, route.address(record))
+    if record.job_id is None and not judged:
+        _judge(run, route, wanted)
     record, files = route.check(run, record, files, checks)
     source = route.at_hand
-    if record.job_id is None:
-        record = service.adopt(run, record, route.address(record))
-    else:
+    if resumed:
         for step in route.DONE:
             run.note(step, DONE_BEFORE)
         run.note("submit", f"{DONE_BEFORE}: job {record.job_id}")
     if record.job_id is None:
-        ask_ahead(run.api, run.client, wanted.model_name, wanted.base_model, run.note)
         record, source = route.hand_over(run, record, files)
         record = service.submit(run, record, source)
     if not wanted.wait:
@@ -158,6 +162,14 @@ def _release(
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
     return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
+
+
+def _judge(run: Run, route: Route, wanted: ServiceOptions) -> None:
+    """Judge key, name, base model and destination before the weights are read. Raises ServiceError, PublishError."""
+    from lora_packer.together import ask_ahead
+
+    ask_ahead(run.api, run.client, wanted.model_name, wanted.base_model, run.note)
+    route.require_place(run)
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from lora_packer.pipeline.check import CheckOptions, check_section, run_check
 from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
 from lora_packer.pipeline.notes import note_known, note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
-from lora_packer.pipeline.publish import StoreOptions, upload
+from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
@@ -51,6 +51,9 @@ class Route(Protocol):
 
     def require_reachable(self, run: Run) -> None:
         """Raise InputError where it is known by now that the service could not read from there."""
+
+    def require_place(self, run: Run) -> None:
+        """Judge where the adapter goes before it is read. Raises PublishError, CredentialsError, InputError."""
 
     def read(self) -> Files:
         """Read the files that a receipt may name. Raises PackError, InputError."""
@@ -128,6 +131,9 @@ class _Local:
     def require_reachable(self, run: Run) -> None:
         """What is sent to the service needs no address."""
 
+    def require_place(self, run: Run) -> None:
+        """The service itself is the place."""
+
     def read(self) -> Files:
         """Read the files for their checksums. Raises PackError, InputError."""
         return read_files(self.path)
@@ -187,6 +193,10 @@ class ByS3(_Local):
         """Raise InputError where the service cannot reach the given endpoint; of others it is known once a URL is."""
         if self.store.endpoint_url is not None:
             self._reach(run, self.store.endpoint_url)
+
+    def require_place(self, run: Run) -> None:
+        """Judge destination, expiry and credentials. Raises PublishError, CredentialsError, InputError."""
+        judge_store(self.store, None, run.note)
 
     def address(self, record: Receipt) -> str | None:
         """Return the URL without its query."""

@@ -51,6 +51,7 @@ __all__ = [
     "clean",
     "presign_object",
     "publish",
+    "require_store",
 ]
 
 
@@ -168,6 +169,29 @@ def publish(
         )
         expected = Expected(stored.key, stored.size, found.sha256, ends)
         return _url(store, connection, stored, expected, expires_in, note, http, full=verify_full)
+
+
+def require_store(
+    to: str,
+    *,
+    expires_in: timedelta = DEFAULT_EXPIRY,
+    endpoint_url: str | None = None,
+    session: Session | None = None,
+    allow_private_endpoint: bool = False,
+    journal: Path | None = None,
+    note: Callable[[str], None] | None = None,
+    patience: Patience | None = None,
+) -> None:
+    """Raise what ``publish`` would raise of its options, the credentials and the bucket; nothing is read or sent.
+
+    Args and errors are those of ``publish``.
+    """
+    validate_expiry(expires_in)
+    destination = parse_destination(to)
+    Journal(journal)
+    store = open_store(session, endpoint_url, allow_private_endpoint, patience, note)
+    store.signer()
+    store.connect(destination.bucket)
 
 
 def presign_object(

@@ -41,7 +41,7 @@ def _heading(report: Report) -> list[str]:
     size = f"{adapter.tensors} tensors, {adapter.parameters:,} parameters{dtypes}{ranks}, {adapter.bytes:,} bytes"
     lines = [f"adapter     {escape(adapter.source, _WIDEST)}", f"            {size}"]
     known = f"{base.model_type} ({base.config_source or 'given config'})" if base.model_type else "unknown"
-    lines.append(f"base model  {base.id + ', ' if base.id else ''}{known}")
+    lines.append(f"base model  {escape(base.id, 120) + ', ' if base.id else ''}{known}")
     lines.append(f"target      {report.target}")
     return lines
 

@@ -397,6 +397,19 @@ def test_release_goes_on_to_a_verdict(
         assert ("done in an earlier run: passed" in again.err) == (code == 0)
 
 
+def test_a_release_whose_traffic_is_refused_costs_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox(delay=0, faults=Faults.named("split")) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(tmp_path)
+        refused = release(cli, "--to", sandbox.destination, "--deploy")
+        assert refused.code == 5
+        assert refused.err.splitlines()[-1].endswith("was deleted again, so nothing of it costs money.")
+        assert sandbox.service.deployments.describe_all() == []
+
+
 def test_what_is_asked_needs_a_deployment(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused = release(cli, "--sandbox", "--ask", "x", "--expect", "y")

@@ -163,8 +163,8 @@ def test_a_closed_standard_output_is_no_verdict_and_no_noise(arguments: tuple[st
     [
         (
             ("publish", str(TINY), *PLACE),
-            "lora_packer.publisher.publish",
-            "Go on with: lora-packer publish",
+            "lora_packer.pipeline.publish.publish",
+            "Nothing was sent.\n  Go on with: lora-packer publish",
         ),
         (
             ("release", str(TINY), *PLACE, "--model-name", "m", "--base-model", "tiny/llama"),
@@ -212,4 +212,4 @@ def test_a_url_file_that_cannot_be_written_is_known_before_anything_is_sent(
 
 def test_the_help_of_release_says_what_the_receipt_is_called(cli: Cli) -> None:
     text = " ".join(cli("release", "--help").out.split())
-    assert "named after ADAPTER: my-lora.receipt.json for path/to/my-lora" in text
+    assert "named after ADAPTER: my-lora.NAME.receipt.json for path/to/my-lora" in text

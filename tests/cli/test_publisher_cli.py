@@ -19,7 +19,7 @@ from publisher_support import archive
 from s3_support import client_for, env, local_s3, put
 
 import lora_packer
-from lora_packer.errors import InputError, PackError, PublishError
+from lora_packer.errors import InputError, PackError
 from lora_packer.pipeline import publish as publish_module
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.publish import publish
@@ -166,7 +166,7 @@ def test_a_folder_that_changes_in_secret_after_its_check_is_not_sent(
 ) -> None:
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
     monkeypatch.setattr(publish_module, "run_check", then_change_in_secret(publish_module.run_check, weights))
-    with pytest.raises(PublishError, match="not those that were checked"):
+    with pytest.raises(PackError, match="is not the file that was checked"):
         publish(weights.parent, to=f"s3://{env.bucket}/in-secret/", options=CheckOptions(TINY_BASE, target="peft"))
     assert client_for(env).list_objects_v2(Bucket=env.bucket, Prefix="in-secret/")["KeyCount"] == 0
 

@@ -33,7 +33,7 @@ def test_no_secret_in_any_output_or_receipt(
         to = f"s3://{sandbox.s3.bucket}/secret/"
         runs = [
             (["release", TINY, *names, "--to", to], {}, 0),
-            (["release", ROOT / "fixtures" / "broken" / "nan", *names, "--to", to], {}, 1),
+            (["release", ROOT / "fixtures" / "broken" / "nan", *names, "--to", to, "--model-name", "other"], {}, 1),
             (["release", TINY, *names, "--to", to, "--receipt", "b.json"], {}, 5),  # the name is taken
             (
                 ["release", TINY, *names, "--to", to, "--receipt", "c.json"],

@@ -339,6 +339,7 @@ def test_every_rule_is_shown_by_a_case() -> None:
         "LP101",
         "LP104",
         "LP107",
+        "LP108",
         "LP105",
         "LP321",
         "LP322",

@@ -84,7 +84,7 @@ def test_the_python_api_releases_a_repository(hub: LocalHub, service: Service) -
         "hf://org/public", model_name="mine", base_model="tiny/llama", base_config=TINY_BASE, wait=False
     )
     assert done.job_id is not None
-    assert done.path == Path("public.receipt.json")
+    assert done.path == Path("public.mine.receipt.json")
     assert fetched(hub, WEIGHTS) >= HEADER_BYTES
 
 

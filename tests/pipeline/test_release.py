@@ -316,7 +316,7 @@ def test_an_archive_that_changes_in_secret_is_not_released(
     archive = lora_packer.pack(TINY, tmp_path / "mine.zip", base_config=TINY_BASE).path
     monkeypatch.setattr(routes, "run_check", then_change_in_secret(routes.run_check, archive))
     refused = cli(*release_arguments("secret-archive", sandbox, archive))
-    assert (refused.code, "its files changed meanwhile" in refused.err) == (4, True), refused.text
+    assert (refused.code, "changed while it was being packed" in refused.err) == (4, True), refused.text
     assert keys(sandbox, "secret-archive/") == []
 
 
@@ -481,5 +481,5 @@ def test_the_python_api_releases_too(env: dict[str, str], sandbox: Sandbox, tmp_
         base_config=TINY_BASE,
     )
     assert receipt.is_complete
-    assert receipt.path == Path("tiny-llama-qv.receipt.json")
+    assert receipt.path == Path("tiny-llama-qv.from-python.receipt.json")
     assert receipt.path.exists()

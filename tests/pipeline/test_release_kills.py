@@ -103,8 +103,9 @@ KEPT = "Kept in {name}.json: the check, the upload (s3://sandbox/kills/tiny-llam
 COMPLETE = KEPT[:-1] + ", the job ({job}, Complete)."
 CHANGES = {
     "v1": ["models", "endpoints", "completions"],
-    "v2": ["models", "uploads", "endpoints", "deployments", "ep_", "completions"],
-    "direct": ["models", "create", "complete", "endpoints", "deployments", "ep_", "completions"],
+    # A deployment is judged by the service first, and then created.
+    "v2": ["models", "uploads", "endpoints", "deployments", "deployments", "ep_", "completions"],
+    "direct": ["models", "create", "complete", "endpoints", "deployments", "deployments", "ep_", "completions"],
 }
 
 

@@ -26,6 +26,7 @@ Followed = tuple[Config, Tensors]
 
 # What no change of a file can do: the base model, the training or another tool is needed. Each begins a hint.
 ELSEWHERE = (
+    "Revoke the credential",
     "Check ", "Compare ", "Correct target_modules", "Make sure ", "Narrow ", "Remove the name, ", "Save with torchtune", "Write a value that ", "Take it out of ", "Save with ", "Gather ", "Give the config ", "Give the folder ", "Go back ", "Merge ",
     "Export ", "Name the layers ", "No newer PEFT ", "Rename the tensors, or save ", "Resize ", "Save the adapter ",
     "Save it again ", "Serve it ", "Set lora_alpha to what ", "Take the convolution ", "Test the deployed ", "Train ",

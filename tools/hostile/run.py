@@ -47,7 +47,7 @@ def run(case: Case, folder: Path, slowness: float = 1.0) -> Outcome:
         sys.executable,
         "-S",
         str(_MEASURE),
-        json.dumps(_request(case)),
+        json.dumps(_request(case, slowness)),
         sys.executable,
         "-m",
         "lora_packer",
@@ -73,8 +73,9 @@ def run(case: Case, folder: Path, slowness: float = 1.0) -> Outcome:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def _request(case: Case) -> dict[str, object]:
-    return {"deadline": case.deadline, "stdout": case.stdout, "signal": case.signal_after}
+def _request(case: Case, slowness: float) -> dict[str, object]:
+    signal = None if case.signal_after is None else (case.signal_after[0], case.signal_after[1] * slowness)
+    return {"deadline": case.deadline, "stdout": case.stdout, "signal": signal}
 
 
 def _environment(case: Case, home: Path) -> dict[str, str]:

@@ -186,7 +186,7 @@ def _streams() -> list[Case]:
 def _signals() -> list[Case]:
     made = []
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        for after in (0.02, 0.08, 0.15, 0.3):
+        for after in (0.2, 0.3, 0.4):
             made.append(
                 Case(
                     "signal",

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from lora_packer.adapter import WEIGHTS_NAME, Adapter
+from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, Adapter
 from lora_packer.finding import Finding
 from lora_packer.inspector.rules.rule import SAME_FIELD, Effect, Rule
-from lora_packer.redact import escape
+from lora_packer.redact import credential_in, escape
 
 MISSING_FILE = Rule(
     "LP101",
@@ -72,6 +72,15 @@ WEIGHTS_BESIDE = Rule(
     "Merge the adapter and these weights into the base model, or train those modules with LoRA or modules_to_save.",
 )
 
+CREDENTIAL_INSIDE = Rule(
+    "LP108",
+    "credential-inside",
+    "error",
+    "adapter_config.json or the weights' metadata holds what looks like a token or key.",
+    "Whoever gets the adapter gets the credential: a service, everybody who may read the bucket or the repository.",
+    "Revoke the credential, take it out of the file, and check again.",
+)
+
 _OF_DEFECT = {
     "missing-file": MISSING_FILE,
     "unreadable-config": UNREADABLE_CONFIG,
@@ -110,6 +119,17 @@ def weights_beside(adapter: Adapter) -> Iterator[Finding]:
         holds = f"{listed} by {'its name holds' if len(found) == 1 else 'their names hold'}"
         message = f"{holds} trained weights that no LoRA adapter carries: what is served will lack them"
         yield WEIGHTS_BESIDE.finding(message, file=escape(found[0]), count=len(found))
+
+
+def credentials_inside(adapter: Adapter) -> Iterator[Finding]:
+    """Tokens and keys in the two files that are packed; the finding never shows them."""
+    metadata = adapter.header.metadata if adapter.header is not None else {}
+    places = {CONFIG_NAME: adapter.config_bytes.decode("utf-8", "replace"), WEIGHTS_NAME: "\n".join(metadata.values())}
+    for name, text in places.items():
+        found = credential_in(text)
+        if found is not None:
+            where = "its metadata" if name == WEIGHTS_NAME else "it"
+            yield CREDENTIAL_INSIDE.finding(f"{name} has what looks like {found} in {where}", file=name)
 
 
 def no_tensors(adapter: Adapter) -> Iterator[Finding]:

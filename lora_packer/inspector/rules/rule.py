@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from lora_packer.finding import Finding, Severity
-from lora_packer.redact import escape
+from lora_packer.redact import escape, scrub
 
 Needs = Literal["files", "base", "values"]
 SAME_FIELD = "the same field"
@@ -80,11 +80,15 @@ class Rule:
         if names:
             details = {"tensor": names[0], "count": len(names), **details, "tensors": tuple(names)}
         defaults: dict[str, Any] = {"severity": self.severity, "fixable": self.fixable, "hint": self.fix}
-        given = {key: value for key, value in details.items() if value is not None}
-        text = escape(message, MAX_MESSAGE)
+        given = {key: _unsecret(value) for key, value in details.items() if value is not None}
+        text = escape(scrub(message), MAX_MESSAGE)
         return Finding(code=self.code, name=self.name, message=text, **{**defaults, **given})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as ``lora-packer rule --format json`` prints it."""
         names = ("code", "name", "severity", "summary", "why", "fix", "needs", "fixable")
         return {name: getattr(self, name) for name in names} | {"explains": [effect.code for effect in self.explains]}
+
+
+def _unsecret(value: Any) -> Any:
+    return scrub(value) if isinstance(value, str) else value

@@ -203,6 +203,7 @@ def _gone(client: Client, path: str, purpose: Purpose) -> None:
 def with_cost(error: LoraPackerError, cost: str) -> LoraPackerError:
     """Return the error with what may still cost money as the last line of what is told."""
     error.hint = f"{error.hint}\n{cost}" if error.hint else cost
+    error.tells_cost = True
     return error
 
 
