@@ -149,7 +149,7 @@ def test_killed_at_any_request_and_run_again(
 
 # At which request -> what is said of what was begun; {job} and {endpoint} are ids, which a later look tells.
 STAGES = {
-    "GET /v1/jobs": ["Kept in {name}.json: the check."],
+    "GET /v1/jobs": ["Nothing was sent."],
     "POST /v1/models": ["The job may have been submitted: the next run looks for it before it submits.", KEPT],
     "GET /v1/jobs/": ["Job {job} goes on at the service.", KEPT],
     "POST /v1/endpoints": [
