@@ -65,8 +65,10 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
         outcome = Outcome(len(tensors), refusal=converted.refusal)
         return found if found.errors else _told(found, outcome, target)
     case = as_loaded(converted.config, loaded_into, converted.tensors)
-    outcome = _outcome(case, converted, {item.name for item in found.case.difference.matched.values()})
-    if outcome.complete and converted.config != config:
+    # A copy of the base's own weights, which PEFT saves beside the LoRA on an embedding, is no loss.
+    matched = {item.name for item in found.case.difference.matched.values()}
+    outcome = _outcome(case, converted, {name for name in matched if not name.endswith(".base_layer.weight")})
+    if outcome.complete:
         outcome = replace(outcome, refusal=_newly_refused(found.case, case) or "")
     if not found.errors:
         return found if outcome.complete else _told(found, outcome, target)

@@ -96,6 +96,15 @@ LOADED = {
         attention("language_model.model.", GQA),
         {"target_modules": list(GQA)},
     ),
+    "LoRA on the embedding, and the base's own copy under its older name": (
+        "gemma3",
+        {
+            f"{PREFIX}language_model.model.embed_tokens.lora_embedding_A": [4, 112],
+            f"{PREFIX}language_model.model.embed_tokens.lora_embedding_B": [48, 4],
+            f"{PREFIX}language_model.model.embed_tokens.base_layer.weight": [112, 48],
+        },
+        {"target_modules": ["embed_tokens"]},
+    ),
     "names of Gemma 3 today": ("gemma3", attention("model.language_model.", GQA), {"target_modules": list(GQA)}),
 }
 
