@@ -21,12 +21,14 @@ def find_base(source: str | Path | Mapping[str, Any]) -> BaseModel:
     return _described_by(config_of(source), None if isinstance(source, Mapping) else source)
 
 
-def find_published(name: str) -> BaseModel:
+def find_published(name: str, *, quick: bool = False) -> BaseModel:
     """Return the base model that the catalogue or the Hub has under this id, whatever is on this machine.
+
+    ``quick`` is whether the Hub is asked for the config once, and for 5 seconds at the most.
 
     Raises as ``find_base``.
     """
-    return _described_by(published_config(name), name)
+    return _described_by(published_config(name, quick=quick), name)
 
 
 def _described_by(found: FoundConfig, source: str | Path | None) -> BaseModel:

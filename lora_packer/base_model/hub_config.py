@@ -23,8 +23,11 @@ _HINT = "Give the base model's config.json with --base-config PATH."
 _WITHOUT_ORGANISATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
-def hub_config(name: str) -> bytes:
-    """Return what is in a base model's config. Raises InputError (no Hub id), InconclusiveError (not to be had)."""
+def hub_config(name: str, *, quick: bool = False) -> bytes:
+    """Return what is in a base model's config; ``quick`` is as for ``Hub``.
+
+    Raises InputError (no Hub id), InconclusiveError (not to be had).
+    """
     from huggingface_hub import try_to_load_from_cache
 
     try:
@@ -35,7 +38,7 @@ def hub_config(name: str) -> bytes:
     if isinstance(cached, str):
         return _cached(Path(cached), name)
     try:
-        return _fetched(repo)
+        return _fetched(repo, quick=quick)
     except LoraPackerError as error:
         raise InconclusiveError(
             f"the base config of '{escape(name)}' could not be fetched from the Hub: {error}", hint=_HINT
@@ -53,8 +56,8 @@ def _cached(path: Path, name: str) -> bytes:
         ) from None
 
 
-def _fetched(repo: HubRepo) -> bytes:
-    with Hub.from_environment(token=stored_token()) as hub:
+def _fetched(repo: HubRepo, *, quick: bool) -> bytes:
+    with Hub.from_environment(token=stored_token(), quick=quick) as hub:
         snapshot = hub.snapshot(repo)
         size = snapshot.sizes.get(_NAME)
         if size is None:

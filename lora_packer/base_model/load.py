@@ -240,12 +240,15 @@ def config_of(source: str | Path | Mapping[str, Any]) -> FoundConfig:
     return published_config(name)
 
 
-def published_config(name: str) -> FoundConfig:
-    """Return the config that the catalogue or the Hub has of a base model. Raises InputError, InconclusiveError."""
+def published_config(name: str, *, quick: bool = False) -> FoundConfig:
+    """Return the config that the catalogue or the Hub has of a base model; ``quick`` is as for ``Hub``.
+
+    Raises InputError, InconclusiveError.
+    """
     known = catalogue_config(name)
     if known is not None:
         return FoundConfig(known, f"catalogue:{name}", digest_of(known))
-    return _parsed(hub_config(name), name, name)
+    return _parsed(hub_config(name, quick=quick), name, name)
 
 
 def digest_of(config: Mapping[str, Any]) -> str:

@@ -247,6 +247,14 @@ ApiOption = Annotated[
     ApiVersion,
     typer.Option("--api", help="The version of the service's API; auto is v2 where the key has a project, else v1."),
 ]
+SkipOption = Annotated[
+    bool,
+    typer.Option(
+        "--skip-existing",
+        help="Exit 0 where the model name exists and its upload is complete with the same bytes. Where they differ, or "
+        "cannot be proven to be the same, it stays an error: exit 5.",
+    ),
+]
 TimeoutOption = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="How long to wait for the job, like 60m or 2h.")
 ]

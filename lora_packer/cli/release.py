@@ -20,6 +20,7 @@ from lora_packer.cli.options import (
     ExtrasOption,
     HardwareOption,
     Names,
+    SkipOption,
     Store,
     TimeoutOption,
 )
@@ -65,6 +66,7 @@ def release(
             "--direct", help="Send the folder to the service itself, without S3: through version 2 of the API only."
         ),
     ] = False,
+    skip_existing: SkipOption = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = True,
     timeout: TimeoutOption = "60m",
     deploy: Annotated[
@@ -132,6 +134,7 @@ def release(
             include_extras=include_extras,
             api=api,
             direct=direct,
+            skip_existing=skip_existing,
             wait=wait,
             timeout=parse_duration(timeout),
             deploy=deploy,
@@ -176,6 +179,8 @@ def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
     lines = [f"model    {submission.get('model_name') or receipt.release['model_name']}"]
     lines.append(f"job      {receipt.job_id}")
     lines.append(f"status   {job.get('status', 'submitted')}")
+    if submission.get("skipped"):
+        lines.append(f"skipped  {submission.get('reason')}")
     if "commit" in receipt.adapter:
         lines.append(f"source   {receipt.adapter['source']}, checked at commit {receipt.adapter['commit'][:12]}")
     if stored:

@@ -125,9 +125,16 @@ def watch(
 
 
 def show_job(
-    output: Output, job: Job, api: str, *, next_steps: tuple[str, ...] = (), commit: str | None = None
+    output: Output,
+    job: Job,
+    api: str,
+    *,
+    next_steps: tuple[str, ...] = (),
+    commit: str | None = None,
+    skipped: str | None = None,
 ) -> None:
-    """Print a job as the command's result; ``commit`` is what was checked of a Hub repo."""
+    """Print a job as the command's result; ``commit`` is what was checked of a Hub repo, ``skipped`` why nothing was
+    submitted."""
     lines = [f"job     {job.id}"]
     if job.model_name:
         lines.append(f"model   {job.model_name}")
@@ -137,8 +144,11 @@ def show_job(
     if output.verbose or job.has_failed or job.is_in_trouble:
         lines += [f"        {update.timestamp} {update.status}: {update.message}" for update in job.updates]
     lines += [f"next    {step}" for step in next_steps]
+    if skipped:
+        lines.append(f"skipped {skipped}")
     checked = {"commit": commit} if commit else {}
-    output.result("\n".join(lines), {"schema_version": 1, "api": api, "job": job.to_dict(), **checked})
+    left_out = {"skipped": True, "reason": skipped} if skipped else {}
+    output.result("\n".join(lines), {"schema_version": 1, "api": api, "job": job.to_dict(), **checked, **left_out})
 
 
 def _styled(output: Output, job: Job) -> str:

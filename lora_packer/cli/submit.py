@@ -14,7 +14,7 @@ from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line
 from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import read_url
-from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, TimeoutOption
+from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, SkipOption, TimeoutOption
 from lora_packer.cli.service import chosen
 from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.cli.status import show_job, watch
@@ -46,6 +46,7 @@ def submit(
         typer.Option("--url-file", metavar="FILE", help="Read the presigned URL from this file; - is standard input."),
     ] = None,
     api: ApiOption = ApiVersion.auto,
+    skip_existing: SkipOption = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until the job ends.")] = False,
     timeout: TimeoutOption = "60m",
     first: CheckFirst,
@@ -56,6 +57,7 @@ def submit(
     A repo is checked first, without its weights. A presigned URL is a secret, so it is not taken as an argument: give
     --url-file, or - and pipe it in.
     """
+    from lora_packer.pipeline.existing import require_base, require_same_source
     from lora_packer.together import Client, Submission, ask_ahead, option, validate_names
 
     limit = parse_duration(timeout)
@@ -67,9 +69,19 @@ def submit(
         if isinstance(place, PresignedUrl):
             _require_life(output, place)
         choice = chosen(output, client, api)
-        ask_ahead(
-            choice.api, client, names.model_name, names.base_model, lambda stage, text: output.note(f"{stage}: {text}")
+        existing = ask_ahead(
+            choice.api,
+            client,
+            names.model_name,
+            names.base_model,
+            lambda stage, text: output.note(f"{stage}: {text}"),
+            skip_existing=skip_existing,
         )
+        if existing is not None:
+            reason = require_same_source(existing, names.model_name, place, commit)
+            reason += require_base(choice.api, client, existing, names.model_name, names.base_model)
+            show_job(output, existing, choice.name, commit=commit, skipped=reason)
+            return
         output.note(f"submitting {place} to {client.base_url}")
         doubt = f"The job may exist: look for '{names.model_name}' among the service's models and jobs first."
         with told_where_it_stops(lambda: (doubt,)):

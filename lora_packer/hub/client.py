@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 _FIRST_PAUSE = 0.5  # seconds
 _CONNECT_TIMEOUT = 10.0  # seconds
+_QUICK = 5.0  # seconds of a request that is not waited for
 _MAX_INFO = 16 * 2**20  # bytes of what the Hub tells about a repository
 
 
@@ -68,6 +69,7 @@ class Hub:
         transport: what carries the requests; None is the network.
         sleep: pauses between two attempts (seconds).
         deadline: seconds that one request may take (``exchange``).
+        quick: try each request once, for 5 seconds at the most: for what can be done without.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class Hub:
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
         deadline: float = DEADLINE,
+        quick: bool = False,
     ) -> None:
         import httpx2
 
@@ -85,14 +88,15 @@ class Hub:
         self.is_loopback = is_loopback(host)
         self.token = token
         self._sleep = sleep
-        self._deadline = deadline
+        self._deadline = min(deadline, _QUICK) if quick else deadline
+        self._attempts = 1 if quick else _ATTEMPTS
         headers = {"Accept-Encoding": "identity", "User-Agent": "lora-packer"}
         if token:
             headers["Authorization"] = f"Bearer {token.reveal()}"
         self._http = connect(
             self.endpoint,
             headers=headers,
-            timeout=httpx2.Timeout(SILENCE, connect=_CONNECT_TIMEOUT),
+            timeout=httpx2.Timeout(SILENCE, connect=_QUICK if quick else _CONNECT_TIMEOUT),
             transport=transport,
             follow_redirects=True,  # large files are elsewhere; httpx2 keeps the token from other origins
         )
@@ -146,7 +150,7 @@ class Hub:
             try:
                 return self._once(repo, path, span)
             except httpx2.HTTPError as error:
-                if attempt == _ATTEMPTS or not may_pass(error):
+                if attempt == self._attempts or not may_pass(error):
                     raise explain(error, repo, self.token) from None
             self._sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
             attempt += 1

@@ -49,7 +49,8 @@ def base_for(given: BaseSource | None, hosted: str | None, config: LoraConfig | 
     named = config.base_model_name_or_path if config is not None else None
     if hosted is None:
         return Against(find_base(given) if given is not None else _named(named))
-    known = _hosted(hosted, [str(place) for place in (given, named) if isinstance(place, str | Path)])
+    places = [str(place) for place in (given, named) if isinstance(place, str | Path)]
+    known = _hosted(hosted, places, quick=given is not None)
     if given is None:
         if isinstance(known, str):
             message = f"the base model '{escape(hosted, 80)}' is hosted, and its config could not be had: {known}"
@@ -77,10 +78,11 @@ def _named(named: str | None) -> BaseModel:
         raise InconclusiveError(error.message, hint=hint) from None
 
 
-def _hosted(hosted: str, places: list[str]) -> BaseModel | str:
+def _hosted(hosted: str, places: list[str], *, quick: bool) -> BaseModel | str:
     """The base model that the service hosts under this id, or why its config is not to be had.
 
-    ``places`` may be where the Hub's cache has it.
+    ``places`` may be where the Hub's cache has it. ``quick`` is whether another config is at hand, so that a Hub which
+    does not answer is not waited for.
     """
     known, own = hosted_id(hosted), hosted_as(hosted)
     if known is not None:
@@ -89,11 +91,13 @@ def _hosted(hosted: str, places: list[str]) -> BaseModel | str:
     reason = ""
     for name in names:
         try:
-            return find_published(name)
+            return find_published(name, quick=quick)
         except (InputError, InconclusiveError) as error:
             reason = reason or _why(error)
+            if quick and isinstance(error.__cause__, InconclusiveError):
+                break  # it was the Hub that gave no answer, and would give none to the other name
     for place in places:
-        if cached_repo(place) in names:
+        if cached_repo(place) in names and Path(place).exists():
             try:
                 return find_base(place)
             except (InputError, InconclusiveError):

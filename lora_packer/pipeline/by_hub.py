@@ -16,13 +16,14 @@ from lora_packer.hub import DEFAULT_ENDPOINT, Hub, HubRepo, Snapshot
 from lora_packer.inspector import Report
 from lora_packer.pipeline import Note
 from lora_packer.pipeline.check import CheckOptions, check_section, run_check
+from lora_packer.pipeline.existing import commit_told
 from lora_packer.pipeline.local import NO_FILES, Files
 from lora_packer.pipeline.notes import note_known
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 
 if TYPE_CHECKING:
-    from lora_packer.together import ModelSource
+    from lora_packer.together import Job, ModelSource
 
 _UNCHECKED = "The service may still be able to fetch it: --no-check submits it unchecked."
 
@@ -87,6 +88,14 @@ class ByHub:
         adapter = {"source": str(self.repo), "sha256": checked.digests, "commit": checked.commit, "pinned": False}
         run.note("hub", "the service takes no revision: it fetches what the default branch holds when the job runs")
         return record.with_(check=check_section(checked.report, options), adapter=adapter), files
+
+    def told(self, job: Job, model_name: str) -> str:
+        """Return the commit that it fetched, where its source names one. Raises ServiceError."""
+        return commit_told(job, model_name, self.repo)
+
+    def content(self, record: Receipt, files: Files) -> tuple[Receipt, str]:  # noqa: ARG002 - the protocol has it
+        """Return the commit that was checked; nothing where the check was skipped."""
+        return record, str(record.adapter.get("commit") or "")
 
     def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:  # noqa: ARG002
         """Return the repository as the service is told: without a revision that was found to be its default branch."""

@@ -28,6 +28,7 @@ def submit(
     base_model: str,
     description: str | None = None,
     api: str = "auto",
+    skip_existing: bool = False,
     client: Client | None = None,
 ) -> Job:
     """Submit the upload job for an adapter that the service can fetch, once; it is not waited for.
@@ -39,6 +40,7 @@ def submit(
         base_model: the id under which the service hosts the base model.
         description: of the adapter, for the service.
         api: ``auto``, ``v1`` or ``v2``.
+        skip_existing: return the job of a model of this name, where it is complete and provably fetched the same bytes.
         client: of the service.
 
     Raises:
@@ -48,6 +50,7 @@ def submit(
     from datetime import UTC, datetime
 
     from lora_packer.hub import HubRepo
+    from lora_packer.pipeline.existing import require_base, require_same_source
     from lora_packer.redact import Secret, read_token
     from lora_packer.together import Submission, ask_ahead, parse_presigned, parse_source, require_life, validate_names
 
@@ -60,7 +63,13 @@ def submit(
         if not isinstance(place, HubRepo):
             require_life(place, now=datetime.now(UTC))
         token = read_token(os.environ, "HF_TOKEN") if isinstance(place, HubRepo) else None
-        ask_ahead(version, connected, model_name, base_model, lambda _stage, _text: None)
+        existing = ask_ahead(
+            version, connected, model_name, base_model, lambda _stage, _text: None, skip_existing=skip_existing
+        )
+        if existing is not None:
+            require_same_source(existing, model_name, place, None)
+            require_base(version, connected, existing, model_name, base_model)
+            return existing
         return version.submit(connected, Submission(model_name, place, base_model, description, token))
 
 

@@ -14,7 +14,8 @@ from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
 from lora_packer.pipeline.check import CheckOptions
-from lora_packer.pipeline.local import NO_FILES
+from lora_packer.pipeline.existing import require_base, require_same
+from lora_packer.pipeline.local import NO_FILES, Files
 from lora_packer.pipeline.notes import DONE_BEFORE
 from lora_packer.pipeline.pack import ArchiveOptions
 from lora_packer.pipeline.publish import DEFAULT_EXPIRY, StoreOptions
@@ -25,7 +26,7 @@ from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.together import Client, Questions
+    from lora_packer.together import Client, Job, Questions
 
 
 def release(
@@ -51,6 +52,7 @@ def release(
     hardware: str | None = None,
     ask: str | None = None,
     questions: Questions | None = None,
+    skip_existing: bool = False,
     client: Client | None = None,
     session: Session | None = None,
     note: Note = silent,
@@ -90,6 +92,8 @@ def release(
         hardware: what to serve it on; default: the cheapest that can be had.
         ask: a first question to the deployed adapter; needs ``deploy``.
         questions: what it is asked besides, how, and how its answers are judged; instead of ``ask``.
+        skip_existing: take a model of this name for done where its upload is complete and provably of the same bytes;
+            anything else of that name is an error.
         client: of the service; default: from TOGETHER_API_KEY.
         session: of AWS; default: AWS's own chain.
         note: told each step and what it proved.
@@ -108,7 +112,7 @@ def release(
     if receipt is not None:
         require_place(receipt, "receipt")
     wanted = ServiceOptions(
-        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions=questions
+        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions, skip_existing
     )
     store = None
     if to is not None:
@@ -137,8 +141,7 @@ def _release(
     """The order of it all; every step writes what it did into the receipt."""
     route.require_reachable(run)
     judged = found is None or found.submission is None
-    if judged:
-        _judge(run, route, wanted)
+    existing = _judge(run, route, wanted) if judged else None
     files = route.read() if found else NO_FILES
     fresh = Receipt(_asked(run, route, to, wanted), route.adapter(files), path=path)
     record = resume(found, fresh, is_of_these_files=found is not None and route.is_of(found, files))
@@ -146,30 +149,52 @@ def _release(
     if not resumed:
         record = service.adopt(run, record, route.address(record))
     if record.job_id is None and not judged:
-        _judge(run, route, wanted)
+        existing = _judge(run, route, wanted)
     record, files = route.check(run, record, files, checks)
     source = route.at_hand
     if resumed:
         for step in route.DONE:
             run.note(step, DONE_BEFORE)
         run.note("submit", f"{DONE_BEFORE}: job {record.job_id}")
-    if record.job_id is None:
+    if existing is not None:
+        record = _take(run, route, record, files, existing, wanted)
+    elif record.job_id is None:
         record, source = route.hand_over(run, record, files)
         record = service.submit(run, record, source)
     if not wanted.wait:
         return record
-    record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
+    if existing is None:
+        record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
     return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 
-def _judge(run: Run, route: Route, wanted: ServiceOptions) -> None:
-    """Judge key, name, base model and destination before the weights are read. Raises ServiceError, PublishError."""
+def _judge(run: Run, route: Route, wanted: ServiceOptions) -> Job | None:
+    """Judge key, name, base model and destination before the weights are read.
+
+    Return the job of what exists under this name, where it may stand for this adapter. Raises ServiceError,
+    PublishError.
+    """
     from lora_packer.together import ask_ahead
 
-    ask_ahead(run.api, run.client, wanted.model_name, wanted.base_model, run.note)
+    existing = ask_ahead(
+        run.api, run.client, wanted.model_name, wanted.base_model, run.note, skip_existing=wanted.skip_existing
+    )
+    if existing is not None:
+        route.told(existing, wanted.model_name)
+        require_base(run.api, run.client, existing, wanted.model_name, wanted.base_model)
     route.require_place(run)
+    return existing
+
+
+def _take(run: Run, route: Route, record: Receipt, files: Files, job: Job, wanted: ServiceOptions) -> Receipt:
+    """Take what exists under the name for this adapter. Raises ServiceError where it has not the same bytes."""
+    name = wanted.model_name
+    record, ours = route.content(record, files)
+    sentence = require_same(job, name, route.told(job, name), ours)
+    unknown = require_base(run.api, run.client, job, name, wanted.base_model)
+    return service.take_existing(run, record, job, f"{sentence}{unknown}")
 
 
 def _asked(run: Run, route: Route, to: str | None, wanted: ServiceOptions) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
 from lora_packer.pipeline.by_hub import ByHub
 from lora_packer.pipeline.check import CheckOptions, check_section, run_check
+from lora_packer.pipeline.existing import archive_told, unproven
 from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
 from lora_packer.pipeline.notes import note_known, note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
@@ -25,7 +26,7 @@ from lora_packer.pipeline.service import Run
 
 if TYPE_CHECKING:
     from lora_packer.publisher import Published
-    from lora_packer.together import ModelSource
+    from lora_packer.together import Job, ModelSource
 
 
 class Route(Protocol):
@@ -72,6 +73,12 @@ class Route(Protocol):
 
     def address(self, record: Receipt) -> str | None:
         """Return what the service was told to fetch, without a secret; None where it was told no address."""
+
+    def told(self, job: Job, model_name: str) -> str:
+        """Return how the identity begins of what a complete job fetched. Raises ServiceError where nothing tells it."""
+
+    def content(self, record: Receipt, files: Files) -> tuple[Receipt, str]:
+        """Return the identity of what would be handed over. Raises PackError, PublishError, InputError."""
 
     def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
         """Bring the adapter to where the service reads it. Raises PackError, PublishError, InputError."""
@@ -202,6 +209,18 @@ class ByS3(_Local):
         """Return the URL without its query."""
         return (record.url or {}).get("url")
 
+    def told(self, job: Job, model_name: str) -> str:
+        """Return the SHA-256 of the archive that it fetched, as far as its key names it. Raises ServiceError."""
+        return archive_told(job, model_name)
+
+    def content(self, record: Receipt, files: Files) -> tuple[Receipt, str]:
+        """Return the archive's SHA-256; the receipt has the archive. Raises PackError, PublishError, InputError."""
+        from lora_packer.publisher import fingerprint
+
+        packed = self._packed(files)
+        sha256 = fingerprint(packed.content).sha256
+        return replace(record, archive=packed.to_dict(sha256)), sha256
+
     def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
         """Upload the archive of the files that were checked, and return a URL that the service can use.
 
@@ -209,10 +228,7 @@ class ByS3(_Local):
         """
         from lora_packer.together import MINIMUM_LIFE, require_life
 
-        if self.path.name in files:
-            packed = finished_archive(self.path, self.archive.stem, read=files[self.path.name])
-        else:
-            packed = plan_folder(self.path, files, self.archive)
+        packed = self._packed(files)
         note_planned(packed, run.note)
         record, published = self._send(run, record, packed)
         if published.deadline - run.now() < MINIMUM_LIFE:  # this machine slept in between
@@ -221,6 +237,11 @@ class ByS3(_Local):
         self._reach(run, published.url.reveal())
         require_life(published.url, now=run.now())
         return record, published.url
+
+    def _packed(self, files: Files) -> Packed:
+        if self.path.name in files:
+            return finished_archive(self.path, self.archive.stem, read=files[self.path.name])
+        return plan_folder(self.path, files, self.archive)
 
     def _send(self, run: Run, record: Receipt, packed: Packed) -> tuple[Receipt, Published]:
         journal = record.path.with_suffix(".upload.json") if record.path else None
@@ -257,6 +278,14 @@ class Direct(_Local):
     def address(self, record: Receipt) -> None:  # noqa: ARG002 - the protocol has it
         """The service fetches nothing."""
         return
+
+    def told(self, job: Job, model_name: str) -> str:
+        """Nothing tells it: the service has the files, and no digest of them. Raises ServiceError."""
+        raise unproven(job, model_name, "--direct sends files, and the service tells no digest of those it has")
+
+    def content(self, record: Receipt, files: Files) -> tuple[Receipt, str]:  # noqa: ARG002 - the protocol has it
+        """Return nothing that could be compared."""
+        return record, ""
 
     def hand_over(self, run: Run, record: Receipt, files: Files) -> tuple[Receipt, ModelSource]:
         """Return the files that were checked, to be sent with the submission."""

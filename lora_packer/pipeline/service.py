@@ -38,6 +38,7 @@ class ServiceOptions:
         hardware: what to serve it on; None: the cheapest that can be had.
         ask: a first question to the deployed adapter.
         questions: what it is asked, how, and how its answers are judged; instead of ``ask``.
+        skip_existing: whether a name that is taken is fine where its upload is complete and of the same bytes.
 
     Raises InputError where they do not go together, or a name cannot be one.
     """
@@ -52,6 +53,7 @@ class ServiceOptions:
     hardware: str | None = None
     ask: str | None = None
     questions: Questions | None = None
+    skip_existing: bool = False
 
     def __post_init__(self) -> None:
         from lora_packer.together import CHOICES, validate_names
@@ -135,6 +137,13 @@ def submit(run: Run, record: Receipt, source: ModelSource) -> Receipt:
         raise
     run.note("submit", f"job {job.id} for {job.model_name or asked['model_name']}")
     return record.with_(submission=_submitted(job))
+
+
+def take_existing(run: Run, record: Receipt, job: Job, sentence: str) -> Receipt:
+    """Take a complete upload of the same bytes for what was to be submitted."""
+    run.note("submit", sentence)
+    submission = {**_submitted(job), "skipped": True, "reason": sentence}
+    return record.with_(submission=submission, job={"id": job.id, "status": job.status, "at": timestamp()})
 
 
 def _submitted(job: Job) -> dict[str, Any]:

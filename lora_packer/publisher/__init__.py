@@ -26,7 +26,7 @@ from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
 from lora_packer.publisher.proof import END, Expected, Proof, prove
 from lora_packer.publisher.retry import Patience, utc_now
-from lora_packer.publisher.s3uri import parse_destination, parse_object, split_suffix
+from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
 from lora_packer.publisher.stored import StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
@@ -49,6 +49,8 @@ __all__ = [
     "Published",
     "StoredObject",
     "clean",
+    "digest_in",
+    "fingerprint",
     "presign_object",
     "publish",
     "require_store",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
@@ -19,7 +20,7 @@ _KEY_BYTES = 1024
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
 _STEM_CHARACTERS = 100
 _DIGEST_CHARACTERS = 16
-_OURS = re.compile(rf"[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9._-]+-[0-9a-f]{{{_DIGEST_CHARACTERS}}}\.(zip|tar\.gz)")
+_OURS = re.compile(rf"[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9._-]+-([0-9a-f]{{{_DIGEST_CHARACTERS}}})\.(?:zip|tar\.gz)")
 # Of a key of ours: what tells its content, before the suffix.
 _DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}(?=\.(?:zip|tar\.gz)$)")
 _HINT = "Write it like s3://my-bucket/adapters/."
@@ -123,6 +124,17 @@ def object_key(prefix: str, stem: str, sha256: str, suffix: str) -> str:
 def are_of_one_name(key: str, other: str) -> bool:
     """Return whether two keys of ours differ in the digest alone: the same adapter, with other content."""
     return is_object_key(key) and is_object_key(other) and _DIGEST.sub("", key) == _DIGEST.sub("", other)
+
+
+def digest_in(address: str) -> str | None:
+    """Return the first 16 hexadecimal digits of an archive's SHA-256, which the key of ``object_key`` in a URL names;
+    None where it is another's key."""
+    try:
+        path = urlsplit(address).path
+    except ValueError:
+        return None
+    found = _OURS.fullmatch(unquote(path).removeprefix("/"))
+    return found[1] if found else None
 
 
 def is_object_key(key: str) -> bool:

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lora_packer.errors import InputError
 from lora_packer.hub import HubRepo
-from lora_packer.redact import PresignedUrl, Secret, escape
+from lora_packer.redact import PresignedUrl, Secret, escape, scrub
 
 # The documented states of a v1 job (JobInfoSuccessResponse in openapi.yaml of github.com/togethercomputer/openapi),
 # and one more that the vendor's own script takes for an end (upload_custom_model.py in
@@ -23,9 +23,11 @@ SUBMITTED = "Submitted"
 """The status of a job that was created and not looked at yet; the service's answer to a submission names none."""
 
 _SKEW = timedelta(minutes=15)
+_LONGEST_SOURCE = 2_000  # characters; an object's key has 1,024 bytes at the most
 _SHORTEST_SECRET = 20  # characters; a shorter value of a query is a date, a number or a word
 
 _ADDRESS = re.compile(r"https?://|[\w.-]+/[\w.-]+$")
+_SOURCE = re.compile(r"https?://|[\w.-]+/[\w.-]+(?:@[\w.-]+)?$")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 
@@ -156,6 +158,7 @@ class Job:
         model_id: the service's id of the model, or None where not told.
         updates: the steps so far, oldest first.
         raw_status: the status as the service wrote it; empty before the first look.
+        source: the address or repository that it was told to fetch, without a query; None where that is not told.
     """
 
     id: str
@@ -164,6 +167,7 @@ class Job:
     model_id: str | None = None
     updates: tuple[StatusUpdate, ...] = ()
     raw_status: str = ""
+    source: str | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -234,6 +238,14 @@ def news(job: Job, heard: set[StatusUpdate]) -> str:
 def canonical_status(status: str) -> str:
     """Return a known status in its documented spelling, whatever its case, and any other escaped."""
     return _KNOWN.get(status.strip().lower()) or escape(status, 60)
+
+
+def told_source(value: object) -> str | None:
+    """Return the address or repository that a job was told to fetch, without what may be a secret; None for any other
+    word of the service's, such as ``remote_archive``."""
+    if not isinstance(value, str) or not _SOURCE.match(value):
+        return None
+    return escape(scrub(value.partition("?")[0].partition("#")[0]), _LONGEST_SOURCE)
 
 
 def is_job_id(value: object) -> TypeGuard[str]:

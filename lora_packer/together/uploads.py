@@ -41,17 +41,27 @@ class UploadApi(Protocol):
     def find(self, client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
         """Return the newest job that did not fail for a model of this name, and may be what was sent; or None."""
 
+    def based_on(self, client: Client, job: Job, base_model: str) -> bool | None:
+        """Whether a job's model is one of this base model; None where the service does not tell."""
+
     def hosts(self, client: Client, base_model: str) -> bool:
         """Whether the service says that it serves the base model on dedicated endpoints."""
 
 
 def ask_ahead(
-    api: UploadApi, client: Client, model_name: str, base_model: str, note: Callable[[str, str], None]
-) -> None:
+    api: UploadApi,
+    client: Client,
+    model_name: str,
+    base_model: str,
+    note: Callable[[str, str], None],
+    *,
+    skip_existing: bool = False,
+) -> Job | None:
     """Ask the service what would make it refuse, before gigabytes are sent: the key, the base model, the name.
 
     ``note`` is told a step and a sentence. A question without an answer is told and no more: the submission itself
-    decides. Raises ServiceError where the key is refused or the name is taken.
+    decides. Where the name is taken by an upload that is complete, ``skip_existing`` returns its job, for whoever can
+    tell what it fetched. Raises ServiceError where the key is refused or the name is taken.
     """
     try:
         hosted, earlier = api.hosts(client, base_model), api.find(client, model_name)
@@ -59,15 +69,19 @@ def ask_ahead(
         if error.status == 401:
             raise
         note("ask", f"{error.message} The submission will tell.")
-        return
+        return None
     if earlier is not None:
+        if skip_existing and earlier.is_complete:
+            return earlier
+        words = f"lora-packer wait {shell_word(earlier.id)}{option(api.NAME, earlier.id)}"
         raise ServiceError(
             f"The model name '{model_name}' already exists: job {earlier.id} is {earlier.status}. Nothing was sent.",
-            hint=NEW_NAME,
+            hint=f"Wait for it with `{words}`, then run this again." if skip_existing else NEW_NAME,
             status=409,
         )
     if not hosted:
         note("warning", f"the service does not list {base_model} among the models of dedicated endpoints")
+    return None
 
 
 def submitting(submission: Submission, look: str, hints: Mapping[int, str] | None = None) -> Purpose:

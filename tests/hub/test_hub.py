@@ -174,6 +174,24 @@ def test_a_hiccup_is_ridden_out() -> None:
     assert pauses == [0.5, 1.0]
 
 
+def test_a_quick_look_is_one() -> None:
+    """Each request is tried once, for 5 seconds at the most: also one that may do better later."""
+    asked: list[httpx2.Request] = []
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        raise httpx2.ReadTimeout("slow")
+
+    pauses: list[float] = []
+    with Hub(transport=httpx2.MockTransport(handle), sleep=pauses.append, quick=True) as connection:
+        with pytest.raises(InconclusiveError, match=r"no answer from the Hub \(slow\)"):
+            connection.snapshot(REPO)
+        assert connection._deadline == 5
+    assert pauses == []
+    (request,) = asked
+    assert request.extensions["timeout"]["connect"] == 5
+
+
 @pytest.mark.parametrize(
     ("answer", "begin", "read"),
     [

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
 
+from lora_packer.hub import Hub, HubRepo
 from lora_packer.sandbox import Sandbox
 
 Cli = Callable[..., Any]
@@ -166,3 +168,25 @@ def test_a_cache_path_of_another_machine_names_a_repository(run: Callable[..., A
         adapter = write_adapter(tmp_path / name[:1], None, tiny_config(base_model_name_or_path=name))
         result, report = run("check", adapter=adapter)
         assert (result.code, report["base_model"]["config_source"]) == (0, "org/tiny")
+
+
+@pytest.mark.parametrize(
+    ("given", "tries", "code", "said"), [("right", 1, 0, "LP503"), ("absent", 6, 3, "could not be had")]
+)
+def test_a_hub_that_does_not_answer_is_not_waited_for_where_a_config_is_given(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, tries: int, code: int, said: str
+) -> None:
+    """The hosted base's own config is then only compared; it has two names, and the Hub may have either."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    monkeypatch.setattr("lora_packer.hub.client._FIRST_PAUSE", 0)
+    asked = []
+
+    def silent(_hub: Hub, _repo: HubRepo, path: str, _span: object) -> bytes:
+        asked.append(path)
+        raise httpx2.ReadTimeout("no answer")
+
+    monkeypatch.setattr(Hub, "_once", silent)
+    result = cli("check", TINY, "--base-model", "nowhere/at-all-Turbo", *config_arguments(given, tmp_path))
+    assert (result.code, said in result.text) == (code, True), result.text
+    assert len(asked) == tries

@@ -17,7 +17,16 @@ from lora_packer.together.answers import fields, listed, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.submission import SUBMITTED, Job, Sent, StatusUpdate, Submission, canonical_status, is_job_id
+from lora_packer.together.submission import (
+    SUBMITTED,
+    Job,
+    Sent,
+    StatusUpdate,
+    Submission,
+    canonical_status,
+    is_job_id,
+    told_source,
+)
 from lora_packer.together.uploads import submitting
 
 _MAX_UPDATES = 200  # of a job, the last ones
@@ -97,6 +106,11 @@ def hosts(client: Client, base_model: str) -> bool:
     return any(item.get("id") == base_model for item in listed(answer, purpose))
 
 
+def based_on(client: Client, job: Job, base_model: str) -> None:  # noqa: ARG001 - version 2 knows it
+    """Whether a job's model is one of this base model: version 1 does not tell."""
+    return
+
+
 def _listed(answer: Any, purpose: Purpose) -> list[dict[str, Any]]:
     """The jobs of a list, or of a mapping by their ids, as one of the service's other clients reads it
     (github.com/oumi-ai/oumi, src/oumi/deploy/together_client.py). Raises ServiceError."""
@@ -130,4 +144,5 @@ def _job_from(item: dict[str, Any], job_id: str) -> Job | None:
             for update in objects(item.get("status_updates"))[-_MAX_UPDATES:]
         ),
         raw_status=escape(status, 60),
+        source=told_source(fields(item.get("args")).get("modelSource")),
     )

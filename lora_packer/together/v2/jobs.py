@@ -6,6 +6,7 @@ passed the service's validation (docs.together.ai/docs/dedicated-endpoints/adapt
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
@@ -15,7 +16,16 @@ from lora_packer.together.answers import fields, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import NEW_NAME
 from lora_packer.together.refusal import Purpose
-from lora_packer.together.submission import SUBMITTED, Job, LocalFiles, Sent, StatusUpdate, Submission, is_job_id
+from lora_packer.together.submission import (
+    SUBMITTED,
+    Job,
+    LocalFiles,
+    Sent,
+    StatusUpdate,
+    Submission,
+    is_job_id,
+    told_source,
+)
 from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
 from lora_packer.together.v2.project import MODEL_PREFIX, own_model, paged, project_path
@@ -92,7 +102,8 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
     if state == "SUCCEEDED" and model_id is not None:
         status, found = _validation(client, model_id, retry=retry)
         updates += found
-    return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw)
+    source = told_source(answer.get("remoteUrl"))
+    return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw, source=source)
 
 
 def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
@@ -102,12 +113,29 @@ def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | Non
     """
     model = own_model(client, model_name)
     found = None if model is None else _newest(client, model, sent)
-    return None if found is None or found.has_failed else found
+    if model is None or found is None or found.has_failed:
+        return None
+    found = replace(found, model_name=text(model.get("name")))
+    if found.source is None or not found.is_complete:
+        return found
+    good = [one for one in _revisions(client, str(model["id"]), retry=True) if _validated(one) == "SUCCESS"]
+    # With several, what the model serves need not be what this job fetched.
+    return found if len(good) == 1 else replace(found, source=None)
 
 
 def hosts(client: Client, base_model: str) -> bool:
     """Whether the base model is among the supported models. Raises ServiceError."""
     return bool(supported_ids(client, base_model)[0])
+
+
+def based_on(client: Client, job: Job, base_model: str) -> bool | None:
+    """Whether a job's model is one of this base model; None where that is not told. Raises ServiceError."""
+    purpose = Purpose(action=f"look at the model of job {job.id}")
+    if not is_job_id(job.model_id):
+        return None
+    model = fields(client.request("GET", project_path(client, "models", job.model_id), retry=True, purpose=purpose))
+    base = text(model.get("baseModelId"))
+    return None if base is None else base in supported_ids(client, base_model)[0]
 
 
 def _model(client: Client, submission: Submission) -> dict[str, Any]:
@@ -187,7 +215,7 @@ def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tup
     if newest is None:
         return _VALIDATING, ()
     said = text(newest.get("validationStatus")) or ""
-    status = _ENDED.get(said.removeprefix("REVISION_VALIDATION_STATUS_"), _VALIDATING)
+    status = _ENDED.get(_validated(newest), _VALIDATING)
     stamp = text(newest.get("lastValidatedAt")) or ""
     found = [_finding(one, status, stamp) for one in objects(newest.get("validationErrors"))[:50]]
     if status == "Error":
@@ -195,6 +223,11 @@ def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tup
     if status == "Failed" and not found:
         found = [StatusUpdate(status, f"the validation of the revision ended as {said}", stamp)]
     return status, tuple(found)
+
+
+def _validated(revision: dict[str, Any]) -> str:
+    """How the validation of a revision ended; empty where that is not told."""
+    return (text(revision.get("validationStatus")) or "").removeprefix("REVISION_VALIDATION_STATUS_")
 
 
 def _finding(error: dict[str, Any], status: str, stamp: str) -> StatusUpdate:
