@@ -133,6 +133,7 @@ def test_a_job_id_that_is_none(job_id: str) -> None:
                 model_name="necolinehubner/Qwen2.5-72B-Instruct",
                 updates=(StatusUpdate("Complete", "Job is Complete", "2025-03-11T22:36:12Z"),),
                 raw_status="Complete",
+                source="unsloth/Qwen2.5-72B-Instruct",
             ),
         ),
         ({"status": "complete"}, Job("job-1", "Complete", raw_status="complete")),
