@@ -7,14 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lora_packer.errors import PublishError
+from lora_packer.publisher.answers import ListedPart, parts_in, upload_id_in
 from lora_packer.publisher.errors import S3Error
-from lora_packer.publisher.parts import Kept, Upload, refuses_wrong_crc32
+from lora_packer.publisher.parts import Upload, refuses_wrong_crc32
 from lora_packer.publisher.payload import Sending
 from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import ListPartsOutputTypeDef
 
 # The store is to hold the whole object against one CRC-32, made of those of its parts
 # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
@@ -102,13 +102,12 @@ def _listed(sending: Sending, upload_id: str) -> Upload:
     """Return an unfinished upload with its parts. Raises S3Error where they are not listed."""
     archive = sending.archive
 
-    def request(client: S3Client) -> list[ListPartsOutputTypeDef]:
+    def request(client: S3Client) -> tuple[dict[int, ListedPart], str | None]:
         pages = client.get_paginator("list_parts").paginate(Bucket=archive.bucket, Key=archive.key, UploadId=upload_id)
-        return list(pages)
+        return parts_in(pages, archive.uri)
 
-    pages = sending.connection.call("ListParts", archive.uri, request)
-    kept = {part["PartNumber"]: Kept.of(part) for page in pages for part in page.get("Parts", [])}
-    return Upload(upload_id, kept, guarded=all(page.get("ChecksumType") == WHOLE for page in pages))
+    kept, checksum_type = sending.connection.call("ListParts", archive.uri, request)
+    return Upload(upload_id, kept, guarded=checksum_type == WHOLE)
 
 
 def _create(sending: Sending, *, guard: bool) -> Upload:
@@ -125,7 +124,8 @@ def _create(sending: Sending, *, guard: bool) -> Upload:
             Metadata={"sha256": archive.sha256},
             **archive.encryption,  # type: ignore[arg-type]
         )
-        return (create(ChecksumAlgorithm=_ALGORITHM, ChecksumType=WHOLE) if guard else create())["UploadId"]
+        answer = create(ChecksumAlgorithm=_ALGORITHM, ChecksumType=WHOLE) if guard else create()
+        return upload_id_in(answer, archive.uri)
 
     attempt, blind = 0, False
     while True:

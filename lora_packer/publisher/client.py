@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 from lora_packer.address import is_loopback, is_private
 from lora_packer.errors import InputError
+from lora_packer.exchange import SILENCE
+from lora_packer.publisher.bounds import bound
 from lora_packer.publisher.errors import s3_call
 from lora_packer.redact import escape
 
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 _ENDPOINT_HINT = "Write --endpoint-url like https://s3.example.com."
 _FALLBACK_REGION = "us-east-1"
 _CONNECT_TIMEOUT = 10  # seconds
-_READ_TIMEOUT = 60  # seconds
+_READ_TIMEOUT = SILENCE
 _CONNECTIONS = 8
 
 
@@ -120,6 +122,7 @@ def _build(session: Session, endpoint_url: str | None, region: str, form: _Form,
         aws_session_token=signer.token.reveal() if signer and signer.token else None,
     )
     client.meta.events.register("before-call.s3.UploadPart", _expect_continue)
+    bound(client)
     return client
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_packer.exchange import SILENCE
 from lora_packer.http import aws_bundle, connect
+from lora_packer.publisher.answers import headers_in, status_in
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import Signer, new_session, signer
 from lora_packer.publisher.errors import S3Error, s3_call
@@ -193,16 +194,16 @@ def _bucket_region(connection: Connection, bucket: str) -> str | None:
     """Ask the bucket for its region; None where the answer does not say (other stores, or access denied)."""
     from botocore.exceptions import ClientError
 
-    def head(client: S3Client) -> dict[str, str]:
+    def head(client: S3Client) -> Mapping[str, str]:
         try:
-            return client.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+            return headers_in(client.head_bucket(Bucket=bucket))
         except ClientError as error:
-            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            status = status_in(error.response)
             if status == 404:
-                error.response["Error"]["Code"] = "NoSuchBucket"
-            if status == 404 or status >= 500:
+                error.response.setdefault("Error", {})["Code"] = "NoSuchBucket"
+            if status is None or status == 404 or status >= 500:
                 raise
             # 403 and 400 are judged later, by a request whose answer has a body.
-            return error.response["ResponseMetadata"]["HTTPHeaders"]
+            return headers_in(error.response)
 
     return connection.call("HeadBucket", f"s3://{bucket}", head).get("x-amz-bucket-region")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_packer.errors import LoraPackerError
 from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
+from lora_packer.publisher.answers import written_in
 from lora_packer.publisher.begin import WHOLE, abort, begin
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.parts import Part, SentPart, Upload, send_part
@@ -36,6 +37,8 @@ _MAX_PARTS = 10_000
 _MIB = 1 << 20
 _THREADS = 6
 _RESTARTS = 3
+# S3 may answer 200 and an error, which is to be tried again; one that does so for ever is not waited for.
+_COMPLETIONS = 5
 # The upload is gone, or cannot be completed: what was sent is lost, and sent again
 # (https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html).
 _LOST = frozenset({"NoSuchUpload", "InvalidPart", "ConditionalRequestConflict"})
@@ -160,7 +163,7 @@ def _complete(sending: Sending, upload: Upload, parts: list[SentPart]) -> Sent:
     while True:
         attempt += 1
         try:
-            answer = once(connection, "CompleteMultipartUpload", archive.uri, request, repeat=False)
+            answer = written_in(once(connection, "CompleteMultipartUpload", archive.uri, request, repeat=False))
         except S3Error as error:
             if upload.guarded and error.status in (400, 501) and error.code not in _LOST and not error.resumable:
                 raise _WholeRefusedError(error.message, hint=error.hint, status=error.status, code=error.code) from None
@@ -170,13 +173,13 @@ def _complete(sending: Sending, upload: Upload, parts: list[SentPart]) -> Sent:
             failure = error
         else:
             # Some stores leave the ETag out; an answer of 200 with nothing in it is none.
-            if any(answer.get(name) for name in ("ETag", "Location", "Key")):
-                etag, version = plain_etag(answer.get("ETag")), plain_version(answer.get("VersionId"))
+            if not answer.is_empty:
+                etag, version = plain_etag(answer.etag), plain_version(answer.version_id)
                 return Sent(etag, expected, version, integrity)
             failure = _answered_nothing(archive.uri)
         if sending.is_there():
             return Sent("", expected, None, integrity)
-        if failure.code == "NoSuchUpload":
+        if failure.code == "NoSuchUpload" or (failure.status in (200, 500) and attempt == _COMPLETIONS):
             raise failure
         connection.patience.wait(attempt, failure)
 

@@ -15,31 +15,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
+from lora_packer.publisher.answers import ListedPart, Written, written_in
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.payload import Sending
 from lora_packer.publisher.stored import contradicts, encode_crc32, plain_etag
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import PartTypeDef, UploadPartOutputTypeDef
 
 # What stores answer to a body that is not that of its CRC-32: S3 (and SeaweedFS), and MinIO.
 _WRONG_CHECKSUM = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 _ONE_BYTE = bytearray(1)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A part that is at the store already, as it is listed; ``crc32`` is empty where that is not told."""
-
-    size: int
-    etag: str
-    crc32: str
-
-    @classmethod
-    def of(cls, listed: PartTypeDef) -> Kept:
-        """Return a part as ListParts has it."""
-        return cls(listed["Size"], listed["ETag"], listed.get("ChecksumCRC32", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +40,7 @@ class Upload:
     """
 
     id: str
-    kept: Mapping[int, Kept] = field(default_factory=dict)
+    kept: Mapping[int, ListedPart] = field(default_factory=dict)
     guarded: bool = False
     doubtful: bool = False
 
@@ -112,11 +98,11 @@ def send_part(sending: Sending, upload: Upload, part: Part) -> SentPart:
             return SentPart(part.number, kept.size, kept.etag, kept.crc32, local)
     if upload.guarded:
         answer = _upload_part(sending, upload.id, part, ChecksumCRC32=encode_crc32(part.crc32))
-        return SentPart(part.number, len(part.data), answer.get("ETag", ""), answer.get("ChecksumCRC32", ""), "")
+        return SentPart(part.number, len(part.data), answer.etag or "", answer.crc32, "")
     md5 = _md5(part.data)
     answer = _upload_part(sending, upload.id, part, ContentMD5=b64encode(md5).decode())
-    etag = answer.get("ETag", "")
-    if contradicts(plain_etag(etag), md5.hex(), answer.get("ServerSideEncryption")):
+    etag = answer.etag or ""
+    if contradicts(plain_etag(etag), md5.hex(), answer.encryption):
         raise PublishError(
             f"Part {part.number} of {sending.archive.uri} is not at the store as it was sent (its ETag is another "
             "MD5).",
@@ -143,11 +129,11 @@ def refuses_wrong_crc32(sending: Sending, upload_id: str) -> bool:
     return False
 
 
-def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) -> UploadPartOutputTypeDef:
+def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) -> Written:
     archive = sending.archive
 
-    def request(client: S3Client) -> UploadPartOutputTypeDef:
-        return client.upload_part(
+    def request(client: S3Client) -> Written:
+        answer = client.upload_part(
             Bucket=archive.bucket,
             Key=archive.key,
             UploadId=upload_id,
@@ -155,6 +141,7 @@ def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) 
             Body=part.data,  # type: ignore[arg-type]
             **checksum,  # type: ignore[arg-type]
         )
+        return written_in(answer)
 
     return sending.connection.call("UploadPart", archive.uri, request)
 

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.errors import PublishError
+from lora_packer.publisher.answers import Head, head_in
 from lora_packer.publisher.errors import S3Error
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import HeadObjectOutputTypeDef
 
     from lora_packer.publisher.connection import Connection
 
@@ -87,13 +87,15 @@ def look(connection: Connection, bucket: str, key: str, *, checksum: bool = Fals
         S3Error: that fails for another reason than absent or denied.
     """
 
-    def head(client: S3Client) -> HeadObjectOutputTypeDef:
+    where = f"s3://{bucket}/{key}"
+
+    def head(client: S3Client) -> Head:
         if checksum:
-            return client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-        return client.head_object(Bucket=bucket, Key=key)
+            return head_in(client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED"), where)
+        return head_in(client.head_object(Bucket=bucket, Key=key), where)
 
     try:
-        answer = connection.call("HeadObject", f"s3://{bucket}/{key}", head)
+        answer = connection.call("HeadObject", where, head)
     except S3Error as error:
         if error.status == 404:
             return Look("absent")
@@ -103,15 +105,15 @@ def look(connection: Connection, bucket: str, key: str, *, checksum: bool = Fals
             return Look("denied")
         raise
     # Some stores capitalise the names of metadata.
-    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+    metadata = {name.lower(): value for name, value in answer.metadata.items()}
     return Look(
         "found",
-        size=answer["ContentLength"],
+        size=answer.size,
         sha256=metadata.get("sha256"),
-        etag=plain_etag(answer.get("ETag")),
-        version_id=plain_version(answer.get("VersionId")),
+        etag=plain_etag(answer.etag),
+        version_id=plain_version(answer.version_id),
         # Of another type it is made of the parts' checksums, and says nothing to us.
-        crc32=answer.get("ChecksumCRC32", "") if answer.get("ChecksumType") == "FULL_OBJECT" else "",
+        crc32=answer.crc32 if answer.checksum_type == "FULL_OBJECT" else "",
     )
 
 

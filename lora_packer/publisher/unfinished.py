@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lora_packer.publisher.answers import ListedUpload, uploads_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
@@ -14,7 +15,6 @@ from lora_packer.publisher.s3uri import Destination, are_of_one_name, is_object_
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import MultipartUploadTypeDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +112,11 @@ def _journalled(connection: Connection, bucket: str, key: str, upload_id: str | 
 
 
 def _uploads_below(connection: Connection, bucket: str, prefix: str) -> list[Begun]:
-    def request(client: S3Client) -> list[MultipartUploadTypeDef]:
-        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
-        return [found for page in pages for found in page.get("Uploads", [])]
+    where = f"s3://{bucket}/{prefix}"
 
-    found = connection.call("ListMultipartUploads", f"s3://{bucket}/{prefix}", request)
-    found.sort(key=lambda item: item["Initiated"])
-    return [Begun(bucket, item["Key"], item["UploadId"], item["Initiated"]) for item in found]
+    def request(client: S3Client) -> list[ListedUpload]:
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
+        return uploads_in(pages, where)
+
+    found = connection.call("ListMultipartUploads", where, request)
+    return [Begun(bucket, upload.key, upload.upload_id, upload.begun_at) for upload in found]

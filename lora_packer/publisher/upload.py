@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
+from lora_packer.publisher.answers import written_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
@@ -162,11 +163,11 @@ def _put(sending: Sending) -> Sent:
             **archive.encryption,  # type: ignore[arg-type]
         )
 
-    answer = once(sending.connection, "PutObject", archive.uri, request)
-    etag, encryption = plain_etag(answer.get("ETag")), answer.get("ServerSideEncryption")
+    answer = written_in(once(sending.connection, "PutObject", archive.uri, request))
+    etag, encryption = plain_etag(answer.etag), answer.encryption
     expected = md5.hexdigest() if etag == md5.hexdigest() or contradicts(etag, md5.hexdigest(), encryption) else None
     integrity = Integrity.MD5 if expected else Integrity.UNPROVEN
-    return Sent(etag, expected, plain_version(answer.get("VersionId")), integrity)
+    return Sent(etag, expected, plain_version(answer.version_id), integrity)
 
 
 def _confirm(sending: Sending, sent: Sent) -> StoredObject:
