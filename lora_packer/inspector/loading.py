@@ -82,8 +82,9 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
 def is_exact_as_loaded(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
     """Whether a file that PEFT renames or merges first is then exactly what the base calls for. Raises PatternError."""
     converted = _converted(config, base, tensors)
-    usable = converted.changed and not converted.refusal
-    return usable and is_exact(converted.config, base, converted.tensors)
+    if converted.refusal or converted.tensors.keys() == tensors.keys():
+        return False
+    return is_exact(converted.config, base, converted.tensors, next(iter(base.dialects)))
 
 
 def _newly_refused(given: Case, case: Case) -> Refusal | None:
