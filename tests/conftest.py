@@ -9,12 +9,14 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recorded import record
+
+from lora_packer.files import FileState
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXTURES = ROOT / "fixtures"
@@ -54,6 +56,13 @@ def _loopback_only() -> Iterator[None]:
     patch.setattr(socket.socket, "connect", connect)
     yield
     patch.undo()
+
+
+@pytest.fixture
+def no_change_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a system whose clock did not move, or that keeps no time that cannot be set back."""
+    real = FileState.of
+    monkeypatch.setattr(FileState, "of", classmethod(lambda _, found: replace(real(found), changed_ns=0)))
 
 
 @dataclass(frozen=True)

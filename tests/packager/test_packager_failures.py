@@ -6,7 +6,6 @@ import errno
 import importlib
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from packager_support import TINY, adapter
 
 from lora_packer.errors import PackError
-from lora_packer.files import FileState
 from lora_packer.packager import pack
 from lora_packer.packager.digest import digest
 
@@ -158,10 +156,8 @@ def test_a_source_that_changes_before_the_write_is_refused(
 
 
 @both
+@pytest.mark.usefixtures("no_change_time")
 def test_the_read_back_notices_what_no_time_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
-    """As on a system whose clock did not move, or that keeps no time that cannot be set."""
-    real = FileState.of
-    monkeypatch.setattr(FileState, "of", classmethod(lambda _, found: replace(real(found), changed_ns=0)))
     folder = adapter(tmp_path / "a")
     (tmp_path / "out").mkdir()
     with pytest.raises(PackError, match=r"not the file that was read|cannot be read back"):

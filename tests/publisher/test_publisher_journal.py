@@ -208,9 +208,7 @@ def test_a_journal_that_is_no_regular_file_is_refused_and_left_alone(kind: str, 
         "device": lambda: path.symlink_to("/dev/null"),
     }
     make[kind]()
-    with pytest.raises(
-        InputError, match=r"journal .* cannot be read: (It is there and no regular file|Is a directory)"
-    ):
+    with pytest.raises(InputError, match=r"journal .* cannot be read: (It is no regular file|Is a directory)"):
         Journal(path)
     assert path.lstat()
     assert Path("/dev/null").is_char_device()

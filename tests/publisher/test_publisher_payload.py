@@ -100,6 +100,7 @@ def test_a_change_is_noticed(tmp_path: Path) -> None:
         fingerprint(planned)
 
 
+@pytest.mark.usefixtures("no_change_time")
 def test_a_change_that_no_time_or_length_shows_is_noticed(tmp_path: Path) -> None:
     planned = plan_archive(adapter(tmp_path / "a"))
     change_in_secret(tmp_path / "a" / WEIGHTS)

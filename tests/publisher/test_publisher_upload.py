@@ -213,6 +213,7 @@ def test_an_archive_that_shrinks_meanwhile_is_refused(client: Any, place: Destin
     assert unfinished(client, place) == []
 
 
+@pytest.mark.usefixtures("no_change_time")
 def test_a_change_that_leaves_no_trace_in_the_file_system_is_found_by_its_crc32(
     client: Any, place: Destination, tmp_path: Path
 ) -> None:
