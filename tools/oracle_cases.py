@@ -111,14 +111,13 @@ def _of(base: Raw, chance: random.Random) -> Iterator[tuple[str, Raw, Shapes]]:
         both = [f"experts.{name}" for name in sorted(fused) if name in _FUSED] or sorted(fused)
         configs["experts"] = {"target_modules": some, "target_parameters": both}
         configs["one of the experts'"] = {"target_modules": some, "target_parameters": both[:1]}
-    # PEFT puts no CAUSAL_LM on a class that does not generate.
-    task = {} if base["architectures"][0].endswith("ForMaskedLM") else {"task_type": "CAUSAL_LM"}
     for how, change in configs.items():
-        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, **task, **change}
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM", **change}
         yield from _written(how, config, model, chance)
     plain = {"peft_type": "LORA", "r": 4, "lora_alpha": 8, "target_modules": some}
     own = _called_for(plain, model.modules, model)
     yield "no task type", plain, own
+    yield "sequence to sequence", plain | {"task_type": "SEQ_2_SEQ_LM"}, own
     yield "another rank", plain | {"r": 8}, own
     yield "one target lost", plain | {"target_modules": some[1:] or ["nothing"]}, own
     yield "a target too many", plain | {"target_modules": [*some, "nothing_like_it"]}, own

@@ -1,5 +1,7 @@
 """Write ``lora_packer/base_model/tasks.json``: the model types that transformers has no class of for a task.
 
+Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM.
+
 Needs torch and transformers (see the Makefile's ``proof``).
 
 usage: python tools/record_tasks.py [--check]     (--check: exit 1 where the file is not what this writes)
@@ -14,10 +16,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proof import model_class  # noqa: E402
+from proof import HEADS, model_class  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
-from lora_packer.base_model.tasks import FILE  # noqa: E402
+from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
 TASKS = ("sequence-classification", "token-classification", "question-answering")
 
@@ -26,13 +28,18 @@ def recorded_text() -> str:
     """Return the file's text: one task a line."""
     import transformers
 
-    lines = [
-        f"{json.dumps(task)}: {json.dumps([name for name in sorted(ARCHITECTURES) if model_class(name, task) is None])}"
-        for task in TASKS
-    ]
+    types = sorted(ARCHITECTURES)
+    without = {task: [name for name in types if model_class(name, task) is None] for task in TASKS}
+    without[GENERATION] = [name for name in types if not _generates(name)]
+    lines = [f"{json.dumps(task)}: {json.dumps(names)}" for task, names in without.items()]
     made_by = f'"made_by": "tools/record_tasks.py", "transformers": "{transformers.__version__}"'
     body = ",\n".join(lines)
     return f'{{{made_by}, "without": {{\n{body}\n}}}}\n'
+
+
+def _generates(model_type: str) -> bool:
+    classes = (model_class(model_type, head) for head in HEADS)
+    return any(hasattr(cls, "prepare_inputs_for_generation") for cls in classes)
 
 
 def main() -> int:

@@ -13,11 +13,17 @@ from pathlib import Path
 from lora_packer.base_model.architecture import Head
 
 FILE = Path(__file__).with_name("tasks.json")
+GENERATION = "generation"
 
 
 def has_class(model_type: str, head: Head) -> bool:
     """Whether transformers' auto classes have one with this head for the type (models/auto/modeling_auto.py)."""
     return model_type not in _without().get(head, ())
+
+
+def generates(model_type: str) -> bool:
+    """Whether a class of the type in transformers' auto classes has ``prepare_inputs_for_generation``."""
+    return model_type not in _without()[GENERATION]
 
 
 @cache

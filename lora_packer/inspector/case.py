@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
@@ -100,6 +100,7 @@ class Case:
         expectation: the tensors that the config calls for.
         difference: how the file differs from it.
         assumed: what had to be assumed for this reading, as findings.
+        sources: where ``tensors`` are what PEFT makes of the file's: the name of each -> the names that it had there.
     """
 
     config: LoraConfig
@@ -113,6 +114,7 @@ class Case:
     expectation: Expectation
     difference: Difference
     assumed: tuple[Finding, ...]
+    sources: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def base_name(self) -> str:

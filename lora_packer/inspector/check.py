@@ -165,7 +165,11 @@ def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
         return ()
     try:
         with subject.source.open(WEIGHTS_NAME) as file:
-            return module_stats(file, header, config, case.expectation if case else None)
+            if case is None:
+                return module_stats(file, header, config, None)
+            # What PEFT makes of the file has its own config, too.
+            config = case.config if case.sources else config
+            return module_stats(file, header, config, case.expectation, case.sources)
     except OSError as error:
         raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
     except PatternError as error:

@@ -15,6 +15,8 @@ from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.diagnosis import diagnose
+from lora_packer.inspector.loading import as_peft_loads, is_exact_as_loaded
+from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.inspector.reading import is_exact
 from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
@@ -102,7 +104,8 @@ def _widths(config: Mapping[str, Any]) -> Iterator[int]:
 
 def _compared(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> tuple[bool, int, str | None]:
     """(fits, mismatches, the first of them)"""
-    found = diagnose(config, base, tensors)
+    # What today's PEFT does not load of another release's file says nothing about whose it is.
+    found = as_peft_loads(diagnose(config, base, tensors), config, base, tensors, DEFAULT_TARGET)
     if not found.errors:
         return True, 0, None
     return False, max(1, found.case.difference.distance), found.errors[0].message
@@ -110,4 +113,8 @@ def _compared(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorI
 
 def fitting(config: LoraConfig, tensors: Mapping[str, TensorInfo]) -> list[str]:
     """Return the ids of the known base models that call for exactly these tensors. Raises PatternError."""
-    return [name for names, base in _possible(tensors) if is_exact(config, base, tensors) for name in names]
+    return [name for names, base in _possible(tensors) if _is_exact(config, base, tensors) for name in names]
+
+
+def _is_exact(config: LoraConfig, base: BaseModel, tensors: Mapping[str, TensorInfo]) -> bool:
+    return is_exact(config, base, tensors) or is_exact_as_loaded(config, base, tensors)

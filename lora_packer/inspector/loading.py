@@ -19,7 +19,7 @@ from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.diagnosis import Diagnosis, explain
 from lora_packer.inspector.matching import ADAPTER_NAME
-from lora_packer.inspector.reading import as_loaded
+from lora_packer.inspector.reading import as_loaded, is_exact
 from lora_packer.inspector.rules.loading import Outcome, converted_names, not_loaded
 from lora_packer.inspector.rules.names import OLDER_NAMES
 from lora_packer.peft.conversions import conversion, experts_pattern
@@ -77,6 +77,14 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
         found = _as_converted(case, converted, base, found.case)
         return _told(found, outcome, target) if outcome.refusal else found
     return found
+
+
+def is_exact_as_loaded(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
+    """Whether a file that PEFT renames or merges first is then exactly what the base calls for. Raises PatternError."""
+    converted = _converted(config, base, tensors)
+    if converted.refusal or converted.tensors.keys() == tensors.keys():
+        return False
+    return is_exact(converted.config, base, converted.tensors, next(iter(base.dialects)))
 
 
 def _newly_refused(given: Case, case: Case) -> Refusal | None:
@@ -144,6 +152,7 @@ def _as_converted(case: Case, converted: Converted, base: BaseModel, given: Case
     found = explain(case, base)
     names = {escape(name): tuple(map(escape, own)) for name, own in converted.sources.items()}
     findings = tuple(_by_own_names(item, names) for item in found.findings if item.code != OLDER_NAMES.code)
+    case = replace(case, sources=converted.sources)
     return Diagnosis(case, (*findings, *converted_names(case, converted.sources)), as_given=given)
 
 

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
 from lora_packer.inspector.case import halves, parsed
 from lora_packer.peft.expected import Expectation
@@ -43,26 +44,46 @@ class ModuleStats:
 
 
 def module_stats(
-    file: BinaryIO, header: SafetensorsHeader, config: LoraConfig, expectation: Expectation | None
+    file: BinaryIO,
+    header: SafetensorsHeader,
+    config: LoraConfig,
+    expectation: Expectation | None,
+    sources: Mapping[str, tuple[str, ...]] | None = None,
 ) -> tuple[ModuleStats, ...]:
-    """Return the statistics of every complete pair, in the order of the file. Raises OSError, PatternError."""
+    """Return the statistics of every complete pair, in the order of the file. Raises OSError, PatternError.
+
+    With ``sources`` (see Case), config and expectation are of the file as PEFT renames and merges it.
+    """
     alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
     experts_of = expectation.experts if expectation is not None else {}
+    place_of = _places(sources or {})
     result = []
     for path, pair in halves(item for item in parsed(header.tensors) if item.info.shape).items():
         if len(pair) < 2:
             continue
         a, b = pair["A"].info, pair["B"].info
-        name, experts = experts_of.get(path, (path, 1))
+        place, merged = place_of.get(path, (path, False))
+        name, experts = experts_of.get(place, (place, 1))
         columns = a.shape[0]
         rank = columns // experts if experts and columns % experts == 0 else columns
         if rank == 0:
             continue
-        scale = config.scale(rank, alpha_of(name))
+        if merged and expectation is not None and name in expectation.targeted:
+            # One of the modules that PEFT makes one parameter of, whose rank and alpha count.
+            scale, name, experts, rank = config.scale(*expectation.targeted[name]), path, 1, columns
+        else:
+            scale = config.scale(rank, alpha_of(name))
         norm = _norm(file, header.data_start, a, b, experts)
         norm = None if norm is None or not math.isfinite(norm * scale) else abs(scale) * norm
         result.append(ModuleStats(name, rank, scale, norm))
     return tuple(result)
+
+
+def _places(sources: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, bool]]:
+    """The path of a module in the file -> its path as PEFT has it, and whether other modules of the file go there."""
+    return {
+        parse_key(own).path: (parse_key(name).path, len(names) > 1) for name, names in sources.items() for own in names
+    }
 
 
 def _norm(file: BinaryIO, start: int, a: TensorInfo, b: TensorInfo, experts: int) -> float | None:

@@ -93,16 +93,17 @@ def _closest(config: LoraConfig, tensors: Tensors, every: Iterable[_Reading]) ->
     return min((_case(config, reading, tensors) for reading in readings), key=_badness)
 
 
-def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors) -> bool:
+def is_exact(config: LoraConfig, base: BaseModel, tensors: Tensors, only: str | None = None) -> bool:
     """Whether under some reading every tensor has its name and shape, and none is missing. Raises PatternError.
 
-    Most models are told by one tensor: what they call for is worked out only where a pair of theirs has its sizes.
+    With ``only``, under one with the base model's own head and the names of this dialect. Most models are told by one
+    tensor: what they call for is worked out only where a pair of theirs has its sizes.
     """
     # Replicated layers have other numbers, blocks of a diagonal other sizes.
     samples = [] if config.layer_replication or config.use_bdlora else _samples(tensors)
     if not all(any(_has_like(modules, sample) for modules in base.dialects.values()) for sample in samples):
         return False
-    readings = _readings(config, base, tensors, lambda modules: all(_has(modules, sample) for sample in samples))
+    readings = _readings(config, base, tensors, lambda modules: all(_has(modules, sample) for sample in samples), only)
     return any(agrees(reading.expectation, tensors) for reading in readings)
 
 

@@ -23,6 +23,7 @@ from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
 from lora_packer.inspector.rules import values as value_rules
+from lora_packer.inspector.rules.loading import other_layout
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import Reader, scan
@@ -251,7 +252,7 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
     adapter, target = subject.adapter, subject.target
     found = diagnose(settings, base, adapter.tensors)
     found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
-    told = tuple(vocabulary.at_target(item, target, hosted) for item in found.findings)
+    told = tuple(vocabulary.at_target(item, target, hosted) for item in (*found.findings, *other_layout(found.case)))
     refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.

@@ -98,6 +98,7 @@ class RefusedCredentialsError(S3Error, CredentialsError):
 def s3_call(operation: str, where: str) -> Iterator[None]:
     """Turn whatever botocore raises inside into an S3Error about ``operation`` on ``where`` (``s3://bucket/key``)."""
     from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.parsers import ResponseParserError
 
     # `from None`: botocore's exceptions carry the request with its signature and session token.
     try:
@@ -106,6 +107,13 @@ def s3_call(operation: str, where: str) -> Iterator[None]:
         raise _from_answer(error, operation, where) from None
     except BotoCoreError as error:
         raise _from_botocore(error, operation, where) from None
+    except ResponseParserError:
+        raise S3Error(
+            f"{operation} on {where} failed: what was answered is no answer of S3's.",
+            hint="What answers there is not an S3 store: check --endpoint-url and the proxy settings.",
+            status=None,
+            code="ResponseParserError",
+        ) from None
     except (ValueError, RuntimeError, OSError) as error:
         # What botocore lets through: "Invalid endpoint", a failed refresh of credentials, a credential program
         # that is not there.

@@ -18,7 +18,12 @@ LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 Cli = Callable[..., Any]
 
 
-def adapter_for(base_model: str, folder: Path, leaves: tuple[str, ...] = ("q_proj", "k_proj", "o_proj")) -> Path:
+def adapter_for(
+    base_model: str,
+    folder: Path,
+    leaves: tuple[str, ...] = ("q_proj", "k_proj", "o_proj"),
+    renamed: Callable[[str], str] = str,
+) -> Path:
     """An adapter of rank 2 for a real base model, its values a hole in the file."""
     folder.mkdir()
     header: dict[str, Any] = {}
@@ -27,7 +32,7 @@ def adapter_for(base_model: str, folder: Path, leaves: tuple[str, ...] = ("q_pro
         if path.rpartition(".")[2] in leaves:
             for half, shape in (("A", [2, module.in_features]), ("B", [module.out_features, 2])):
                 size = 2 * shape[0] * shape[1]
-                name = f"base_model.model.{path}.lora_{half}.weight"
+                name = f"base_model.model.{renamed(path)}.lora_{half}.weight"
                 header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [at, at + size]}
                 at += size
     weights = folder / "adapter_model.safetensors"
@@ -183,3 +188,26 @@ def test_a_lookalike_is_proposed_and_never_taken(tmp_path: Path, monkeypatch: py
         assert report.base_model.config_source is None
         reason = report.unchecked[0].reason
         assert f"'{name}' looks like {LLAMA}: give --base-config {LLAMA}" in reason
+
+
+KIMI = "moonshotai/Kimi-K2.5"
+
+
+def names_of_its_own_code(path: str) -> str:
+    return path.replace("model.language_model.", "language_model.model.")
+
+
+def test_names_that_peft_converts_are_recognised(tmp_path: Path) -> None:
+    """Kimi K2.5's own code calls its layers language_model.model.layers, and PEFT renames them."""
+    own = adapter_for(KIMI, tmp_path / "own", ("q_a_proj", "o_proj"), names_of_its_own_code)
+    todays = adapter_for(KIMI, tmp_path / "todays", ("q_a_proj", "o_proj"))
+    fits = {item.id for item in lora_packer.identify(todays) if item.fits}
+    assert KIMI in fits
+    assert {item.id for item in lora_packer.identify(own) if item.fits} >= fits
+
+
+def test_another_base_is_named_by_names_that_peft_converts(tmp_path: Path) -> None:
+    own = adapter_for(KIMI, tmp_path / "own", ("q_a_proj", "o_proj"), names_of_its_own_code)
+    report = lora_packer.check(own, base_config=LLAMA, target="peft", weights=False)
+    hints = [item.hint or "" for item in report.findings if item.severity == "error"]
+    assert any(hint.startswith(f"These tensors fit {KIMI}") for hint in hints), hints

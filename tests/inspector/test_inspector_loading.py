@@ -225,3 +225,45 @@ def test_what_peft_refuses_on_mamba_is_an_error_for_peft(targets: Any, tmp_path:
     report = checked(tmp_path, "nemotron_h", tensors, "peft", target_modules=targets)
     assert "LP207" in codes(report, "error")
     assert "LP207" in codes(checked(tmp_path, "nemotron_h", tensors, "together", target_modules=targets), "warning")
+
+
+SQUARE = json.loads((BASES / "qwen3_moe.json").read_text()) | {"moe_intermediate_size": 24}
+
+
+def square_experts(folder: Path, named: list[str], target: str = "peft", **config: Any) -> list[lora_packer.Finding]:
+    """LoRA on fused experts: gate and up together are 48 x 48, down is 48 x 24."""
+    experts = SQUARE["num_experts"] * 4
+    tensors: Shapes = {}
+    for layer in range(SQUARE["num_hidden_layers"]):
+        path = f"model.layers.{layer}.mlp.experts"
+        if len(named) > 1:
+            tensors |= pair(f"{path}.base_layer", 48, 48, experts) | pair(path, 24, 48, experts)
+        else:
+            tensors |= pair(path, 48, 48, experts)
+    raw = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, "target_modules": [], **config}
+    write_unread(folder, raw | {"target_parameters": [f"mlp.experts.{name}" for name in named]}, tensors)
+    report = lora_packer.check(folder, base_config=SQUARE, target=target, weights=False)
+    assert report.ok, report.findings
+    return [item for item in report.findings if item.code == "LP323"]
+
+
+@pytest.mark.parametrize("target", ["peft", "together"])
+@pytest.mark.parametrize("version", ["0.18.1", "0.17.0", "0.18.2.dev0@abc"])
+def test_square_experts_of_an_older_peft_may_be_read_transposed(tmp_path: Path, version: str, target: str) -> None:
+    """PEFT 0.18.1 wrote such an adapter on transformers 5.23, and 0.21.2 applied the transpose of its update."""
+    (finding,) = square_experts(tmp_path, ["gate_up_proj"], target, peft_version=version)
+    assert (finding.severity, finding.field, finding.actual) == ("warning", "target_parameters", version)
+    assert finding.count == 2 * SQUARE["num_hidden_layers"]
+    assert finding.message == (
+        f"PEFT {version} wrote LoRA on experts of 48 x 48: today's PEFT takes its two halves the other way round, and "
+        "the sizes do not show which is meant"
+    )
+
+
+@pytest.mark.parametrize("version", ["0.19.0", "0.21.2", "1.0", "x", "9" * 5000, None])
+def test_square_experts_of_todays_peft_are_plain(tmp_path: Path, version: str | None) -> None:
+    assert square_experts(tmp_path, ["gate_up_proj"], peft_version=version) == []
+
+
+def test_what_is_not_square_shows_the_layout(tmp_path: Path) -> None:
+    assert square_experts(tmp_path, ["gate_up_proj", "down_proj"], peft_version="0.18.1") == []

@@ -9,7 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import PREFIX, TINY, TINY_BASE, Tensors, raw_safetensors, tiny_config, tiny_tensors, write_adapter
+from builders import (
+    PREFIX,
+    ROOT,
+    TINY,
+    TINY_BASE,
+    Tensors,
+    ones,
+    raw_safetensors,
+    tiny_config,
+    tiny_tensors,
+    write_adapter,
+)
 
 import lora_packer
 from lora_packer.adapter import LoraConfig
@@ -111,3 +122,45 @@ def test_the_picture_has_kinds_down_and_layers_across(cli: Cli, tmp_path: Path) 
     out = cli("check", write_adapter(tmp_path / "a", tensors), "--base-config", TINY_BASE, "--stats").out
     assert "layers 0 to 1\nself_attn.q_proj |@@|\nself_attn.v_proj |* |\n" in out
     assert "\x1b" not in out
+
+
+def loaded_stats(folder: Path, base: str, tensors: Tensors, **config: Any) -> dict[str, ModuleStats]:
+    raw = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **config}
+    write_adapter(folder, tensors, raw)
+    given = ROOT / "fixtures" / "loading" / f"{base}.json"
+    report = lora_packer.check(folder, base_config=given, target="peft", stats=True)
+    assert report.ok, report.findings
+    return {item.module: item for item in report.stats or ()}
+
+
+def ones_for(path: str, inputs: int, outputs: int) -> Tensors:
+    return {f"{PREFIX}{path}.lora_A.weight": ones(4, inputs), f"{PREFIX}{path}.lora_B.weight": ones(outputs, 4)}
+
+
+def test_the_scale_of_a_module_that_peft_renames_is_that_of_its_name_in_the_model(tmp_path: Path) -> None:
+    tensors: Tensors = {}
+    for layer in (0, 1):
+        tensors |= ones_for(f"language_model.model.layers.{layer}.self_attn.o_proj", 32, 48)
+    first = "model.language_model.layers.0.self_attn.o_proj"
+    found = loaded_stats(tmp_path / "a", "kimi_k25", tensors, target_modules=["o_proj"], alpha_pattern={first: 40})
+    assert {name: item.scale for name, item in found.items()} == {first: 10.0, first.replace("0", "1"): 2.0}
+
+
+def test_the_scale_of_experts_that_peft_merges_is_the_parameters_own(tmp_path: Path) -> None:
+    """The parameter has the alpha of the pattern, and the rank of both halves."""
+    experts = "language_model.model.layers.1.mlp.experts"
+    tensors: Tensors = {}
+    for expert in range(4):
+        for name, (inputs, outputs) in {"gate_proj": (48, 20), "up_proj": (48, 20), "down_proj": (20, 48)}.items():
+            tensors |= ones_for(f"{experts}.{expert}.{name}", inputs, outputs)
+    found = loaded_stats(
+        tmp_path / "a",
+        "kimi_k25",
+        tensors,
+        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        rank_pattern={r".*\.gate_up_proj": 8},
+        alpha_pattern={r".*\.gate_up_proj": 32},
+    )
+    scales = {name.rpartition(".")[2]: (item.rank, item.scale) for name, item in found.items()}
+    assert scales == {"gate_proj": (4, 4.0), "up_proj": (4, 4.0), "down_proj": (4, 2.0)}
+    assert len(found) == 12

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from builders import ones, write_adapter
+from follow import follow
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
 from lora_packer.base_model import ARCHITECTURES, BaseModel
-from lora_packer.base_model.tasks import FILE, has_class
+from lora_packer.base_model.tasks import FILE, generates, has_class
 from lora_packer.peft.expected import expect
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 64}
@@ -77,3 +78,53 @@ def test_the_recorded_types_have_definitions() -> None:
     recorded = json.loads(FILE.read_text(encoding="utf-8"))
     assert recorded["made_by"] == "tools/record_tasks.py"
     assert [name for types in recorded["without"].values() for name in types if name not in ARCHITECTURES] == []
+
+
+MODERNBERT = {"model_type": "modernbert", "architectures": ["ModernBertForMaskedLM"], **SIZES}
+BERT = {"model_type": "bert", "architectures": ["BertLMHeadModel"], **SIZES}
+
+
+def of_an_encoder(folder: Path, base: dict[str, Any], leaf: str, task: str | None, target: str) -> lora_packer.Report:
+    raw = {"peft_type": "LORA", "task_type": task, "r": 2, "lora_alpha": 2, "target_modules": [leaf]}
+    config, _ = parse_config({**raw, "task_type": None})
+    wanted = expect(config, BaseModel.load(base).modules, ()).required
+    write_adapter(folder, {name: ones(*want.shape) for name, want in wanted.items()}, raw)
+    return lora_packer.check(folder, base_config=base, target=target, weights=False)
+
+
+@pytest.mark.parametrize("task", ["CAUSAL_LM", "SEQ_2_SEQ_LM"])
+def test_a_task_that_generates_on_a_type_that_does_not(tmp_path: Path, task: str) -> None:
+    """PEFT's class takes prepare_inputs_for_generation of the model, which transformers 4.57 and 5 give no such class."""
+    report = of_an_encoder(tmp_path, MODERNBERT, "Wqkv", task, "peft")
+    (finding,) = report.findings
+    assert (report.status, finding.code, finding.severity, finding.field) == ("failed", "LP202", "error", "task_type")
+    taken = "PEFT takes the model's prepare_inputs_for_generation, which no class of modernbert in transformers 5 has"
+    assert finding.message == f"task_type is {task}, for which {taken}"
+    assert finding.hint == "Set task_type to null: PEFT then loads it on the class it was trained on."
+    assert finding.actual == task
+    ((config, tensors),) = follow(finding, tmp_path, MODERNBERT) or []
+    write_adapter(tmp_path, tensors, config)
+    assert lora_packer.check(tmp_path, base_config=MODERNBERT, target="peft", weights=False).findings == ()
+
+
+def test_a_service_cannot_serve_it_either(tmp_path: Path) -> None:
+    report = of_an_encoder(tmp_path, MODERNBERT, "Wqkv", "CAUSAL_LM", "together")
+    told = [(item.severity, item.field) for item in report.findings if item.code == "LP202"]
+    assert told == [("error", "task_type")]
+
+
+@pytest.mark.parametrize(
+    ("base", "leaf", "task"),
+    [(MODERNBERT, "Wqkv", None), (BERT, "query", "CAUSAL_LM"), (LLAMA, "q_proj", "SEQ_2_SEQ_LM")],
+    ids=str,
+)
+def test_a_task_that_the_type_has(tmp_path: Path, base: dict[str, Any], leaf: str, task: str | None) -> None:
+    report = of_an_encoder(tmp_path, base, leaf, task, "peft")
+    assert report.ok
+    assert [item for item in report.findings if item.field == "task_type"] == []
+
+
+def test_which_types_generate() -> None:
+    assert generates("bert")
+    assert not generates("modernbert")
+    assert generates("no-such-type")

@@ -8,22 +8,13 @@ from typing import Any
 
 import pytest
 from lying_server import Lies, answer, endless, lying
+from publisher_support import client_at
 
-from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.errors import S3Error, s3_call
 
 _OK = b"HTTP/1.1 200 OK\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 _CHUNKS = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-
-
-def client_of(url: str, deadline: float = 20.0) -> Any:
-    from boto3 import Session
-
-    session = Session("AKIAIOSFODNN7EXAMPLE", "not-a-secret", region_name="us-east-1")
-    client = s3_client(session, endpoint_url=url)
-    client._endpoint.http_session._deadline = deadline
-    return client
 
 
 def ask(client: Any, operation: str = "list_multipart_uploads", **options: Any) -> Any:
@@ -49,7 +40,7 @@ def test_slow_answer_ends_with_the_deadline(lies: Lies, pause: float, operation:
         operation, {"Key": "k", "Body": b"x", "UploadId": "u", "PartNumber": 1}
     )
     with lying(lies, pause=pause) as url, pytest.raises(S3Error, match="not complete within") as told:
-        ask(client_of(url, 0.3), operation, **options)
+        ask(client_at(url, 0.3), operation, **options)
     assert not told.value.transient
 
 
@@ -62,7 +53,7 @@ def test_connection_that_is_used_again_keeps_the_deadline() -> None:
         return iter([page]) if len(asked) == 1 else endless(_OK, b"X: y\r\n")(head)
 
     with lying(lies, pause=0.02) as url:
-        client = client_of(url, 0.5)
+        client = client_at(url, 0.5)
         ask(client)
         with pytest.raises(S3Error, match="not complete within"):
             ask(client)
@@ -71,7 +62,7 @@ def test_connection_that_is_used_again_keeps_the_deadline() -> None:
 @pytest.mark.parametrize("status", ["200 OK", "404 Not Found", "500 Sorry"])
 def test_endless_body_is_cut(status: str) -> None:
     with lying(endless(f"HTTP/1.1 {status}\r\n".encode() + _CHUNKED, _CHUNKS)) as url:
-        client = client_of(url)
+        client = client_at(url)
         tracemalloc.start()
         try:
             with pytest.raises(S3Error, match="longer than" if status == "200 OK" else f"HTTP {status[:3]}"):

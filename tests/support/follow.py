@@ -172,7 +172,7 @@ def _in_bfloat16(
 
 
 _WAYS = [
-    (re.compile(r"Set (\w+) to (?=[\[{\"\d]|true|false)"), _set),
+    (re.compile(r"Set (\w+) to (?=[\[{\"\d]|true|false|null)"), _set),
     (re.compile(r'(?:Write|Add) ("\w+": .+?)\.$'), _write),
     (re.compile(r"Remove (layers_to_transform|exclude_modules)\."), _without_field),
     (re.compile(r"Remove (?:it|them|the number), which loses nothing"), _without_names),

@@ -21,6 +21,7 @@ def lying(lies: Lies, *, pause: float = 0.0) -> Iterator[str]:
     over = threading.Event()
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
+    connections: list[socket.socket] = []
 
     def serve(connection: socket.socket) -> None:
         # Reading or writing fails when the client hangs up, which is what it is to do.
@@ -35,7 +36,8 @@ def lying(lies: Lies, *, pause: float = 0.0) -> Iterator[str]:
     def accept() -> None:
         with suppress(OSError):
             while True:
-                thread = threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True)
+                connections.append(listener.accept()[0])
+                thread = threading.Thread(target=serve, args=(connections[-1],), daemon=True)
                 thread.start()
                 threads.append(thread)
 
@@ -48,6 +50,9 @@ def lying(lies: Lies, *, pause: float = 0.0) -> Iterator[str]:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
+        for connection in connections:  # a client may keep its own open
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
         for thread in (accepting, *threads):
             thread.join(timeout=10)
 

@@ -15,10 +15,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import boto3
+
 from lora_packer.http import aws_bundle
 from lora_packer.http import connect as http_client
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
+from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.connection import Connection, Store
 from lora_packer.publisher.payload import Fingerprint
 from lora_packer.publisher.proof import Proof, look_at
@@ -210,3 +213,10 @@ def credential_server(*minutes: float) -> Iterator[str]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def client_at(url: str, deadline: float = 20.0) -> Any:
+    """A client of whatever answers there, whose requests take that many seconds at most."""
+    client = s3_client(boto3.Session("AKIAIOSFODNN7EXAMPLE", "not-a-secret", region_name="us-east-1"), endpoint_url=url)
+    client._endpoint.http_session._deadline = deadline  # type: ignore[attr-defined]
+    return client

@@ -1,22 +1,24 @@
-"""What today's PEFT does not load, though another release or class would (LP322)."""
+"""What today's PEFT does not load, or loads otherwise, though another release or class would (LP322, LP323)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.adapter.config import CONFIG_NAME
-from lora_packer.adapter.keys import WEIGHTS_NAME
-from lora_packer.base_model import TEXT_ONLY
+from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
+from lora_packer.base_model import TEXT_ONLY, Module
 from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_4_51
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.names import OLDER_NAMES
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.words import counted
-from lora_packer.peft.expected import Shape
+from lora_packer.peft.expected import Shape, named_parameters
 from lora_packer.peft.refusals import Refusal
+from lora_packer.redact import escape
 
 NOT_LOADED = Rule(
     "LP322",
@@ -25,6 +27,16 @@ NOT_LOADED = Rule(
     "Today's PEFT does not load the file into the class that the base config names; another release or class would.",
     "PEFT drops a tensor without a place in silence, so the base model answers; it raises where a shape does not fit.",
     "Load it with the release or class that it was saved with, and save it again from the class that will be served.",
+    needs="base",
+)
+
+OTHER_LAYOUT = Rule(
+    "LP323",
+    "experts-of-older-peft",
+    "warning",
+    "An older PEFT wrote LoRA on square experts, whose layout today's PEFT takes the other way round.",
+    "It loads without a word, and the transpose of the update is applied: every output is wrong.",
+    "Load it with PEFT 0.18 and merge it, or train again with PEFT 0.19 or newer.",
     needs="base",
 )
 
@@ -128,3 +140,38 @@ def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]]) -> Itera
         f"{counted(len(names))} with the names of another release or of the model's own code: {_TODAY} renames them"
     )
     yield OLDER_NAMES.finding(message, tensors=names, actual=case.dialect)
+
+
+# PEFT writes its version since 0.18, and turned the halves round in 0.19 (tuners/lora/layer.py:2437 of 0.21.2).
+_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})(?!\d)")
+_TURNED_IN = (0, 19)
+
+
+def other_layout(case: Case) -> Iterator[Finding]:
+    """Return that an older PEFT wrote LoRA on experts, and that no size shows in which layout it is.
+
+    PEFT before 0.19 on transformers 4 may have had them in another layout again, so that this is no error.
+    """
+    version = _VERSION.match(case.config.peft_version or "")
+    if version is None or (int(version[1]), int(version[2])) >= _TURNED_IN:
+        return
+    sizes = [module.weight_shape[1:] for module in _turned(case)]
+    paths = case.expectation.experts
+    own = [case.sources.get(name, (name,)) for name in case.tensors if parse_key(name).path in paths]
+    names = [files[0] for files in own if len(files) == 1]  # what PEFT merges itself, it merges right
+    if not sizes or not names or any(rows != columns for rows, columns in sizes):
+        return
+    shown, size = escape(case.config.peft_version or "", 40), " x ".join(map(str, sizes[0]))
+    message = (
+        f"PEFT {shown} wrote LoRA on experts of {size}: today's PEFT takes its two halves the other way round, and the "
+        "sizes do not show which is meant"
+    )
+    details = {"file": CONFIG_NAME, "field": "target_parameters", "tensors": names, "actual": shown}
+    yield OTHER_LAYOUT.finding(message, **details)
+
+
+def _turned(case: Case) -> Iterator[Module]:
+    """The adapted parameters whose halves lay the other way round before."""
+    for _, _, module in named_parameters(case.config, case.modules):
+        if len(module.weight_shape) == 3 and not module.transposed:
+            yield module

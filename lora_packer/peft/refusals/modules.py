@@ -15,6 +15,7 @@ from lora_packer.peft.refusals.blocks import unfit_blocks
 from lora_packer.peft.refusals.kernels import past_their_forward
 from lora_packer.peft.refusals.named import refused_parameters, refused_saved, refused_tokens
 from lora_packer.peft.refusals.refusal import Refusal
+from lora_packer.peft.refusals.task import refused_task
 from lora_packer.peft.refusals.variants import kind_of, taken_by, variants
 from lora_packer.redact import escape
 
@@ -60,6 +61,7 @@ def refused_modules(
         modules: the base model's modules, by path.
         targeted: the paths that get LoRA, with their rank and alpha.
     """
+    yield from refused_task(config.task_type, base_model_type)
     yield from past_their_forward(base_model_type, modules, targeted)
     told: set[str] = set()
     rows = [row for row in _ROWS if row.asked(config)]
