@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -17,6 +17,7 @@ help:
 	@echo "make proof-dialects  the same for the names of transformers 4.57 and 4.51, each in an environment of its own"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
+	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -79,6 +80,10 @@ $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
 proof-dialects: proof-dialects-venvs
 	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
+
+# Some hundred inputs that nobody means well with: what comes out, and what it costs.
+hostile: $(DEV_STAMP)
+	@$(BIN)/python tools/hostile
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
 sweep: $(PROOF_STAMP)
