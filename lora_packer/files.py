@@ -112,7 +112,7 @@ def read_whole(path: Path, most: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise FileExistsError(errno.EEXIST, "It is no regular file", str(path))
-        data = file.read(most + 1)
+        data = file.read(most + 1) or b""  # None: a file of the kernel that would have to be waited for
     if len(data) > most:
         raise ValueError(f"it has more than {most:,} bytes")
     return data

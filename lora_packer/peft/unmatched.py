@@ -20,6 +20,10 @@ Field = Literal["target_modules", "target_parameters", "layers_to_transform"]
 _HEADS = frozenset(OUTPUT_HEADS).union(*HEADS_OF_TASKS.values())
 
 
+# More than a list of every module of a large model has; each is looked for in all of them.
+_MOST_NAMES = 2_000
+
+
 class Unmatched(NamedTuple):
     """A name that matches nothing: the field it stands in, and the name (of ``layers_to_transform``: the index)."""
 
@@ -28,10 +32,13 @@ class Unmatched(NamedTuple):
 
 
 def unmatched(config: LoraConfig, trees: Sequence[Modules]) -> Iterator[Unmatched]:
-    """Yield what matches nothing in any of these trees, which are the names of one model in several releases."""
+    """Yield what matches nothing in any of these trees, which are the names of one model in several releases.
+
+    Of a list that is longer than any model's modules the first names are looked for.
+    """
     names = [Unmatched("target_modules", name) for name in _listed(config.target_modules)]
     names += [Unmatched("target_parameters", name) for name in config.target_parameters or ()]
-    for item in names:
+    for item in names[:_MOST_NAMES]:
         if item.name not in _HEADS and not any(_matches(item, modules) for modules in trees):
             yield item
     layers = config.layers_to_transform or ()

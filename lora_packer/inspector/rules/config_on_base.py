@@ -20,6 +20,7 @@ from lora_packer.peft.unmatched import unmatched
 from lora_packer.redact import escape
 
 _TOLD = 8
+_LOOKED_UP = 50  # names for which the nearest one is looked for
 
 NO_TARGET = Rule(
     "LP206",
@@ -149,6 +150,7 @@ def _unmatched(field: str, names: Sequence[str], case: Case) -> Finding:
 
 def probably_meant(names: Sequence[str], case: Case) -> tuple[list[str], str]:
     """What the base model has that was probably meant by these names, and in which field it has to stand."""
+    names = names[:_LOOKED_UP]
     fused = [other for name in names for other in nearest_parameters(name, case.modules)]
     if fused:
         return list(dict.fromkeys(fused)), " in target_parameters"
