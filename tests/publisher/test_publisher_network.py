@@ -74,7 +74,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
 
     class Nothing:
-        def stream(self, **_: object) -> list[bytes]:
+        def stream(self, *_: object, **__: object) -> list[bytes]:
             return []
 
     def send(self: object, request: Any) -> AWSResponse:

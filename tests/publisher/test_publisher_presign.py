@@ -334,7 +334,7 @@ def answer(monkeypatch: pytest.MonkeyPatch, status: int, headers: dict[str, str]
     from botocore.awsrequest import AWSResponse
 
     class Nothing:
-        def stream(self, **_: object) -> list[bytes]:
+        def stream(self, *_: object, **__: object) -> list[bytes]:
             return []
 
     def send(self: object, request: Any) -> AWSResponse:
