@@ -10,7 +10,7 @@ from lora_packer.errors import InputError
 from lora_packer.redact import escape
 
 
-def require_place(value: object, name: str, *more: type) -> None:
+def require_path(value: object, name: str, *more: type) -> None:
     """Raise InputError where a value is no path and no text that could name something, nor one of ``more``."""
     if (isinstance(value, str | os.PathLike) and os.fspath(value)) or isinstance(value, more):
         return
@@ -48,7 +48,7 @@ def require_duration(value: object, name: str) -> None:
 def require_base(value: object, name: str, *more: type) -> None:
     """Raise InputError where a value is no base model's config: a path, a folder, a Hub id or a parsed one."""
     if value is not None and not isinstance(value, Mapping):
-        require_place(value, name, *more)
+        require_path(value, name, *more)
 
 
 def _shown(value: object) -> str:

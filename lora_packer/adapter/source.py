@@ -94,7 +94,8 @@ class FolderSource:
         except OSError as error:
             raise InputError(f"'{escape(str(path))}' cannot be read: {error.strerror}.") from None
         found = os.fstat(descriptor)
-        if stat.S_ISREG(found.st_mode) and self._seen.setdefault(name, FileState.of(found)) != FileState.of(found):
+        state = FileState.of(found)
+        if stat.S_ISREG(found.st_mode) and self._seen.setdefault(name, state) != state:
             os.close(descriptor)
             raise InputError(
                 f"'{escape(str(path))}' changed while it was being checked.",

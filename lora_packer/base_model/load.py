@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
-from lora_packer.arguments import require_place
+from lora_packer.arguments import require_path
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -92,7 +92,7 @@ class BaseModel:
             InconclusiveError: the Hub could not be asked.
         """
         if not isinstance(source, Mapping):
-            require_place(source, "source")
+            require_path(source, "source")
         return base_from(config_of(source))
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 from lora_packer.adapter import LoraConfig, TensorInfo, open_source, read_adapter
 from lora_packer.adapter.patterns import PatternError
-from lora_packer.arguments import require_place
+from lora_packer.arguments import require_path
 from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
@@ -53,7 +53,7 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
         InputError: the adapter cannot be read, or its config has to be corrected first.
         InconclusiveError: a pattern of its config is not evaluated.
     """
-    require_place(adapter, "adapter")
+    require_path(adapter, "adapter")
     with open_source(adapter) as source:
         read = read_adapter(source)
     if read.defects:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.arguments import require_place
+from lora_packer.arguments import require_path
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
@@ -75,9 +75,9 @@ def check_and_pack(
     progress: Progress | None,
 ) -> tuple[Archive, Report | None]:
     """Do what ``pack`` does, and return what the check found, too; None where it was left out."""
-    require_place(adapter, "adapter")
+    require_path(adapter, "adapter")
     if output is not None:
-        require_place(output, "output")
+        require_path(output, "output")
     folder = require_folder(local_path(adapter))
     report = run_check(adapter, options, note)
     if compress and compressor_name() == "zlib":

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_packer.arguments import require_duration, require_place, require_text
+from lora_packer.arguments import require_duration, require_path, require_text
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
@@ -108,7 +108,7 @@ def publish(
     Raises:
         CheckFailedError, InconclusiveError, PackError, PublishError, CredentialsError, InputError.
     """
-    require_place(adapter, "adapter")
+    require_path(adapter, "adapter")
     checks = options or CheckOptions(base_config, base_model, target, skip=not check)
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
     path, archive = local_path(adapter), ArchiveOptions(include_extras, name)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.arguments import require_place
+from lora_packer.arguments import require_path
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
@@ -108,9 +108,9 @@ def release(
     """
     from lora_packer.together import Client, choose_api
 
-    require_place(adapter, "adapter")
+    require_path(adapter, "adapter")
     if receipt is not None:
-        require_place(receipt, "receipt")
+        require_path(receipt, "receipt")
     wanted = ServiceOptions(
         model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions, skip_existing
     )

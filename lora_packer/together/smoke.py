@@ -157,7 +157,7 @@ LIMITS = (
 """What an alarm can mean."""
 
 PROOF = (
-    "A difference shows that not the base model alone answers; it does not show that the adapter is the right one, and "
+    "A difference shows that more than the base model answers; it does not show that the adapter is the right one, and "
     "a base on other hardware may differ by itself."
 )
 """What a difference proves and what not."""
