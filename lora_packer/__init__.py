@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lora_packer.base_model import BaseModel, Module
     from lora_packer.inspector import Report, check
     from lora_packer.inspector.identify import Candidate, identify
+    from lora_packer.inspector.manifest import read_manifest
+    from lora_packer.inspector.many import Listed, Unreadable, check_many
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
@@ -49,6 +51,8 @@ _LAZY = {
     "check": "lora_packer.inspector",
     "Candidate": "lora_packer.inspector.identify",
     "identify": "lora_packer.inspector.identify",
+    **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
+    "read_manifest": "lora_packer.inspector.manifest",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
     "pack": "lora_packer.pipeline.pack",
@@ -83,6 +87,7 @@ __all__ = [
     "Interrupted",
     "Job",
     "JobFailedError",
+    "Listed",
     "LoraPackerError",
     "Module",
     "OutputError",
@@ -100,14 +105,17 @@ __all__ = [
     "StoreOptions",
     "Unchecked",
     "UnknownArchitecture",
+    "Unreadable",
     "WaitTimeoutError",
     "ask",
     "check",
+    "check_many",
     "deploy",
     "identify",
     "pack",
     "presign",
     "publish",
+    "read_manifest",
     "release",
     "stop",
     "submit",

@@ -48,7 +48,7 @@ def in_order(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[
     generator that held them could be collected in any thread, and wait there for ever.
     """
     _keep_freed_memory()
-    threads = _processors()
+    threads = processors()
     ahead = min(_AHEAD * threads, _MOST_AHEAD)
     waiting: deque[Future[Result]] = deque()
 
@@ -125,7 +125,7 @@ def _keep_freed_memory() -> None:
     bytearray(_LARGE_BLOCK)
 
 
-def _processors() -> int:
+def processors() -> int:
     """Return how many threads work: one for each processor that this process may use, 16 at most."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, _MAX_THREADS)

@@ -20,6 +20,7 @@ from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
+from lora_packer.base_model.shared import shared
 from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.redact import escape
@@ -137,7 +138,9 @@ class BaseModel:
 
 def base_from(found: FoundConfig) -> BaseModel:
     """Return the base model that a config describes. Raises UnknownArchitecture, InputError."""
-    return replace(_build(found.fields, found.source), sha256=found.sha256)
+    # Other modules are the same objects under another source: a file may be there many times.
+    base = shared(("config", found.sha256), lambda: _build(found.fields, found.source), lambda made: len(made.modules))
+    return replace(base, source=found.source, sha256=found.sha256)
 
 
 def _has_type(part: Any) -> bool:

@@ -1,4 +1,4 @@
-"""``lora-packer check``: is this adapter fit for that base model and target?"""
+"""``lora-packer check``: is this adapter fit for that base model and target? One adapter, or many."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.named_files import require_place, write_named
-from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption
+from lora_packer.cli.options import Against, BaseModelOption, Many
 from lora_packer.cli.progress import ProgressDisplay
-from lora_packer.errors import InputError
+from lora_packer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
@@ -24,7 +24,15 @@ EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 @command
 def check(
     *,
-    adapter: AdapterArgument,
+    adapters: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ADAPTER...",
+            help="A folder with PEFT's two files, a finished .zip or .tar.gz, or hf://org/repo[@revision]. Several are "
+            "checked beside each other.",
+        ),
+    ] = None,
+    many: Many,
     base_model: BaseModelOption = None,
     against: Against,
     no_weights: Annotated[
@@ -42,13 +50,34 @@ def check(
     """Check an adapter against its base model: files, config, every tensor's name and shape, values.
 
     Exit 0: checked and fine. 1: findings. 2: nothing could be read. 3: a required check could not run.
+    Of several: 1 where any failed or could not be read, else 3 where any was inconclusive.
     """
-    from lora_packer.inspector import check as run_check
-    from lora_packer.report.text import render
-
+    if not adapters and many.manifest is None:
+        raise UsageError("Missing argument 'ADAPTER...'.", hint="`lora-packer check --help` has every option.")
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
-    require_place(output_file, "--output", adapter)
+    for adapter in adapters or ():
+        require_place(output_file, "--output", adapter)
+    if many.manifest is not None or len(adapters or ()) > 1 or many.executor is not None:
+        from lora_packer.cli.check_many import check_them
+
+        options = {**against.arguments(), "base_model": base_model, "weights": not no_weights, "stats": stats}
+        raise typer.Exit(check_them(adapters or [], many, options, output_file, output))
+    assert adapters
+    report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=stats)
+    if output_file is not None:
+        write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
+    else:
+        output.result(_rendered(report, output), report.to_dict())
+    raise typer.Exit(EXIT_CODES[report.status])
+
+
+def _checked(
+    adapter: str, base_model: str | None, against: Against, output: Output, *, weights: bool, stats: bool
+) -> Report:
+    """Check one adapter, and show how far it is where that takes long."""
+    from lora_packer.inspector import check as run_check
+
     display = ProgressDisplay(output, "check")
 
     def progress(done: int, total: int) -> None:
@@ -56,21 +85,10 @@ def check(
             display(done, total)
 
     report = run_check(
-        adapter,
-        base_model=base_model,
-        weights=not no_weights,
-        stats=stats,
-        progress=progress,
-        **against.arguments(),
+        adapter, base_model=base_model, weights=weights, stats=stats, progress=progress, **against.arguments()
     )
     display.clear()
-    if output_file is not None:
-        write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
-    elif output.is_text:
-        output.result(render(report, output), {})
-    else:
-        output.result("", report.to_dict())
-    raise typer.Exit(EXIT_CODES[report.status])
+    return report
 
 
 def _rendered(report: Report, output: Output) -> str:

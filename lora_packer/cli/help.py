@@ -39,6 +39,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "attach",
     ),
     "The rehearsal": ("sandbox", "fail", "hub", "env_file"),
+    "Many adapters": ("manifest", "jobs", "executor"),
     "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
@@ -51,6 +52,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer check my-adapter",
         "lora-packer check my-adapter --base-config path/to/base/config.json --target peft",
         "lora-packer check hf://org/my-adapter --format json",
+        "lora-packer check adapters/*/ --no-weights --quiet",
+        "lora-packer check --manifest adapters.csv --format json --output report.json",
     ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (

@@ -102,6 +102,29 @@ def _codes(values: list[str] | None) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Many:
+    """How many adapters are checked."""
+
+    manifest: Annotated[
+        str | None,
+        typer.Option(
+            "--manifest",
+            metavar="FILE",
+            help="Check what this CSV or JSON Lines file lists, too: adapter, and where given base_model, base_config, "
+            "target. - is standard input.",
+        ),
+    ] = None
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", metavar="N", min=1, help="How many at a time. Default: one for each processor."),
+    ] = None
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", metavar="URL", help="Check on a cluster: dask://host:port or ray://host:port."),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True)
 class CheckFirst(Against):
     """The check before something else."""
 

@@ -11,6 +11,7 @@ from lora_packer.adapter import LoraConfig
 from lora_packer.base_model import BaseModel, find_base, find_published
 from lora_packer.base_model.catalogue import hosted_id, lookalike
 from lora_packer.base_model.names import cached_repo, hosted_as
+from lora_packer.base_model.shared import shared
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
 from lora_packer.redact import escape
 
@@ -35,6 +36,15 @@ class Against:
 
 
 def base_for(given: BaseSource | None, hosted: str | None, config: LoraConfig | None) -> Against:
+    """Return what ``_base_for`` does; once for all adapters that share one, where many are checked."""
+    if isinstance(given, Mapping):
+        return _base_for(given, hosted, config)
+    named = config.base_model_name_or_path if config is not None and (given is None or hosted is not None) else None
+    key = ("for", None if given is None else str(given), hosted, named)
+    return shared(key, lambda: _base_for(given, hosted, config), lambda made: len(made.base.modules))
+
+
+def _base_for(given: BaseSource | None, hosted: str | None, config: LoraConfig | None) -> Against:
     """Return the base model, and whose word it is.
 
     Args:

@@ -79,7 +79,7 @@ def check(
     require_codes(ignore, "ignore")
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
-    _check_codes([*select, *ignore])
+    require_rules([*select, *ignore])
     rules_of = profile(target)
     wanted = _selector(select, ignore)
     with open_source(adapter) as source:
@@ -147,7 +147,8 @@ def _checked_files(source: AdapterSource, *, sha256: bool) -> CheckedFiles:
     return CheckedFiles(source, sha256=sha256)
 
 
-def _check_codes(codes: Iterable[str]) -> None:
+def require_rules(codes: Iterable[str]) -> None:
+    """Raise InputError where a code is the beginning of no rule's."""
     for code in codes:
         if not code or not any(known.startswith(code.upper()) for known in RULES):
             raise InputError(f"no rule's code begins with '{escape(code, 40)}'.", hint="See `lora-packer rule`.")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.finding import Finding, Unchecked
@@ -57,7 +56,7 @@ class Report:
     findings: tuple[Finding, ...]
     unchecked: tuple[Unchecked, ...]
     stats: tuple[ModuleStats, ...] | None = None
-    checked: Mapping[str, CheckedFile] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    checked: Mapping[str, CheckedFile] = field(default_factory=dict, repr=False)
 
     @property
     def ok(self) -> bool:

@@ -81,7 +81,7 @@ def test_an_error_while_a_job_is_made_is_raised() -> None:
 
 
 def test_no_more_is_held_than_the_threads_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_processors", lambda: 3)
+    monkeypatch.setattr(threads, "processors", lambda: 3)
     taken = 0
 
     def items() -> Iterator[int]:
@@ -105,7 +105,7 @@ def test_an_error_comes_in_its_turn_and_ends_it() -> None:
 
 
 def test_the_threads_have_ended_however_the_block_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_processors", lambda: 3)
+    monkeypatch.setattr(threads, "processors", lambda: 3)
     before = threading.active_count()
     with suppress(KeyError), in_order(str, range(100)) as results:
         next(results)

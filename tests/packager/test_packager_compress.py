@@ -92,7 +92,7 @@ def test_it_is_the_same_however_many_threads(
 ) -> None:
     digests = set()
     for threads in (1, 2, 5):
-        monkeypatch.setattr("lora_packer.threads._processors", lambda threads=threads: threads)
+        monkeypatch.setattr("lora_packer.threads.processors", lambda threads=threads: threads)
         digests.add(pack(folder, tmp_path / f"{threads}{suffix}", compress=True).sha256)
     assert len(digests) == 1
 
