@@ -92,7 +92,9 @@ _OF_DEFECT = {
 def defects(adapter: Adapter) -> Iterator[Finding]:
     """What is wrong with a file before its content means anything."""
     for defect in adapter.defects:
-        details = {name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint")}
+        details = {
+            name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint", "fixable")
+        }
         yield _OF_DEFECT[defect.kind].finding(defect.message, **details)
 
 
