@@ -15,7 +15,7 @@ from lora_packer.inspector.narrowing import exact_change
 from lora_packer.inspector.nearest import is_pattern, nearest, nearest_parameters
 from lora_packer.inspector.rules.config import INVALID_FIELD, OF_REFUSAL, refused
 from lora_packer.inspector.rules.rule import Rule
-from lora_packer.peft.refusals import refused_modules
+from lora_packer.peft.refusals import refused_class, refused_modules
 from lora_packer.peft.unmatched import unmatched
 from lora_packer.redact import escape
 
@@ -84,7 +84,9 @@ def _inside(path: str, case: Case) -> str | None:
 
 def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
     """What PEFT refuses of the config on this base model; ``exact``: PEFT of today is what will load it."""
-    for refusal in refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted):
+    of_class = refused_class(case.config.task_type, base.model_type, base.named_class)
+    of_modules = refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted)
+    for refusal in (*of_class, *of_modules):
         finding = refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
         yield replace(finding, severity="warning") if refusal.only_today and not exact else finding
 
