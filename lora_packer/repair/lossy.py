@@ -84,7 +84,7 @@ def _rounded(blob: Blob) -> Blob:
     return Blob("BF16", blob.shape, Computed((blob,), round_bits, "rounded", elementwise=True))
 
 
-# --- a lower rank ------------------------------------------------------------------------------------------------------
+# --- a lower rank ----------------------------------------------------------------------------------------------------
 
 
 def lower_rank(draft: Draft, setting: Setting) -> Mended:

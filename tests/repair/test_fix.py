@@ -118,7 +118,7 @@ def test_what_was_broken_comes_back_as_it_was(kind: str, cli: Cli, tmp_path: Pat
 
 @pytest.mark.parametrize("kind", [kind for kind in BREAKAGES if kind != "a target too many"])
 def test_what_is_mended_was_told_to_be_fixable(kind: str, cli: Cli, tmp_path: Path) -> None:
-    repair, breaks = BREAKAGES[kind]
+    _, breaks = BREAKAGES[kind]
     broken = write_adapter(tmp_path / "broken", *breaks(tiny_tensors(), tiny_config()))
     report = json.loads(cli("check", broken, "--base-config", TINY_BASE, "--format", "json").out)
     codes = {item["code"] for item in report["findings"] if item["fixable"]}
