@@ -18,7 +18,7 @@ from lora_packer.redact import shell_word
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Api, Choice, Client, Endpoint, Waiting
+    from lora_packer.together import Api, Choice, Client, Endpoint, Rehearsal, Waiting
 
 
 @command
@@ -52,6 +52,12 @@ def deploy(
             help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Create nothing: tell the price, and let the service judge the deployment where it can."
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
     timeout: TimeoutOption = "60m",
     api: ApiOption = ApiVersion.auto,
@@ -77,9 +83,17 @@ def deploy(
             "An adapter that is attached runs on what runs already.",
             hint="Give --attach without options of a new endpoint.",
         )
+    if dry_run and (attach is not None or wait):
+        raise InputError(
+            "What is created by nobody cannot be attached or waited for.",
+            hint="Give --dry-run without --attach and --wait.",
+        )
     with connected(output, api, attach or "") as (client, choice):
         if attach is not None:
             _attach(output, choice, client, model, attach, limit)
+            return
+        if dry_run:
+            _show_rehearsal(output, choice.name, choice.api.rehearse(client, model, wanted))
             return
         with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
             endpoint, created = ensure_endpoint(choice.api, client, model, wanted, tell=output.note)
@@ -89,6 +103,17 @@ def deploy(
         if wait:
             endpoint = _until_serving(output, choice.api, client, endpoint, limit)
     show_endpoint(output, endpoint, choice.name, asked=model)
+
+
+def _show_rehearsal(output: Output, api: str, seen: Rehearsal) -> None:
+    """Print what a deployment would be like, and whether the service would take it."""
+    asked = "the service would take it" if seen.judged_below else f"the service was not asked: {seen.why_not}"
+    lines = [f"model     {seen.model}", f"hardware  {seen.hardware.id}"]
+    lines += [f"cost      {seen.price}", f"dry run   {asked}"]
+    if seen.there is not None:
+        lines.append(f"there     endpoint {seen.there} has the model: `deploy` takes it, and creates nothing")
+    output.result("\n".join(lines), {"schema_version": 1, "api": api, "dry_run": seen.to_dict()})
+    output.note("nothing was created, and nothing costs money")
 
 
 def _minutes(text: str | None) -> int | None:
