@@ -9,7 +9,7 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.left import told_where_it_stops
-from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
+from lora_packer.cli.options import ApiOption, ApiVersion, AttachOption, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
@@ -44,14 +44,7 @@ def deploy(
             help="Stop by itself after so many minutes without a request (or a duration like 2h); 0 is never.",
         ),
     ] = None,
-    attach: Annotated[
-        str | None,
-        typer.Option(
-            "--attach",
-            metavar="ENDPOINT|DEPLOYMENT",
-            help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead.",
-        ),
-    ] = None,
+    attach: AttachOption = None,
     dry_run: Annotated[
         bool,
         typer.Option(

@@ -17,6 +17,7 @@ from lora_packer.cli.options import (
     ApiOption,
     ApiVersion,
     Asked,
+    AttachOption,
     CheckFirst,
     ExtrasOption,
     HardwareOption,
@@ -77,14 +78,7 @@ def release(
         ),
     ] = False,
     hardware: HardwareOption = None,
-    attach: Annotated[
-        str | None,
-        typer.Option(
-            "--attach",
-            metavar="ENDPOINT|DEPLOYMENT",
-            help="Then attach it to this endpoint or deployment of its base model, which runs already.",
-        ),
-    ] = None,
+    attach: AttachOption = None,
     ask: Annotated[
         str | None,
         typer.Option("--ask", metavar="PROMPT", help="Ask it a first question: with --deploy or --attach."),

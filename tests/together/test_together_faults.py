@@ -102,7 +102,7 @@ def is_ridden_out(name: str, kind: str, request: str) -> bool:
         case "stop" | "stop_all" | "stop for good", ("PATCH", _, path) if "/v2/" in path and "/deployments/" in path:
             return kind in (*NOTHING_SAID, "404")  # what is gone costs nothing
         case "stop for good", ("PATCH", _, path) if "/v1/" in path:
-            return kind in ("400", "403", "409", "422")  # what cannot be stopped is deleted all the same
+            return kind[:3] in ("400", "403", "409", "422")  # what cannot be stopped is deleted all the same
         case "stop for good", ("DELETE", _, _):
             return kind in (*NOTHING_SAID, "404")
         case _, ("PATCH" | "DELETE", _, path) if "/v2/" in path or request.startswith("DELETE"):
