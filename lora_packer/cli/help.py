@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The model": ("model_name", "base_model", "description"),
     "The check": ("base_config", "target", "no_check", "no_weights", "stats", "select", "ignore", "fail_on"),
+    "The repair": ("folder", "diff", "allow", "base_weights"),
     "The archive": ("archive", "compress", "include_extras"),
     "The store": (
         "to",
@@ -52,6 +53,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer check my-adapter",
         "lora-packer check my-adapter --base-config path/to/base/config.json --target peft",
         "lora-packer check hf://org/my-adapter --format json",
+    ),
+    "fix": (
+        "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
+        "lora-packer fix my-adapter --output my-adapter-mended",
     ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (

@@ -102,11 +102,14 @@ def defects(adapter: Adapter) -> Iterator[Finding]:
             expected=names,
             actual="missing",
             hint=missing[0].hint,
+            fixable=all(defect.fixable for defect in missing),
         )
     for defect in adapter.defects:
         if is_one_cause and defect in missing:
             continue
-        details = {name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint")}
+        details = {
+            name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint", "fixable")
+        }
         yield _OF_DEFECT[defect.kind].finding(defect.message, **details)
 
 
