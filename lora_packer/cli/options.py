@@ -245,6 +245,15 @@ class Asked:
         return self != Asked()
 
 
+AttachOption = Annotated[
+    str | None,
+    typer.Option(
+        "--attach",
+        metavar="ENDPOINT|DEPLOYMENT",
+        help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead of "
+        "creating an endpoint.",
+    ),
+]
 ApiOption = Annotated[
     ApiVersion,
     typer.Option("--api", help="The version of the service's API; auto is v2 where the key has a project, else v1."),
