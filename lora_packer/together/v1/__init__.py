@@ -14,7 +14,7 @@ from lora_packer.together.v1.endpoints import (
     stop,
     to_stop,
 )
-from lora_packer.together.v1.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v1.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v1.models import base_names, delete_model, model, models
 
 NAME = "v1"
@@ -37,6 +37,7 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
     "stop",
     "submit",

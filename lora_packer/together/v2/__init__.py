@@ -7,7 +7,7 @@ docs.together.ai/docs/dedicated-endpoints/adapter; docs.together.ai/reference/dm
 from __future__ import annotations
 
 from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop, to_stop
-from lora_packer.together.v2.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v2.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v2.models import base_names, delete_model, model, models
 from lora_packer.together.v2.overview import all_endpoints, attach, one_endpoint
 
@@ -31,6 +31,7 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
     "stop",
     "submit",
