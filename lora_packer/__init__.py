@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
+    from lora_packer.pipeline.fix import Fixed, fix
     from lora_packer.pipeline.pack import ArchiveOptions, pack
     from lora_packer.pipeline.publish import Publication, StoreOptions, presign, publish
     from lora_packer.pipeline.receipt import Receipt
@@ -71,6 +72,7 @@ _LAZY = {
     "identify": "lora_packer.inspector.identify",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
+    **dict.fromkeys(("Fixed", "fix"), "lora_packer.pipeline.fix"),
     "pack": "lora_packer.pipeline.pack",
     "publish": "lora_packer.pipeline.publish",
     "presign": "lora_packer.pipeline.publish",
@@ -98,6 +100,7 @@ __all__ = [
     "CredentialsError",
     "Endpoint",
     "Finding",
+    "Fixed",
     "InconclusiveError",
     "InputError",
     "Interrupted",
@@ -124,6 +127,7 @@ __all__ = [
     "ask",
     "check",
     "deploy",
+    "fix",
     "identify",
     "pack",
     "presign",

@@ -36,6 +36,7 @@ def root(
 # Command -> (module below lora_packer.cli, function), in the order of the help.
 COMMANDS = {
     "check": ("check", "check"),
+    "fix": ("fix", "fix"),
     "pack": ("pack", "pack"),
     "publish": ("publish", "publish"),
     "presign": ("presign", "presign"),

@@ -262,7 +262,8 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
+    hint = f"Remove {listed} from modules_to_save."
+    finding = replace(finding, field="modules_to_save", hint=hint, fixable=True)
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

@@ -145,7 +145,11 @@ def _model_of(client: Client, job: Job) -> dict[str, Any]:
     if not is_job_id(job.model_id):
         return {}
     purpose = Purpose(action=f"look at the model of job {job.id}")
-    return fields(client.request("GET", project_path(client, "models", job.model_id), retry=True, purpose=purpose))
+    path = project_path(client, "models", job.model_id)
+    answer = fields(client.request("GET", path, retry=True, purpose=purpose))
+    if not isinstance(answer.get("id"), str):
+        raise refusal.without(purpose, answer, "describes no model")
+    return answer
 
 
 def _model(client: Client, submission: Submission) -> dict[str, Any]:
