@@ -1,6 +1,8 @@
 """Write ``lora_packer/base_model/tasks.json``: the model types that transformers has no class of for a task.
 
-Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM.
+Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the
+other types, ``generating`` has the classes that have it (for the one task, and for the other where that is another
+class), and ``not_generating`` every class that has it not.
 
 Needs torch and transformers (see the Makefile's ``proof``).
 
@@ -11,12 +13,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from proof import HEADS, model_class  # noqa: E402
+from proof_configs import class_type  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
@@ -31,15 +36,42 @@ def recorded_text() -> str:
     types = sorted(ARCHITECTURES)
     without = {task: [name for name in types if model_class(name, task) is None] for task in TASKS}
     without[GENERATION] = [name for name in types if not _generates(name)]
-    lines = [f"{json.dumps(task)}: {json.dumps(names)}" for task, names in without.items()]
     made_by = f'"made_by": "tools/record_tasks.py", "transformers": "{transformers.__version__}"'
-    body = ",\n".join(lines)
-    return f'{{{made_by}, "without": {{\n{body}\n}}}}\n'
+    generating = {name: found for name in types if (found := _generating(name))}
+    others = sorted({cls for name in generating for cls in _classes(name) if not _has_it(getattr(transformers, cls))})
+    groups = [f'"without": {_lines(without)}', f'"generating": {_lines(generating)}']
+    return f'{{{made_by}, {", ".join(groups)}, "not_generating": {json.dumps(others)}}}\n'
+
+
+def _lines(lists: Mapping[str, list[str]]) -> str:
+    body = ",\n".join(f"{json.dumps(name)}: {json.dumps(names)}" for name, names in lists.items())
+    return f"{{\n{body}\n}}"
 
 
 def _generates(model_type: str) -> bool:
-    classes = (model_class(model_type, head) for head in HEADS)
-    return any(hasattr(cls, "prepare_inputs_for_generation") for cls in classes)
+    return any(_has_it(model_class(model_type, head)) for head in HEADS)
+
+
+def _generating(model_type: str) -> list[str]:
+    own = [model_class(model_type, head) for head in ("causal-lm", "seq2seq")]
+    classes = own if any(map(_has_it, own)) else [model_class(model_type, head) for head in HEADS]
+    return list(dict.fromkeys(cls.__name__ for cls in classes if _has_it(cls)))
+
+
+def _has_it(cls: Any) -> bool:
+    return hasattr(cls, "prepare_inputs_for_generation")
+
+
+def _classes(model_type: str) -> set[str]:
+    """The names of the classes that any of transformers' auto classes has for the type."""
+    import transformers
+    from transformers.models.auto import modeling_auto
+
+    names = (name for name in dir(modeling_auto) if name.startswith("MODEL_") and name.endswith("MAPPING_NAMES"))
+    tables = [getattr(modeling_auto, name) for name in names]
+    found = [table.get(class_type(model_type), ()) for table in tables]
+    classes = {name for item in found for name in ((item,) if isinstance(item, str) else item)}
+    return {name for name in classes if hasattr(transformers, name)}
 
 
 def main() -> int:

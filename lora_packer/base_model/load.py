@@ -109,6 +109,11 @@ class BaseModel:
         return nested is not None and self._config.get(nested) is not None
 
     @property
+    def named_class(self) -> str | None:
+        """transformers' class that the config names first in ``architectures``, or None."""
+        return _named_class(self._config)
+
+    @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
         parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
@@ -213,12 +218,14 @@ def _input_embedding(modules: Modules, architecture: Architecture) -> str:
 
 def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
     """The head that the config's ``architectures`` names, or the default where it names none."""
+    named = _named_class(config) or ""
+    return next((head for suffix, head in _HEAD_OF_CLASS.items() if named.endswith(suffix)), default)
+
+
+def _named_class(config: Mapping[str, Any]) -> str | None:
     names = config.get("architectures")
-    if isinstance(names, list) and names and isinstance(names[0], str):
-        for suffix, head in _HEAD_OF_CLASS.items():
-            if names[0].endswith(suffix):
-                return head
-    return default
+    first = names[0] if isinstance(names, list) and names else None
+    return first if isinstance(first, str) else None
 
 
 def config_of(source: str | Path | Mapping[str, Any]) -> FoundConfig:

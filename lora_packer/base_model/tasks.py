@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from lora_packer.base_model.architecture import Head
 
@@ -26,7 +27,26 @@ def generates(model_type: str) -> bool:
     return model_type not in _without()[GENERATION]
 
 
+def generating_instead(model_type: str, named: str | None) -> tuple[str, ...]:
+    """Return the classes of the type that have ``prepare_inputs_for_generation`` where the ``named`` one has not.
+
+    The first is that of a language model, the last that with an encoder and a decoder, where it has two. Of a class
+    that transformers has not, nothing is known.
+    """
+    return tuple(_recorded()["generating"].get(model_type, ())) if named in _not_generating() else ()
+
+
 @cache
 def _without() -> Mapping[str, frozenset[str]]:
-    found = json.loads(FILE.read_text(encoding="utf-8"))["without"]
-    return {head: frozenset(types) for head, types in found.items()}
+    return {head: frozenset(types) for head, types in _recorded()["without"].items()}
+
+
+@cache
+def _not_generating() -> frozenset[str]:
+    return frozenset(_recorded()["not_generating"])
+
+
+@cache
+def _recorded() -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found

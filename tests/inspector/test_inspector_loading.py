@@ -260,9 +260,28 @@ def test_square_experts_of_an_older_peft_may_be_read_transposed(tmp_path: Path, 
     )
 
 
-@pytest.mark.parametrize("version", ["0.19.0", "0.21.2", "1.0", "x", "9" * 5000, None])
-def test_square_experts_of_todays_peft_are_plain(tmp_path: Path, version: str | None) -> None:
+@pytest.mark.parametrize("version", ["0.19.0", "0.21.2", "1.0"])
+def test_square_experts_of_todays_peft_are_plain(tmp_path: Path, version: str) -> None:
     assert square_experts(tmp_path, ["gate_up_proj"], peft_version=version) == []
+
+
+@pytest.mark.parametrize("target", ["peft", "together"])
+@pytest.mark.parametrize("version", [None, "x", "9" * 5000, "0"])
+def test_square_experts_of_nobody_knows_which_peft(tmp_path: Path, version: str | None, target: str) -> None:
+    """PEFT writes its version since 0.18; other tools may leave it out."""
+    (finding,) = square_experts(tmp_path, ["gate_up_proj"], target, peft_version=version)
+    assert (finding.severity, finding.field) == ("warning", "peft_version")
+    assert finding.actual == (version or "missing")[:39] + ("\u2026" if len(version or "") > 40 else "")
+    assert finding.message == (
+        "peft_version does not say which PEFT wrote LoRA on experts of 48 x 48: PEFT before 0.19 has its two halves the "
+        "other way round, and the sizes do not show which is meant"
+    )
+    assert finding.hint is not None
+    assert "write its release into peft_version" in finding.hint
+
+
+def test_experts_of_no_known_peft_that_are_not_square_show_their_layout(tmp_path: Path) -> None:
+    assert square_experts(tmp_path, ["gate_up_proj", "down_proj"]) == []
 
 
 def test_what_is_not_square_shows_the_layout(tmp_path: Path) -> None:

@@ -128,3 +128,47 @@ def test_which_types_generate() -> None:
     assert generates("bert")
     assert not generates("modernbert")
     assert generates("no-such-type")
+
+
+T5 = {"model_type": "t5", "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, "vocab_size": 64}
+
+
+@pytest.mark.parametrize(
+    ("base", "named", "leaf", "task", "instead"),
+    [
+        (BERT, "BertForMaskedLM", "query", "CAUSAL_LM", "BertLMHeadModel"),
+        (BERT, "BertForMaskedLM", "query", "SEQ_2_SEQ_LM", "BertLMHeadModel"),
+        (BERT, "BertForPreTraining", "query", "CAUSAL_LM", "BertLMHeadModel"),
+        (LLAMA, "LlamaModel", "q_proj", "CAUSAL_LM", "LlamaForCausalLM"),
+        (LLAMA, "LlamaForSequenceClassification", "q_proj", "CAUSAL_LM", "LlamaForCausalLM"),
+        (T5, "T5EncoderModel", "q", "SEQ_2_SEQ_LM", "T5ForConditionalGeneration"),
+    ],
+    ids=str,
+)
+def test_a_task_that_generates_on_a_class_that_does_not(
+    tmp_path: Path, base: dict[str, Any], named: str, leaf: str, task: str, instead: str
+) -> None:
+    """Real PEFT on each of these classes: AttributeError, no attribute 'prepare_inputs_for_generation'."""
+    head = "seq2seq" if base is T5 else "causal-lm"
+    found(tmp_path, base, head, target_modules=[leaf], task_type=task)
+    base = {**base, "architectures": [named]}
+    for target, severity, status in (("peft", "error", "failed"), ("together", "warning", "ok")):
+        report = lora_packer.check(tmp_path, base_config=base, target=target, weights=False)
+        (finding,) = [item for item in report.findings if item.field == "task_type"]
+        assert (finding.code, finding.severity, report.status) == ("LP202", severity, status)
+        lacks = f"prepare_inputs_for_generation, which {named} has not, the class that the base config names"
+        assert finding.message == f"task_type is {task}, for which PEFT takes the model's {lacks}"
+        assert finding.hint == f"Load it into {instead}, which has it."
+    again = lora_packer.check(tmp_path, base_config={**base, "architectures": [instead]}, target="peft", weights=False)
+    assert [item for item in again.findings if item.field == "task_type"] == []
+
+
+@pytest.mark.parametrize("named", ["BertLMHeadModel", "NobodysBert", None])
+def test_a_class_that_generates_or_that_nobody_knows(tmp_path: Path, named: str | None) -> None:
+    base = {**BERT, "architectures": [named] if named else None}
+    assert found(tmp_path, base, "causal-lm", target_modules=["query"], task_type="CAUSAL_LM") == []
+
+
+def test_a_class_that_does_not_generate_under_another_task(tmp_path: Path) -> None:
+    base = {**BERT, "architectures": ["BertForMaskedLM"]}
+    assert found(tmp_path, base, "causal-lm", target_modules=["query"]) == []

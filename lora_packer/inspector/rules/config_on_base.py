@@ -15,7 +15,7 @@ from lora_packer.inspector.narrowing import exact_change
 from lora_packer.inspector.nearest import is_pattern, nearest, nearest_parameters
 from lora_packer.inspector.rules.config import INVALID_FIELD, OF_REFUSAL, refused
 from lora_packer.inspector.rules.rule import Rule
-from lora_packer.peft.refusals import refused_modules
+from lora_packer.peft.refusals import refused_class, refused_modules
 from lora_packer.peft.unmatched import unmatched
 from lora_packer.redact import escape
 
@@ -66,7 +66,8 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
     if paths:
         message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
         details = {"field": "target_modules", "count": len(paths), "hint": _inside(paths[0], case)}
-        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, **details)
+        is_fixable = exact_change(case) is not None
+        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, fixable=is_fixable, **details)
 
 
 def _inside(path: str, case: Case) -> str | None:
@@ -83,7 +84,9 @@ def _inside(path: str, case: Case) -> str | None:
 
 def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
     """What PEFT refuses of the config on this base model; ``exact``: PEFT of today is what will load it."""
-    for refusal in refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted):
+    of_class = refused_class(case.config.task_type, base.model_type, base.named_class)
+    of_modules = refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted)
+    for refusal in (*of_class, *of_modules):
         finding = refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
         yield replace(finding, severity="warning") if refusal.only_today and not exact else finding
 
@@ -98,7 +101,9 @@ def no_target(case: Case) -> Finding:
     message = f"{field} {escape(str(listed), 100)} matches no module of {case.base_name}"
     if config.layers_to_transform is not None:
         message += f" in the layers {list(config.layers_to_transform)[:8]} of layers_to_transform"
-    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field, hint=_what_it_has(case, by_module=bool(by_module)))
+    hint = _what_it_has(case, by_module=bool(by_module))
+    is_fixable = exact_change(case) is not None
+    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field, hint=hint, fixable=is_fixable)
 
 
 def _what_it_has(case: Case, *, by_module: bool) -> str | None:

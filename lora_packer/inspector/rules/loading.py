@@ -34,7 +34,7 @@ OTHER_LAYOUT = Rule(
     "LP323",
     "experts-of-older-peft",
     "warning",
-    "An older PEFT wrote LoRA on square experts, whose layout today's PEFT takes the other way round.",
+    "An older PEFT wrote LoRA on square experts, or may have: today's takes their layout the other way round.",
     "It loads without a word, and the transpose of the update is applied: every output is wrong.",
     "Load it with PEFT 0.18 and merge it, or train again with PEFT 0.19 or newer.",
     needs="base",
@@ -148,12 +148,13 @@ _TURNED_IN = (0, 19)
 
 
 def other_layout(case: Case) -> Iterator[Finding]:
-    """Return that an older PEFT wrote LoRA on experts, and that no size shows in which layout it is.
+    """Return that an older PEFT may have written LoRA on experts, and that no size shows in which layout it is.
 
     PEFT before 0.19 on transformers 4 may have had them in another layout again, so that this is no error.
     """
-    version = _VERSION.match(case.config.peft_version or "")
-    if version is None or (int(version[1]), int(version[2])) >= _TURNED_IN:
+    shown = case.config.peft_version or ""
+    version = _VERSION.match(shown)
+    if version is not None and (int(version[1]), int(version[2])) >= _TURNED_IN:
         return
     sizes = [module.weight_shape[1:] for module in _turned(case)]
     paths = case.expectation.experts
@@ -161,13 +162,23 @@ def other_layout(case: Case) -> Iterator[Finding]:
     names = [files[0] for files in own if len(files) == 1]  # what PEFT merges itself, it merges right
     if not sizes or not names or any(rows != columns for rows, columns in sizes):
         return
-    shown, size = escape(case.config.peft_version or "", 40), " x ".join(map(str, sizes[0]))
-    message = (
-        f"PEFT {shown} wrote LoRA on experts of {size}: today's PEFT takes its two halves the other way round, and the "
-        "sizes do not show which is meant"
-    )
-    details = {"file": CONFIG_NAME, "field": "target_parameters", "tensors": names, "actual": shown}
-    yield OTHER_LAYOUT.finding(message, **details)
+    on_experts = f"LoRA on experts of {' x '.join(map(str, sizes[0]))}"
+    details = {"file": CONFIG_NAME, "tensors": names, "actual": escape(shown, 40) or "missing"}
+    if version is None:
+        message = f"peft_version does not say which PEFT wrote {on_experts}: {_EITHER_WAY}"
+        yield OTHER_LAYOUT.finding(message, field="peft_version", hint=_SAY_WHICH, **details)
+        return
+    message = f"PEFT {details['actual']} wrote {on_experts}: {_OTHER_WAY}"
+    yield OTHER_LAYOUT.finding(message, field="target_parameters", **details)
+
+
+_NOT_SHOWN = "the sizes do not show which is meant"
+_OTHER_WAY = f"today's PEFT takes its two halves the other way round, and {_NOT_SHOWN}"
+_EITHER_WAY = f"PEFT before 0.19 has its two halves the other way round, and {_NOT_SHOWN}"
+_SAY_WHICH = (
+    "Make sure that PEFT 0.19 or newer wrote it, and write its release into peft_version; else load it with PEFT 0.18 "
+    "and merge it."
+)
 
 
 def _turned(case: Case) -> Iterator[Module]:

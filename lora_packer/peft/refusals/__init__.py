@@ -3,5 +3,6 @@
 from lora_packer.peft.refusals.config import refused_config
 from lora_packer.peft.refusals.modules import refused_modules
 from lora_packer.peft.refusals.refusal import Refusal
+from lora_packer.peft.refusals.task import refused_class
 
-__all__ = ["Refusal", "refused_config", "refused_modules"]
+__all__ = ["Refusal", "refused_class", "refused_config", "refused_modules"]
