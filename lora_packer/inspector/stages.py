@@ -20,8 +20,18 @@ from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework
 from lora_packer.inspector.identify import fitting
 from lora_packer.inspector.loading import as_peft_loads
-from lora_packer.inspector.profiles import Profile
-from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
+from lora_packer.inspector.rules import (
+    RULES,
+    config,
+    config_on_base,
+    extra,
+    files,
+    names,
+    served,
+    shapes,
+    target,
+    vocabulary,
+)
 from lora_packer.inspector.rules import values as value_rules
 from lora_packer.inspector.rules.loading import other_layout
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
@@ -29,6 +39,7 @@ from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import Reader, scan
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
+from lora_packer.targets import Target
 
 Codes = frozenset[str]
 Reading = Callable[[BinaryIO], AbstractContextManager[tuple[BinaryIO | Reader, int]]]
@@ -54,7 +65,7 @@ class Subject:
 
     source: AdapterSource
     adapter: Adapter
-    target: Profile
+    target: Target
     hosted: str | None
     against: Against | str
     no_values: str = ""
@@ -137,7 +148,10 @@ def _judge_config(subject: Subject) -> Judged:
     if settings is None:
         return Judged(why=_why_without(subject, CONFIG_NAME))
     other = config.other_format(subject.adapter)
-    features = target.unstated_features(subject.target, subject.adapter, settings) if other is None else ()
+    features: list[Finding] = []
+    if other is None:
+        features += served.features_at(subject.target, subject.adapter, settings)
+        features += served.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
         *features,
@@ -337,3 +351,6 @@ STAGES = (
     Stage(_BASE, _judge_against_base),
     Stage(_VALUES, _judge_values),
 )
+
+# What a stage says of these depends on the target.
+OF_THE_TARGET = (_judge_config, _judge_against_base)
