@@ -34,7 +34,8 @@ def fix(
         typer.Option(
             "--allow",
             metavar="NAME",
-            help="Also a repair that loses something, or sets what no tensor confirms; may be repeated.",
+            help="Also a repair that loses something (rank-from-tensors, bfloat16, svd-rank=N), or another form of the "
+            "same adapter (plain-scale, fused-experts, per-expert, mlx); may be repeated.",
         ),
     ] = None,
     base_weights: Annotated[

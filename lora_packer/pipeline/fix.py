@@ -184,7 +184,11 @@ def _written(
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
     try:
         with new_folder(place) as folder:
-            report = _write_and_check(done.after, done.source, folder, given, progress)
+            if done.form is not None:
+                write(done.form[0], done.source, folder, progress, weights_name=done.form[1])
+                report = check(DraftSource(done.after, done.source), **given)
+            else:
+                report = _write_and_check(done.after, done.source, folder, given, progress)
             if not repairs and not report.ok:
                 raise _NothingDone
     except _NothingDone:
