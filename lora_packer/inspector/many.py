@@ -19,9 +19,9 @@ from lora_packer.base_model.shared import Bases, sharing
 from lora_packer.errors import InputError, InternalError, LoraPackerError
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.check import BaseSource, check, require_rules
-from lora_packer.inspector.profiles import DEFAULT_TARGET, profile
 from lora_packer.inspector.report import SCHEMA_VERSION, AdapterSummary, BaseModelSummary, Report
 from lora_packer.redact import escape, fit
+from lora_packer.targets import DEFAULT_TARGET, chosen
 from lora_packer.workers import open_pool
 
 __all__ = ["Listed", "Result", "Unreadable", "check_each", "check_many", "filled", "overall", "prepared", "summary_of"]
@@ -95,6 +95,7 @@ def check_many(
     base_config: BaseSource | None = None,
     base_model: str | None = None,
     target: str = DEFAULT_TARGET,
+    target_file: str | Path | None = None,
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -111,14 +112,22 @@ def check_many(
         executor: any ``concurrent.futures.Executor``, such as Dask's (``client.get_executor()``). It is not shut down.
             None: workers of this machine.
         jobs: how many of those; by default as many as there are processors.
-        base_config, base_model, target, weights, select, ignore, fail_on, stats: as ``check`` has them, for all.
+        base_config, base_model, target, target_file, weights, select, ignore, fail_on, stats: as ``check`` has
+            them, for all.
 
     Raises:
         InputError: an argument makes no sense, or ``base_config`` cannot be read.
     """
     if isinstance(adapters, str | Path):
         raise InputError("adapters is a single one.", hint="Give a list: check_many([...]).")
-    options = {"weights": weights, "fail_on": fail_on, "stats": stats, "select": select, "ignore": ignore}
+    options = {
+        "target_file": target_file,
+        "weights": weights,
+        "fail_on": fail_on,
+        "stats": stats,
+        "select": select,
+        "ignore": ignore,
+    }
     defaults = Listed("", base_model, base_config, target)
     listed = [filled(item if isinstance(item, Listed) else Listed(item), defaults) for item in adapters]
     return _in_order(prepared(listed, options, executor=executor, jobs=jobs))
@@ -136,7 +145,7 @@ def prepared(
         require_path(item.adapter, "adapters")
         require_base(item.base_config, "base_config")
     for target in {item.target for item in listed if item.target is not None}:
-        profile(target)
+        chosen(target, options.get("target_file"))
     return check_each(listed, options, executor=executor, jobs=jobs)
 
 
