@@ -64,13 +64,12 @@ def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Mod
         result.want(path, "lora_embedding_B", (out_features, rank))
     elif module.kind == "conv":
         kernel = module.weight_shape[2:]
-        inner = rank
-        if era.depthwise_convs and in_features == 1:
-            in_features = out_features
-            if rank % out_features == 0:  # PEFT 0.16 and newer take no other ranks; before, lora_B had no groups
-                inner = rank // out_features
+        groups = module.groups
+        if not groups and era.depthwise_convs and in_features == 1:
+            in_features = groups = out_features
+        divided = groups > 1 and not era.ungrouped_convs and rank % groups == 0  # no other ranks are taken
         result.want(path, "lora_A.weight", (rank, in_features, *kernel))
-        result.want(path, "lora_B.weight", (out_features, inner, *(1 for _ in kernel)))
+        result.want(path, "lora_B.weight", (out_features, rank // groups if divided else rank, *(1 for _ in kernel)))
     else:
         if module.kind == "conv1d" and config.init_lora_weights == "olora":
             # PEFT computes its start from the weight as it lies, which Conv1D keeps transposed.
