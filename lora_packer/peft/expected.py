@@ -12,6 +12,7 @@ from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Module, Modules
+from lora_packer.peft.attention import expect_attentions, is_attention
 from lora_packer.peft.expectation import RANK_AXIS, Era, Expectation, Shape, Want, parameters
 from lora_packer.peft.saved import allow_biases, allow_embeddings, expect_saved_modules, expect_tokens
 from lora_packer.peft.targets import PatternLookup, Targeting, containers, targeting
@@ -43,6 +44,7 @@ def expect(
         rank = rank_of(path)
         result.targeted[path] = (rank, alpha_of(path))
         _expect_lora(result, config, path, module, rank, era)
+    expect_attentions(result, config, modules, targets, (rank_of, alpha_of))
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
     expect_saved_modules(result, targets.saved_modules, modules)
@@ -173,5 +175,5 @@ def _note_unsupported(result: Expectation, config: LoraConfig, modules: Modules,
         return
     owners = {path.rpartition(".")[0] for path, module in modules.items() if module.kind == "parameter"}
     for path in sorted(owners | containers(modules)):
-        if path and path not in modules and targets(path):
+        if path and path not in modules and targets(path) and not is_attention(path, modules):
             result.unsupported.append(path)

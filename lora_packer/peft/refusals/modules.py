@@ -25,6 +25,7 @@ _KINDS = {
     "conv": "a convolution",
     "embedding": "an embedding",
     "parameter": "a parameter",
+    "attention": "a torch.nn.MultiheadAttention",
 }
 
 
@@ -67,7 +68,7 @@ def refused_modules(
     told: set[str] = set()
     rows = [row for row in _ROWS if row.asked(config)]
     if rows:
-        targets = [_Target(path, modules.get(path), kind_of(modules.get(path)), targeted[path][0]) for path in targeted]
+        targets = [_Target(path, modules.get(path), kind_of(path, modules), targeted[path][0]) for path in targeted]
         for row in rows:
             refused = [target for target in targets if row.refused(config, target)]
             if refused and row.field not in told:
@@ -163,7 +164,7 @@ _ROWS = (
     _Row(
         "init_lora_weights",
         _init_of_matrices,
-        lambda _, target: target.kind == "parameter" and not target.path.endswith(".weight"),
+        lambda _, target: target.kind in ("parameter", "attention") and not target.path.endswith(".weight"),
         "init_lora_weights is '{value}', for which PEFT looks for a weight beside {layer}",
         "tuners/lora/layer.py:2470",
     ),
