@@ -19,6 +19,8 @@ _WHOLE_MODEL = re.compile(r"(?:diffusion_pytorch_)?model(?:-\d+-of-\d+)?\.safete
 # (https://huggingface.co/docs/trl/dpo_trainer, "Using option 3").
 _REFERENCE = re.compile(r"ref(?:erence)?(?:[-_.].*)?", re.IGNORECASE)
 _NOT_OURS = (".", "__MACOSX")  # editors' copies, and what macOS puts into archives
+SHARD_INDEX = f"{WEIGHTS_NAME}.index.json"
+_SHARD = re.compile(r"(?P<stem>[\w-]+?)-\d{1,6}-of-(?P<of>\d{1,6})\.(?:safetensors|bin)")
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _SHOWN = 3
 
@@ -53,6 +55,41 @@ def next_step(name: str, files: Sequence[str], holder: Holder) -> str:
         return f"There is '{escape(others[0])}'{mlx}: export the adapter in PEFT's format."
     verb = {"folder": "Give", "archive": "Pack", "repo": "Upload to the repo's root"}[holder]
     return f"{verb} {'what' if holder == 'repo' else 'the folder that'} PEFT's save_pretrained wrote."
+
+
+def folder_meant(files: Sequence[str]) -> str | None:
+    """Return which folder below the root the adapter is in, or None where there is none, or several that may be.
+
+    Of checkpoints it is the newest; the copy that training is compared with is never meant.
+    """
+    below = _folders_with(files, *REQUIRED) or sorted(
+        {folder for name in (*_PICKLES, SHARD_INDEX) for folder in _folders_with(files, CONFIG_NAME, name)}
+    )
+    candidates = [item for item in below if not _is_reference(item)]
+    return candidates[0] if len(candidates) == 1 else _newest(candidates) if candidates else None
+
+
+def weights_meant(files: Sequence[str]) -> tuple[str, ...]:
+    """Return the files at the root that together are an adapter's weights; none where it is not sure which are."""
+    if WEIGHTS_NAME in files:
+        return (WEIGHTS_NAME,)
+    at_root = [item for item in files if "/" not in item]
+    shards = sorted(item for item in at_root if (found := _SHARD.fullmatch(item)) and "adapter" in found["stem"])
+    if shards:
+        of = {int(found["of"]) for item in shards if (found := _SHARD.fullmatch(item))}
+        return tuple(shards) if of == {len(shards)} else ()
+    twins = [item for item in at_root if item.lower() == WEIGHTS_NAME]
+    named = twins or [item for item in (MLX_WEIGHTS, *_PICKLES) if item in at_root]
+    if named:
+        return (named[0],)
+    lone = [item for item in at_root if item.endswith(".safetensors")]
+    return (lone[0],) if len(lone) == 1 and not _WHOLE_MODEL.fullmatch(lone[0]) else ()
+
+
+def is_elsewhere(name: str, files: Sequence[str]) -> bool:
+    """Whether a required file that is not at the root is found by these two."""
+    twin = any(item.lower() == name for item in files)
+    return twin or folder_meant(files) is not None or (name == WEIGHTS_NAME and bool(weights_meant(files)))
 
 
 def _folders_with(files: Sequence[str], *names: str) -> list[str]:

@@ -8,11 +8,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lora_packer.adapter.config import ConfigProblem, LoraConfig, parse_config
+from lora_packer.adapter.config_text import is_sure
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, TensorInfo, read_header
 from lora_packer.adapter.source import AdapterSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
-from lora_packer.misplaced import Holder, next_step
+from lora_packer.misplaced import Holder, is_elsewhere, next_step
 from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.redact import escape
 
@@ -31,6 +32,7 @@ class Defect:
     expected: Any = None
     actual: Any = None
     hint: str | None = None
+    fixable: bool = False
 
 
 Bytes = bytes  # which a field of Adapter is called, too
@@ -104,8 +106,9 @@ def read_adapter(source: AdapterSource) -> Adapter:
 def _header_defect(error: HeaderError) -> Defect:
     tensor = None if error.tensor is None else escape(error.tensor)
     message = f"{WEIGHTS_NAME} is not valid: " + (f"tensor {tensor!r}: " if tensor is not None else "") + f"{error}"
+    details = {"expected": error.expected, "actual": error.actual, "hint": error.hint}
     return Defect(
-        "bad-safetensors", WEIGHTS_NAME, message, tensor, expected=error.expected, actual=error.actual, hint=error.hint
+        "bad-safetensors", WEIGHTS_NAME, message, tensor, **details, fixable=error.surplus > 0 or error.is_pickle
     )
 
 
@@ -114,13 +117,27 @@ def _parse_config(data: bytes) -> tuple[Mapping[str, Any], list[Defect]]:
         value, doubts = parse(data)
     except StrictJsonError as error:
         hint = "Run `git lfs pull`." if data.startswith(b"version https://git-lfs") else None
-        return {}, [Defect("unreadable-config", CONFIG_NAME, f"{CONFIG_NAME} is not JSON: {error}", hint=hint)]
+        return {}, [
+            Defect(
+                "unreadable-config",
+                CONFIG_NAME,
+                f"{CONFIG_NAME} is not JSON: {error}",
+                hint=hint,
+                fixable=is_sure(data),
+            )
+        ]
     if not isinstance(value, dict) or not value:
         actual = "an empty object" if value == {} else type(value).__name__
         message = f"{CONFIG_NAME} has to be a JSON object with PEFT's fields"
         return {}, [Defect("unreadable-config", CONFIG_NAME, message, expected="object", actual=actual)]
     defects = [
-        Defect("doubtful-json", CONFIG_NAME, f"{CONFIG_NAME}: {doubt.message}", field=escape(doubt.key, 60))
+        Defect(
+            "doubtful-json",
+            CONFIG_NAME,
+            f"{CONFIG_NAME}: {doubt.message}",
+            field=escape(doubt.key, 60),
+            fixable=is_sure(data),
+        )
         for doubt in doubts
     ]
     return value, defects
@@ -136,6 +153,7 @@ def _missing(files: tuple[str, ...], holder: Holder) -> list[Defect]:
             expected=name,
             actual="missing",
             hint=next_step(name, files, holder),
+            fixable=is_elsewhere(name, files),
         )
         for name in REQUIRED
         if name not in files

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lora_packer.adapter.config_mending import KEEP, mended_value
 from lora_packer.redact import escape
 
 
@@ -26,6 +27,7 @@ class ConfigProblem:
     expected: Any = None
     actual: Any = None
     hint: str | None = None
+    fixable: bool = False
 
 
 KEEP_DEFAULT: Any = object()
@@ -56,6 +58,7 @@ class Reader:
         """Note a problem; return KEEP_DEFAULT."""
         if "actual" in details:
             details["actual"] = shown(details["actual"])
+        details["fixable"] = kind in ("invalid", "odd") and mended_value(self.raw, name) is not KEEP
         self.problems.append(ConfigProblem(kind, escape(name, 60), message, **details))
         return KEEP_DEFAULT
 

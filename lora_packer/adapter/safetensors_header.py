@@ -70,6 +70,8 @@ class HeaderError(ValueError):
         tensor: the tensor it is about, or None.
         expected, actual: the two values that disagree, or None.
         hint: what to do, or None.
+        surplus: how many bytes follow the last tensor, where that is all that is wrong.
+        is_pickle: whether it is a file of ``torch.save``.
     """
 
     def __init__(
@@ -80,12 +82,16 @@ class HeaderError(ValueError):
         expected: Any = None,
         actual: Any = None,
         hint: str | None = None,
+        surplus: int = 0,
+        is_pickle: bool = False,
     ) -> None:
         super().__init__(message)
         self.tensor = tensor
         self.expected = expected
         self.actual = actual
         self.hint = hint
+        self.surplus = surplus
+        self.is_pickle = is_pickle
 
 
 def read_header(file: BinaryIO, size: int) -> SafetensorsHeader:
@@ -127,6 +133,7 @@ def _refuse_other_formats(start: bytes, size: int) -> None:
         raise HeaderError(
             "it is a pickle (PyTorch) file with a safetensors name",
             hint="Save the adapter with safe_serialization=True; renaming a file does not convert it.",
+            is_pickle=start[:2] == b"PK",
         )
     if size < 8:
         raise HeaderError(f"it is {size} bytes long, too short for a safetensors header", expected=8, actual=size)
@@ -234,4 +241,4 @@ def _check_coverage(tensors: Mapping[str, TensorInfo], data_size: int) -> None:
         raise HeaderError(message, expected=position, actual=data_size, hint="Copy or download the file again.")
     if position < data_size:
         message = f"{data_size - position} bytes follow the last tensor"
-        raise HeaderError(message, expected=position, actual=data_size)
+        raise HeaderError(message, expected=position, actual=data_size, surplus=data_size - position)

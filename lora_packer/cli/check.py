@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
+from lora_packer.cli.ends import command_line
 from lora_packer.cli.named_files import require_place, write_named
 from lora_packer.cli.options import AdapterArgument, Against, BaseModelOption
 from lora_packer.cli.progress import ProgressDisplay
@@ -17,6 +18,7 @@ from lora_packer.errors import InputError
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
+DEFAULT_TARGET = "together"
 _LARGE = 256_000_000  # bytes: what takes long enough for somebody to wonder how far it is
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
@@ -67,10 +69,23 @@ def check(
     if output_file is not None:
         write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
     elif output.is_text:
-        output.result(render(report, output), {})
+        mending = fix_command(adapter, base_model, against, report)
+        output.result("\n".join([render(report, output), *([f"fixable: {mending}"] if mending else [])]), {})
     else:
         output.result("", report.to_dict())
     raise typer.Exit(EXIT_CODES[report.status])
+
+
+def fix_command(adapter: str, base_model: str | None, against: Against, report: Report) -> str | None:
+    """Return the command that mends what a check found, or None where no finding is fixable."""
+    if not any(finding.fixable for finding in report.findings):
+        return None
+    words = ["fix", adapter]
+    given = ("--base-model", base_model), ("--base-config", against.base_config)
+    words += [word for name, value in given if value is not None for word in (name, value)]
+    if report.target != DEFAULT_TARGET:
+        words += ["--target", report.target]
+    return command_line(*words)
 
 
 def _rendered(report: Report, output: Output) -> str:

@@ -9,7 +9,7 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.left import told_where_it_stops
-from lora_packer.cli.options import ApiOption, ApiVersion, HardwareOption, ModelArgument, TimeoutOption
+from lora_packer.cli.options import ApiOption, ApiVersion, AttachOption, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
@@ -18,7 +18,7 @@ from lora_packer.redact import shell_word
 
 if TYPE_CHECKING:
     from lora_packer.errors import ServiceError
-    from lora_packer.together import Api, Choice, Client, Endpoint, Waiting
+    from lora_packer.together import Api, Choice, Client, Endpoint, Rehearsal, Waiting
 
 
 @command
@@ -44,14 +44,13 @@ def deploy(
             help="Stop by itself after so many minutes without a request (or a duration like 2h); 0 is never.",
         ),
     ] = None,
-    attach: Annotated[
-        str | None,
+    attach: AttachOption = None,
+    dry_run: Annotated[
+        bool,
         typer.Option(
-            "--attach",
-            metavar="ENDPOINT|DEPLOYMENT",
-            help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead.",
+            "--dry-run", help="Create nothing: tell the price, and let the service judge the deployment where it can."
         ),
-    ] = None,
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it serves.")] = False,
     timeout: TimeoutOption = "60m",
     api: ApiOption = ApiVersion.auto,
@@ -77,9 +76,17 @@ def deploy(
             "An adapter that is attached runs on what runs already.",
             hint="Give --attach without options of a new endpoint.",
         )
+    if dry_run and (attach is not None or wait):
+        raise InputError(
+            "What is created by nobody cannot be attached or waited for.",
+            hint="Give --dry-run without --attach and --wait.",
+        )
     with connected(output, api, attach or "") as (client, choice):
         if attach is not None:
             _attach(output, choice, client, model, attach, limit)
+            return
+        if dry_run:
+            _show_rehearsal(output, choice.name, choice.api.rehearse(client, model, wanted))
             return
         with told_where_it_stops(lambda: ("The endpoint may exist, and then it costs money: the next run finds it.",)):
             endpoint, created = ensure_endpoint(choice.api, client, model, wanted, tell=output.note)
@@ -89,6 +96,17 @@ def deploy(
         if wait:
             endpoint = _until_serving(output, choice.api, client, endpoint, limit)
     show_endpoint(output, endpoint, choice.name, asked=model)
+
+
+def _show_rehearsal(output: Output, api: str, seen: Rehearsal) -> None:
+    """Print what a deployment would be like, and whether the service would take it."""
+    asked = "the service would take it" if seen.judged_below else f"the service was not asked: {seen.why_not}"
+    lines = [f"model     {seen.model}", f"hardware  {seen.hardware.id}"]
+    lines += [f"cost      {seen.price}", f"dry run   {asked}"]
+    if seen.there is not None:
+        lines.append(f"there     endpoint {seen.there} has the model: `deploy` takes it, and creates nothing")
+    output.result("\n".join(lines), {"schema_version": 1, "api": api, "dry_run": seen.to_dict()})
+    output.note("nothing was created, and nothing costs money")
 
 
 def _minutes(text: str | None) -> int | None:

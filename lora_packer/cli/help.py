@@ -12,6 +12,7 @@ from typer.core import TyperCommand
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The model": ("model_name", "base_model", "description"),
     "The check": ("base_config", "target", "no_check", "no_weights", "stats", "select", "ignore", "fail_on"),
+    "The repair": ("folder", "diff", "allow", "base_weights"),
     "The archive": ("archive", "compress", "include_extras"),
     "The store": (
         "to",
@@ -37,8 +38,9 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
         "max_replicas",
         "inactive_timeout",
         "attach",
+        "dry_run",
     ),
-    "The rehearsal": ("sandbox", "fail", "hub", "env_file"),
+    "The rehearsal": ("sandbox", "fail", "v1_endpoints", "hub", "env_file"),
     "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
@@ -52,6 +54,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer check my-adapter --base-config path/to/base/config.json --target peft",
         "lora-packer check hf://org/my-adapter --format json",
     ),
+    "fix": (
+        "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
+        "lora-packer fix my-adapter --output my-adapter-mended",
+    ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (
         "lora-packer publish my-adapter --to s3://bucket/adapters/ --url-file my.url",
@@ -61,18 +67,19 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "presign": ("lora-packer presign s3://bucket/adapters/my-adapter.zip --url-file my.url",),
     "submit": (
         f"lora-packer submit --url-file my.url {_NAMES} --wait",
-        f"lora-packer submit hf://org/my-adapter {_NAMES}",
+        f"lora-packer submit hf://org/my-adapter {_NAMES} --skip-existing",
     ),
     "status": ("lora-packer status job-1234",),
     "wait": ("lora-packer wait job-1234 --timeout 2h",),
     "hardware": ("lora-packer hardware account/my-adapter",),
-    "deploy": ("lora-packer deploy account/my-adapter --wait",),
+    "deploy": ("lora-packer deploy account/my-adapter --dry-run", "lora-packer deploy account/my-adapter --wait"),
     "ask": ("lora-packer ask endpoint-1234 'What is LoRA?'",),
     "stop": ("lora-packer stop endpoint-1234",),
     "release": (
         f"lora-packer release my-adapter {_NAMES} --to s3://bucket/adapters/",
         f"lora-packer release my-adapter {_NAMES} --sandbox",
         f"lora-packer release hf://org/my-adapter {_NAMES} --deploy --ask Hello",
+        f"lora-packer release my-adapter {_NAMES} --to s3://bucket/adapters/ --skip-existing",
     ),
     "identify": ("lora-packer identify my-adapter",),
     "models": ("lora-packer models", "lora-packer models account/my-adapter"),

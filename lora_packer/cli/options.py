@@ -32,6 +32,19 @@ BaseModelOption = Annotated[
     str | None,
     typer.Option("--base-model", metavar="ID", help="The id under which the service hosts the base model."),
 ]
+BaseConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--base-config",
+        metavar="PATH_OR_HUB_ID",
+        help="The base model's config.json, a folder with one, or a Hub id. Default: that of --base-model, from "
+        "the catalogue or the Hub; without --base-model, what adapter_config.json names.",
+    ),
+]
+TargetOption = Annotated[
+    str,
+    typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft."),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +76,8 @@ class FailOn(StrEnum):
 class Against:
     """What an adapter is checked against, and by which rules."""
 
-    base_config: Annotated[
-        str | None,
-        typer.Option(
-            "--base-config",
-            metavar="PATH_OR_HUB_ID",
-            help="The base model's config.json, a folder with one, or a Hub id. Default: that of --base-model, from "
-            "the catalogue or the Hub; without --base-model, what adapter_config.json names.",
-        ),
-    ] = None
-    target: Annotated[
-        str,
-        typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft."),
-    ] = "together"
+    base_config: BaseConfigOption = None
+    target: TargetOption = "together"
     select: Annotated[
         list[str] | None, typer.Option("--select", metavar="CODES", help="Only these rules (LP3 means all LP3xx).")
     ] = None
@@ -243,6 +245,15 @@ class Asked:
         return self != Asked()
 
 
+AttachOption = Annotated[
+    str | None,
+    typer.Option(
+        "--attach",
+        metavar="ENDPOINT|DEPLOYMENT",
+        help="Attach the adapter to this endpoint or deployment of its base model, which runs already, instead of "
+        "creating an endpoint.",
+    ),
+]
 ApiOption = Annotated[
     ApiVersion,
     typer.Option("--api", help="The version of the service's API; auto is v2 where the key has a project, else v1."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from lora_packer.cli.options import (
     ApiOption,
     ApiVersion,
     Asked,
+    AttachOption,
     CheckFirst,
     ExtrasOption,
     HardwareOption,
@@ -76,8 +78,10 @@ def release(
         ),
     ] = False,
     hardware: HardwareOption = None,
+    attach: AttachOption = None,
     ask: Annotated[
-        str | None, typer.Option("--ask", metavar="PROMPT", help="Ask the deployed adapter a first question.")
+        str | None,
+        typer.Option("--ask", metavar="PROMPT", help="Ask it a first question: with --deploy or --attach."),
     ] = None,
     asked: Asked,
     sandbox: Annotated[
@@ -139,6 +143,7 @@ def release(
             timeout=parse_duration(timeout),
             deploy=deploy,
             hardware=hardware,
+            attach=attach,
             questions=questions,
             note=stages.note,
             progress=stages.progress,
@@ -200,10 +205,14 @@ def _text(receipt: Receipt, *, kept: bool, rehearsal: bool) -> str:
 def _deployed(endpoint: Section, answer: Section, *, rehearsal: bool) -> list[str]:
     from lora_packer.together import Endpoint
 
-    seen = Endpoint(**{name: value for name, value in endpoint.items() if name not in ("at", "deployments")})
+    known = {item.name for item in fields(Endpoint)} - {"deployments"}
+    seen = Endpoint(**{name: value for name, value in endpoint.items() if name in known})
     cost = "nothing: the sandbox has stopped" if rehearsal else seen.cost
     lines = [f"endpoint {seen.id} {seen.state}", f"cost     {cost}"]
-    if not rehearsal:
+    if endpoint.get("attached"):
+        lines[0] += f", with {endpoint['attached']} attached"
+        lines[1] += "; the adapter costs nothing more"
+    elif not rehearsal:
         lines.append(f"next     {seen.stop_command}")
     if answer:
         lines += [f"asked    {escape(answer['prompt'])}", f"answer   {answer['text']}"]

@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -31,10 +32,17 @@ def sandbox(
             "--fail",
             metavar="KIND",
             help="Make the service fail: job, stuck, unreachable, slow, lost-answer, no-hardware, endpoint, stopping, "
-            "validation, split, adapter-invalid, adapter-ignored, no-serverless, no-project, no-v1-endpoints or "
-            "refuse-STATUS (such as refuse-429).",
+            "validation, split, adapter-invalid, adapter-ignored, no-serverless, no-project or refuse-STATUS (such as "
+            "refuse-429).",
         ),
     ] = None,
+    v1_endpoints: Annotated[
+        bool,
+        typer.Option(
+            "--v1-endpoints",
+            help="Let version 1 of the API create endpoints, as it did before. The service refuses that by now.",
+        ),
+    ] = False,
     hub: Annotated[
         list[str] | None,
         typer.Option(
@@ -55,7 +63,7 @@ def sandbox(
     """Run a local S3, a local Together API and a local Hub until Ctrl-C, and print the environment to export."""
     from lora_packer.sandbox import Faults, Sandbox
 
-    faults = Faults.named(fail) if fail else None
+    faults = replace(Faults.named(fail) if fail else Faults(), v1_endpoints_closed=not v1_endpoints)
     if env_file is not None and names_stdout(env_file):
         env_file = None
     if env_file is not None:

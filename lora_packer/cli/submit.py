@@ -66,7 +66,7 @@ def submit(
     with Client.from_environment() as client:
         place, hf_token, commit = _place(output, client, given, first.of(names.base_model))
         submission = Submission(names.model_name, place, names.base_model, names.description or None, hf_token)
-        if isinstance(place, PresignedUrl):
+        if not skip_existing:
             _require_life(output, place)
         choice = chosen(output, client, api)
         existing = ask_ahead(
@@ -82,6 +82,8 @@ def submit(
             reason += require_base(choice.api, client, existing, names.model_name, names.base_model)
             show_job(output, existing, choice.name, commit=commit, skipped=reason)
             return
+        if skip_existing:  # where the name exists, a URL that is dead by now is as good as any
+            _require_life(output, place)
         output.note(f"submitting {place} to {client.base_url}")
         doubt = f"The job may exist: look for '{names.model_name}' among the service's models and jobs first."
         with told_where_it_stops(lambda: (doubt,)):
@@ -154,10 +156,13 @@ def _given(source: str | None, url_file: Path | None) -> HubRepo | Secret:
     return parse_source(source)
 
 
-def _require_life(output: Output, url: PresignedUrl) -> None:
+def _require_life(output: Output, place: ModelSource) -> None:
+    """Refuse a presigned URL that does not live long enough with InputError."""
     from lora_packer.together import MINIMUM_LIFE, require_life
 
-    left = require_life(url, now=datetime.now(UTC))
+    if not isinstance(place, PresignedUrl):
+        return
+    left = require_life(place, now=datetime.now(UTC))
     if left is None:
         output.note(
             f"warning: the URL does not say when it expires; the service needs at least {format_duration(MINIMUM_LIFE)}"

@@ -179,7 +179,8 @@ def _replication_problem(config: LoraConfig, base: BaseModel) -> Finding | None:
 
 def _explained(case: Case) -> Iterator[Finding]:
     """Sort what differs into causes, and tell each. A cause takes its tensors; the next sees only what is left."""
-    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX))
+    # Copies of the base's embeddings are of no adapter of their own.
+    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX) and item.key.part)
     if wrapped:  # what its own config would make of each of them is not known
         yield wrapped_again(wrapped, case)
         case = replace(case, difference=_without(wrapped, case.difference))
@@ -262,7 +263,8 @@ def _saved_and_targeted(
     listed = escape(", ".join(sorted(leaves)), 120)
     message = f"modules_to_save names {listed}, and the file has LoRA tensors for it instead of its weights"
     finding = missing_finding(MISSING_PART, both, message, case)
-    finding = replace(finding, field="modules_to_save", hint=f"Remove {listed} from modules_to_save.")
+    hint = f"Remove {listed} from modules_to_save."
+    finding = replace(finding, field="modules_to_save", hint=hint, fixable=True)
     return (finding,), missing.with_part(SAVED_WEIGHTS, rest), extra.but(told)
 
 

@@ -167,7 +167,8 @@ def _judge_tensors_alone(subject: Subject) -> Judged:
     other = config.other_format(adapter)
     if subject.framework is not None:
         if other is None or other.kind == "foreign":  # what names another method has said so
-            findings.append(names.foreign(subject.framework, adapter.tensors))
+            told = isinstance(adapter.raw_config.get("lora_parameters"), dict)  # MLX's rank and scale
+            findings.append(names.foreign(subject.framework, adapter.tensors, told=told))
     elif isinstance(subject.base, str) and adapter.config is not None and adapter.tensors:
         ran |= {HALF_PAIR.code}
         findings += lost_halves(subject.tensors)

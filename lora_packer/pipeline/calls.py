@@ -60,7 +60,7 @@ def submit(
     with _connected(client, api) as (connected, version):
         is_url = text.startswith(("http://", "https://")) and "?" in text
         place = parse_presigned(text, allow_loopback=connected.is_loopback) if is_url else parse_source(text)
-        if not isinstance(place, HubRepo):
+        if not isinstance(place, HubRepo) and not skip_existing:
             require_life(place, now=datetime.now(UTC))
         token = read_token(os.environ, "HF_TOKEN") if isinstance(place, HubRepo) else None
         existing = ask_ahead(
@@ -70,6 +70,8 @@ def submit(
             require_same_source(existing, model_name, place, None)
             require_base(version, connected, existing, model_name, base_model)
             return existing
+        if not isinstance(place, HubRepo):  # where the name exists, a URL that is dead by now is as good as any
+            require_life(place, now=datetime.now(UTC))
         return version.submit(connected, Submission(model_name, place, base_model, description, token))
 
 

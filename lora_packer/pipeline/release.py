@@ -50,6 +50,7 @@ def release(
     timeout: timedelta = DEFAULT_TIMEOUT,
     deploy: bool = False,
     hardware: str | None = None,
+    attach: str | None = None,
     ask: str | None = None,
     questions: Questions | None = None,
     skip_existing: bool = False,
@@ -90,7 +91,8 @@ def release(
         timeout: how long to wait, for the job and then for the endpoint.
         deploy: whether to create an endpoint for the adapter, which costs money until it is stopped, and wait for it.
         hardware: what to serve it on; default: the cheapest that can be had.
-        ask: a first question to the deployed adapter; needs ``deploy``.
+        attach: the endpoint or deployment of its base model to attach it to, instead of ``deploy``.
+        ask: a first question to the adapter; needs ``deploy`` or ``attach``.
         questions: what it is asked besides, how, and how its answers are judged; instead of ``ask``.
         skip_existing: take a model of this name for done where its upload is complete and provably of the same bytes;
             anything else of that name is an error.
@@ -112,7 +114,7 @@ def release(
     if receipt is not None:
         require_path(receipt, "receipt")
     wanted = ServiceOptions(
-        model_name, base_model, api, description, wait, timeout, deploy, hardware, ask, questions, skip_existing
+        model_name, base_model, api, description, wait, timeout, deploy, hardware, attach, ask, questions, skip_existing
     )
     store = None
     if to is not None:
@@ -161,12 +163,20 @@ def _release(
     elif record.job_id is None:
         record, source = route.hand_over(run, record, files)
         record = service.submit(run, record, source)
+
+    def ours(job: Job | None = None) -> None:
+        if resumed:
+            service.require_ours(run, record, route.address(record), job)
+
     if not wanted.wait:
+        ours()
         return record
     if existing is None:
-        record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
+        record = route.confirm(run, service.wait(run, record, wanted.timeout, source, ours))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
+    if wanted.attach is not None:
+        record = service.attach(run, record, wanted.attach, wanted.timeout)
     return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 

@@ -15,7 +15,7 @@ from lora_packer.hub import HubRepo
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE
 from lora_packer.pipeline.receipt import Receipt, timestamp
-from lora_packer.redact import read_token
+from lora_packer.redact import escape, read_token
 
 if TYPE_CHECKING:
     from lora_packer.together import Api, Client, Job, ModelSource, Questions, Smoke
@@ -36,6 +36,7 @@ class ServiceOptions:
         timeout: how long to wait, for the job and then for the endpoint.
         deploy: whether to create an endpoint for the adapter, and wait for it.
         hardware: what to serve it on; None: the cheapest that can be had.
+        attach: the endpoint or deployment of its base model to attach it to, instead of an endpoint of its own.
         ask: a first question to the deployed adapter.
         questions: what it is asked, how, and how its answers are judged; instead of ``ask``.
         skip_existing: whether a name that is taken is fine where its upload is complete and of the same bytes.
@@ -51,6 +52,7 @@ class ServiceOptions:
     timeout: timedelta = DEFAULT_TIMEOUT
     deploy: bool = False
     hardware: str | None = None
+    attach: str | None = None
     ask: str | None = None
     questions: Questions | None = None
     skip_existing: bool = False
@@ -64,11 +66,21 @@ class ServiceOptions:
         validate_names(self.model_name, self.base_model)
         if self.api not in CHOICES:
             raise InputError(f"{self.api!r} is not a version of the API.", hint=f"Choose one of {', '.join(CHOICES)}.")
-        if (self.deploy and not self.wait) or (self.asked is not None and not self.deploy):
+        if (self.is_served and not self.wait) or (self.asked is not None and not self.is_served):
             raise InputError(
                 "Only what is deployed can be asked, and only a complete upload can be deployed.",
-                hint="Give --ask and what else asks together with --deploy, and --deploy without --no-wait.",
+                hint="Give --ask and what else asks together with --deploy or --attach, and these without --no-wait.",
             )
+        if self.attach is not None and (self.deploy or self.hardware is not None):
+            raise InputError(
+                "An adapter that is attached runs on what runs already.",
+                hint="Give --attach without --deploy and --hardware.",
+            )
+
+    @property
+    def is_served(self) -> bool:
+        """Whether it shall be served once it is there, by an endpoint of its own or by one that is."""
+        return self.deploy or self.attach is not None
 
     @property
     def asked(self) -> Questions | None:
@@ -150,20 +162,46 @@ def _submitted(job: Job) -> dict[str, Any]:
     return {"state": "submitted", "job_id": job.id, "model_name": job.model_name, "at": timestamp()}
 
 
-def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | None) -> Receipt:
+def require_ours(run: Run, record: Receipt, address: str | None, job: Job | None = None) -> None:
+    """Ask the service whether a receipt's job is of this release, as far as it tells: by its model's name and by what
+    it fetched (``address``, without a query).
+
+    ``job`` is what was seen of it; None: it is looked at. Raises ServiceError.
+    """
+    from lora_packer.together import Sent
+
+    assert record.job_id is not None
+    job = job or run.api.job(run.client, record.job_id)
+    asked, name = str(record.release["model_name"]), run.api.named(run.client, job)
+    other = ""
+    if name not in (None, asked):
+        other = f"of the model '{escape(str(name), 80)}', and not of '{asked}'"
+    elif isinstance(address, str) and job.source and not Sent(address, None).may_be(job.source, None):
+        other = f"of {escape(job.source, 160)}, and not of {escape(address, 160)}"
+    if other:
+        raise ServiceError(
+            f"The job {escape(job.id, 60)} that the receipt names is {other}.",
+            hint="The receipt is not of this release: choose another file with --receipt.",
+        )
+
+
+def wait(
+    run: Run, record: Receipt, timeout: timedelta, source: ModelSource | None, ours: Callable[[Job], None]
+) -> Receipt:
     """Wait until the job ends; ``source`` is what was submitted, which is tried where the job stands still.
 
-    Raises JobFailedError, WaitTimeoutError, ServiceError.
+    The service is asked, whatever the receipt says; ``ours`` raises where what it tells is of another release. Raises
+    JobFailedError, WaitTimeoutError, ServiceError.
     """
     from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
 
-    if record.is_complete:
-        run.note("wait", f"{DONE_BEFORE}: Complete")
-        return record
     assert record.job_id is not None
     heard: set[StatusUpdate] = set()
 
     def on_change(job: Job) -> None:
+        if record.is_complete and job.is_complete:
+            run.note("wait", f"{DONE_BEFORE}: {job.status}")
+            return
         said = news(job, heard)
         run.note("wait", f"{job.status}{': ' if said else ''}{said}")
 
@@ -188,6 +226,9 @@ def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | No
             job={"id": record.job_id, "status": "Failed", "at": timestamp()},
         )
         raise
+    ours(job)
+    if record.is_complete and (record.job or {}).get("id") == job.id:
+        return record
     submission = record.submission or {}
     named = {**submission, "model_name": submission.get("model_name") or job.model_name}
     return record.with_(job={"id": job.id, "status": job.status, "at": timestamp()}, submission=named)
@@ -215,6 +256,25 @@ def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) 
     return record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
 
 
+def attach(run: Run, record: Receipt, where: str, timeout: timedelta) -> Receipt:
+    """Attach the adapter to an endpoint or a deployment of its base model, unless it is, and wait until it is valid.
+
+    Raises ServiceError, WaitTimeoutError, InputError.
+    """
+    from lora_packer.together import Waiting
+
+    model = _model_name(record)
+    waiting = Waiting(
+        timeout,
+        lambda told: run.note("attach", told),
+        lambda error: run.note("attach", f"{error.message} Looking again."),
+        sleep=run.sleep,
+    )
+    endpoint = run.api.attach(run.client, model, where, waiting=waiting, tell=lambda told: run.note("attach", told))
+    run.note("attach", f"{model} is attached to {endpoint.id}")
+    return record.with_(endpoint={**endpoint.to_dict(), "attached": model, "at": timestamp()})
+
+
 def ask(run: Run, record: Receipt, questions: Questions) -> Receipt:
     """Ask the deployed adapter, unless the receipt has the answers.
 
@@ -227,7 +287,7 @@ def ask(run: Run, record: Receipt, questions: Questions) -> Receipt:
     if (record.answer or {}).get("prompt") == only.text:
         run.note("ask", DONE_BEFORE)
         return record
-    answer = run.api.ask(run.client, (record.endpoint or {})["name"], only.text, questions.asking)
+    answer = run.api.ask(run.client, _asked_name(record), only.text, questions.asking)
     run.note("ask", f"{answer.model} answered")
     return record.with_(answer={"prompt": only.text, **answer.to_dict(), "at": timestamp()})
 
@@ -241,13 +301,13 @@ def _test(run: Run, record: Receipt, questions: Questions) -> Receipt:
     if earlier.get("verdict") == "passed" and earlier.get("asked") == asked:
         run.note("ask", f"{DONE_BEFORE}: {earlier.get('summary')}")
         return record
-    endpoint, base = record.endpoint or {}, str(record.release["base_model"])
+    name, base = _asked_name(record), str(record.release["base_model"])
     smoke = run_smoke(
         run.api,
         run.client,
-        endpoint["name"],
+        name,
         questions,
-        bases=lambda: (*run.api.base_names(run.client, endpoint["name"]), base),
+        bases=lambda: (*run.api.base_names(run.client, name), base),
         tell=lambda said: run.note("ask", said),
     )
     first = smoke.trials[0]
@@ -277,6 +337,12 @@ def _judge(smoke: Smoke) -> None:
             f"The adapter was not compared with its base model: {smoke.why_not}",
             hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
         )
+
+
+def _asked_name(record: Receipt) -> str:
+    """By which name the adapter is asked: its endpoint's, or its own where it is attached to another's."""
+    endpoint = record.endpoint or {}
+    return str(endpoint.get("attached") or endpoint["name"])
 
 
 def _model_name(record: Receipt) -> str:

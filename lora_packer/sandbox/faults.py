@@ -9,7 +9,7 @@ from lora_packer.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong; nothing by default.
+    """What goes wrong; by default nothing but what the service itself refuses by now.
 
     Attributes:
         refuse_submit: answer every submission with this HTTP status and an error body.
@@ -23,7 +23,8 @@ class Faults:
         validation_breaks: end every validation of a revision as ``ERROR``, the service's own fault.
         shallow_search: find supported models by their own names only, not by those of their deployments. Which of the
             two the service does is not documented; the vendor's command line needs the second.
-        v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service does by now.
+        v1_endpoints_closed: refuse to create or restart an endpoint through version 1, as the service is documented to
+            do (docs.together.ai/docs/dedicated-endpoints/migrate-from-v1); False is how it was before.
         no_hardware: tell that nothing that could serve a model is to be had.
         endpoint_fails: end every endpoint that is created as ``ERROR`` (version 2: its deployment as ``FAILED``).
         never_stopped: leave every deployment that is scaled to zero in ``STOPPING``: it can neither be deleted nor
@@ -46,7 +47,7 @@ class Faults:
     plain_errors: bool = False
     validation_breaks: bool = False
     shallow_search: bool = False
-    v1_endpoints_closed: bool = False
+    v1_endpoints_closed: bool = True
     no_hardware: bool = False
     endpoint_fails: bool = False
     never_stopped: bool = False
@@ -73,7 +74,6 @@ _NAMED = {
     "unreachable": Faults(stuck_unreachable=True),
     "validation": Faults(validation_breaks=True),
     "no-project": Faults(no_project=True),
-    "no-v1-endpoints": Faults(v1_endpoints_closed=True),
     "no-hardware": Faults(no_hardware=True),
     "endpoint": Faults(endpoint_fails=True),
     "stopping": Faults(never_stopped=True),

@@ -13,7 +13,7 @@ from lora_packer.together.choice import APIS, Api, Choice, choose_api
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware, ensure_endpoint, serve
 from lora_packer.together.diagnose_job import why_it_stands_still
-from lora_packer.together.endpoints import Endpoint, Hardware, Wanted
+from lora_packer.together.endpoints import Endpoint
 from lora_packer.together.models import Model
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import dollars, hourly_words
@@ -33,6 +33,7 @@ from lora_packer.together.submission import (
 )
 from lora_packer.together.uploads import STALE_AFTER, ask_ahead, wait_for_job
 from lora_packer.together.versions import AUTO, CHOICES, option
+from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 __all__ = [
     "APIS",
@@ -57,6 +58,7 @@ __all__ = [
     "ModelSource",
     "Prompt",
     "Questions",
+    "Rehearsal",
     "Sent",
     "Smoke",
     "StatusUpdate",

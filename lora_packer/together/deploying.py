@@ -11,8 +11,9 @@ from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, ServiceError, WaitTimeoutError
 from lora_packer.redact import escape, shell_word
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import Endpoint, EndpointApi, Hardware, Tell, Wanted
+from lora_packer.together.endpoints import Endpoint, EndpointApi, Tell
 from lora_packer.together.polling import poll
+from lora_packer.together.wanted import Hardware, Wanted
 
 _ANY = Wanted()
 

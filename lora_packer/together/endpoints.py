@@ -21,43 +21,11 @@ from lora_packer.together.prices import (
     between,
     cents_an_hour,
     describe_cost,
-    dollars,
 )
+from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,255}")
-
-
-@dataclass(frozen=True, slots=True)
-class Hardware:
-    """One way to serve a model. All text is the service's own, escaped and clipped.
-
-    Attributes:
-        id: what to ask for it by.
-        gpu_type, gpu_count: the GPUs of one replica.
-        cents_per_minute: what one replica costs, in US cents; None where the service names no price.
-        availability: ``available``, ``unavailable``, ``insufficient``, or None where not told.
-    """
-
-    id: str
-    gpu_type: str = ""
-    gpu_count: int | None = None
-    cents_per_minute: float | None = None
-    availability: str | None = None
-
-    @property
-    def can_be_had(self) -> bool:
-        """Whether the service does not say that it is out of it."""
-        return self.availability in (None, "available")
-
-    @property
-    def instance_type(self) -> str:
-        """What version 2 calls the machine: lib/cli/api/endpoints/_utils/_hardware_pricing.py in together 3.1.1."""
-        return f"{self.gpu_count}x{self.gpu_type}"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as the JSON output has it."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,43 +148,6 @@ class Endpoint:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What an endpoint shall be like.
-
-    Attributes:
-        hardware: what to serve on, by its id; None is the cheapest that can be had.
-        name: what the endpoint is called; None is the model's own name.
-        min_replicas, max_replicas: between how many replicas it scales.
-        inactive_timeout: minutes without a request after which it stops by itself; 0 is never, None the service's
-            default.
-    """
-
-    hardware: str | None = None
-    name: str | None = None
-    min_replicas: int = 1
-    max_replicas: int = 1
-    inactive_timeout: int | None = None
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_replicas <= self.max_replicas or not self.max_replicas:
-            raise InputError(
-                f"Between {self.min_replicas} and {self.max_replicas} replicas is not possible.",
-                hint="Give --max-replicas that is at least 1 and at least --min-replicas.",
-            )
-
-    def price(self, cents_per_minute: float | None) -> str:
-        """What it will cost, in words."""
-        if cents_per_minute is None:
-            return "costs an unknown price"
-        each = describe_cost(cents_per_minute)
-        if self.max_replicas == 1 and self.min_replicas == 1:
-            return each
-        low, high = (dollars(cents_per_minute * 60 * count) for count in (self.min_replicas, self.max_replicas))
-        replicas = between(str(self.min_replicas), str(self.max_replicas))
-        return f"{each} for each replica: {between(low, high)} an hour for {replicas} replicas"
-
-
 Tell = Callable[[str], None]
 """Told one sentence for a person."""
 
@@ -242,6 +173,12 @@ class EndpointApi(Protocol):
 
     def one_endpoint(self, client: Client, name: str) -> Endpoint:
         """Return one endpoint, by its id or name, with everything that is known of it."""
+
+    def rehearse(self, client: Client, model: str, wanted: Wanted = ...) -> Rehearsal:
+        """Return what a deployment would cost, and let the service judge it where it can: nothing is created."""
+
+    def asked_name(self, client: Client, name: str) -> str:
+        """Return by which name an endpoint is asked, given its id or its name."""
 
     def ask(self, client: Client, name: str, prompt: str, asking: Asking = ...) -> Answer:
         """Ask an endpoint, by its id or its name."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from lora_packer.errors import LoraPackerError
+
 # The states of a v1 endpoint (DedicatedEndpoint in openapi.yaml of github.com/togethercomputer/openapi) and of a v2
 # deployment (together 3.1.1, types/deployment_status.py, without the prefix DEPLOYMENT_STATE_).
 SERVING = ("STARTED", "READY", "SCALING", "DEGRADED")
@@ -54,3 +56,10 @@ def describe_cost(cents_per_minute: float | None) -> str:
     if cents_per_minute is None:
         return "costs an unknown price"
     return f"costs ${cents_per_minute * 0.6:,.2f} an hour ({cents_per_minute:g} cents a minute)"
+
+
+def with_cost(error: LoraPackerError, cost: str) -> LoraPackerError:
+    """Return the error with what may still cost money as the last line of what is told."""
+    error.hint = f"{error.hint}\n{cost}" if error.hint else cost
+    error.tells_cost = True
+    return error

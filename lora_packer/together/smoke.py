@@ -181,14 +181,15 @@ def run_smoke(
     if questions.compare_base:
         asking = replace(asking, temperature=0.0, logprobs=True)
     trials = []
+    asked = api.asked_name(client, name)  # looked up once, not for each prompt
     for prompt in questions.prompts:
-        answer = api.ask(client, name, prompt.text, _for(prompt, asking))
+        answer = api.ask(client, asked, prompt.text, _for(prompt, asking))
         tell(f"{answer.model} answered")
         trials.append(Trial(prompt, answer, prompt.is_met(answer)))
     if not questions.compare_base:
         return Smoke(name, tuple(trials))
     try:
-        names = [one for one in dict.fromkeys(bases()) if one != name]
+        names = [one for one in dict.fromkeys(bases()) if one not in (name, asked)]
     except ServiceError as error:
         return Smoke(name, tuple(trials), True, why_not=error.message)
     if not names:

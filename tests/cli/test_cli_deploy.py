@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from builders import TINY, TINY_BASE
 from service_support import start, start_v1
 from together_support import FILES, presigned, serving_folder, zip_of
 
-from lora_packer.sandbox import Sandbox
+from lora_packer.sandbox import Sandbox, catalogue
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
+from lora_packer.sandbox.weights import base_id
 
 __all__ = ["start", "start_v1"]
 
@@ -134,7 +136,7 @@ def test_the_sandbox_runs_out_of_hardware_and_its_endpoints_fail(
         ("no-hardware", 5, "all of it is taken"),
         ("endpoint", 5, "End it with `lora-packer stop"),
     ]:
-        service = start(faults=Faults.named(kind))
+        service = start(faults=replace(Faults.named(kind), v1_endpoints_closed=False))
         names = ["--model-name", "my-adapter", "--base-model", "tiny/llama", "--api", api]
         assert cli("submit", "-", *names, input=url).code == 0
         service.jobs.join()
@@ -261,12 +263,15 @@ def test_version_2_shows_what_the_validation_found(cli: Cli, start: Callable[...
     assert "rank 512" in looked.out
 
 
-@pytest.mark.parametrize("api", ["v1", "v2"])
-def test_release_to_the_first_answer_on_a_sandbox_of_its_own(api: str, cli: Cli) -> None:
-    result = cli(
+def test_release_to_the_first_answer_on_a_sandbox_of_its_own(cli: Cli) -> None:
+    arguments = [
         "release", TINY, "--base-config", TINY_BASE, "--model-name", "demo", "--base-model", "tiny/llama",
-        "--sandbox", "--api", api, "--deploy", "--ask", "What is the capital of France?",
-    )  # fmt: skip
+        "--sandbox", "--deploy", "--ask", "What is the capital of France?",
+    ]  # fmt: skip
+    closed = cli(*arguments, "--api", "v1")
+    assert closed.code == 5, closed.text
+    assert "endpoints_v1_create_access_disabled" in closed.err
+    result = cli(*arguments, "--api", "v2")
     assert result.code == 0, result.text
     assert "answer   The sandbox answers for devuser/demo" in result.out
     assert "cost     nothing: the sandbox has stopped" in result.out
@@ -339,3 +344,48 @@ def test_a_question_without_an_answer_is_a_note(
     result = cli(*release_arguments("noted", sandbox))
     assert result.code == 0, result.text
     assert "access was denied (HTTP 403). The submission will tell." in result.err
+
+
+# --- release --attach ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(sandbox: Sandbox) -> str:
+    """An endpoint of the base model, which runs."""
+    service = sandbox.service
+    endpoint = service.deployments.create(f"shared-{len(service.deployments.describe_all())}")["id"]
+    config = catalogue.configurations([MODEL])[0]
+    made = service.deployments.deploy(
+        endpoint, name="base", model=catalogue.model_path(base_id(MODEL)), config=f"projects/x/configs/{config['id']}",
+        hardware="1xnvidia-h100-80gb", autoscaling={"minReplicas": 1, "maxReplicas": 1},
+    )["id"]  # fmt: skip
+    service.deployments.route(endpoint, [{"deploymentId": made, "weight": 1}], None)
+    return str(endpoint)
+
+
+def test_release_attaches_to_what_runs_already(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, shared: str, tmp_path: Path
+) -> None:
+    before = len(sandbox.service.deployments.describe_all())
+    arguments = [*release_arguments("attached", sandbox), "--attach", shared, "--ask", "Is it you?"]
+    first = cli(*arguments)
+    assert first.code == 0, first.text
+    assert f"endpoint {shared} READY, with devuser/attached attached" in first.out
+    assert "the adapter costs nothing more" in first.out
+    assert "answer   The sandbox answers for devuser/attached" in first.out
+    receipt = json.loads((tmp_path / "attached.json").read_text())
+    assert (receipt["endpoint"]["id"], receipt["endpoint"]["attached"]) == (shared, "devuser/attached")
+    again = cli(*arguments)
+    assert again.code == 0, again.text
+    assert again.out == first.out
+    (deployment,) = sandbox.service.deployments.below(shared)
+    assert len(sandbox.service.deployments.attached(shared, deployment["id"])) == 1
+    assert len(sandbox.service.deployments.describe_all()) == before
+
+
+@pytest.mark.parametrize("more", [["--deploy"], ["--hardware", "x"], ["--no-wait"]])
+def test_what_does_not_go_with_attach(cli: Cli, env: dict[str, str], sandbox: Sandbox, more: list[str]) -> None:
+    result = cli(*release_arguments("unattached", sandbox), "--attach", "ep_1", *more)
+    assert result.code == 2, result.text
+    assert "--attach" in result.err
+    assert "pack " not in result.err

@@ -16,6 +16,8 @@ from lora_packer.sandbox import Sandbox, catalogue
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 from lora_packer.sandbox.weights import base_id
+from lora_packer.together import Client
+from lora_packer.together.v2 import deployments
 
 __all__ = ["start", "start_v1"]
 
@@ -416,3 +418,164 @@ def test_what_is_asked_needs_a_deployment(cli: Cli, tmp_path: Path, monkeypatch:
     assert refused.code == 2
     assert "--deploy" in refused.err
     assert release(cli, "--sandbox", "--deploy", "--compare-base").code == 2  # nothing is asked
+
+
+# ---- the end of what costs money
+
+
+def more_deployments(service: Service, count: int) -> str:
+    """An endpoint that serves the adapter with this many deployments, all with traffic."""
+    (endpoint,) = service.deployments.describe_all()
+    first = endpoint["deployments"][0]
+    below = [first["id"]]
+    for number in range(1, count):
+        made = service.deployments.deploy(
+            endpoint["id"], name=f"more-{number}", model=first["model"], config="projects/x/configs/c",
+            hardware=first["hardware"], autoscaling=REPLICAS,
+        )  # fmt: skip
+        below.append(made["id"])
+    service.deployments.route(endpoint["id"], [{"deploymentId": one, "weight": 1} for one in below], None)
+    return str(endpoint["id"])
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_stop_and_delete_against_a_server_that_deletes_nothing_that_runs(
+    count: int, cli: Cli, uploaded: Callable[..., Service]
+) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    endpoint = more_deployments(service, count)
+    assert len(service.deployments.below(endpoint)) == count
+    stopped = cli("stop", endpoint, "--delete")
+    assert stopped.code == 0, stopped.text
+    assert stopped.out.splitlines()[-1] == "cost      nothing of it runs, so nothing of it costs money"
+    assert service.deployments.describe_all() == []
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_a_split_that_is_refused_comes_after_the_scaling(
+    count: int, cli: Cli, uploaded: Callable[..., Service]
+) -> None:
+    service = uploaded()
+    assert cli("deploy", MODEL).code == 0
+    endpoint = more_deployments(service, count)
+    service.faults = Faults(refuse_split=True)
+    refused = cli("stop", endpoint, "--delete")
+    assert refused.code == 5, refused.text
+    assert "an A/B experiment of this endpoint is running" in refused.err
+    assert refused.err.splitlines()[-1].strip() == "Nothing of it runs, so nothing of it costs money."
+    left = service.deployments.below(endpoint)
+    assert [one["autoscaling"]["maxReplicas"] for one in left] == [0] * count
+    service.faults = Faults()
+    assert cli("stop", endpoint, "--delete").code == 0
+    assert service.deployments.describe_all() == []
+
+
+# ---- a dry run
+
+
+def test_a_dry_run_tells_the_price_has_the_service_judge_and_creates_nothing(
+    cli: Cli, uploaded: Callable[..., Service]
+) -> None:
+    service = uploaded()
+    alone = cli("deploy", MODEL, "--dry-run")
+    assert alone.code == 0, alone.text
+    assert "cost      costs $3.90 an hour" in alone.out
+    assert "the service was not asked: the service judges below an endpoint only, and the project has none" in alone.out
+    assert service.deployments.describe_all() == []
+    shared, _ = base_deployment(service)
+    judged = cli("deploy", MODEL, "--dry-run", "--max-replicas", "2")
+    assert judged.code == 0, judged.text
+    assert "dry run   the service would take it" in judged.out
+    assert "$3.90 to $7.80 an hour for 1 to 2 replicas" in judged.out
+    data = json.loads(cli("deploy", MODEL, "--dry-run", "--format", "json").out)["dry_run"]
+    assert (data["judged"], data["there"], data["hardware"]["cents_per_minute"]) == (True, None, 6.5)
+    refused = cli("deploy", MODEL, "--dry-run", "--hardware", "none")
+    assert refused.code == 2
+    assert [one["id"] for one in service.deployments.describe_all()] == [shared]
+    assert len(service.deployments.below(shared)) == 1
+    assert cli("deploy", MODEL).code == 0
+    there = cli("deploy", MODEL, "--dry-run")
+    assert "has the model: `deploy` takes it, and creates nothing" in there.out
+
+
+def test_a_dry_run_that_the_service_refuses(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded(faults=Faults(fail_job="rank 512 is not supported"))
+    base_deployment(service)
+    refused = cli("deploy", MODEL, "--dry-run")
+    assert refused.code == 5, refused.text
+    assert "a dry run, nothing was created" in refused.err
+    assert "no revision that passed validation" in refused.err
+
+
+def test_what_a_service_creates_in_a_dry_run_is_taken_back(cli: Cli, uploaded: Callable[..., Service]) -> None:
+    service = uploaded(faults=Faults(deaf_to_dry_runs=True))
+    shared, base = base_deployment(service)
+    made = cli("deploy", MODEL, "--dry-run")
+    assert made.code == 5, made.text
+    assert "where it should only judge it" in made.err
+    assert "was deleted again, so nothing of it costs money" in made.err
+    assert [one["id"] for one in service.deployments.below(shared)] == [base]
+
+
+def test_version_1_has_no_dry_run_and_says_so(cli: Cli, start_v1: Callable[..., Service]) -> None:
+    service = start_v1()
+    told = cli("deploy", BASE, "--dry-run")
+    assert told.code == 0, told.text
+    assert "cost      costs $3.90 an hour" in told.out
+    assert "the service was not asked: version 1 of the API has no dry run" in told.out
+    assert service.endpoints.describe_all() == []
+
+
+@pytest.mark.parametrize("more", [["--wait"], ["--attach", "ep_1"]])
+def test_a_dry_run_has_nothing_to_wait_for(more: list[str], cli: Cli, start: Callable[..., Service]) -> None:
+    start()
+    assert cli("deploy", MODEL, "--dry-run", *more).code == 2
+
+
+# ---- base models
+
+
+def test_a_base_model_is_deployed_asked_and_stopped(cli: Cli, start: Callable[..., Service]) -> None:
+    service = start()
+    assert cli("hardware", BASE).out.split()[1:3] == ["$3.90/h", "available"]
+    deployed = cli("deploy", BASE, "--wait")
+    assert deployed.code == 0, deployed.text
+    (endpoint,) = service.deployments.describe_all()
+    assert endpoint["deployments"][0]["model"] == catalogue.model_path(base_id(BASE))
+    assert "was there already" in cli("deploy", BASE).err
+    asked = cli("ask", endpoint["id"], "Is it you?")
+    assert asked.code == 0, asked.text
+    stopped = cli("stop", BASE, "--delete")
+    assert stopped.code == 0, stopped.text
+    assert service.deployments.describe_all() == []
+
+
+def test_a_name_that_neither_the_project_nor_the_catalogue_has(cli: Cli, start: Callable[..., Service]) -> None:
+    start()
+    refused = cli("deploy", "nobody/nothing")
+    assert refused.code == 5
+    assert "Neither the project nor the service's catalogue has a model nobody/nothing" in refused.err
+
+
+# ---- many prompts
+
+
+def test_an_endpoint_is_looked_up_once_for_all_prompts(
+    cli: Cli, uploaded: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded()
+    assert cli("deploy", MODEL, "--wait").code == 0
+    (tmp_path / "prompts.jsonl").write_text("".join(f'{{"prompt": "{word}", "expect": "."}}\n' for word in "abc"))
+    looked: list[str] = []
+    look = deployments.look_at
+
+    def looking(client: Client, name: str) -> dict[str, Any]:
+        looked.append(name)
+        return look(client, name)
+
+    monkeypatch.setattr(deployments, "look_at", looking)
+    endpoint = json.loads(cli("endpoints", "--format", "json").out)["endpoints"][0]["id"]
+    asked = cli("ask", endpoint, "--prompts", str(tmp_path / "prompts.jsonl"))
+    assert asked.code == 0, asked.text
+    assert looked == [endpoint]

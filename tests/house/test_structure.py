@@ -19,6 +19,7 @@ FLOORS = {
     "pipeline": 6,
     "report": 5,
     "inspector": 4,
+    "repair": 4,
     "peft": 3.5,
     "base_model": 3,
     "publisher": 3,
@@ -29,7 +30,7 @@ FLOORS = {
     "hub": 1.5,
 }
 # On one floor a room knows no other, but for these.
-BESIDE: set[tuple[str, str]] = set()
+BESIDE = {("repair", "inspector")}  # a repair mends what a rule finds
 HEAVY = {
     "boto3",
     "botocore",

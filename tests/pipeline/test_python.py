@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from builders import TINY, TINY_BASE
+from service_support import V1_ENDPOINTS
 
 import lora_packer
 from lora_packer import InputError
@@ -66,7 +67,7 @@ def test_an_argument_that_makes_no_sense(call: Callable[[], Any], named: str) ->
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(delay=0) as started:
+    with Sandbox(delay=0, faults=V1_ENDPOINTS) as started:
         yield started
 
 

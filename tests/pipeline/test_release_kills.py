@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import pytest
 from builders import TINY, TINY_BASE
 from kill_support import start, start_told
+from service_support import V1_ENDPOINTS
 
 from lora_packer.errors import ServiceError, WaitTimeoutError
 from lora_packer.sandbox import Sandbox
@@ -54,7 +55,7 @@ class Trap:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(delay=0) as started:
+    with Sandbox(delay=0, faults=V1_ENDPOINTS) as started:
         yield started
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
 from hub_support import hub_of_every_kind
 from hub_support import point_to as point_to_hub
+from service_support import V1_ENDPOINTS
 
 import lora_packer
 from lora_packer.sandbox import Faults, Sandbox, Service
@@ -25,7 +27,7 @@ APIS = pytest.mark.parametrize("api", ["v1", "v2"])
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(base_models=BASES, delay=0) as started:
+    with Sandbox(base_models=BASES, delay=0, faults=V1_ENDPOINTS) as started:
         yield started
 
 
@@ -219,6 +221,17 @@ def test_submit_of_a_url(cli: Cli, sandbox: Sandbox, tmp_path: Path, api: str) -
     signature = Path("url").read_text().partition("Signature=")[2][:20]
     assert signature
     assert signature not in again.text + text.text
+    # A URL that is dead by now is no reason to refuse what needs none; where the name is free it is.
+    alive = Path("url").read_text()
+    Path("url").write_text(re.sub("X-Amz-Date=[^&]*", "X-Amz-Date=20200102T030405Z", alive))
+    dead = cli(*command, "--skip-existing", "--format", "json")
+    assert (dead.code, json.loads(dead.out)["skipped"]) == (0, True), dead.text
+    dead_url = Path("url").read_text().strip()
+    taken = lora_packer.submit(dead_url, model_name=name, base_model="tiny/llama", api=api, skip_existing=True)
+    assert taken.id == told["job"]["id"]
+    for more in ([], ["--skip-existing"]):
+        needed = cli(*[f"free-{api}" if word == name else word for word in command], *more)
+        assert (needed.code, "The presigned URL expired" in needed.err) == (4, True), needed.text
     publish(write_adapter(tmp_path / "other", None, tiny_config(lora_alpha=4)))
     refused = cli(*command, "--skip-existing")
     assert (refused.code, "It fetched other bytes: " in refused.err) == (5, True), refused.text

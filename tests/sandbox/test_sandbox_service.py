@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 import together
+from service_support import V1_ENDPOINTS
 from together_support import (
     BASE_MODEL,
     FILES,
@@ -50,7 +51,7 @@ def files(folder: Path) -> Iterator[str]:
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service(delay=0) as running:
+    with Service(delay=0, faults=V1_ENDPOINTS) as running:
         yield running
 
 

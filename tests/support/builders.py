@@ -14,6 +14,7 @@ from safetensors.numpy import load_file, save_file
 ROOT = Path(__file__).resolve().parent.parent.parent
 TINY = ROOT / "fixtures" / "adapters" / "tiny-llama-qv"
 TINY_BASE = ROOT / "fixtures" / "base-configs" / "tiny-llama.json"
+FIXTURES_PICKLED = ROOT / "fixtures" / "pickled"
 PREFIX = "base_model.model."
 
 Tensors = dict[str, NDArray[Any]]

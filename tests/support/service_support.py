@@ -11,6 +11,9 @@ import pytest
 from lora_packer.sandbox.faults import Faults
 from lora_packer.sandbox.service import Service
 
+V1_ENDPOINTS = Faults(v1_endpoints_closed=False)
+"""Version 1 creates endpoints, as it did before."""
+
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Service]]:
@@ -28,7 +31,7 @@ def _start(monkeypatch: pytest.MonkeyPatch, *, no_project: bool) -> Iterator[Cal
     services = []
 
     def start(**options: Any) -> Service:
-        faults = replace(options.pop("faults", None) or Faults(), no_project=no_project)
+        faults = replace(options.pop("faults", None) or V1_ENDPOINTS, no_project=no_project)
         service = Service(faults=faults, **{"delay": 0, **options})
         services.append(service)
         service.__enter__()

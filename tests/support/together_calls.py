@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, **faults: bool) -> None:
         self.service = Service(
-            delay=0, faults=Faults(stuck=True, **faults)
+            delay=0, faults=Faults(stuck=True, v1_endpoints_closed=False, **faults)
         )  # stuck: nothing that is submitted is fetched
         self.job = self._uploaded(self.service.jobs, None)
         model = v2_models.create(self.service, self._request({"name": "uploaded", "baseModelId": base_id(BASE_MODEL)}))
@@ -132,6 +132,12 @@ def for_both(version: str) -> dict[str, Call]:
     def looking(call: Callable[[Client, str], object]) -> Call:
         return lambda world, client, _: call(client, endpoint_of(world))
 
+    def rehearsed(world: World, client: Client) -> object:
+        """Judged below an endpoint that has nothing of the model."""
+        if version == "v2":
+            world.service.deployments.create("another")
+        return api.rehearse(client, MODEL)
+
     def local(client: Client, folder: Path) -> object:
         return api.submit(client, submission(source=local_files(folder)))
 
@@ -144,6 +150,9 @@ def for_both(version: str) -> dict[str, Call]:
         "hosts": lambda world, client, _: api.hosts(client, BASE_MODEL),
         "hardware": lambda world, client, _: api.hardware(client, MODEL),
         "deploy": lambda world, client, _: api.deploy(client, MODEL),
+        "deploy a base": lambda world, client, _: api.deploy(client, BASE_MODEL),
+        "rehearse": lambda world, client, _: rehearsed(world, client),
+        "asked_name": looking(api.asked_name),
         "endpoint": looking(api.endpoint),
         "endpoints": lambda world, client, _: api.endpoints(client, MODEL),
         "all_endpoints": looking(lambda client, _: api.all_endpoints(client)),
@@ -179,6 +188,9 @@ def for_both(version: str) -> dict[str, Call]:
     if version == "v2":
         calls["based_on"] = lambda world, client, _: api.based_on(
             client, together.Job("job-1", "Complete", model_id=next(iter(world.service.models))), BASE_MODEL
+        )
+        calls["named"] = lambda world, client, _: api.named(
+            client, together.Job("job-1", "Complete", model_id=next(iter(world.service.models)))
         )
         calls["base_names"] = lambda world, client, _: api.base_names(client, MODEL)
         calls["delete_model"] = lambda world, client, _: api.delete_model(client, MODEL)

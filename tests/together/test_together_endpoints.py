@@ -10,6 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 import together
+from service_support import V1_ENDPOINTS
 from together_support import HF_TOKEN, TOKEN, FakeTime, assert_no_secret, mock_client, recording
 from v1_answers import ENDPOINT, HARDWARE
 
@@ -34,7 +35,7 @@ CHAT = {
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service(delay=0) as running:
+    with Service(delay=0, faults=V1_ENDPOINTS) as running:
         yield running
 
 
@@ -50,7 +51,7 @@ def sdk_of(service: Service) -> Any:
 
 
 def test_the_sdk_sends_the_same() -> None:
-    answers = [HARDWARE, ENDPOINT, ENDPOINT, {"object": "list", "data": []}, ENDPOINT, ENDPOINT, CHAT]
+    answers = [HARDWARE, ENDPOINT, ENDPOINT, {"object": "list", "data": []}, ENDPOINT, ENDPOINT, ENDPOINT, CHAT]
     encoded = [(200, json.dumps(answer).encode()) for answer in answers]
     endpoint_id = ENDPOINT["id"]
     with (
@@ -68,6 +69,7 @@ def test_the_sdk_sends_the_same() -> None:
         sdk.endpoints.retrieve(endpoint_id)
         sdk.endpoints.list(type="dedicated", mine=True)
         sdk.endpoints.update(endpoint_id, state="STOPPED")
+        sdk.endpoints.update(endpoint_id, state="STOPPED")
         sdk.endpoints.delete(endpoint_id)
         sdk.chat.completions.create(
             model=MODEL, messages=[{"role": "user", "content": "Where is it? ✓"}], max_tokens=128
@@ -79,7 +81,7 @@ def test_the_sdk_sends_the_same() -> None:
         v1.stop(client, endpoint_id)
         v1.stop(client, endpoint_id, delete=True)
         v1.ask(client, MODEL, "Where is it? ✓")
-    assert len(ours) == len(theirs) == 7
+    assert len(ours) == len(theirs) == 8
     for our, their in zip(ours, theirs, strict=True):
         assert our.method == their.method
         assert httpx2.URL(our.path).path == httpx2.URL(their.path).path
@@ -118,7 +120,7 @@ def test_the_sdk_deploys_asks_and_stops(service: Service) -> None:
 
 def test_the_sdk_meets_the_closed_door() -> None:
     with (
-        Service(delay=0, faults=Faults.named("no-v1-endpoints")) as service,
+        Service(delay=0, faults=Faults()) as service,
         sdk_of(service) as sdk,
         pytest.raises(together.PermissionDeniedError) as caught,
     ):

@@ -73,7 +73,7 @@ def test_whatever_keeps_the_base_from_being_asked_is_told(status: int, at: int) 
     world = World()
     endpoint = world.deployed()
     body = {"error": {"message": "no such luck", "type": "t"}}
-    with world.client(lambda: httpx2.Response(status, json=body), 5 + at, once=False) as client:
+    with world.client(lambda: httpx2.Response(status, json=body), 4 + at, once=False) as client:
         found = run_smoke(v2, client, endpoint, BOTH, bases=lambda: v2.base_names(client, endpoint))
     assert (found.verdict, len(found.trials)) == ("not compared", 2)
     assert "no such luck" in found.why_not

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
+from service_support import V1_ENDPOINTS
 from together_support import mock_client
 from v1_answers import ENDPOINT, HARDWARE
 
@@ -19,7 +20,7 @@ MODEL = "tiny/llama"
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service(delay=0) as running:
+    with Service(delay=0, faults=V1_ENDPOINTS) as running:
         yield running
 
 
@@ -102,3 +103,61 @@ def test_one_that_could_not_be_reached_is_not_told_as_deleted() -> None:
 
     with mock_client(handler) as client, pytest.raises(ServiceError, match="not found"):
         v1.stop(client, "endpoint-none", delete=True)
+
+
+def asked_for(answer: Callable[[httpx2.Request], httpx2.Response]) -> tuple[list[str], Client]:
+    """The requests that change something, and a client whose requests are answered so."""
+    changes: list[str] = []
+
+    def handler(request: httpx2.Request) -> httpx2.Response:
+        if request.method != "GET":
+            changes.append(request.method)
+        return answer(request)
+
+    return changes, mock_client(handler)
+
+
+@pytest.mark.parametrize("status", [400, 403, 409])
+def test_one_that_cannot_be_stopped_is_deleted_all_the_same(status: int) -> None:
+    """What has failed or is stopped already may refuse to stop: its deletion ends the cost too."""
+    changes, client = asked_for(lambda request: httpx2.Response(status if request.method == "PATCH" else 204))
+    with client:
+        assert v1.stop(client, "endpoint-1", delete=True).state == "DELETED"
+    assert changes == ["PATCH", "DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "last"),
+    [
+        ("PATCH", "Endpoint endpoint-1 may still cost money."),
+        ("DELETE", "Endpoint endpoint-1 is stopped, so nothing of it costs money."),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403, 409])
+def test_the_stop_goes_out_first_and_what_may_still_cost_money_is_the_last_line(
+    status: int, refused: str, last: str
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.method in (refused, "DELETE"):
+            return httpx2.Response(status, json={"error": {"message": "not now", "type": "t"}})
+        return httpx2.Response(200, json={**ENDPOINT, "id": "endpoint-1", "state": "STOPPED"})
+
+    changes, client = asked_for(answer)
+    with client, pytest.raises(ServiceError, match="not now") as caught:
+        v1.stop(client, "endpoint-1", delete=True)
+    assert changes == ["PATCH", "DELETE"]
+    assert (caught.value.hint or "").splitlines()[-1] == last
+
+
+def test_one_that_is_gone_once_it_was_stopped_is_deleted() -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return (
+            httpx2.Response(404)
+            if request.method == "DELETE"
+            else httpx2.Response(200, json={**ENDPOINT, "state": "STOPPED"})
+        )
+
+    changes, client = asked_for(answer)
+    with client:
+        assert v1.stop(client, str(ENDPOINT["id"]), delete=True).state == "DELETED"
+    assert changes == ["PATCH", "DELETE"]

@@ -136,7 +136,7 @@ def refused(refusal: Refusal, rules: Mapping[str, Rule] = OF_REFUSAL) -> Finding
 
 
 def _problem(problem: ConfigProblem) -> Finding:
-    details = {name: getattr(problem, name) for name in ("field", "expected", "actual", "hint")}
+    details = {name: getattr(problem, name) for name in ("field", "expected", "actual", "hint", "fixable")}
     severity = "warning" if problem.kind == "odd" else None
     return _OF_PROBLEM[problem.kind].finding(problem.message, severity=severity, file=CONFIG_NAME, **details)
 

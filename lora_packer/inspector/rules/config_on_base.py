@@ -66,7 +66,8 @@ def unsupported_targets(case: Case) -> Iterator[Finding]:
     if paths:
         message = f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
         details = {"field": "target_modules", "count": len(paths), "hint": _inside(paths[0], case)}
-        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, **details)
+        is_fixable = exact_change(case) is not None
+        yield UNSUPPORTED_TARGET.finding(message, file=CONFIG_NAME, fixable=is_fixable, **details)
 
 
 def _inside(path: str, case: Case) -> str | None:
@@ -100,7 +101,9 @@ def no_target(case: Case) -> Finding:
     message = f"{field} {escape(str(listed), 100)} matches no module of {case.base_name}"
     if config.layers_to_transform is not None:
         message += f" in the layers {list(config.layers_to_transform)[:8]} of layers_to_transform"
-    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field, hint=_what_it_has(case, by_module=bool(by_module)))
+    hint = _what_it_has(case, by_module=bool(by_module))
+    is_fixable = exact_change(case) is not None
+    return NO_TARGET.finding(message, file=CONFIG_NAME, field=field, hint=hint, fixable=is_fixable)
 
 
 def _what_it_has(case: Case, *, by_module: bool) -> str | None:

@@ -95,12 +95,14 @@ def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, e
             return _past(tensors, extra, case, elsewhere, details)
         case "feature":
             message = f"{tensors} would be dropped: the config does not set {what}"
-            return FLAG_OFF.finding(message, field=what, hint=_switching_on(what, items, case), **details)
+            on = _switching_on(what, items, case)
+            return FLAG_OFF.finding(message, field=what, hint=on, fixable=on in _SWITCHES, **details)
         case "untargeted":
             field = _excluding_field(first.module, case)
             because = "" if field == "target_modules" else f" because of {field}"
             message = f"{tensors} would be dropped: the config does not target {what}{because}{elsewhere}"
-            return DROPPED_BY_CONFIG.finding(message, field=field, hint=_targeting(field, what, case), **details)
+            hint = _targeting(field, what, case)
+            return DROPPED_BY_CONFIG.finding(message, field=field, hint=hint, fixable=hint is not None, **details)
         case "surplus":
             message = f"{tensors} would be dropped: the LoRA that the config puts on {what} has none of that name"
             return DROPPED_BY_CONFIG.finding(message + elsewhere, hint=_HINT_SURPLUS, **details)
@@ -136,15 +138,19 @@ def _targeting(field: str, what: str, case: Case) -> str | None:
     return str(change) if change else None
 
 
+# What makes a file whole that has the tensors of a feature for every module.
+_SWITCHES = ("Set lora_bias to true.", "Set use_dora to true.")
+
+
 def _switching_on(field: str, items: Sequence[Leftover], case: Case) -> str | None:
     """The field and its value, where with it the file is whole."""
     if field == "lora_bias":
-        return "Set lora_bias to true."
+        return _SWITCHES[0]
     if field != "use_dora":
         return None
     modules = len({item.tensor.module for item in items})
     if modules == len(case.expectation.targeted):
-        return "Set use_dora to true."
+        return _SWITCHES[1]
     lacking = counted(len(case.expectation.targeted) - modules, noun="other module")
     return f"Save the adapter again with use_dora: {lacking} should have one too."
 

@@ -91,8 +91,25 @@ _OF_DEFECT = {
 
 def defects(adapter: Adapter) -> Iterator[Finding]:
     """What is wrong with a file before its content means anything."""
+    missing = [defect for defect in adapter.defects if defect.kind == "missing-file"]
+    is_one_cause = len(missing) > 1 and len({defect.hint for defect in missing}) == 1
+    if is_one_cause:  # say, all of it lies one folder deeper
+        names = [defect.file for defect in missing]
+        yield MISSING_FILE.finding(
+            f"{' and '.join(map(str, names))} are missing at the root of the adapter",
+            file=names[0],
+            count=len(names),
+            expected=names,
+            actual="missing",
+            hint=missing[0].hint,
+            fixable=all(defect.fixable for defect in missing),
+        )
     for defect in adapter.defects:
-        details = {name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint")}
+        if is_one_cause and defect in missing:
+            continue
+        details = {
+            name: getattr(defect, name) for name in ("file", "tensor", "field", "expected", "actual", "hint", "fixable")
+        }
         yield _OF_DEFECT[defect.kind].finding(defect.message, **details)
 
 

@@ -50,7 +50,6 @@ WIDER_CONFIG = Rule(
     "PEFT adds an untrained pair there, which changes nothing, and warns.",
     "Narrow target_modules to the modules that the file has tensors for.",
     needs="base",
-    fixable=True,
     retold="; {message}",
 )
 
@@ -189,7 +188,8 @@ def _wider(names: Names, case: Case) -> Finding:
     field = "target_modules" if case.config.target_modules is not None else "PEFT's default for target_modules"
     change = exact_change(case)
     hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER
-    return missing_finding(WIDER_CONFIG, names, f"{field} {', and '.join(told)}", case, hint=hint)
+    finding = missing_finding(WIDER_CONFIG, names, f"{field} {', and '.join(told)}", case, hint=hint)
+    return replace(finding, fixable=change is not None)
 
 
 def _half_lost(part: str, names: Names) -> _Loss:

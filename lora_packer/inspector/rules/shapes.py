@@ -91,9 +91,17 @@ def wrong_shapes(case: Case) -> Iterator[Finding]:
     for cause, names in _causes(wrong, case).items():
         first = wrong[names[0]]
         told = _TELL[cause](names, wrong, case)
+        sure = cause not in ("transposed", "swapped") or _is_sure(names, wrong)
         details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensors": [wrong[name].name for name in names]}
         details |= {"expected": list(first.want.shape), "actual": list(first.info.shape)}
-        yield told.rule.finding(told.message, field=told.field, hint=told.hint, **details)
+        fixable = None if sure else False
+        yield told.rule.finding(told.message, field=told.field, hint=told.hint, fixable=fixable, **details)
+
+
+def _is_sure(names: Sequence[str], wrong: _Wrong) -> bool:
+    """Whether sizes tell a transposed tensor from one under the other half's name: all of them only one of the two."""
+    kinds = {_cause(name, wrong[name], wrong) for name in names}
+    return len(kinds - {"either"}) == 1 and all(len(wrong[name].info.shape) == 2 for name in names)
 
 
 def _causes(wrong: _Wrong, case: Case) -> dict[str, list[str]]:

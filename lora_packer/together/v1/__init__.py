@@ -5,16 +5,18 @@ from __future__ import annotations
 from lora_packer.together.v1.endpoints import (
     all_endpoints,
     ask,
+    asked_name,
     attach,
     deploy,
     endpoint,
     endpoints,
     hardware,
     one_endpoint,
+    rehearse,
     stop,
     to_stop,
 )
-from lora_packer.together.v1.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v1.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v1.models import base_names, delete_model, model, models
 
 NAME = "v1"
@@ -24,6 +26,7 @@ __all__ = [
     "NAME",
     "all_endpoints",
     "ask",
+    "asked_name",
     "attach",
     "base_names",
     "based_on",
@@ -37,7 +40,9 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
+    "rehearse",
     "stop",
     "submit",
     "to_stop",

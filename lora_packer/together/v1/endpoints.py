@@ -11,23 +11,26 @@ from typing import Any
 from urllib.parse import quote
 
 from lora_packer.duration import format_duration
-from lora_packer.errors import ServiceError, WaitTimeoutError
+from lora_packer.errors import LoraPackerError, ServiceError, WaitTimeoutError
 from lora_packer.together import refusal
 from lora_packer.together.answers import count, fields, listed, number, text
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
-from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, is_endpoint_id, require_id, require_model
+from lora_packer.together.endpoints import Endpoint, Tell, is_endpoint_id, require_id, require_model
 from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.polling import Waiting
-from lora_packer.together.prices import DELETED
+from lora_packer.together.prices import DELETED, with_cost
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.versions import V1_ENDS
+from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 ENDPOINT_PREFIX = "endpoint-"
 """What the ids of endpoints begin with."""
 
 _ANY, _PLAINLY = Wanted(), Asking()
+_NOT_STOPPABLE = (400, 403, 405, 409, 422)
 
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
@@ -69,6 +72,17 @@ def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = la
     return _required(answer, purpose, chosen.cents_per_minute)
 
 
+def rehearse(client: Client, model: str, wanted: Wanted = _ANY) -> Rehearsal:
+    """Return what a deployment of the model would cost. This version has no dry run.
+
+    Raises ServiceError, InputError.
+    """
+    found = [one.id for one in endpoints(client, model)]
+    chosen = choose_hardware(hardware(client, model), wanted.hardware, model)
+    there = found[0] if found else None
+    return Rehearsal(model, chosen, wanted, there, why_not=f"version 1 of the API has no dry run; {V1_ENDS}")
+
+
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     purpose = _about("look at", endpoint_id)
@@ -98,11 +112,17 @@ def one_endpoint(client: Client, name: str) -> Endpoint:
     return _one(client, seen, _prices(client))
 
 
+def asked_name(client: Client, name: str) -> str:
+    """Return by which name an endpoint (its id, or the name of the model that it serves) is asked.
+
+    Raises ServiceError, InputError.
+    """
+    return require_model(endpoint(client, name).name if name.startswith(ENDPOINT_PREFIX) else name)
+
+
 def ask(client: Client, name: str, prompt: str, asking: Asking = _PLAINLY) -> Answer:
     """Ask an endpoint (by its id, or by the model's name that it serves). Raises ServiceError, InputError."""
-    if name.startswith(ENDPOINT_PREFIX):
-        name = endpoint(client, name).name
-    return complete(client, require_model(name), prompt, asking)
+    return complete(client, asked_name(client, name), prompt, asking)
 
 
 def attach(
@@ -157,33 +177,48 @@ def stop(
 ) -> Endpoint:
     """Stop an endpoint, or delete it for good, and return it as it is then.
 
-    To delete it is to stop it; where that is refused it is stopped first. ``model`` means nothing here: an endpoint of
-    this version serves one. Raises ServiceError, WaitTimeoutError, InputError.
+    The stop goes out first. Where it is refused, say for one that has failed, an endpoint that is to be deleted is
+    deleted all the same: that ends its cost too. ``model`` means nothing here: an endpoint of this version serves one.
+    Raises ServiceError, WaitTimeoutError, InputError.
     """
     del model
-    if delete:
-        try:
-            _delete(client, endpoint_id)
-            return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
-        except ServiceError as error:
-            if error.status not in (400, 409, 422):
-                raise _with_cost(error, endpoint_id) from None
     try:
         purpose = _about("stop", endpoint_id)
         answer = client.request("PATCH", _path(endpoint_id), {"state": "STOPPED"}, retry=True, purpose=purpose)
         stopped = _required(answer, purpose)
     except ServiceError as error:
+        if delete and error.status in _NOT_STOPPABLE and _is_deleted(client, endpoint_id):
+            return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
         raise _with_cost(error, endpoint_id) from None
     if waiting is not None and not stopped.is_stopped:
         stopped = _until_stopped(client, endpoint_id, waiting)
-    if delete:
+    if not delete:
+        return stopped
+    try:
         _delete(client, endpoint_id)
-        return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
-    return stopped
+    except ServiceError as error:
+        if stopped.is_stopped:
+            raise with_cost(error, f"Endpoint {endpoint_id} is stopped, so nothing of it costs money.") from None
+        raise _with_cost(error, endpoint_id) from None
+    return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
+
+
+def _is_deleted(client: Client, endpoint_id: str) -> bool:
+    """Delete an endpoint that the service would not stop; whether that went well."""
+    try:
+        _delete(client, endpoint_id)
+    except ServiceError:
+        return False
+    return True
 
 
 def _delete(client: Client, endpoint_id: str) -> None:
-    client.request("DELETE", _path(endpoint_id), retry=True, purpose=_about("delete", endpoint_id))
+    """Delete an endpoint; that it is gone already, as one that was stopped just now may be, is no failure."""
+    try:
+        client.request("DELETE", _path(endpoint_id), retry=True, purpose=_about("delete", endpoint_id))
+    except ServiceError as error:
+        if error.status != 404:
+            raise
 
 
 def _until_stopped(client: Client, endpoint_id: str, waiting: Waiting) -> Endpoint:
@@ -202,11 +237,11 @@ def _until_stopped(client: Client, endpoint_id: str, waiting: Waiting) -> Endpoi
     return seen
 
 
-def _with_cost(error: ServiceError, endpoint_id: str) -> ServiceError:
+def _with_cost(error: ServiceError, endpoint_id: str) -> LoraPackerError:
     """The error, with what may still cost money as the last line; an endpoint that is not there costs nothing."""
-    if error.status != 404:
-        error.hint = f"{error.hint}\nEndpoint {endpoint_id} may still cost money."
-    return error
+    if error.status == 404:
+        return error
+    return with_cost(error, f"Endpoint {endpoint_id} may still cost money.")
 
 
 def _called(client: Client, name: str) -> dict[str, Any]:

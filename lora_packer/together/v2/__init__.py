@@ -6,8 +6,18 @@ docs.together.ai/docs/dedicated-endpoints/adapter; docs.together.ai/reference/dm
 
 from __future__ import annotations
 
-from lora_packer.together.v2.endpoints import ask, deploy, endpoint, endpoints, hardware, stop, to_stop
-from lora_packer.together.v2.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v2.endpoints import (
+    ask,
+    asked_name,
+    deploy,
+    endpoint,
+    endpoints,
+    hardware,
+    rehearse,
+    stop,
+    to_stop,
+)
+from lora_packer.together.v2.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v2.models import base_names, delete_model, model, models
 from lora_packer.together.v2.overview import all_endpoints, attach, one_endpoint
 
@@ -18,6 +28,7 @@ __all__ = [
     "NAME",
     "all_endpoints",
     "ask",
+    "asked_name",
     "attach",
     "base_names",
     "based_on",
@@ -31,7 +42,9 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
+    "rehearse",
     "stop",
     "submit",
     "to_stop",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -17,11 +18,15 @@ from lora_packer.redact import escape
 from lora_packer.together.answers import text
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
-from lora_packer.together.endpoints import Hardware, Tell, Wanted
+from lora_packer.together.endpoints import Tell
 from lora_packer.together.polling import Waiting
+from lora_packer.together.prices import with_cost
+from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.offers import offers_for
-from lora_packer.together.v2.stopping import end, with_cost
+from lora_packer.together.v2.project import is_called, paged, project_path
+from lora_packer.together.v2.stopping import end
+from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _ANOTHER_NAME = "Choose another name with `lora-packer deploy MODEL --display-name NAME`."
@@ -47,6 +52,59 @@ def require_possible(wanted: Wanted) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a deployment will run on, and what its endpoint is called."""
+
+    offers: list[tuple[Hardware, str]]
+    chosen: Hardware
+    name: str
+
+    def body(
+        self, client: Client, adapter: dict[str, Any], wanted: Wanted, there: Iterable[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """What describes the deployment, beside those that are there."""
+        config = next(path for offer, path in self.offers if offer is self.chosen)
+        called = _free_name(f"{self.name}-{adapter['id'][-8:]}".lower(), there)
+        return below.below_body(adapter, adapter.get("projectId") or client.project_id, config, called, wanted)
+
+
+def _plan(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted) -> _Plan:
+    require_possible(wanted)
+    offers = offers_for(client, adapter)
+    chosen = choose_hardware(tuple(offer for offer, _ in offers), wanted.hardware, model)
+    return _Plan(offers, chosen, _UNFIT.sub("-", wanted.name or str(adapter.get("name")).rpartition("/")[2]))
+
+
+def rehearse(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted) -> Rehearsal:
+    """Let the service judge a deployment, and create nothing.
+
+    It judges what is to come below an endpoint only: that of this name, else one that has nothing of this model. A
+    service that creates what it should judge has it taken back. Raises ServiceError, InputError.
+    """
+    plan = _plan(client, adapter, model, wanted)
+    mine: list[str] = []
+    free: list[tuple[bool, str, list[dict[str, Any]]]] = []
+    for one in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
+        there = below.all_below(client, one)
+        if any(below.model_of(each) == adapter["id"] for each in there):
+            mine.append(str(one["id"]))
+        else:
+            free.append((not is_called(one, plan.name), str(one["id"]), there))
+    if mine:
+        return Rehearsal(model, plan.chosen, wanted, mine[0], why_not="an endpoint has the model already")
+    if not free:
+        return Rehearsal(
+            model, plan.chosen, wanted, why_not="the service judges below an endpoint only, and the project has none"
+        )
+    _, endpoint_id, there = min(free, key=lambda each: each[:2])
+    made = below.rehearse(client, endpoint_id, plan.body(client, adapter, wanted, there), model)
+    if made is not None:
+        undo = _ending(client, endpoint_id, str(made["id"]), adapter["id"], delete=True)
+        raise _taken_back(ServiceError(f"The service created {model} where it should only judge it."), [undo])
+    return Rehearsal(model, plan.chosen, wanted, judged_below=endpoint_id)
+
+
 def place(
     client: Client, adapter: dict[str, Any], model: str, wanted: Wanted, tell: Tell
 ) -> tuple[dict[str, Any], dict[str, Any], Hardware | None]:
@@ -57,10 +115,8 @@ def place(
 
     Return the endpoint, the deployment and what it runs on, where that is known. Raises ServiceError, InputError.
     """
-    require_possible(wanted)
-    offers = offers_for(client, adapter)
-    chosen = choose_hardware(tuple(offer for offer, _ in offers), wanted.hardware, model)
-    name = _UNFIT.sub("-", wanted.name or str(adapter.get("name")).rpartition("/")[2])
+    plan = _plan(client, adapter, model, wanted)
+    offers, chosen, name = plan.offers, plan.chosen, plan.name
     found = below.named(client, name)
     there = below.all_below(client, found) if found else []
     if found and any(below.has_traffic(found, one.get("id")) for one in there if below.model_of(one) != adapter["id"]):
@@ -82,9 +138,7 @@ def place(
             if found is None:
                 found = below.create(client, name)
                 undo.append(_removing(client, found["id"]))
-            config = next(path for offer, path in offers if offer is chosen)
-            called = _free_name(f"{name}-{adapter['id'][-8:]}".lower(), there)
-            body = below.below_body(adapter, adapter.get("projectId") or client.project_id, config, called, wanted)
+            body = plan.body(client, adapter, wanted, there)
             deployment = below.rehearse(client, found["id"], body, model) or _deployed(client, found, body, model, undo)
             undo = [
                 _ending(client, found["id"], deployment["id"], adapter["id"], delete=True, made_endpoint=bool(undo))

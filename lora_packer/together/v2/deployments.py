@@ -13,11 +13,12 @@ from lora_packer.redact import shell_word
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import Wanted, is_endpoint_id, require_id
+from lora_packer.together.endpoints import is_endpoint_id, require_id
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import is_called, paged, project_path
+from lora_packer.together.wanted import Wanted
 
 ENDING = ("STOPPED", "STOPPING")
 """The states of a deployment that runs nothing, or soon will."""

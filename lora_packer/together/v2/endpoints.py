@@ -10,15 +10,18 @@ from lora_packer.together.answers import count, fields, text
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import Endpoint, Hardware, Tell, Wanted, require_model
+from lora_packer.together.endpoints import Endpoint, Tell, require_model
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.deploying import place
+from lora_packer.together.v2.deploying import rehearse as rehearse_below
 from lora_packer.together.v2.offers import offers_for
 from lora_packer.together.v2.project import is_called, own_model, paged, project_path, qualified
 from lora_packer.together.v2.stopping import end
+from lora_packer.together.v2.supported import base_model
+from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 ENDPOINT_PREFIX = "ep_"
 """What the ids of endpoints begin with."""
@@ -28,7 +31,7 @@ _ANY, _PLAINLY = Wanted(), Asking()
 
 def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
     """Return the configurations that can serve the model, cheapest first. Raises ServiceError, InputError."""
-    return tuple(offer for offer, _ in offers_for(client, required_model(client, model)))
+    return tuple(offer for offer, _ in offers_for(client, deployable(client, model)))
 
 
 def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = lambda _: None) -> Endpoint:
@@ -36,8 +39,16 @@ def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = la
 
     Raises ServiceError, InputError.
     """
-    found, deployment, runs_on = place(client, required_model(client, model), model, wanted, tell)
+    found, deployment, runs_on = place(client, deployable(client, model), model, wanted, tell)
     return described(client, found, deployment, model, runs_on)
+
+
+def rehearse(client: Client, model: str, wanted: Wanted = _ANY) -> Rehearsal:
+    """Let the service judge a deployment of the model, and create nothing; see ``deploying.rehearse``.
+
+    Raises ServiceError, InputError.
+    """
+    return rehearse_below(client, deployable(client, model), model, wanted)
 
 
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
@@ -48,21 +59,25 @@ def endpoint(client: Client, endpoint_id: str) -> Endpoint:
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
     """Return the endpoints whose traffic goes to a deployment of the model that serves or is about to."""
-    adapter = own_model(client, require_model(model))
-    if adapter is None:
+    served = own_model(client, require_model(model)) or base_model(client, model)
+    if served is None:
         return ()
     found = []
     for item in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
-        deployment = below.deployment_of(below.all_below(client, item), adapter.get("id"))
+        deployment = below.deployment_of(below.all_below(client, item), served.get("id"))
         if deployment is not None and below.has_traffic(item, deployment.get("id")):
             found.append(described(client, item, deployment, model))
     return tuple(found)
 
 
+def asked_name(client: Client, name: str) -> str:
+    """Return by which name an endpoint (its id or its name) is asked. Raises ServiceError, InputError."""
+    return endpoint(client, name).name if name.startswith(ENDPOINT_PREFIX) else qualified(client, require_model(name))
+
+
 def ask(client: Client, name: str, prompt: str, asking: Asking = _PLAINLY) -> Answer:
     """Ask an endpoint, by its id or its name. Raises ServiceError, InputError."""
-    name = endpoint(client, name).name if name.startswith(ENDPOINT_PREFIX) else qualified(client, require_model(name))
-    return complete(client, name, prompt, asking, inference=True)
+    return complete(client, asked_name(client, name), prompt, asking, inference=True)
 
 
 def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
@@ -72,9 +87,11 @@ def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
     if name.startswith(ENDPOINT_PREFIX):
         return ((name, None),)
     found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
-    adapter = own_model(client, require_model(name))
-    if adapter is not None:
-        mine = str(adapter.get("id"))
+    served = own_model(client, require_model(name))
+    if served is None and not any(is_called(one, name) for one in found):
+        served = base_model(client, name)
+    if served is not None:
+        mine = str(served.get("id"))
         serving = [one for one in found if any(below.model_of(item) == mine for item in below.all_below(client, one))]
         empty = [one for one in found if is_called(one, name) and not below.deployments_of(one)]
         return tuple((str(one["id"]), mine) for one in (*serving, *empty))
@@ -122,6 +139,21 @@ def required_model(client: Client, name: str) -> dict[str, Any]:
     if found is None or not isinstance(found.get("id"), str):
         raise ServiceError(
             f"The project has no model {name}.",
+            hint="A model of the v1 API has to be uploaded again: `lora-packer release ... --api v2`.",
+            status=404,
+        )
+    return found
+
+
+def deployable(client: Client, name: str) -> dict[str, Any]:
+    """Return the project's model of this name or id, else the base model that the service's catalogue has under it.
+
+    Raises ServiceError where there is none, InputError.
+    """
+    found = own_model(client, require_model(name)) or base_model(client, name)
+    if found is None or not isinstance(found.get("id"), str):
+        raise ServiceError(
+            f"Neither the project nor the service's catalogue has a model {name}.",
             hint="A model of the v1 API has to be uploaded again: `lora-packer release ... --api v2`.",
             status=404,
         )

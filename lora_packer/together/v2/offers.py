@@ -6,10 +6,10 @@ from typing import Any
 
 from lora_packer.together.answers import fields, listed, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import Hardware
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import paged, project_path
 from lora_packer.together.v2.supported import Profile, profiles_of
+from lora_packer.together.wanted import Hardware
 
 
 def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str]]:

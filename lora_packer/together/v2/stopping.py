@@ -12,11 +12,11 @@ from datetime import timedelta
 from typing import Any
 
 from lora_packer.duration import format_duration
-from lora_packer.errors import LoraPackerError, ServiceError, WaitTimeoutError
+from lora_packer.errors import ServiceError, WaitTimeoutError
 from lora_packer.redact import escape
 from lora_packer.together.client import Client
 from lora_packer.together.polling import Waiting
-from lora_packer.together.prices import DELETED, NOTHING_RUNS
+from lora_packer.together.prices import DELETED, NOTHING_RUNS, with_cost
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.project import project_path
@@ -198,13 +198,6 @@ def _gone(client: Client, path: str, purpose: Purpose) -> None:
     except ServiceError as error:
         if error.status != 404:
             raise
-
-
-def with_cost(error: LoraPackerError, cost: str) -> LoraPackerError:
-    """Return the error with what may still cost money as the last line of what is told."""
-    error.hint = f"{error.hint}\n{cost}" if error.hint else cost
-    error.tells_cost = True
-    return error
 
 
 def _named(deployment_ids: Iterable[str]) -> str:

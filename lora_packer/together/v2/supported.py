@@ -28,6 +28,7 @@ class Profile:
     Attributes:
         name: what the model is called so; None where it is not.
         model_id: the ``ml_`` id of the weights; None where it names none.
+        project: of which project they are.
         quantization: of the weights; empty where it names none.
         config: the configuration's path; None where it names none.
         config_id: its id.
@@ -36,6 +37,7 @@ class Profile:
 
     name: str | None
     model_id: str | None
+    project: str | None
     quantization: str
     config: str | None
     config_id: str | None
@@ -86,6 +88,19 @@ def base_model_id(client: Client, name: str) -> str:
         what += f"; similar: {', '.join(dict.fromkeys(similar[:_MOST_SHOWN]))}" if similar else ""
         hint = "Check --base-model: it must be one that the service serves on dedicated endpoints."
     raise refusal.error(Purpose(action=f"find the base model {name}"), what, None, hint, 200)
+
+
+def base_model(client: Client, name: str) -> dict[str, Any] | None:
+    """Return the base model that has this name in the catalogue, as the service's own models are; None where there is
+    none. Raises ServiceError where several have the name.
+    """
+    ids, found = supported_ids(client, name)
+    if not ids:
+        return None
+    model_id = ids[0] if len(ids) == 1 else base_model_id(client, name)
+    profiles = [profile for one in found or supported(client) for profile in one.profiles]
+    project = next((one.project for one in profiles if one.model_id == model_id and one.project), None)
+    return {"id": model_id, "name": name, "projectId": project} if project else None
 
 
 def supported_ids(client: Client, name: str) -> tuple[tuple[str, ...], tuple[Supported, ...]]:
@@ -150,6 +165,7 @@ def _profile(item: dict[str, Any]) -> Profile:
     return Profile(
         name=text(item.get("modelName")),
         model_id=model[2] if model else None,
+        project=model[1] if model else None,
         quantization=text(item.get("quantization")) or "",
         config=path if config_id else None,
         config_id=config_id,

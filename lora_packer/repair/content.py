@@ -1,0 +1,277 @@
+"""The bytes of a draft's weights file: read in place, computed where they have to be, or copied by the kernel."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, AdapterSource
+from lora_packer.adapter.safetensors_header import DTYPE_BITS
+from lora_packer.errors import InputError
+from lora_packer.redact import escape
+from lora_packer.repair.draft import Blob, Computed, Draft, Span
+from lora_packer.repair.layout import Segment, segments
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PIECE = 4 << 20
+_AT_ONCE = 64 << 20  # what the kernel copies before somebody is told how far it is
+# What says that the kernel cannot copy between these two files, and nothing of the files themselves.
+_NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
+
+Progress = Callable[[int, int], None]
+
+
+class Files:
+    """The files that a draft's bytes come from, each opened once. As a context it closes them."""
+
+    def __init__(self, source: AdapterSource) -> None:
+        self.source = source
+        self._stack = ExitStack()
+        self._open: dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self._open.clear()
+
+    def file(self, name: str) -> BinaryIO:
+        """Return an open file. Raises InputError."""
+        if name not in self._open:
+            self._open[name] = self._stack.enter_context(self.source.open(name))
+        return self._open[name]
+
+    def read(self, span: Span) -> bytes:
+        """Return the bytes of a range. Raises InputError where they are not there any more."""
+        file = self.file(span.file)
+        file.seek(span.begin)
+        wanted = span.end - span.begin
+        data = file.read(wanted) or b""
+        if len(data) != wanted:
+            raise InputError(
+                f"'{escape(span.file)}' changed while it was being copied.",
+                hint="Wait until whatever writes it is done.",
+            )
+        return data
+
+    def array(self, blob: Blob) -> NDArray[Any]:
+        """Return a tensor as unsigned integers as wide as its elements. Raises InputError."""
+        import numpy as np
+
+        width = np.dtype(f"<u{max(8, DTYPE_BITS[blob.dtype]) // 8}")
+        if isinstance(blob.made, Span):
+            return np.frombuffer(self.read(blob.made), width).reshape(blob.shape)
+        made = blob.made.compute(*map(self.array, blob.made.parts))
+        result = np.ascontiguousarray(made).view(width)
+        assert result.shape == blob.shape, (blob.made.what, result.shape, blob.shape)
+        return result
+
+    def pieces(self, segment: Segment) -> Iterator[bytes | memoryview]:
+        """Yield the bytes of a part of the new file. Raises InputError."""
+        what = segment.what
+        if isinstance(what, bytes):
+            yield what
+        elif isinstance(what, Span):
+            for begin in range(what.begin, what.end, _PIECE):
+                yield self.read(Span(what.file, begin, min(begin + _PIECE, what.end)))
+        elif isinstance(what.made, Computed) and what.made.elementwise and len(what.made.parts) == 1:
+            yield from self._by_element(what, what.made)
+        else:
+            yield self.array(what).tobytes()
+
+    def _by_element(self, blob: Blob, made: Computed) -> Iterator[bytes]:
+        import numpy as np
+
+        part = made.parts[0]
+        if not isinstance(part.made, Span):
+            yield self.array(blob).tobytes()
+            return
+        width = DTYPE_BITS[part.dtype] // 8
+        for begin in range(part.made.begin, part.made.end, _PIECE):
+            span = Span(part.made.file, begin, min(begin + _PIECE, part.made.end))
+            yield np.ascontiguousarray(made.compute(np.frombuffer(self.read(span), f"<u{width}"))).tobytes()
+
+
+def write(
+    draft: Draft,
+    source: AdapterSource,
+    folder: Path,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+    weights_name: str = WEIGHTS_NAME,
+) -> None:
+    """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
+    (folder / CONFIG_NAME).write_bytes(draft.config_file)
+    parts = segments(draft)
+    total, done = sum(part.size for part in parts), 0
+    with Files(source) as files, io.FileIO(folder / weights_name, "x") as target:
+        for part in parts:
+            for count in _written(part, files, target):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+                if stopped():
+                    return
+    for name in draft.extras:
+        with source.open(name) as file, io.FileIO(folder / name.rpartition("/")[2], "x") as target:
+            while piece := file.read(_PIECE):
+                _write_all(target, piece)
+
+
+def require_written(draft: Draft, folder: Path) -> None:
+    """Raise InputError where the files that were written are not those of the draft: its header, and their lengths."""
+    parts = segments(draft)
+    size = sum(part.size for part in parts)
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        begins = not isinstance(parts[0].what, bytes) or file.read(parts[0].size) == parts[0].what
+        is_whole = file.seek(0, io.SEEK_END) == size
+    if not (begins and is_whole and (folder / CONFIG_NAME).read_bytes() == draft.config_file):
+        raise InputError("what was written is not what had to be: the disk is at fault.", hint="Choose another disk.")
+
+
+def _written(part: Segment, files: Files, target: io.FileIO) -> Iterator[int]:
+    """Write a part of the file; yield how many bytes were written, again and again."""
+    what = part.what
+    if isinstance(what, Span) and files.source.path(what.file) is not None and hasattr(os, "copy_file_range"):
+        begin = what.begin
+        try:
+            for copied in _copied(files.file(what.file).fileno(), target.fileno(), what):
+                begin += copied
+                yield copied
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+        if begin == what.end:
+            return
+        part = Segment(what.end - begin, Span(what.file, begin, what.end))
+        target.seek(0, io.SEEK_END)
+    for piece in files.pieces(part):
+        _write_all(target, piece)
+        yield len(piece)
+
+
+def _copied(source: int, target: int, span: Span) -> Iterator[int]:
+    """Have the kernel copy a range to where the target stands. Raises OSError."""
+    left, at = span.end - span.begin, span.begin
+    while left:
+        count = os.copy_file_range(source, target, min(left, _AT_ONCE), offset_src=at)
+        if not count:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        left, at = left - count, at + count
+        yield count
+
+
+def _write_all(target: io.FileIO, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[target.write(rest) or 0 :]
+
+
+def is_copied(draft: Draft, source: AdapterSource) -> bool:
+    """Whether the weights file is made of ranges of files on this disk alone: what is written is what can be read."""
+    spans = (part.what for part in segments(draft) if not isinstance(part.what, bytes))
+    return all(isinstance(what, Span) and source.path(what.file) is not None for what in spans)
+
+
+class DraftSource:
+    """A draft as an adapter that can be checked, though it is written nowhere, or is just being written.
+
+    Args:
+        draft, source: the draft, and the files that it is made from.
+        written: waits until the files are written, and returns their folder; None where they are not.
+
+    Attributes:
+        remote: whether its bytes are far away, so that headers are read and no values.
+    """
+
+    def __init__(self, draft: Draft, source: AdapterSource, written: Callable[[], Path] | None = None) -> None:
+        self._draft = draft
+        self._source = source
+        self._parts = segments(draft)
+        self._written = written
+        self.remote = source.remote
+
+    @property
+    def name(self) -> str:
+        """What to call it: as what it is made from."""
+        return self._source.name
+
+    def files(self) -> tuple[str, ...]:
+        """Return the files' names."""
+        return (CONFIG_NAME, WEIGHTS_NAME, *(name.rpartition("/")[2] for name in self._draft.extras))
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes."""
+        if name == CONFIG_NAME:
+            return len(self._draft.config_file)
+        return sum(part.size for part in self._parts) if name == WEIGHTS_NAME else self._source.size(name)
+
+    def path(self, name: str) -> Path | None:
+        """Return where a file is, once it is written; None where nothing of it is on the disk."""
+        return None if self._written is None else self._written() / name
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading at any offset. Raises InputError."""
+        if name == CONFIG_NAME:
+            return io.BytesIO(self._draft.config_file)
+        if name != WEIGHTS_NAME:
+            return self._source.open(name)
+        return io.BufferedReader(_Virtual(self._parts, Files(self._source)), _PIECE)
+
+
+class _Virtual(io.RawIOBase):
+    """A file that is not there, read from what it would be made of; one computed tensor is kept at a time."""
+
+    def __init__(self, parts: list[Segment], files: Files) -> None:
+        self._parts = parts
+        self._files = files
+        self._ends = list(accumulate(part.size for part in parts))
+        self._at = 0
+        self._kept: tuple[int, bytes] = (-1, b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        view = memoryview(buffer).cast("B")
+        at = bisect_right(self._ends, self._at)
+        if at == len(self._parts):
+            return 0
+        begin = self._at - (self._ends[at] - self._parts[at].size)
+        data = self._read(at, begin, min(len(view), self._parts[at].size - begin))
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _read(self, at: int, begin: int, count: int) -> bytes:
+        what = self._parts[at].what
+        if isinstance(what, Span):
+            return self._files.read(Span(what.file, what.begin + begin, what.begin + begin + count))
+        if self._kept[0] != at:
+            self._kept = at, b"".join(self._files.pieces(self._parts[at]))
+        return self._kept[1][begin : begin + count]
+
+    def close(self) -> None:
+        self._files.__exit__()
+        super().close()

@@ -1,0 +1,183 @@
+"""Names that a wrapper, a trainer or another release wrote, made into those that PEFT looks for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from lora_packer.adapter.keys import PREFIX, WRAPPER_SEGMENTS, canonical_name, key_name, parse_key
+from lora_packer.base_model import TEXT_ONLY, Modules
+from lora_packer.inspector.diagnosis import Diagnosis
+from lora_packer.inspector.matching import ADAPTER_NAME, core_of
+from lora_packer.inspector.narrowing import exact_change
+from lora_packer.redact import escape
+from lora_packer.repair.draft import Draft
+from lora_packer.repair.result import Told, repaired, skipped
+from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
+
+_RENAMED, _LEFT, _NOT_LOADED = "LP311", "LP312", "LP322"
+_TWICE = "two tensors would have one name: which one is meant is not known. Save the adapter again."
+
+
+def rename(draft: Draft, setting: Setting) -> Mended:
+    """Give each tensor the name that the base model and the config call for, where it is sure which that is."""
+    if isinstance(setting.base, str):
+        return _by_names_alone(draft, setting)
+    found = found_by(draft, setting, _RENAMED, _LEFT)
+    if found is None:
+        return _as_peft_writes(draft, setting)
+    diagnosis, findings = found
+    if diagnosis.case.sources:
+        return _by_names_alone(draft, setting)
+    told: list[Told] = [
+        skipped("names", item.code, f"{item.message}. {item.hint or ''}") for item in findings if not item.fixable
+    ]
+    renamed = diagnosis.case.difference.renamed
+    if not any(item.fixable for item in findings):
+        return draft, told
+    for change, pairs in renamed.items():
+        names = dict(pairs)
+        names |= _alike(names, [item.name for item in diagnosis.case.difference.extra])
+        mended = draft.renamed(names)
+        code = _LEFT if change == ADAPTER_NAME else _RENAMED
+        if mended is None:
+            told.append(skipped("names", code, _TWICE))
+            continue
+        draft = mended
+        why = "the adapter's name was left in" if change == ADAPTER_NAME else change
+        first = next(iter(names))
+        message = f"{len(names)} tensors were renamed: {escape(why, 200)}"
+        proof = f"'{escape(names[first], 120)}' and the others are names that the config calls for on this base model"
+        told.append(repaired("adapter-name" if code == _LEFT else "names", code, len(names), message, proof))
+    return draft, told
+
+
+def _alike(names: Mapping[str, str], others: list[str]) -> dict[str, str]:
+    """What the same change makes of other tensors, where it is one and the same in front of every name."""
+    leads = {_leads(old, new) for old, new in names.items()}
+    if len(leads) != 1:
+        return {}
+    (old, new), *_ = leads
+    if not old:
+        return {name: new + name for name in others if not name.startswith(new)}
+    # Taken away altogether, it has to have stood before another one.
+    fitting = (old,) if new else (old * 2, old + PREFIX)
+    return {name: new + name.removeprefix(old) for name in others if name.startswith(fitting)}
+
+
+def _leads(old: str, new: str) -> tuple[str, str]:
+    """What stands in front of what two names end in alike."""
+    before, after = old.split("."), new.split(".")
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return tuple("".join(f"{segment}." for segment in segments) for segments in (before, after))  # type: ignore[return-value]
+
+
+def _as_peft_writes(draft: Draft, setting: Setting) -> Mended:
+    """Names that today's PEFT alone reads, because it changes those of this model type at load, as PEFT writes them."""
+    found = judged(draft, setting)
+    return _by_names_alone(draft, setting) if found is not None and found.case.sources else (draft, [])
+
+
+_LOWER = re.compile(r"\.lora_([ab])(?=\.|$)")
+
+
+def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
+    """What is sure without a base model: segments of wrappers, a prefix that stands twice, an adapter's name."""
+    names = {name: plain for name in draft.tensors if (plain := _plain(name)) != name}
+    if not names:
+        return draft, []
+    mended = draft.renamed(names)
+    if mended is None:
+        return draft, [skipped("names", _RENAMED, _TWICE)]
+    before, after = judged(draft, setting), judged(mended, setting)
+    if before is not None and not is_better(before, after, "", setting.base):
+        return draft, []
+    left = all(canonical_name(name) == plain for name, plain in names.items())
+    message = f"{len(names)} tensors were renamed: what wrappers and PEFT itself put into a name was taken out"
+    proof = "no two names are alike, and nothing but such segments was taken out" + (
+        "; the base model was not asked" if before is None else ""
+    )
+    name, code = ("adapter-name", _LEFT) if left else ("names", _RENAMED)
+    return mended, [repaired(name, code, len(names), message, proof)]
+
+
+def _plain(name: str) -> str:
+    """The name without what no base model has in it; another framework's stays."""
+    segments = [segment for segment in name.split(".") if segment not in WRAPPER_SEGMENTS]
+    plain = ".".join(segments)
+    at = plain.rfind(PREFIX)
+    if at < 0:
+        known = plain.startswith("model.") and parse_key(plain).part
+        return PREFIX + canonical_name(plain) if known else name
+    if at > 0 and plain[:at].strip(".") and not re.fullmatch(r"(?:base_model\.model\.)+", plain[:at]):
+        return name
+    return canonical_name(_LOWER.sub(lambda found: f".lora_{found[1].upper()}", plain[at:]))
+
+
+# --- the names of another release or class ---------------------------------------------------------------------------
+
+
+def to_todays_names(draft: Draft, setting: Setting) -> Mended:
+    """Names of an older transformers or of the text-only class, where today's PEFT would drop them."""
+    found = found_by(draft, setting, _NOT_LOADED)
+    if found is None or isinstance(setting.base, str):
+        return draft, []
+    diagnosis, findings = found
+    case = diagnosis.case
+    first = next(iter(case.base.dialects))
+    reason = f"{findings[0].message}. {findings[0].hint or ''}"
+    if case.dialect == first or case.sources:
+        return draft, [skipped("older-names", _NOT_LOADED, reason)]
+    paths = _moved(case.base.dialects[case.dialect], case.base.dialects[first])
+    names = _names(draft, paths)
+    mended = draft.renamed(names) if names else None
+    if mended is None or not names:
+        return draft, [skipped("older-names", _NOT_LOADED, reason)]
+    result = _retargeted(mended, diagnosis, setting)
+    if result is None:
+        return draft, [skipped("older-names", _NOT_LOADED, reason)]
+    of = "the text-only class" if case.dialect == TEXT_ONLY else case.dialect
+    message = f"{len(names)} tensors had the names of {of}, and have those of {first} now"
+    proof = "each name is that of the one module of this kind and size at the same place in the same layer"
+    return result, [repaired("older-names", _NOT_LOADED, len(names), message, proof)]
+
+
+def _moved(old: Modules, new: Modules) -> Mapping[str, str]:
+    """Where each module of one tree is in the other: the one with the same place behind what stands in front."""
+    by_core: dict[str, str | None] = {}
+    for path in new:
+        core = core_of(key_name(path, ""))
+        by_core[core] = None if core in by_core else path
+    paths = {}
+    for path, module in old.items():
+        meant = by_core.get(core_of(key_name(path, "")))
+        if meant is not None and new[meant] == module:
+            paths[path] = meant
+    return paths
+
+
+def _names(draft: Draft, paths: Mapping[str, str]) -> dict[str, str] | None:
+    """The new name of each tensor, or None where one has no place."""
+    names = {}
+    for name in draft.tensors:
+        key = parse_key(name)
+        path, leaf = (key.path, "") if key.part else key.path.rpartition(".")[::2]
+        if path not in paths:
+            return None
+        moved = paths[path]
+        names[name] = key_name(moved if key.part else f"{moved}.{leaf}", key.part)
+    return {old: new for old, new in names.items() if old != new}
+
+
+def _retargeted(draft: Draft, before: Diagnosis, setting: Setting) -> Draft | None:
+    """The draft with targets that reach its modules under their new names, or None where none do."""
+    after = judged(draft, setting)
+    if is_better(before, after, _NOT_LOADED, setting.base):
+        return draft
+    change = exact_change(after.case) if after is not None else None
+    if change is None:
+        return None
+    value = list(change.value) if isinstance(change.value, tuple) else change.value
+    again = draft.with_config(**{change.field: value})
+    return again if is_better(before, judged(again, setting), _NOT_LOADED, setting.base) else None
