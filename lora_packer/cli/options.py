@@ -217,7 +217,11 @@ class Asked:
     ] = None
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="Ask each line of this JSON Lines file: prompt, and expect."),
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Ask each line of this JSON Lines file: prompt, and expect; - is standard input.",
+        ),
     ] = None
     compare_base: Annotated[
         bool,
