@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from lora_packer.errors import (
-    CheckFailedError,
-    CredentialsError,
-    InconclusiveError,
-    InputError,
-    Interrupted,
-    JobFailedError,
-    LoraPackerError,
-    OutputError,
-    PackError,
-    PublishError,
-    SandboxError,
-    ServiceError,
-    SmokeTestError,
-    UnknownArchitecture,
-    WaitTimeoutError,
-)
-from lora_packer.finding import Finding, Unchecked
-
+TYPE_CHECKING = False  # typing's own takes longer to load than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from lora_packer.base_model import BaseModel, Module
+    from lora_packer.errors import (
+        CheckFailedError,
+        CredentialsError,
+        InconclusiveError,
+        InputError,
+        Interrupted,
+        JobFailedError,
+        LoraPackerError,
+        OutputError,
+        PackError,
+        PublishError,
+        SandboxError,
+        ServiceError,
+        SmokeTestError,
+        UnknownArchitecture,
+        WaitTimeoutError,
+    )
+    from lora_packer.finding import Finding, Unchecked
     from lora_packer.inspector import Report, check
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.packager import Archive
@@ -42,8 +42,28 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Loaded when first asked for, so that `import lora_packer` stays fast.
+_ERRORS = (
+    "CheckFailedError",
+    "CredentialsError",
+    "InconclusiveError",
+    "InputError",
+    "Interrupted",
+    "JobFailedError",
+    "LoraPackerError",
+    "OutputError",
+    "PackError",
+    "PublishError",
+    "SandboxError",
+    "ServiceError",
+    "SmokeTestError",
+    "UnknownArchitecture",
+    "WaitTimeoutError",
+)
+# Loaded when first asked for, so that `import lora_packer` stays fast, and a program that is interrupted ends at once.
 _LAZY = {
+    **dict.fromkeys(_ERRORS, "lora_packer.errors"),
+    "Finding": "lora_packer.finding",
+    "Unchecked": "lora_packer.finding",
     "BaseModel": "lora_packer.base_model",
     "Module": "lora_packer.base_model",
     "Report": "lora_packer.inspector",

@@ -1,16 +1,56 @@
-"""``python -m lora_packer``, and the console script: an interrupt before the command begins ends it without a word."""
+"""``python -m lora_packer``, and the console script: an interrupt ends it in 130, however early or late it comes."""
 
-import signal
+from __future__ import annotations
+
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from typing import NoReturn
+else:
+    import _signal as signal  # without its enums, which take some milliseconds in which nobody listens
+
+_INTERRUPTED = 130
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 
 
 def main() -> None:
     """Run the command line."""
-    # Until the command runs and can say what was kept, there is nothing to say: no traceback through an import.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from lora_packer.cli import main as run
+    # Until the command runs and can say what was kept, and once it has ended, there is nothing to unwind.
+    _on_signals_leave()
+    try:
+        from lora_packer.cli import main as run
 
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+        run()
+    except KeyboardInterrupt:
+        _leave()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            # Python would die of SIGINT where the interrupt came in the middle of an exec() (run_eval_code_obj in
+            # Python/pythonrun.c), as dataclasses do.
+            sys.stderr.flush()
+            os._exit(_INTERRUPTED)
+        raise
+    finally:
+        _on_signals_leave()
+
+
+def _on_signals_leave() -> None:
+    """End at once on each signal that ends a program, but on those that are ignored (``nohup``, a job behind ``&``)."""
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave)
+
+
+def _leave(_signum: int = 0, _frame: object = None) -> NoReturn:
+    try:  # noqa: SIM105 - contextlib takes as long to load as all else here
+        os.write(2, b"interrupted\n")
+    except OSError:
+        pass
+    os._exit(_INTERRUPTED)
 
 
 if __name__ == "__main__":

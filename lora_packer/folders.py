@@ -2,6 +2,7 @@
 
 The files are written into a folder beside the place, which takes the place's name when all of them are there. Whoever
 is killed meanwhile leaves that folder; the next run for the same place removes it, because nobody holds it any more.
+As with ``cp``, the system writes to the disk when it likes: what it was made from is still there after a power failure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from lora_packer.errors import InputError
@@ -56,7 +57,6 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         _take_mode(temporary)
         temporary.rename(place)  # an empty folder gives way
-        _sync(place.parent)
     finally:
         if held is not None:
             os.close(held)
@@ -107,12 +107,3 @@ def _take_mode(folder: Path) -> None:
     mode = probe.stat().st_mode & 0o777
     probe.rmdir()
     folder.chmod(mode)
-
-
-def _sync(folder: Path) -> None:
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

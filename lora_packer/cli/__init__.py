@@ -99,11 +99,12 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line (the ``lora-packer`` console script); a bug prints its traceback and exits with 70."""
     given = sys.argv[1:] if arguments is None else arguments
     streams.open_standard_streams()
-    streams.interrupt_on_signals()
     _spare()
     stdout = sys.stdout
     try:
-        build(given[:1] if given and given[0] in COMMANDS else COMMANDS)(given)
+        commands = build(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+        streams.interrupt_on_signals()
+        commands(given)
     except SystemExit:
         if sys.stdout is not stdout:  # typer found it closed, put something else in its place, and would end in 1
             ends.end(ends.NO_VERDICT)

@@ -47,18 +47,33 @@ def leave_stdout() -> None:
 
 
 def interrupt_on_signals() -> None:
-    """Make SIGTERM, and a terminal that is closed, unwind like Ctrl-C, so that nothing half-written stays behind.
+    """Make SIGTERM, SIGQUIT and a terminal that is closed unwind like Ctrl-C: nothing half-written stays behind.
 
-    A hang-up that is to be ignored (``nohup``) stays ignored.
+    What is to be ignored (a hang-up behind ``nohup``) stays ignored. An interrupt that comes while Python cleans up
+    behind the program, where it would be lost, comes again.
     """
 
     def interrupt(_signum: int, _frame: object) -> NoReturn:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
-    hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) is signal.SIG_DFL:
-        signal.signal(hangup, interrupt)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"):
+        number = getattr(signal, name, None)  # Windows has not all of them
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    alarm = getattr(signal, "SIGALRM", None)
+    if alarm is not None:
+        signal.signal(alarm, interrupt)
+        sys.unraisablehook = _not_lost
+
+
+_AGAIN = 0.01  # seconds
+
+
+def _not_lost(ignored: sys.UnraisableHookArgs) -> None:
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def columns(stream: TextIO | None = None) -> int:

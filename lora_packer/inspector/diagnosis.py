@@ -179,7 +179,8 @@ def _replication_problem(config: LoraConfig, base: BaseModel) -> Finding | None:
 
 def _explained(case: Case) -> Iterator[Finding]:
     """Sort what differs into causes, and tell each. A cause takes its tensors; the next sees only what is left."""
-    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX))
+    # Copies of the base's embeddings are of no adapter of their own.
+    wrapped = tuple(item for item in case.difference.extra if item.name.startswith(2 * PREFIX) and item.key.part)
     if wrapped:  # what its own config would make of each of them is not known
         yield wrapped_again(wrapped, case)
         case = replace(case, difference=_without(wrapped, case.difference))

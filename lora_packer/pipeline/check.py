@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_text
@@ -14,8 +14,8 @@ from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note
-from lora_packer.pipeline.notes import note_checked
-from lora_packer.pipeline.receipt import timestamp, version
+from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
+from lora_packer.pipeline.receipt import Receipt, timestamp, version
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,25 @@ def run_check(
         raise InconclusiveError(f"The adapter could not be checked: {reason}", report=report)
     note_checked(report, note)
     return report
+
+
+T = TypeVar("T")
+
+
+def recheck(record: Receipt, note: Note, checked: Callable[[], T | None]) -> T | None:
+    """Return what a check gives. Where it cannot be made of what was submitted already, the earlier one stands.
+
+    Raises CheckFailedError, InputError; InconclusiveError where nothing was submitted, or without an earlier check.
+    """
+    if record.job_id is not None and record.check is not None:
+        note("check", f"{DONE_BEFORE}, and now again")
+    try:
+        return checked()
+    except InconclusiveError as error:
+        if record.job_id is None or record.check is None:
+            raise
+        note("warning", f"{error.message} An earlier run says that it passed, and submitted it.")
+        return None
 
 
 def check_section(report: Report, options: CheckOptions) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from lora_packer.adapter import AdapterSource, open_source
@@ -23,12 +24,14 @@ from lora_packer.pipeline import Progress
 from lora_packer.pipeline.local import name_of, parse_adapter
 from lora_packer.redact import escape
 from lora_packer.repair.base_weights import BaseWeights
-from lora_packer.repair.content import DraftSource, write
+from lora_packer.repair.content import DraftSource, is_copied, require_written, write
 from lora_packer.repair.difference import Difference, difference
+from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import find
 from lora_packer.repair.mend import Mending, allowed, mend
 from lora_packer.repair.result import Repaired, Skipped, skipped
 from lora_packer.repair.setting import Setting
+from lora_packer.threads import aside
 
 Status = Literal["fixed", "unchanged", "failed", "inconclusive"]
 
@@ -181,14 +184,37 @@ def _written(
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
     try:
         with new_folder(place) as folder:
-            write(done.after, done.source, folder, progress)
-            report = check(folder, **given)
+            report = _write_and_check(done.after, done.source, folder, given, progress)
             if not repairs and not report.ok:
                 raise _NothingDone
     except _NothingDone:
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
     report = replace(report, adapter=replace(report.adapter, source=str(place)))
     return Fixed(_status(report, repairs), str(place), repairs, _all_left(left, report), report, changes)
+
+
+def _write_and_check(
+    draft: Draft, source: AdapterSource, folder: Path, given: dict[str, Any], progress: Progress | None
+) -> Report:
+    """Write a draft, and check what came out.
+
+    Where all of it is ranges of files on this disk, these are read while the kernel copies them, and what was written
+    is compared with what had to be.
+    """
+    if not is_copied(draft, source):
+        write(draft, source, folder, progress)
+        return check(folder, **given)
+    stop = Event()
+    with aside(stop.set, write, draft, source, folder, progress, stop.is_set) as writing:
+
+        def written() -> Path:
+            writing.result()
+            return folder
+
+        report = check(DraftSource(draft, source, written), **given)
+        writing.result()
+    require_written(draft, folder)
+    return report
 
 
 class _NothingDone(Exception):  # noqa: N818 - it is no error

@@ -163,10 +163,16 @@ def _release(
     elif record.job_id is None:
         record, source = route.hand_over(run, record, files)
         record = service.submit(run, record, source)
+
+    def ours(job: Job | None = None) -> None:
+        if resumed:
+            service.require_ours(run, record, route.address(record), job)
+
     if not wanted.wait:
+        ours()
         return record
     if existing is None:
-        record = route.confirm(run, service.wait(run, record, wanted.timeout, source))
+        record = route.confirm(run, service.wait(run, record, wanted.timeout, source, ours))
     if wanted.deploy:
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
     if wanted.attach is not None:

@@ -14,10 +14,10 @@ from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
 from lora_packer.pipeline.by_hub import ByHub
-from lora_packer.pipeline.check import CheckOptions, check_section, run_check
+from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
 from lora_packer.pipeline.existing import archive_told, unproven
 from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
-from lora_packer.pipeline.notes import note_known, note_planned
+from lora_packer.pipeline.notes import note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
 from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
@@ -66,7 +66,7 @@ class Route(Protocol):
         """Whether the receipt is of these files."""
 
     def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
-        """Check the adapter, unless the receipt says that it passed; return what was read of it, too.
+        """Check the adapter; return what was read of it, too.
 
         Raises CheckFailedError, InconclusiveError, PackError, InputError.
         """
@@ -154,19 +154,15 @@ class _Local:
         return bool(record.adapter.get("sha256") == self.adapter(files)["sha256"])
 
     def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
-        """Check the files, unless the receipt says that these bytes passed with these options.
+        """Check the files, also where the receipt says that they passed: anybody may have written that.
 
         Files that were not read before are read by the check itself, for their checksums too. Raises PackError where
         what was checked are not the files that were read.
         """
-        asked, before = options.to_dict(), record.check
-        if before is not None and {name: before.get(name) for name in asked} == asked and not options.skip:
-            note_known(before, run.note)
-            return record, files
         # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
         if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
             files = self.read()
-        report = run_check(self.path, options, run.note, sha256=not files)
+        report = recheck(record, run.note, lambda: run_check(self.path, options, run.note, sha256=not files))
         if report is None:
             return replace(record, adapter=self.adapter(files)), files
         files = files or report.checked
@@ -175,7 +171,10 @@ class _Local:
         for name, checked in report.checked.items():
             if name not in files or not files[name].is_same_as(checked):
                 raise changed_since_checked(name)
-        return record.with_(adapter=self.adapter(files), check=check_section(report, options)), files
+        section = check_section(report, options)
+        if record.check is not None and {**record.check, "at": section["at"]} == section:
+            section = dict(record.check)
+        return record.with_(adapter=self.adapter(files), check=section), files
 
     def confirm(self, run: Run, record: Receipt) -> Receipt:  # noqa: ARG002 - another way has something to say
         """What was checked is what was sent."""

@@ -15,7 +15,7 @@ from lora_packer.hub import HubRepo
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE
 from lora_packer.pipeline.receipt import Receipt, timestamp
-from lora_packer.redact import read_token
+from lora_packer.redact import escape, read_token
 
 if TYPE_CHECKING:
     from lora_packer.together import Api, Client, Job, ModelSource, Questions, Smoke
@@ -162,20 +162,46 @@ def _submitted(job: Job) -> dict[str, Any]:
     return {"state": "submitted", "job_id": job.id, "model_name": job.model_name, "at": timestamp()}
 
 
-def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | None) -> Receipt:
+def require_ours(run: Run, record: Receipt, address: str | None, job: Job | None = None) -> None:
+    """Ask the service whether a receipt's job is of this release, as far as it tells: by its model's name and by what
+    it fetched (``address``, without a query).
+
+    ``job`` is what was seen of it; None: it is looked at. Raises ServiceError.
+    """
+    from lora_packer.together import Sent
+
+    assert record.job_id is not None
+    job = job or run.api.job(run.client, record.job_id)
+    asked, name = str(record.release["model_name"]), run.api.named(run.client, job)
+    other = ""
+    if name not in (None, asked):
+        other = f"of the model '{escape(str(name), 80)}', and not of '{asked}'"
+    elif isinstance(address, str) and job.source and not Sent(address, None).may_be(job.source, None):
+        other = f"of {escape(job.source, 160)}, and not of {escape(address, 160)}"
+    if other:
+        raise ServiceError(
+            f"The job {escape(job.id, 60)} that the receipt names is {other}.",
+            hint="The receipt is not of this release: choose another file with --receipt.",
+        )
+
+
+def wait(
+    run: Run, record: Receipt, timeout: timedelta, source: ModelSource | None, ours: Callable[[Job], None]
+) -> Receipt:
     """Wait until the job ends; ``source`` is what was submitted, which is tried where the job stands still.
 
-    Raises JobFailedError, WaitTimeoutError, ServiceError.
+    The service is asked, whatever the receipt says; ``ours`` raises where what it tells is of another release. Raises
+    JobFailedError, WaitTimeoutError, ServiceError.
     """
     from lora_packer.together import StatusUpdate, news, wait_for_job, why_it_stands_still
 
-    if record.is_complete:
-        run.note("wait", f"{DONE_BEFORE}: Complete")
-        return record
     assert record.job_id is not None
     heard: set[StatusUpdate] = set()
 
     def on_change(job: Job) -> None:
+        if record.is_complete and job.is_complete:
+            run.note("wait", f"{DONE_BEFORE}: {job.status}")
+            return
         said = news(job, heard)
         run.note("wait", f"{job.status}{': ' if said else ''}{said}")
 
@@ -200,6 +226,9 @@ def wait(run: Run, record: Receipt, timeout: timedelta, source: ModelSource | No
             job={"id": record.job_id, "status": "Failed", "at": timestamp()},
         )
         raise
+    ours(job)
+    if record.is_complete and (record.job or {}).get("id") == job.id:
+        return record
     submission = record.submission or {}
     named = {**submission, "model_name": submission.get("model_name") or job.model_name}
     return record.with_(job={"id": job.id, "status": job.status, "at": timestamp()}, submission=named)

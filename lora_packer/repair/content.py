@@ -102,8 +102,14 @@ class Files:
             yield np.ascontiguousarray(made.compute(np.frombuffer(self.read(span), f"<u{width}"))).tobytes()
 
 
-def write(draft: Draft, source: AdapterSource, folder: Path, progress: Progress | None = None) -> None:
-    """Write the files of a draft into a folder. Raises InputError, OSError."""
+def write(
+    draft: Draft,
+    source: AdapterSource,
+    folder: Path,
+    progress: Progress | None = None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> None:
+    """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
     (folder / CONFIG_NAME).write_bytes(draft.config_file)
     parts = segments(draft)
     total, done = sum(part.size for part in parts), 0
@@ -113,10 +119,23 @@ def write(draft: Draft, source: AdapterSource, folder: Path, progress: Progress 
                 done += count
                 if progress is not None:
                     progress(done, total)
+                if stopped():
+                    return
     for name in draft.extras:
         with source.open(name) as file, io.FileIO(folder / name.rpartition("/")[2], "x") as target:
             while piece := file.read(_PIECE):
                 _write_all(target, piece)
+
+
+def require_written(draft: Draft, folder: Path) -> None:
+    """Raise InputError where the files that were written are not those of the draft: its header, and their lengths."""
+    parts = segments(draft)
+    size = sum(part.size for part in parts)
+    with (folder / WEIGHTS_NAME).open("rb") as file:
+        begins = not isinstance(parts[0].what, bytes) or file.read(parts[0].size) == parts[0].what
+        is_whole = file.seek(0, io.SEEK_END) == size
+    if not (begins and is_whole and (folder / CONFIG_NAME).read_bytes() == draft.config_file):
+        raise InputError("what was written is not what had to be: the disk is at fault.", hint="Choose another disk.")
 
 
 def _written(part: Segment, files: Files, target: io.FileIO) -> Iterator[int]:
@@ -157,17 +176,28 @@ def _write_all(target: io.FileIO, data: bytes | memoryview) -> None:
         rest = rest[target.write(rest) or 0 :]
 
 
+def is_copied(draft: Draft, source: AdapterSource) -> bool:
+    """Whether the weights file is made of ranges of files on this disk alone: what is written is what can be read."""
+    spans = (part.what for part in segments(draft) if not isinstance(part.what, bytes))
+    return all(isinstance(what, Span) and source.path(what.file) is not None for what in spans)
+
+
 class DraftSource:
-    """A draft as an adapter that can be checked, though it is written nowhere.
+    """A draft as an adapter that can be checked, though it is written nowhere, or is just being written.
+
+    Args:
+        draft, source: the draft, and the files that it is made from.
+        written: waits until the files are written, and returns their folder; None where they are not.
 
     Attributes:
         remote: whether its bytes are far away, so that headers are read and no values.
     """
 
-    def __init__(self, draft: Draft, source: AdapterSource) -> None:
+    def __init__(self, draft: Draft, source: AdapterSource, written: Callable[[], Path] | None = None) -> None:
         self._draft = draft
         self._source = source
         self._parts = segments(draft)
+        self._written = written
         self.remote = source.remote
 
     @property
@@ -185,9 +215,9 @@ class DraftSource:
             return len(self._draft.config_file)
         return sum(part.size for part in self._parts) if name == WEIGHTS_NAME else self._source.size(name)
 
-    def path(self, name: str) -> None:  # noqa: ARG002 - the protocol has it
-        """Nothing of it is on the disk."""
-        return
+    def path(self, name: str) -> Path | None:
+        """Return where a file is, once it is written; None where nothing of it is on the disk."""
+        return None if self._written is None else self._written() / name
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading at any offset. Raises InputError."""

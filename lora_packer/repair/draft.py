@@ -76,6 +76,7 @@ class Draft:
         config_bytes: the config file as it was; None: it is written anew.
         whole: the weights file that is copied as it is, with its length; None: it is written anew.
         extras: files that go along unchanged.
+        kept: what was worked out about this config and these tensors, to be asked for again.
     """
 
     config: Mapping[str, Any]
@@ -84,16 +85,16 @@ class Draft:
     config_bytes: bytes | None = None
     whole: Span | None = None
     extras: tuple[str, ...] = ()
-    _infos: dict[str, TensorInfo] = field(default_factory=dict, repr=False, compare=False)
+    kept: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def with_config(self, **changes: Any) -> Draft:
         """The same with other values of fields; ``...`` takes a field out."""
         config = {name: value for name, value in {**self.config, **changes}.items() if value is not ...}
-        return replace(self, config=config, config_bytes=None)
+        return replace(self, config=config, config_bytes=None, kept={})
 
     def with_tensors(self, tensors: Mapping[str, Blob]) -> Draft:
         """The same with other tensors."""
-        return replace(self, tensors=tensors, whole=None, _infos={})
+        return replace(self, tensors=tensors, whole=None, kept={})
 
     def renamed(self, names: Mapping[str, str]) -> Draft | None:
         """The same with other names for some tensors, or None where two would have one name."""
@@ -108,11 +109,12 @@ class Draft:
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
         """The tensors as a header has them; their places in a file are not decided yet."""
-        if not self._infos:
-            self._infos.update(
-                {name: TensorInfo(blob.dtype, blob.shape, 0, blob.size) for name, blob in self.tensors.items()}
-            )
-        return self._infos
+        if "infos" not in self.kept:
+            self.kept["infos"] = {
+                name: TensorInfo(blob.dtype, blob.shape, 0, blob.size) for name, blob in self.tensors.items()
+            }
+        found: Mapping[str, TensorInfo] = self.kept["infos"]
+        return found
 
     @property
     def config_file(self) -> bytes:

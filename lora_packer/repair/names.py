@@ -22,19 +22,22 @@ _TWICE = "two tensors would have one name: which one is meant is not known. Save
 def rename(draft: Draft, setting: Setting) -> Mended:
     """Give each tensor the name that the base model and the config call for, where it is sure which that is."""
     if isinstance(setting.base, str):
-        return _by_names_alone(draft)
+        return _by_names_alone(draft, setting)
     found = found_by(draft, setting, _RENAMED, _LEFT)
     if found is None:
-        return draft, []
+        return _as_peft_writes(draft, setting)
     diagnosis, findings = found
+    if diagnosis.case.sources:
+        return _by_names_alone(draft, setting)
     told: list[Told] = [
         skipped("names", item.code, f"{item.message}. {item.hint or ''}") for item in findings if not item.fixable
     ]
     renamed = diagnosis.case.difference.renamed
-    if diagnosis.case.sources or not any(item.fixable for item in findings):
+    if not any(item.fixable for item in findings):
         return draft, told
     for change, pairs in renamed.items():
         names = dict(pairs)
+        names |= _alike(names, [item.name for item in diagnosis.case.difference.extra])
         mended = draft.renamed(names)
         code = _LEFT if change == ADAPTER_NAME else _RENAMED
         if mended is None:
@@ -49,10 +52,37 @@ def rename(draft: Draft, setting: Setting) -> Mended:
     return draft, told
 
 
+def _alike(names: Mapping[str, str], others: list[str]) -> dict[str, str]:
+    """What the same change makes of other tensors, where it is one and the same in front of every name."""
+    leads = {_leads(old, new) for old, new in names.items()}
+    if len(leads) != 1:
+        return {}
+    (old, new), *_ = leads
+    if not old:
+        return {name: new + name for name in others if not name.startswith(new)}
+    # Taken away altogether, it has to have stood before another one.
+    fitting = (old,) if new else (old * 2, old + PREFIX)
+    return {name: new + name.removeprefix(old) for name in others if name.startswith(fitting)}
+
+
+def _leads(old: str, new: str) -> tuple[str, str]:
+    """What stands in front of what two names end in alike."""
+    before, after = old.split("."), new.split(".")
+    while before and after and before[-1] == after[-1]:
+        del before[-1], after[-1]
+    return tuple("".join(f"{segment}." for segment in segments) for segments in (before, after))  # type: ignore[return-value]
+
+
+def _as_peft_writes(draft: Draft, setting: Setting) -> Mended:
+    """Names that today's PEFT alone reads, because it changes those of this model type at load, as PEFT writes them."""
+    found = judged(draft, setting)
+    return _by_names_alone(draft, setting) if found is not None and found.case.sources else (draft, [])
+
+
 _LOWER = re.compile(r"\.lora_([ab])(?=\.|$)")
 
 
-def _by_names_alone(draft: Draft) -> Mended:
+def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
     """What is sure without a base model: segments of wrappers, a prefix that stands twice, an adapter's name."""
     names = {name: plain for name in draft.tensors if (plain := _plain(name)) != name}
     if not names:
@@ -60,9 +90,14 @@ def _by_names_alone(draft: Draft) -> Mended:
     mended = draft.renamed(names)
     if mended is None:
         return draft, [skipped("names", _RENAMED, _TWICE)]
+    before, after = judged(draft, setting), judged(mended, setting)
+    if before is not None and not is_better(before, after, "", setting.base):
+        return draft, []
     left = all(canonical_name(name) == plain for name, plain in names.items())
     message = f"{len(names)} tensors were renamed: what wrappers and PEFT itself put into a name was taken out"
-    proof = "no two names are alike, and nothing but such segments was taken out; the base model was not asked"
+    proof = "no two names are alike, and nothing but such segments was taken out" + (
+        "; the base model was not asked" if before is None else ""
+    )
     name, code = ("adapter-name", _LEFT) if left else ("names", _RENAMED)
     return mended, [repaired(name, code, len(names), message, proof)]
 

@@ -47,6 +47,13 @@ Repair = Callable[[Draft, Setting], Mended]
 
 def judged(draft: Draft, setting: Setting) -> Diagnosis | None:
     """Return how a draft stands against the base model, or None where that cannot be said."""
+    if "judged" not in draft.kept:
+        draft.kept["judged"] = _judged(draft, setting)
+    found: Diagnosis | None = draft.kept["judged"]
+    return found
+
+
+def _judged(draft: Draft, setting: Setting) -> Diagnosis | None:
     if isinstance(setting.base, str) or not draft.tensors or foreign_framework(draft.tensors) is not None:
         return None
     config, problems = parse_config(draft.config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.adapter.keys import PAIRED
+from lora_packer.adapter.keys import PAIRED, parse_key
 from lora_packer.inspector.case import Match
 from lora_packer.inspector.diagnosis import Diagnosis
 from lora_packer.repair.draft import Draft, transposed
@@ -29,6 +29,9 @@ def turn_round(draft: Draft, setting: Setting) -> Mended:
     if not (turned ^ swapped):
         return draft, [skipped("halves", code, _EITHER)]
     if diagnosis.case.sources or (turned - swapped and swapped - turned):
+        tried = _all_alike(draft, diagnosis, setting)
+        if tried is not None:
+            return tried
         reason = "some tensors lie transposed and others under the wrong name. Save the adapter again."
         return draft, [skipped("halves", code, reason)]
     if swapped - turned:
@@ -43,6 +46,29 @@ def turn_round(draft: Draft, setting: Setting) -> Mended:
     if not is_better(diagnosis, judged(mended, setting), _TRANSPOSED, setting.base):
         return draft, [skipped("transposed", _TRANSPOSED, f"{findings[0].message}. {findings[0].hint or ''}")]
     return mended, [repaired("transposed", _TRANSPOSED, len(turned), message, proof)]
+
+
+def _all_alike(draft: Draft, before: Diagnosis, setting: Setting) -> Mended | None:
+    """Where PEFT merges tensors first, single sizes say little: what fits when every pair is turned the same way."""
+    halves = [name for name in draft.tensors if parse_key(name).part in ("lora_A.weight", "lora_B.weight")]
+    if not all(len(draft.tensors[name].shape) == 2 for name in halves):
+        return None
+    turned = draft.with_tensors(
+        {name: transposed(blob) if name in halves else blob for name, blob in draft.tensors.items()}
+    )
+    other = {"lora_A.weight": "lora_B.weight", "lora_B.weight": "lora_A.weight"}
+    swapped = draft.renamed({n: n.removesuffix(parse_key(n).part) + other[parse_key(n).part] for n in halves})
+    found = {
+        code: mended
+        for code, mended in ((_TRANSPOSED, turned), (_SWAPPED, swapped))
+        if mended is not None and (after := judged(mended, setting)) is not None and not after.errors
+    }
+    if len(found) != 1 or not before.errors:
+        return None
+    (code, mended), *_ = found.items()
+    name, done = ("transposed", "transposed") if code == _TRANSPOSED else ("swapped-names", "exchanged in name")
+    proof = "so all of them fit the base model, and with the other of these two changes they do not"
+    return mended, [repaired(name, code, len(halves), f"{len(halves)} tensors were {done}", proof)]
 
 
 def _is_swapped(name: str, wrong: dict[str, Match]) -> bool:

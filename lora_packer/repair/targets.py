@@ -14,7 +14,7 @@ from lora_packer.repair.draft import Draft
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
 
-_OF_TARGETS = ("LP206", "LP207", "LP309", "LP313")
+_OF_TARGETS = ("LP206", "LP207", "LP309", "LP313", "LP301")
 _SHOWN = 120
 
 
@@ -26,7 +26,7 @@ def retarget(draft: Draft, setting: Setting) -> Mended:
         if found is None:
             continue
         diagnosis, findings = found
-        change = None if diagnosis.case.sources else exact_change(diagnosis.case)
+        change = exact_change(diagnosis.as_given or diagnosis.case)
         if change is None:
             continue
         value = ... if change.value is None else list(change.value) if isinstance(change.value, tuple) else change.value

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import secrets
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
+from lora_packer.files import is_file
 from lora_packer.redact import Secret
 from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
 
 Access = Literal["public", "private", "gated"]
 
+_ATTRIBUTES = ".gitattributes"  # the one such name that each repository of the Hub has
 _CHUNK = 2**20
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _INVALID_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - a message
@@ -83,11 +87,12 @@ class LocalHub:
             self._server.stop()
 
     def add(self, repo_id: str, folder: Path, *, access: Access = "public", branch: str = "main") -> str:
-        """Serve a folder's files as the newest commit of a branch, and return the commit's id."""
+        """Serve a folder's files as the newest commit of a branch, and return the commit's id.
+
+        What a repository would not hold is left out: names with a dot before them, and links out of the folder.
+        """
         files = {
-            path.relative_to(folder).as_posix(): _File(path, path.stat().st_size, _sha256(path))
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            name: _File(path, path.stat().st_size, _sha256(path)) for name, path in sorted(_files_of(folder.resolve()))
         }
         content = json.dumps([(name, file.sha256) for name, file in files.items()])
         with self._lock:
@@ -203,7 +208,7 @@ class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
         if isinstance(content, bytes):
             self.wfile.write(content)
             return
-        with content.path.open("rb") as file:
+        with open(content.path, "rb", opener=_open_no_link) as file:
             file.seek(begin)
             while begin < end and (chunk := file.read(min(_CHUNK, end - begin))):
                 self.wfile.write(chunk)
@@ -240,6 +245,21 @@ def _info(repo_id: str, repo: _Repo, commit: str) -> dict[str, Any]:
     }
 
 
+def _files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The names of a folder's files, and where each really lies."""
+    for place, below, names in os.walk(folder):
+        below[:] = [name for name in below if not name.startswith(".")]
+        for name in names:
+            path = Path(place, name)
+            real = path.resolve()
+            if (not name.startswith(".") or name == _ATTRIBUTES) and is_file(real) and real.is_relative_to(folder):
+                yield path.relative_to(folder).as_posix(), real
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0))
+
+
 def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_open_no_link) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,7 +6,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 from typing import Any
+from urllib.parse import urlsplit
 
+from lora_packer.address import is_loopback
 from lora_packer.errors import SandboxError
 
 
@@ -60,5 +62,23 @@ class LoopbackHandler(BaseHTTPRequestHandler):
     timeout = 60  # seconds until an idle connection is closed
     disable_nagle_algorithm = True
 
+    def parse_request(self) -> bool:
+        """Answer this machine's own names alone: a web page whose name was pointed here has another one."""
+        if not super().parse_request():
+            return False
+        hosts = self.headers.get_all("Host") or []
+        if len(hosts) == 1 and _is_own(hosts[0]):
+            return True
+        self.close_connection = True
+        self.send_error(421)
+        return False
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it so
         """The commands' output belongs to the commands."""
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False

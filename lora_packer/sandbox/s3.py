@@ -28,6 +28,7 @@ from lora_packer.errors import SandboxError
 from lora_packer.files import write_whole
 from lora_packer.redact import Secret, escape
 from lora_packer.sandbox import _guard
+from lora_packer.sandbox.certificate import make_certificate
 
 _HINT = "Install it with: pip install 'lora-packer[sandbox]'."
 _HOST: Final = "127.0.0.1"
@@ -39,6 +40,8 @@ _ATTEMPTS = 5
 _POLL = 0.1
 _STOP_SECONDS = 5.0
 _PROBE = "/.ready"
+_SIGNED = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
+_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client", "msg_broker", "msg_agent")
 
 
 class LocalS3:
@@ -129,6 +132,7 @@ class LocalS3:
         folder = Path(tempfile.mkdtemp(prefix="lora-packer-s3-", dir=_data_root()))
         (folder / "data").mkdir()
         write_whole(folder / "s3.json", self._identities(), private=True)
+        _lock(folder)
         master, volume, filer, s3, admin, tls = _free_ports(6)
         services = {"master": master, "volume": volume, "filer": filer, "s3": s3, "admin": admin}
         # It also listens on unix sockets with fixed names, which a killed server cannot remove.
@@ -139,6 +143,8 @@ class LocalS3:
             *(f"-ip={_HOST}", f"-ip.bind={_HOST}", f"-dir={folder / 'data'}", f"-s3.config={folder / 's3.json'}"),
             *(f"-{name}.port={port}" for name, port in services.items()),
             *("-s3.port.iceberg=0", "-s3.port.lance=0", "-webdav=false", "-admin.ui=false"),
+            # The parts speak gRPC to each other: nobody is to list or write files past the S3's own port.
+            "-disableHttp",
             # A wrong bucket name is an error here as it is on AWS.
             "-s3.autoCreateBucket=false",
             # Few, large volumes: with the small default it runs out of writable ones after a few GiB.
@@ -211,6 +217,22 @@ class LocalS3:
             return connection.getresponse().status
         finally:
             connection.close()
+
+
+def _lock(folder: Path) -> None:
+    """Write the configuration in which each part of the server wants to be shown what only the others know.
+
+    Over HTTP that is a token signed with a key of this start, over gRPC its certificate (`weed scaffold -config
+    security`).
+    """
+    certificate, key = make_certificate()
+    write_whole(folder / "parts.crt", certificate, private=True)
+    write_whole(folder / "parts.key", key.reveal(), private=True)
+    lines = [f'[{name}]\nkey = "{secrets.token_urlsafe(30)}"' for name in _SIGNED]
+    lines.append(f'[grpc]\nca = "{folder / "parts.crt"}"')
+    shown = f'cert = "{folder / "parts.crt"}"\nkey = "{folder / "parts.key"}"'
+    lines += [f"[grpc.{part}]\n{shown}" for part in _PARTS]
+    write_whole(folder / "security.toml", "\n".join(lines) + "\n", private=True)
 
 
 def _weed() -> str:

@@ -120,7 +120,7 @@ class _Handler(LoopbackHandler, BaseHTTPRequestHandler):
     def _body(self, limit: int = _MAX_BODY) -> bytes:
         """Read the whole body, so that the next request on this connection begins where it should."""
         length = self.headers.get("Content-Length", "0")
-        if not length.isdigit() or int(length) > limit or "Transfer-Encoding" in self.headers:
+        if not (length.isascii() and length.isdigit()) or int(length) > limit or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             raise Refused(413, "the request's body is too large or of unknown length")
         return self.rfile.read(int(length))

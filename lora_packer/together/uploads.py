@@ -44,6 +44,9 @@ class UploadApi(Protocol):
     def based_on(self, client: Client, job: Job, base_model: str) -> bool | None:
         """Whether a job's model is one of this base model; None where the service does not tell."""
 
+    def named(self, client: Client, job: Job) -> str | None:
+        """What the model of a job is called, without the account's name; None where the service does not tell."""
+
     def hosts(self, client: Client, base_model: str) -> bool:
         """Whether the service says that it serves the base model on dedicated endpoints."""
 

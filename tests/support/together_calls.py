@@ -189,6 +189,9 @@ def for_both(version: str) -> dict[str, Call]:
         calls["based_on"] = lambda world, client, _: api.based_on(
             client, together.Job("job-1", "Complete", model_id=next(iter(world.service.models))), BASE_MODEL
         )
+        calls["named"] = lambda world, client, _: api.named(
+            client, together.Job("job-1", "Complete", model_id=next(iter(world.service.models)))
+        )
         calls["base_names"] = lambda world, client, _: api.base_names(client, MODEL)
         calls["delete_model"] = lambda world, client, _: api.delete_model(client, MODEL)
         calls["submit files"] = lambda world, client, folder: local(client, folder)

@@ -186,13 +186,13 @@ def _streams() -> list[Case]:
 def _signals() -> list[Case]:
     made = []
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        for after in (0.2, 0.3, 0.4):
+        for after in (0.1, 0.2, 0.3, 0.4):
             made.append(
                 Case(
                     "signal",
                     f"{sent.name} after {after} s",
                     _given("pack", *check()[1:], "--output", "a.zip"),
-                    frozenset({OK, 128 + sent, 130, -sent}),
+                    frozenset({OK, 130}),
                     signal_after=(sent, after),
                     leaves=("a.zip",),
                     silent=True,

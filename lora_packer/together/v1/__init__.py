@@ -16,7 +16,7 @@ from lora_packer.together.v1.endpoints import (
     stop,
     to_stop,
 )
-from lora_packer.together.v1.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v1.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v1.models import base_names, delete_model, model, models
 
 NAME = "v1"
@@ -40,6 +40,7 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
     "rehearse",
     "stop",

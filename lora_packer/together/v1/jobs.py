@@ -111,6 +111,11 @@ def based_on(client: Client, job: Job, base_model: str) -> None:  # noqa: ARG001
     return
 
 
+def named(client: Client, job: Job) -> str | None:  # noqa: ARG001 - version 2 asks for it
+    """What the model of a job is called, without the account's name; None where the service does not tell."""
+    return job.model_name.rpartition("/")[2] if job.model_name else None
+
+
 def _listed(answer: Any, purpose: Purpose) -> list[dict[str, Any]]:
     """The jobs of a list, or of a mapping by their ids, as one of the service's other clients reads it
     (github.com/oumi-ai/oumi, src/oumi/deploy/together_client.py). Raises ServiceError."""

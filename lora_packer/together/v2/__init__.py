@@ -17,7 +17,7 @@ from lora_packer.together.v2.endpoints import (
     stop,
     to_stop,
 )
-from lora_packer.together.v2.jobs import based_on, find, hosts, job, submit
+from lora_packer.together.v2.jobs import based_on, find, hosts, job, named, submit
 from lora_packer.together.v2.models import base_names, delete_model, model, models
 from lora_packer.together.v2.overview import all_endpoints, attach, one_endpoint
 
@@ -42,6 +42,7 @@ __all__ = [
     "job",
     "model",
     "models",
+    "named",
     "one_endpoint",
     "rehearse",
     "stop",

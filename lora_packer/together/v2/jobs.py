@@ -130,12 +130,26 @@ def hosts(client: Client, base_model: str) -> bool:
 
 def based_on(client: Client, job: Job, base_model: str) -> bool | None:
     """Whether a job's model is one of this base model; None where that is not told. Raises ServiceError."""
-    purpose = Purpose(action=f"look at the model of job {job.id}")
-    if not is_job_id(job.model_id):
-        return None
-    model = fields(client.request("GET", project_path(client, "models", job.model_id), retry=True, purpose=purpose))
-    base = text(model.get("baseModelId"))
+    base = text(_model_of(client, job).get("baseModelId"))
     return None if base is None else base in supported_ids(client, base_model)[0]
+
+
+def named(client: Client, job: Job) -> str | None:
+    """What the model of a job is called, without the project's name; None where it is not told. Raises ServiceError."""
+    name = text(_model_of(client, job).get("name"))
+    return name.rpartition("/")[2] if name else None
+
+
+def _model_of(client: Client, job: Job) -> dict[str, Any]:
+    """The model of a job; empty where the job tells none."""
+    if not is_job_id(job.model_id):
+        return {}
+    purpose = Purpose(action=f"look at the model of job {job.id}")
+    path = project_path(client, "models", job.model_id)
+    answer = fields(client.request("GET", path, retry=True, purpose=purpose))
+    if not isinstance(answer.get("id"), str):
+        raise refusal.without(purpose, answer, "describes no model")
+    return answer
 
 
 def _model(client: Client, submission: Submission) -> dict[str, Any]:
