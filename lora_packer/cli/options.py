@@ -220,7 +220,7 @@ class Asked:
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="Ask each line of this JSON Lines file: prompt, and expect; - is standard input.",
+            help="Ask each line of this JSON Lines file (- is standard input): prompt, and expect.",
         ),
     ] = None
     compare_base: Annotated[
