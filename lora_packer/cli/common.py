@@ -109,7 +109,11 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         output = next((group for group in made.values() if isinstance(group, Output)), Output())
         began = time.monotonic()
         if output.verbose:
+            from lora_packer.http import proxy_words
+
             output.note(_versions())
+            if proxies := proxy_words():
+                output.note(f"proxy     {proxies}")
         try:
             function(**given, **made)
         except LoraPackerError as error:

@@ -22,7 +22,7 @@ from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
-from lora_packer.redact import escape, fit, scrub
+from lora_packer.redact import escape, fit, scrub, without_own
 
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
@@ -125,7 +125,7 @@ def crash(error: Exception, *, as_json: bool) -> int:
         return fail(InternalError("There is not enough memory for this."), as_json=as_json)
     import traceback
 
-    sys.stderr.write(scrub(traceback.format_exc()))
+    sys.stderr.write(scrub(without_own(traceback.format_exc())))
     what = f"{type(error).__name__}: {escape(str(error))}"
     return fail(
         InternalError(
@@ -139,7 +139,7 @@ def crash(error: Exception, *, as_json: bool) -> int:
 def print_result(text: str) -> None:
     """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{without_own(text, in_urls=False)}\n")
         sys.stdout.flush()
     except OSError as error:
         leave_stdout()

@@ -12,7 +12,17 @@ from typer.core import TyperCommand
 # Section -> its options, in the order of the help. What is in none of them is told under "Options".
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The model": ("model_name", "base_model", "description"),
-    "The check": ("base_config", "target", "no_check", "no_weights", "stats", "select", "ignore", "fail_on"),
+    "The check": (
+        "base_config",
+        "target",
+        "target_file",
+        "no_check",
+        "no_weights",
+        "stats",
+        "select",
+        "ignore",
+        "fail_on",
+    ),
     "The repair": ("folder", "diff", "allow", "base_weights"),
     "The archive": ("archive", "compress", "include_extras"),
     "The store": (

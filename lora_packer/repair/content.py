@@ -108,12 +108,13 @@ def write(
     folder: Path,
     progress: Progress | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    weights_name: str = WEIGHTS_NAME,
 ) -> None:
     """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
     (folder / CONFIG_NAME).write_bytes(draft.config_file)
     parts = segments(draft)
     total, done = sum(part.size for part in parts), 0
-    with Files(source) as files, io.FileIO(folder / WEIGHTS_NAME, "x") as target:
+    with Files(source) as files, io.FileIO(folder / weights_name, "x") as target:
         for part in parts:
             for count in _written(part, files, target):
                 done += count

@@ -6,15 +6,18 @@ from dataclasses import dataclass, replace
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.errors import InputError
+from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
-from lora_packer.repair import container, fields, lossy, names, shapes, targets, values
+from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import find
+from lora_packer.repair.layouts import experts, mlx
 from lora_packer.repair.lossy import LOSSY
 from lora_packer.repair.result import Told
 from lora_packer.repair.setting import Repair, Setting
 
 REPAIRS: tuple[Repair, ...] = (
+    mlx.from_mlx,
     fields.known_fields,
     fields.values,
     names.rename,
@@ -24,8 +27,12 @@ REPAIRS: tuple[Repair, ...] = (
     targets.retarget,
     names.rename,  # with other targets other names are called for
     targets.switch_on,
+    experts.turn_round,
     names.to_todays_names,
     fields.base_id,
+    experts.fuse,
+    experts.unfuse,
+    scale.fold,
     values.without_base_weights,
     lossy.rank_from_tensors,
     lossy.lower_rank,
@@ -33,6 +40,23 @@ REPAIRS: tuple[Repair, ...] = (
     lossy.bfloat16,
     container.metadata,
 )
+
+# What loses nothing either, and is another form that only some loaders want: done where it is asked for.
+FORMS = {
+    scale.PLAIN: "rsLoRA, rank_pattern and alpha_pattern folded into one r and one lora_alpha",
+    experts.FUSED: "LoRA on single experts put onto the fused parameters of transformers 5",
+    experts.PER_EXPERT: "LoRA on fused experts cut into that of single ones",
+    mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
+}
+BY_NAME = {**LOSSY, **FORMS}
+# The targets that read an adapter right only in another form: they multiply by lora_alpha / r alone (see scale.py).
+_FORMS_OF = {
+    "llama-cpp": (scale.PLAIN,),
+    "lmdeploy": (scale.PLAIN,),
+    "mlx": (mlx.MLX,),
+    "portable": (scale.PLAIN,),
+    "sglang": (scale.PLAIN,),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +67,14 @@ class Mending:
         source: its files.
         before, after: what was found, and what became of it; None where it could not be read.
         told: what each repair says.
+        form: what is written where that is not PEFT's layout, and under which name its weights are.
     """
 
     source: AdapterSource
     before: Draft | None
     after: Draft | None
     told: tuple[Told, ...]
+    form: tuple[Draft, str] | None = None
 
 
 def mend(setting: Setting, extras: tuple[str, ...]) -> Mending:
@@ -56,24 +82,29 @@ def mend(setting: Setting, extras: tuple[str, ...]) -> Mending:
     found = find(setting.source, extras)
     if found.draft is None:
         return Mending(found.source, None, None, found.told)
-    setting = replace(setting, source=found.source)
+    forms = dict.fromkeys(_FORMS_OF.get(setting.target.partition("@")[0], ()), "")
+    setting = replace(setting, source=found.source, allowed={**forms, **setting.allowed})
     draft, told = found.draft, list(found.told)
     for repair in REPAIRS:
         draft, more = repair(draft, setting)
         told += [item for item in more if item not in told]
-    return Mending(found.source, found.draft, draft, tuple(told))
+    if mlx.MLX not in setting.allowed:
+        return Mending(found.source, found.draft, draft, tuple(told))
+    form, more = mlx.to_mlx(draft, setting)
+    written = None if form is None else (replace(form, metadata={}), MLX_WEIGHTS)
+    return Mending(found.source, found.draft, draft, (*told, *more), written)
 
 
 def allowed(words: tuple[str, ...]) -> dict[str, str]:
-    """Return the lossy repairs that were asked for, each with its value. Raises InputError."""
+    """Return the repairs that were asked for by name, each with its value. Raises InputError."""
     chosen = {}
     for word in words:
         name, _, value = word.partition("=")
-        if name not in LOSSY:
-            known = ", ".join(LOSSY)
-            raise InputError(f"there is no lossy repair '{escape(word, 40)}'.", hint=f"--allow takes: {known}.")
+        if name not in BY_NAME:
+            known = ", ".join(BY_NAME)
+            raise InputError(f"there is no repair to allow '{escape(word, 40)}'.", hint=f"--allow takes: {known}.")
         chosen[name] = value
     return chosen
 
 
-__all__ = ["LOSSY", "REPAIRS", "Mending", "allowed", "mend"]
+__all__ = ["BY_NAME", "REPAIRS", "Mending", "allowed", "mend"]
