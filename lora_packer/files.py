@@ -16,10 +16,11 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lora_packer.errors import InputError
-from lora_packer.portable import CREATE_NEW, set_mode
+from lora_packer.portable import CREATE_NEW, hold, remove_unheld, set_mode
 from lora_packer.redact import escape
 
 STDOUT = 1  # its descriptor
@@ -27,6 +28,8 @@ _STANDARD_STREAM = "-"
 _PRIVATE = 0o600
 # What a file that names the right place may still run into: no room, a broken disk, a reader that has gone.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE})
+_TEMPORARY = re.compile(r"\.lora-packer-[0-9a-f]{16}\.tmp")
+_MOST_ENTRIES = 100_000  # of a folder that are looked at
 _MOST_LINKS = 40  # as many as Linux follows (path_resolution(7))
 # The folders whose entries are this process's open descriptors (proc(5), fd(4)).
 _DESCRIPTORS = re.compile(rf"/dev/fd|/proc/(?:self|thread-self|{os.getpid()})(?:/task/\d+)?/fd")
@@ -88,19 +91,43 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
     """
     target = Path(os.path.realpath(path))
     require_regular(target)
-    temporary = target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+    _remove_left_behind(target.parent)
+    temporary, descriptor = _made_beside(target, mode)
     try:
-        # The kernel takes the umask off the mode: to ask for the umask would be to change it for every thread.
-        with io.FileIO(temporary, "x+", opener=lambda name, _: os.open(name, CREATE_NEW, mode)) as file:
-            final = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            set_mode(file.fileno(), _PRIVATE)
+        with io.FileIO(temporary, "r+", opener=lambda *_: descriptor) as file:
+            final = stat.S_IMODE(os.fstat(descriptor).st_mode)
+            set_mode(descriptor, _PRIVATE)
             yield file
-            set_mode(file.fileno(), final)
-            os.fsync(file.fileno())
-        temporary.replace(target)
+            set_mode(descriptor, final)
+            os.fsync(descriptor)
+            if os.name != "nt":  # there no open file can be moved
+                temporary.replace(target)
+        if os.name == "nt":
+            temporary.replace(target)
         _sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _made_beside(target: Path, mode: int) -> tuple[Path, int]:
+    """Make a file beside ``target`` that is held while it is open, and return its path and descriptor."""
+    while True:
+        temporary = target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+        # The kernel takes the umask off the mode: to ask for the umask would be to change it for every thread.
+        descriptor = os.open(temporary, CREATE_NEW, mode)
+        hold(descriptor)
+        if os.name == "nt" or os.fstat(descriptor).st_nlink:  # else another run removed it before it was held
+            return temporary, descriptor
+        os.close(descriptor)
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Remove the temporary files of runs that were killed: those that nobody holds."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in islice(entries, _MOST_ENTRIES):
+            if _TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                with suppress(OSError):
+                    remove_unheld(entry.path)
 
 
 def read_whole(path: Path, most: int) -> bytes:

@@ -22,6 +22,7 @@ class Finding:
         field: the field of ``adapter_config.json`` it is about, or None.
         count: how many tensors (or fields) share this cause.
         tensors: all of these tensors, the first one first, escaped and clipped.
+        targets: the targets for which it holds, or None where it holds whatever loads the adapter.
         expected: what was expected (JSON-serialisable), or None.
         actual: what was found (JSON-serialisable), or None.
         hint: what to do, one sentence, or None.
@@ -41,10 +42,12 @@ class Finding:
     hint: str | None = None
     fixable: bool = False
     tensors: tuple[str, ...] = ()
+    targets: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the finding as the JSON output has it."""
-        return {**asdict(self), "tensors": list(self.tensors)}
+        targets = None if self.targets is None else list(self.targets)
+        return {**asdict(self), "tensors": list(self.tensors), "targets": targets}
 
 
 @dataclass(frozen=True, slots=True)

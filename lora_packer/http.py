@@ -68,6 +68,28 @@ def connect(
         raise _bad_proxy(error) from None
 
 
+def proxy_words() -> str:
+    """Return through which proxies requests go, without a name or password; empty where there is none."""
+    from urllib.request import getproxies
+
+    found = getproxies()
+    told = [f"{scheme} through {_proxy(value)}" for scheme in ("https", "http", "all") if (value := found.get(scheme))]
+    if not told:
+        return ""
+    but = "this machine's own loopback" + (f" and {escape(found['no'], 100)}" if found.get("no") else "")
+    return f"{', '.join(told)}; past them: {but}"
+
+
+def _proxy(value: str) -> str:
+    """Where a proxy is, without who uses it."""
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "what is no address"
+    return escape(f"{parts.scheme}://{parts.hostname or ''}{port}", 100)
+
+
 def trust(bundle: str | None = None) -> ssl.SSLContext:
     """Return whom to trust: the authorities in a file, else in SSL_CERT_FILE or SSL_CERT_DIR, else the system's.
 

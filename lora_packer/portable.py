@@ -48,3 +48,27 @@ def set_mode(descriptor: int, mode: int) -> None:
     """Set an open file's permissions, where a descriptor is enough for that. Raises OSError."""
     if hasattr(os, "fchmod"):
         os.fchmod(descriptor, mode)
+
+
+def hold(descriptor: int) -> None:
+    """Hold an open file until it is closed, or its process ends; where the system cannot, nobody holds it."""
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except (ImportError, OSError):
+        return
+
+
+def remove_unheld(path: str) -> None:
+    """Remove a regular file that nobody holds. Raises OSError where it is held, or the system cannot tell."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)  # noqa: PTH108 - it is text here
+    finally:
+        os.close(descriptor)

@@ -6,6 +6,7 @@ file is attacker's text: it may carry terminal escapes or a CI system's workflow
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Mapping
@@ -108,6 +109,9 @@ class PresignedUrl(Secret):
         return self.life.ends
 
 
+_QUOTES = ("'", '"', "`")
+
+
 def read_token(environ: Mapping[str, str], name: str) -> Secret | None:
     """Return the token in an environment variable, or None where it is unset or empty.
 
@@ -116,6 +120,8 @@ def read_token(environ: Mapping[str, str], name: str) -> Secret | None:
     value = environ.get(name, "")
     if not value:
         return None
+    if value[0] in _QUOTES or value[-1] in _QUOTES:
+        raise InputError(f"{name} has quotes around it.", hint="Set it again without them.")
     if not value.isascii() or not value.isprintable() or " " in value:
         raise InputError(
             f"{name} has white space or an unprintable character in it.",
@@ -134,6 +140,24 @@ def scrub(text: str, *secrets: Secret | None) -> str:
     text = _SESSION_TOKEN.sub(rf"\g<1>{MASK}", text)
     text = _USERINFO.sub(rf"\g<1>{MASK}@", text)
     return _KNOWN_TOKENS.sub(MASK, text)
+
+
+# What this program's own credentials are called, and from how many characters on one cannot be a word of its own.
+_OWN = ("TOGETHER_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "AWS_SECRET_ACCESS_KEY")
+_OF_URLS = ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+_SHORTEST = 8
+
+
+def without_own(text: str, *, in_urls: bool = True) -> str:
+    """Return ``text`` without the values of the environment's credentials, however they look.
+
+    ``in_urls``: without those too that a presigned URL has in it, which is shown where that was asked for.
+    """
+    for name in (*_OWN, *(_OF_URLS if in_urls else ())):
+        value = os.environ.get(name, "").strip().strip("".join(_QUOTES))
+        if len(value) >= _SHORTEST:
+            text = text.replace(value, MASK)
+    return text
 
 
 def escape(text: str, limit: int = 160) -> str:
@@ -177,7 +201,7 @@ def fit(text: str, *, styled: bool = False) -> str:
 
     What stands in it should have been escaped where it came in; this is for what was not. ``styled``: colours stay.
     """
-    return "\n".join(_line(line, styled) for line in scrub(text).split("\n"))
+    return "\n".join(_line(line, styled) for line in scrub(without_own(text)).split("\n"))
 
 
 def _line(text: str, styled: bool) -> str:

@@ -7,6 +7,7 @@ header for the end, keeps every extended header in memory, and reads sparse maps
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
@@ -20,6 +21,8 @@ _MOST_EXTENDED_IN_ALL = 4 << 20
 _MOST_PADDING = 1 << 20
 _MOST_DIGITS = 12
 _LARGEST_IN_HEADER = 8**11  # a size that its field cannot hold stands in an extended header alone
+
+_OCTAL = re.compile(rb" *([0-7]*)[ \0]*")
 
 _FILES, _FOLDER, _LONG_NAME, _EXTENDED, _GLOBAL = (b"0", b"\0", b"7"), b"5", b"L", b"x", b"g"
 _LINKS = (b"1", b"2")
@@ -160,12 +163,10 @@ def _number(field: bytes) -> int:
     """A number in a header: octal digits, or GNU tar's binary form."""
     if field[:1] == b"\x80":
         return int.from_bytes(field[1:], "big")
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if not digits.isdigit() or digits.strip(b"01234567"):
+    found = _OCTAL.fullmatch(field)
+    if found is None:  # a NUL before the digits ends the number for one reader, and is passed over by another
         raise DamagedTarError("a header in it has a number that is none")
-    return int(digits, 8)
+    return int(found[1] or b"0", 8)
 
 
 def _decimal(text: str) -> int:

@@ -19,10 +19,10 @@ import typer
 from typer.core import TyperGroup
 
 from lora_packer.cli.help import write_rows
-from lora_packer.cli.streams import is_stdout_closed, leave_stdout
+from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
-from lora_packer.redact import escape, fit, scrub
+from lora_packer.redact import escape, fit, scrub, without_own
 
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
@@ -47,6 +47,13 @@ class Commands(TyperGroup):
             sys.exit(fail(Interrupted(), as_json=asks_json(given)))
         except _Misuse as error:
             sys.exit(_misuse(error, given))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options and then the commands, in a narrow terminal each below its name."""
+        records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+        with formatter.section("Options"):
+            write_rows(formatter, [record for record in records if record is not None])
+        self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with its first sentence, whole."""
@@ -88,7 +95,8 @@ def fail(error: LoraPackerError, *, as_json: bool) -> int:
             print_result(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
     if message:
         label = "" if isinstance(error, Interrupted) else "error: "
-        sys.stderr.write(f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines()))
+        told = f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines())
+        sys.stderr.write(folded(told, sys.stderr))
     return error.exit_code
 
 
@@ -117,7 +125,7 @@ def crash(error: Exception, *, as_json: bool) -> int:
         return fail(InternalError("There is not enough memory for this."), as_json=as_json)
     import traceback
 
-    sys.stderr.write(scrub(traceback.format_exc()))
+    sys.stderr.write(scrub(without_own(traceback.format_exc())))
     what = f"{type(error).__name__}: {escape(str(error))}"
     return fail(
         InternalError(
@@ -131,7 +139,7 @@ def crash(error: Exception, *, as_json: bool) -> int:
 def print_result(text: str) -> None:
     """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
     try:
-        sys.stdout.write(f"{text}\n")
+        sys.stdout.write(f"{without_own(text, in_urls=False)}\n")
         sys.stdout.flush()
     except OSError as error:
         leave_stdout()

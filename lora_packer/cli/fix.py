@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
-from lora_packer.cli.options import AdapterArgument, BaseConfigOption, BaseModelOption, TargetOption
+from lora_packer.cli.options import AdapterArgument, BaseConfigOption, BaseModelOption, TargetOption, targets
 from lora_packer.cli.progress import ProgressDisplay
 
 _LARGE = 256_000_000  # bytes
@@ -48,7 +48,7 @@ def fix(
     ] = None,
     base_model: BaseModelOption = None,
     base_config: BaseConfigOption = None,
-    target: TargetOption = "together",
+    target: TargetOption = None,
     output: Output,
 ) -> None:
     """Mend what can be mended without loss, into a new folder, and check what came out.
@@ -72,7 +72,7 @@ def fix(
         folder,
         base_config=base_config,
         base_model=base_model,
-        target=target,
+        target=targets(target),
         allow=[name for item in allow or [] for name in item.replace(",", " ").split()],
         base_weights=base_weights,
         diff=diff,

@@ -42,8 +42,12 @@ BaseConfigOption = Annotated[
     ),
 ]
 TargetOption = Annotated[
-    str,
-    typer.Option("--target", metavar="NAME", help="The place that will load the adapter: together or peft."),
+    list[str] | None,
+    typer.Option(
+        "--target",
+        metavar="NAMES",
+        help="Who will load it: together (default), peft, vllm, vllm@0.31.0, ...; commas or repeated; all is a table.",
+    ),
 ]
 
 
@@ -77,7 +81,15 @@ class Against:
     """What an adapter is checked against, and by which rules."""
 
     base_config: BaseConfigOption = None
-    target: TargetOption = "together"
+    target: TargetOption = None
+    target_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--target-file",
+            metavar="FILE",
+            help="A server of your own as TOML: engine, version, max_rank, modules, dtypes, max_bytes.",
+        ),
+    ] = None
     select: Annotated[
         list[str] | None, typer.Option("--select", metavar="CODES", help="Only these rules (LP3 means all LP3xx).")
     ] = None
@@ -92,11 +104,17 @@ class Against:
         """Return it as the arguments of ``check``."""
         return {
             "base_config": self.base_config,
-            "target": self.target,
+            "target": targets(self.target),
+            "target_file": self.target_file,
             "select": _codes(self.select),
             "ignore": _codes(self.ignore),
             "fail_on": "warning" if self.fail_on is FailOn.warning else "error",
         }
+
+
+def targets(values: list[str] | None) -> str:
+    """Return the targets as ``check`` takes them."""
+    return "together" if values is None else ",".join(values)
 
 
 def _codes(values: list[str] | None) -> list[str]:
@@ -217,7 +235,11 @@ class Asked:
     ] = None
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="Ask each line of this JSON Lines file: prompt, and expect."),
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Ask each line of this JSON Lines file (- is standard input): prompt, and expect.",
+        ),
     ] = None
     compare_base: Annotated[
         bool,

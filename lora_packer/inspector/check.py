@@ -14,15 +14,15 @@ from lora_packer.arguments import require_base, require_codes, require_one_of, r
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.base import Against, BaseSource, base_for
+from lora_packer.inspector.by_target import tell
 from lora_packer.inspector.case import Case
-from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.norms import ModuleStats, module_stats
-from lora_packer.inspector.profiles import DEFAULT_TARGET, Profile, profile
-from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report, verdict
+from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
-from lora_packer.inspector.stages import STAGES, Subject, plainly, unchecked
+from lora_packer.inspector.stages import Subject, plainly
 from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape, fit
+from lora_packer.targets import DEFAULT_TARGET, Target, chosen
 
 __all__ = ["BaseSource", "check"]
 
@@ -35,7 +35,8 @@ def check(
     *,
     base_config: BaseSource | None = None,
     base_model: str | None = None,
-    target: str = DEFAULT_TARGET,
+    target: str | Sequence[str] = DEFAULT_TARGET,
+    target_file: str | Path | None = None,
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
@@ -54,7 +55,10 @@ def check(
         base_model: the id under which the service hosts the base model. It is looked up in the catalogue and on the
             Hub, and what is hosted decides, whatever ``base_config`` says; that stands in for it, with a warning,
             where its config cannot be had.
-        target: the place that will load the adapter: ``together`` or ``peft``.
+        target: the place that will load the adapter: ``together``, ``peft``, ``vllm``, ``vllm@0.31.0``, ... Several
+            with commas or as a list; ``all`` has every known one in the report and lets the default one decide.
+        target_file: a TOML file that describes a server of one's own: engine, version, max_rank, modules, dtypes,
+            max_bytes. Without another target it is the only one.
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
@@ -73,43 +77,46 @@ def check(
     """
     if not hasattr(adapter, "open"):  # a source of another room, or a path
         require_path(adapter, "adapter")
-    require_text(target, "target")
+    for name in (target,) if isinstance(target, str) else target:
+        require_text(name, "target")
     require_base(base_config, "base_config", BaseModel)
     require_codes(select, "select")
     require_codes(ignore, "ignore")
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     _check_codes([*select, *ignore])
-    rules_of = profile(target)
+    if target_file is not None:
+        require_path(target_file, "target_file")
+        target = [] if target == DEFAULT_TARGET else target
+    asked = chosen(target, target_file)
     wanted = _selector(select, ignore)
     with open_source(adapter) as source:
         if stats and source.remote:
             hint = "Download the repo, then check the folder."
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
-        subject = _subject(source, rules_of, base_config, base_model, weights=weights, read=read)
+        subject = _subject(source, asked.targets[0], base_config, base_model, weights=weights, read=read)
         if read and isinstance(subject.against, str) and any(map(wanted, _OF_THE_BASE)):
             # Who packs next does not go on without a base model: it says so before it reads gigabytes.
             subject = replace(subject, no_values="the values were not read: without a base config nothing is packed")
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
-        judged = [stage.judge(subject) for stage in STAGES]
-        case = next((item.case for item in judged if item.case is not None), None)
+        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on)
+        case = next((item.case for item in told.judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
-    findings = one_cause_once(finding for item in judged for finding in item.findings)
-    findings = tuple(item for item in findings if wanted(item.code))
-    not_run = [(item, required) for item, required in unchecked(STAGES, judged) if wanted(item.code)]
     return Report(
-        verdict(findings, any(required for _, required in not_run), fail_on),
+        told.status,
         _adapter_summary(subject.adapter, case),
         _base_summary(subject),
-        rules_of.name,
-        findings,
-        tuple(item for item, _ in not_run),
+        asked.targets[0].label,
+        told.findings,
+        told.unchecked,
         sizes,
         checked,
+        told.targets,
+        asked.deciding,
     )
 
 
@@ -118,7 +125,7 @@ _OF_THE_BASE = tuple(code for code, rule in RULES.items() if rule.needs == "base
 
 def _subject(
     source: AdapterSource,
-    target: Profile,
+    target: Target,
     base_config: BaseSource | None,
     base_model: str | None,
     *,

@@ -16,10 +16,10 @@ from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.diagnosis import diagnose
 from lora_packer.inspector.loading import as_peft_loads, is_exact_as_loaded
-from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.inspector.reading import is_exact
 from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
+from lora_packer.targets import DEFAULT_TARGET
 
 # What configs call the width of the stream that nearly every adapted layer reads from or writes to.
 _WIDTHS = frozenset({"hidden_size", "n_embd", "d_model", "hidden_dim", "dim"})

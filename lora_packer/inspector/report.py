@@ -43,11 +43,38 @@ class BaseModelSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class TargetVerdict:
+    """What a check says of one target.
+
+    Attributes:
+        name, version: the target's, and the release that was asked about, or None where it has none.
+        status: its own verdict.
+        errors, warnings: how many findings hold for it.
+        reason: the first of them with its code, errors before warnings, or why it is inconclusive.
+        label: what it was asked for as.
+    """
+
+    name: str
+    version: str | None
+    status: Status
+    errors: int
+    warnings: int
+    reason: str | None
+    label: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as the JSON output has it."""
+        names = ("name", "version", "status", "errors", "warnings", "reason")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The result of ``check``; the attributes are the fields of its JSON.
 
     ``stats`` holds the size of each module's update where ``check`` was asked for it, else None. ``checked`` holds the
-    files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON.
+    files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON. ``targets``
+    has the verdict of each target, and ``target`` is the first one; the first ``deciding`` of them make the status.
     """
 
     status: Status
@@ -58,6 +85,14 @@ class Report:
     unchecked: tuple[Unchecked, ...]
     stats: tuple[ModuleStats, ...] | None = None
     checked: Mapping[str, CheckedFile] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    targets: tuple[TargetVerdict, ...] = ()
+    deciding: int = 1
+
+    @property
+    def decisive(self) -> tuple[Finding, ...]:
+        """The findings that hold for a target which decides."""
+        names = {item.label for item in self.targets[: self.deciding]}
+        return tuple(item for item in self.findings if item.targets is None or names & set(item.targets))
 
     @property
     def ok(self) -> bool:
@@ -80,6 +115,7 @@ class Report:
             "adapter": {**asdict(self.adapter), "dtypes": list(self.adapter.dtypes), "ranks": list(self.adapter.ranks)},
             "base_model": asdict(self.base_model),
             "target": self.target,
+            **({"targets": [item.to_dict() for item in self.targets]} if len(self.targets) > 1 else {}),
             "findings": [finding.to_dict() for finding in self.findings],
             "unchecked": [asdict(item) for item in self.unchecked],
             "summary": self.summary,

@@ -20,8 +20,18 @@ from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework
 from lora_packer.inspector.identify import fitting
 from lora_packer.inspector.loading import as_peft_loads
-from lora_packer.inspector.profiles import Profile
-from lora_packer.inspector.rules import RULES, config, config_on_base, extra, files, names, shapes, target, vocabulary
+from lora_packer.inspector.rules import (
+    RULES,
+    config,
+    config_on_base,
+    extra,
+    files,
+    names,
+    served,
+    shapes,
+    target,
+    vocabulary,
+)
 from lora_packer.inspector.rules import values as value_rules
 from lora_packer.inspector.rules.loading import other_layout
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
@@ -29,6 +39,7 @@ from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.values import Reader, scan
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
+from lora_packer.targets import Target
 
 Codes = frozenset[str]
 Reading = Callable[[BinaryIO], AbstractContextManager[tuple[BinaryIO | Reader, int]]]
@@ -54,7 +65,7 @@ class Subject:
 
     source: AdapterSource
     adapter: Adapter
-    target: Profile
+    target: Target
     hosted: str | None
     against: Against | str
     no_values: str = ""
@@ -71,9 +82,22 @@ class Subject:
         return parsed(self.adapter.tensors)
 
     @cached_property
+    def has_too_many(self) -> bool:
+        """Whether there are more tensors than the base model could have of any adapter: most are another model's."""
+        if isinstance(self.base, str) or (self.adapter.config is not None and self.adapter.config.layer_replication):
+            return False
+        modules = max(map(len, self.base.dialects.values()))
+        return len(self.adapter.tensors) > _TENSORS_OF_A_MODULE * modules + _MORE_TENSORS
+
+    @cached_property
     def framework(self) -> Framework | None:
         """Whose names the tensors have, where they are not PEFT's."""
         return foreign_framework(self.adapter.tensors)
+
+
+# LoRA's two and the magnitude, those of an embedding, weight and bias of its own; and what no module stands for.
+_TENSORS_OF_A_MODULE = 8
+_MORE_TENSORS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +161,10 @@ def _judge_config(subject: Subject) -> Judged:
     if settings is None:
         return Judged(why=_why_without(subject, CONFIG_NAME))
     other = config.other_format(subject.adapter)
-    features = target.unstated_features(subject.target, subject.adapter, settings) if other is None else ()
+    features: list[Finding] = []
+    if other is None:
+        features += served.features_at(subject.target, subject.adapter, settings)
+        features += served.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
         *features,
@@ -187,6 +214,9 @@ def _judge_against_base(subject: Subject) -> Judged:
         return Judged(why=f"the tensors have {subject.framework.name}'s names")
     if not adapter.tensors:
         return Judged(why=f"{WEIGHTS_NAME} holds no tensors")
+    if subject.has_too_many:
+        told = f"{len(adapter.tensors)} tensors are more than {_described(against.base)} can have"
+        return Judged((extra.too_many(told, len(adapter.tensors)),), _codes((extra.UNKNOWN_TENSOR,)), told)
     if not config.is_usable(adapter):
         return Judged(why=f"what {CONFIG_NAME} calls for is not known before it is corrected")
     try:
@@ -205,6 +235,8 @@ def _judge_values(subject: Subject) -> Judged:
     header, every = subject.adapter.header, _codes(_VALUES)
     if subject.no_values:
         return Judged(left_out=dict.fromkeys(every, subject.no_values))
+    if subject.has_too_many:
+        return Judged(why="the file has more tensors than the base model can have")
     if header is None:
         return Judged(why=_why_without(subject, WEIGHTS_NAME))
     try:
@@ -219,6 +251,10 @@ def _judge_values(subject: Subject) -> Judged:
         reason = "the safetensors library reads no file inside an archive"
         return Judged(findings, every - {second}, left_out={second: reason})
     return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
+
+
+def _described(base: BaseModel) -> str:
+    return f"{base.model_type} with its {max(map(len, base.dialects.values()))} modules"
 
 
 def _why_without(subject: Subject, *wanted: str) -> str:
@@ -338,3 +374,6 @@ STAGES = (
     Stage(_BASE, _judge_against_base),
     Stage(_VALUES, _judge_values),
 )
+
+# What a stage says of these depends on the target.
+OF_THE_TARGET = (_judge_config, _judge_against_base)

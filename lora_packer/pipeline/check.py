@@ -12,10 +12,10 @@ from lora_packer.arguments import require_base, require_codes, require_one_of, r
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
 from lora_packer.pipeline.receipt import Receipt, timestamp, version
+from lora_packer.targets import DEFAULT_TARGET
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class CheckOptions:
     ignore: Sequence[str] = ()
     fail_on: Literal["error", "warning"] = "error"
     skip: bool = False
+    target_file: str | Path | None = None
 
     def __post_init__(self) -> None:
         require_base(self.base_config, "base_config")
@@ -45,6 +46,7 @@ class CheckOptions:
             "select": list(self.select),
             "ignore": list(self.ignore),
             "fail_on": self.fail_on,
+            **({} if self.target_file is None else {"target_file": str(self.target_file)}),
         }
 
 
@@ -63,15 +65,16 @@ def run_check(
         base_config=options.base_config,
         base_model=options.base_model,
         target=options.target,
+        target_file=options.target_file,
         select=options.select,
         ignore=options.ignore,
         fail_on=options.fail_on,
         checksums="sha256" if sha256 else "crc32",
     )
     if report.status == "failed":
-        counts = report.summary
-        failing = "error" if counts["errors"] else "warning"
-        count = counts[f"{failing}s"]
+        severities = [item.severity for item in report.decisive]
+        failing: Literal["error", "warning"] = "error" if "error" in severities else "warning"
+        count = severities.count(failing)
         message = f"The adapter failed its check with {count} {failing}{'' if count == 1 else 's'}"
         raise CheckFailedError(f"{message}; nothing was packed or sent.", report=report)
     if report.status == "inconclusive":
@@ -115,6 +118,7 @@ def check_section(report: Report, options: CheckOptions) -> dict[str, Any]:
         "base_model": asdict(report.base_model),
         "findings": findings,
         "unchecked": [asdict(item) for item in report.unchecked],
+        **({"targets": [item.to_dict() for item in report.targets]} if len(report.targets) > 1 else {}),
         "lora_packer": version(),
         "at": timestamp(),
     }

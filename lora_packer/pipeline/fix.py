@@ -18,7 +18,6 @@ from lora_packer.hub import HubRepo
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.base import base_for
 from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.profiles import DEFAULT_TARGET, profile
 from lora_packer.packager.members import EXTRAS
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.local import name_of, parse_adapter
@@ -31,6 +30,7 @@ from lora_packer.repair.find import find
 from lora_packer.repair.mend import Mending, allowed, mend
 from lora_packer.repair.result import Repaired, Skipped, skipped
 from lora_packer.repair.setting import Setting
+from lora_packer.targets import DEFAULT_TARGET, chosen
 from lora_packer.threads import aside
 
 Status = Literal["fixed", "unchanged", "failed", "inconclusive"]
@@ -154,7 +154,7 @@ def _setting(
     lossy: dict[str, str],
     base_weights: str | Path | None,
 ) -> Setting:
-    profile(target)  # raises InputError for a name that nobody knows
+    chosen(target)  # raises InputError for a name that nobody knows
     weights = None if base_weights is None else BaseWeights.load(base_weights)
     base: BaseModel | str
     try:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from lora_packer.arguments import require_duration, require_path, require_text
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.local import local_path
 from lora_packer.pipeline.notes import note_planned, note_proven, note_published
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
+from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from boto3.session import Session

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import require_path
 from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.profiles import DEFAULT_TARGET
 from lora_packer.pipeline import Note, Progress, service, silent
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.existing import require_base, require_same
@@ -22,6 +21,7 @@ from lora_packer.pipeline.publish import DEFAULT_EXPIRY, StoreOptions
 from lora_packer.pipeline.receipt import Receipt, default_receipt, held, load_receipt, resume
 from lora_packer.pipeline.routes import Route, choose
 from lora_packer.pipeline.service import DEFAULT_TIMEOUT, Run, ServiceOptions
+from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from boto3.session import Session

@@ -14,14 +14,16 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
-from lora_packer.errors import CredentialsError
-from lora_packer.redact import Secret, escape, scrub
+from lora_packer.errors import CredentialsError, InputError
+from lora_packer.redact import Secret, escape, read_token, scrub
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -139,8 +141,28 @@ def signer(
     return found
 
 
+_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
+# The id stands between slashes in what is signed, and between commas in a header
+# (https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-auth-using-authorization-header.html).
+_KEY_ID = re.compile(r"[\w.:@+-]{1,256}", re.ASCII)
+
+
 def new_session() -> Session:
-    """Return a boto3 session of the environment and the usual files. Raises CredentialsError where they are broken."""
+    """Return a boto3 session of the environment and the usual files.
+
+    Raises CredentialsError where they are broken, InputError where a variable can be no credential; it names the
+    variable, and never shows its value.
+    """
+    found = {name: read_token(os.environ, name) for name in _VARIABLES}
+    key_id = found["AWS_ACCESS_KEY_ID"]
+    if key_id is not None and not _KEY_ID.fullmatch(key_id.reveal()):
+        raise InputError(
+            "AWS_ACCESS_KEY_ID is no access key's id.", hint="It is letters and digits: set it again, or unset it."
+        )
+    return _new_session()
+
+
+def _new_session() -> Session:
     from boto3 import Session as NewSession
     from botocore.exceptions import BotoCoreError
 
@@ -176,6 +198,12 @@ def freeze(session: Session) -> Signer:
             message = f"The AWS credentials from {provider} cannot be had: {_plain(error)}."
             remedy = _BROKEN_HINT
         raise CredentialsError(message, hint=remedy) from None
+    if not all(_can_be_sent(value) for value in (keys.access_key, keys.secret_key, keys.token or "")):
+        raise CredentialsError(
+            f"The AWS credentials from {_provider(str(credentials.method))[0]} have white space or an unprintable "
+            "character in them.",
+            hint=_BROKEN_HINT,
+        )
     return Signer(
         provider=str(credentials.method),
         access_key=Secret(keys.access_key),
@@ -183,6 +211,10 @@ def freeze(session: Session) -> Signer:
         token=Secret(keys.token) if keys.token else None,
         expires_at=_expiry(credentials),
     )
+
+
+def _can_be_sent(value: str) -> bool:
+    return value.isascii() and " " not in value and (value.isprintable() or not value)
 
 
 def _expiry(credentials: Any) -> datetime | None:

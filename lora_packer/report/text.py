@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
 _WIDEST = 360  # characters of one value from a file
+_REASON = 140  # characters of a target's first reason in the table
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
 
 
@@ -24,11 +25,14 @@ def render(report: Report, canvas: Canvas) -> str:
         from lora_packer.report.heatmap import heatmap  # few ask for it
 
         lines += [*heatmap(report.stats, canvas), ""]
-    for finding in report.findings:
-        lines += _finding_lines(finding, canvas)
+    if len(report.targets) > 1:
+        lines += [*_table(report, canvas), ""]
+    told = report.decisive
+    for finding in told:
+        lines += _finding_lines(finding, canvas, several=len(report.targets) > 1)
     for codes, reason in _unchecked(report):
         lines.append(f"{canvas.style('not checked', 'cyan')} {codes}: {reason}")
-    if (report.findings or report.unchecked) and not canvas.quiet:
+    if (told or report.unchecked) and not canvas.quiet:
         lines.append("")
     lines.append(_verdict(report, canvas))
     return "\n".join(lines)
@@ -50,7 +54,21 @@ def _span(ranks: tuple[int, ...]) -> str:
     return str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
 
 
-def _finding_lines(finding: Finding, canvas: Canvas) -> list[str]:
+def _table(report: Report, canvas: Canvas) -> list[str]:
+    """One line a target: its name, its verdict, and the first reason for that."""
+    width = max(len(item.label) for item in report.targets)
+    colors = {"ok": "green", "failed": "red", "inconclusive": "yellow"}
+    lines = []
+    for at, item in enumerate(report.targets):
+        status = canvas.style(f"{item.status:<12}", colors[item.status])
+        counted = f"{_count(item.errors, 'error')}, {_count(item.warnings, 'warning')}"
+        reason = f"  {escape(item.reason, _REASON)}" if item.reason else ""
+        mark = "*" if at < report.deciding < len(report.targets) else " "
+        lines.append(f"{mark} {item.label:<{width}}  {status}  {counted:<23}{reason}".rstrip())
+    return ["targets" + (" (* decides)" if report.deciding < len(report.targets) else ""), *lines]
+
+
+def _finding_lines(finding: Finding, canvas: Canvas, *, several: bool = False) -> list[str]:
     label = canvas.style(finding.severity, "bold", _COLORS[finding.severity])
     lines = [f"{label} {finding.code} {finding.name}: {finding.message}"]
     if finding.tensor is not None:
@@ -64,6 +82,8 @@ def _finding_lines(finding: Finding, canvas: Canvas) -> list[str]:
         lines.append(f"    expected  {_value(finding.expected)}")
     if finding.actual is not None:
         lines.append(f"    actual    {_value(finding.actual)}")
+    if several and finding.targets is not None:
+        lines.append(f"    targets   {', '.join(finding.targets)}")
     if finding.hint is not None:
         lines.append(f"    next      {finding.hint}")
     return lines
@@ -85,8 +105,8 @@ def _unchecked(report: Report) -> list[tuple[str, str]]:
 
 
 def _verdict(report: Report, canvas: Canvas) -> str:
-    counts = report.summary
-    counted = f"{_count(counts['errors'], 'error')}, {_count(counts['warnings'], 'warning')}"
+    severities = [item.severity for item in report.decisive]
+    counted = f"{_count(severities.count('error'), 'error')}, {_count(severities.count('warning'), 'warning')}"
     if report.status == "ok":
         return f"{canvas.style('ok', 'bold', 'green')}: {counted}"
     if report.status == "failed":

@@ -104,6 +104,7 @@ def test_json_is_one_object_with_the_documented_fields(cli: Cli) -> None:
                 "actual": "missing",
                 "hint": "Save the adapter again; half of it was lost.",
                 "fixable": False,
+                "targets": None,
                 "tensors": [PREFIX + "model.layers.0.self_attn.q_proj.lora_B.weight"],
             }
         ],

@@ -216,3 +216,26 @@ def test_a_lock_that_cannot_be_made_is_a_sentence(path: Path) -> None:
     os.mkfifo(path.with_name(".f.lock"))
     with pytest.raises(lora_packer.InputError, match="cannot be locked: It is there and no regular"), locked(path):
         pass
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    program = (
+        "import sys, os, signal; from pathlib import Path; from lora_packer.files import new_file\n"
+        "with new_file(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, tmp_path / "out"], check=False)
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / name for name in (".lora-packer-x.tmp", ".lora-packer-0123456789abcdef.tmp2")]
+    (tmp_path / ".lora-packer-0123456789abcdef.tmp").symlink_to(others[0])
+    for other in others:
+        other.touch()
+    with new_file(tmp_path / "one") as one:
+        one.write(b"1")
+        with new_file(tmp_path / "two") as two:  # that which is being written stays
+            two.write(b"2")
+    assert not left.exists()
+    assert ((tmp_path / "one").read_bytes(), (tmp_path / "two").read_bytes()) == (b"1", b"2")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "one", "two", ".lora-packer-0123456789abcdef.tmp", *(other.name for other in others)
+    }  # fmt: skip

@@ -21,6 +21,7 @@ FLOORS = {
     "inspector": 4,
     "repair": 4,
     "peft": 3.5,
+    "targets": 3,
     "base_model": 3,
     "publisher": 3,
     "sandbox": 3,

@@ -1,10 +1,12 @@
 """Run every hostile case through the command line, and print what came out.
 
-usage: python tools/hostile [--only TEXT] [--jobs N] [--all]
+usage: python tools/hostile [--only TEXT] [--jobs N] [--tries N] [--all]
 
 Each runs in a folder of its own, with a bound on time and memory. Wrong is: an exit code that is not the case's, more
 than 2 s of the processor's time or 300 MB, a traceback, a control character, a line over 400 characters, a credential,
-nothing said, a file left behind. Prints each case that is wrong (with --all: each case), a table by kind, and exits 1.
+nothing said, a file left behind. Then every archive that the check takes is held against every reader at hand, and an
+adapter is changed while it is read. Prints each case that is wrong (with --all: each case), a table by kind, and
+exits 1.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hostile import archives, bases, configs, containers, receipts, terminal
+from hostile import archives, bases, configs, containers, races, readers, receipts, terminal
 from hostile.case import Case, with_config
 from hostile.run import Outcome, run
 
+_MUTATIONS = 100
 _PLAIN_CHECK = 0.4  # seconds of processor time
 _ROOMS = (configs, containers, archives, bases, terminal, receipts)
 
@@ -33,6 +36,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only the cases whose kind and name contain this")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="print every case, not only the wrong ones")
+    parser.add_argument("--tries", type=int, default=20, help="of each race; 200 take some ten minutes")
     arguments = parser.parse_args()
     chosen = [case for room in _ROOMS for case in room.all_cases() if arguments.only in f"{case.kind}: {case.name}"]
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.jobs) as workers:
@@ -40,7 +44,11 @@ def main() -> int:
         told = functools.partial(_told, root=Path(folder), slowness=slowness, everything=arguments.all)
         outcomes = list(workers.map(told, enumerate(chosen)))
     _summary(outcomes)
-    return int(any(outcome.wrong for outcome in outcomes))
+    right = not any(outcome.wrong for outcome in outcomes)
+    if not arguments.only:
+        right &= readers.run(_MUTATIONS)
+        right &= races.run(arguments.tries)
+    return int(not right)
 
 
 def _slowness(root: Path) -> float:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from hostile.case import FAILED, OK, TINY, TINY_BASE, UNREADABLE, UPLOAD, Arguments, Build, Case, cases
 
+Raw = Callable[[], bytes]
+
 _CONFIG = (TINY / "adapter_config.json").read_bytes()
 _WEIGHTS = (TINY / "adapter_model.safetensors").read_bytes()
 _MEMBERS = (("adapter_config.json", _CONFIG), ("adapter_model.safetensors", _WEIGHTS))
@@ -119,7 +121,7 @@ def _many_members(count: int) -> bytes:
     return plain_zip((f"x{n}", b"") for n in range(count))
 
 
-_ZIPS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
+ZIPS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("two central directories", _two_directories, _BAD),
     ("a Unicode path with another name", lambda: _unicode_path(b"evil.json"), _BAD),
     ("a Unicode path that leaves the folder", lambda: _unicode_path(b"../../evil"), _BAD),
@@ -178,7 +180,8 @@ def plain_tar(extra: Iterable[tarfile.TarInfo] = (), form: int = tarfile.PAX_FOR
     return stream.getvalue()
 
 
-def _packed(raw: bytes) -> bytes:
+def packed(raw: bytes) -> bytes:
+    """Return it as gzip packs it."""
     return gzip.compress(raw, 1, mtime=0)
 
 
@@ -214,7 +217,7 @@ def _pax(key: str, value: str) -> Callable[[], bytes]:
         size = len(body) + len(str(len(body)))
         size = len(body) + len(str(size))
         record = str(size).encode() + body
-        return _packed(_header("x", len(record), b"x") + _block(record) + plain_tar())
+        return packed(_header("x", len(record), b"x") + _block(record) + plain_tar())
 
     return raw
 
@@ -237,21 +240,35 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int 
     return info
 
 
+def _with_size(field: bytes) -> Callable[[], bytes]:
+    """A tar whose weights have this size field, with a checksum that holds."""
+
+    def raw() -> bytes:
+        whole = bytearray(plain_tar())
+        at = whole.index(b"adapter_model.safetensors")
+        whole[at + 124 : at + 136] = field
+        block = whole[at : at + 148] + b" " * 8 + whole[at + 156 : at + 512]
+        whole[at + 148 : at + 156] = f"{sum(block):06o}\0 ".encode()
+        return packed(bytes(whole))
+
+    return raw
+
+
 def _gzip_header(flags: int, more: bytes) -> Callable[[], bytes]:
-    return lambda: b"\x1f\x8b\x08" + bytes([flags]) + _packed(plain_tar())[4:10] + more + _packed(plain_tar())[10:]
+    return lambda: b"\x1f\x8b\x08" + bytes([flags]) + packed(plain_tar())[4:10] + more + packed(plain_tar())[10:]
 
 
 def _with(*members: tarfile.TarInfo) -> Callable[[], bytes]:
-    return lambda: _packed(plain_tar(members))
+    return lambda: packed(plain_tar(members))
 
 
-_TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
+TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("150 pax headers of 4 MB", _repeated(b"x", b"4194304 comment=" + b"a" * (4_194_304 - 17) + b"\n", 150), _BAD),
     ("20 GNU long names of 4 MB", _repeated(b"L", b"n" * 4_194_304, 20), _BAD),
     ("global pax headers of 4 MB", _repeated(b"g", b"4194304 comment=" + b"a" * (4_194_304 - 17) + b"\n", 100), _BAD),
     ("a sparse map of 20,000,000 numbers", _sparse, _BAD),
     ("pax size of 5,000 digits", _pax("size", "9" * 5000), _BAD),
-    ("pax length of 5,000 digits", lambda: _packed(_header("x", 6000, b"x") + _block(b"9" * 6000) + plain_tar()), _BAD),
+    ("pax length of 5,000 digits", lambda: packed(_header("x", 6000, b"x") + _block(b"9" * 6000) + plain_tar()), _BAD),
     ("pax path that leaves the folder", _pax("path", "../../x"), _BAD),
     ("pax path with another member's name", _pax("path", "adapter_config.json.bak"), _BAD),
     ("pax size that differs", _pax("size", "1"), _BAD),
@@ -260,10 +277,10 @@ _TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("a comment in gzip of 20 MB", _gzip_header(16, b"c" * 20_000_000 + b"\0"), _BAD),
     ("a name in gzip of 20 MB", _gzip_header(8, b"c" * 20_000_000 + b"\0"), _BAD),
     ("a gzip name with ANSI", _gzip_header(8, b"\x1b[31m\0"), _ANY),
-    ("300,000 empty gzip members", lambda: gzip.compress(b"", 1, mtime=0) * 300_000 + _packed(plain_tar()), _BAD),
-    ("bytes behind gzip's end", lambda: _packed(plain_tar()) + b"x" * 1000, _BAD),
-    ("two gzip members", lambda: _packed(plain_tar()[:1024]) + _packed(plain_tar()[1024:]), _ANY),
-    ("two tars", lambda: _packed(plain_tar() + plain_tar()), _BAD),
+    ("300,000 empty gzip members", lambda: gzip.compress(b"", 1, mtime=0) * 300_000 + packed(plain_tar()), _BAD),
+    ("bytes behind gzip's end", lambda: packed(plain_tar()) + b"x" * 1000, _BAD),
+    ("two gzip members", lambda: packed(plain_tar()[:1024]) + packed(plain_tar()[1024:]), _ANY),
+    ("two tars", lambda: packed(plain_tar() + plain_tar()), _BAD),
     ("a link", _with(_member("l", tarfile.SYMTYPE, "/etc/passwd")), _BAD),
     ("a hard link", _with(_member("l", tarfile.LNKTYPE, "adapter_config.json")), _BAD),
     ("a device", _with(_member("d", tarfile.CHRTYPE)), _BAD),
@@ -272,19 +289,23 @@ _TARS: list[tuple[str, Callable[[], bytes], frozenset[int]]] = [
     ("a member that leaves the folder", _with(_member("../x")), _BAD),
     ("an absolute member", _with(_member("/etc/x")), _BAD),
     ("a member with ANSI", _with(_member("\x1b[31mx")), _ANY),
-    ("100,000 members", lambda: _packed(plain_tar(_member(f"x{n}") for n in range(100_000))), _BAD),
+    ("100,000 members", lambda: packed(plain_tar(_member(f"x{n}") for n in range(100_000))), _BAD),
     (
         "a member of 8 EB",
-        lambda: _packed(
+        lambda: packed(
             _member("x", size=0).tobuf(tarfile.GNU_FORMAT).replace(b"00000000000", b"77777777777", 1) + plain_tar()
         ),
         _BAD,
     ),
-    ("a GNU sparse member", lambda: _packed(_header("s", 0, b"S") + plain_tar()), _BAD),
-    ("a checksum that does not hold", lambda: _packed(b"x" + plain_tar()[1:]), _BAD),
-    ("cut in half", lambda: _packed(plain_tar())[:600], _BAD),
-    ("no end", lambda: _packed(plain_tar()[:-10240]), _ANY),
-    ("gzip's checksum wrong", lambda: _packed(plain_tar())[:-8] + bytes(8), _BAD),
+    ("a size with a NUL before it", _with_size(b"\x000000016000\0"), _BAD),
+    ("a size with a NUL in it", _with_size(b"000000\x0016000"), _BAD),
+    ("a size with a sign", _with_size(b"-0000016000\0"), _BAD),
+    ("a size in binary, negative", _with_size(b"\xff" * 12), _BAD),
+    ("a GNU sparse member", lambda: packed(_header("s", 0, b"S") + plain_tar()), _BAD),
+    ("a checksum that does not hold", lambda: packed(b"x" + plain_tar()[1:]), _BAD),
+    ("cut in half", lambda: packed(plain_tar())[:600], _BAD),
+    ("no end", lambda: packed(plain_tar()[:-10240]), _ANY),
+    ("gzip's checksum wrong", lambda: packed(plain_tar())[:-8] + bytes(8), _BAD),
     ("not gzip", plain_tar, _BAD),
     ("empty", lambda: b"", _BAD),
 ]
@@ -301,11 +322,11 @@ def _archive(name: str, raw: Callable[[], bytes], *command: str) -> Build:
 def all_cases() -> list[Case]:
     """Return the cases."""
     swapped = [
-        ("a tar.gz called .zip", _archive("a.zip", lambda: _packed(plain_tar())), _BAD),
+        ("a tar.gz called .zip", _archive("a.zip", lambda: packed(plain_tar())), _BAD),
         ("a zip called .tar.gz", _archive("a.tar.gz", plain_zip), _BAD),
     ]
     return [
-        *cases("zip", [(name, _archive("a.zip", raw), exits) for name, raw, exits in _ZIPS]),
-        *cases("tar.gz", [(name, _archive("a.tar.gz", raw), exits) for name, raw, exits in _TARS]),
+        *cases("zip", [(name, _archive("a.zip", raw), exits) for name, raw, exits in ZIPS]),
+        *cases("tar.gz", [(name, _archive("a.tar.gz", raw), exits) for name, raw, exits in TARS]),
         *cases("archive", swapped),
     ]

@@ -13,6 +13,7 @@ from lora_packer.inspector.rules import (
     loading,
     missing,
     names,
+    served,
     shapes,
     target,
     values,
@@ -22,7 +23,20 @@ from lora_packer.inspector.rules.rule import Effect, Rule
 
 __all__ = ["RULES", "Effect", "Rule"]
 
-_MODULES = (files, config, config_on_base, shapes, missing, extra, names, loading, vocabulary, values, target)
+_MODULES = (
+    files,
+    config,
+    config_on_base,
+    shapes,
+    missing,
+    extra,
+    names,
+    loading,
+    vocabulary,
+    values,
+    target,
+    served,
+)
 _DECLARED = {rule.code: rule for module in _MODULES for rule in vars(module).values() if isinstance(rule, Rule)}
 
 RULES: Mapping[str, Rule] = MappingProxyType(dict(sorted(_DECLARED.items())))

@@ -84,6 +84,11 @@ def unexpected(extra: Leftovers, case: Case, elsewhere: str = "") -> Iterator[Fi
         yield _told(why, items, extra, case, elsewhere)
 
 
+def too_many(message: str, count: int) -> Finding:
+    """Return the finding for a file of so many tensors that it is not compared name by name."""
+    return UNKNOWN_TENSOR.finding(message, severity="error", file=WEIGHTS_NAME, actual=count)
+
+
 def _told(why: Why, items: tuple[Leftover, ...], extra: Leftovers, case: Case, elsewhere: str) -> Finding:
     first = items[0].tensor
     details: dict[str, Any] = {"file": WEIGHTS_NAME, "actual": list(first.info.shape)}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-from lora_packer.adapter.adapter import Adapter
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.base_model.names import same_base
 from lora_packer.finding import Finding
-from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.redact import escape
 
@@ -21,14 +18,6 @@ OTHER_BASE_NAMED = Rule(
     "A different base gives different output even where every shape fits.",
     "Make sure that the hosted base is the one the adapter was trained on.",
 )
-UNSTATED_FEATURE = Rule(
-    "LP502",
-    "unstated-feature",
-    "warning",
-    "The adapter uses a feature that the target says nothing about.",
-    "Serving engines refuse or ignore some features; the service documents none of them for uploaded adapters.",
-    "Test the deployed adapter against a local one, or train without the feature.",
-)
 
 
 HOSTED_BASE_UNKNOWN = Rule(
@@ -39,22 +28,6 @@ HOSTED_BASE_UNKNOWN = Rule(
     "The adapter fits the config that was given; whether that is the hosted base's was not checked.",
     "Make sure that --base-config is the config of the base model that the service hosts.",
 )
-
-
-def unstated_features(target: Profile, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
-    """The features that the config uses and the target says nothing about."""
-    used = [field for field in target.unstated if _uses(field, config, adapter.raw_config)]
-    if used:
-        named = ", ".join(f"{field} ({target.unstated[field]})" for field in used)
-        message = f"{target.summary} says nothing about {named}"
-        yield UNSTATED_FEATURE.finding(message, file=CONFIG_NAME, field=used[0], count=len(used))
-
-
-def _uses(field: str, config: LoraConfig, raw: Mapping[str, Any]) -> bool:
-    if field == "bias":
-        return config.bias != "none"
-    value = getattr(config, field) if hasattr(config, field) else raw.get(field)
-    return bool(value)
 
 
 def other_base_named(config: LoraConfig, hosted: str | None) -> Iterator[Finding]:

@@ -9,8 +9,8 @@ from lora_packer.adapter.config import CONFIG_NAME
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.finding import Finding, Severity
 from lora_packer.inspector.case import Case
-from lora_packer.inspector.profiles import Profile
 from lora_packer.inspector.rules.rule import Effect, Rule
+from lora_packer.targets import Target
 
 TOKEN_OUT_OF_RANGE = Rule(
     "LP209",
@@ -35,7 +35,7 @@ RESIZED_VOCABULARY = Rule(
     retold=", vocabulary {actual} instead of {expected}",
 )
 
-# What a target's profile calls it.
+# What a target's data calls it.
 _FEATURE = "resized_vocabulary"
 
 # Added tokens make a vocabulary larger, those of another language by three quarters (Chinese-LLaMA: 32,000 to 55,296).
@@ -72,7 +72,7 @@ def _resized(message: str, severity: Severity | None, names: Sequence[str], size
     return RESIZED_VOCABULARY.finding(message, severity=severity, **details)
 
 
-def at_target(finding: Finding, target: Profile, hosted: str | None) -> Finding:
+def at_target(finding: Finding, target: Target, hosted: str | None) -> Finding:
     """Return a finding as the target has it: a grown vocabulary is an error where that is known to refuse it.
 
     Who hosts the base alone can resize it; else the next step is to do so before the adapter is loaded.
@@ -83,10 +83,11 @@ def at_target(finding: Finding, target: Profile, hosted: str | None) -> Finding:
     if hosted is not None:
         stake += ", and a service's base cannot be resized"
     hint = finding.hint
-    if hosted is None and target.refuses:
+    refused = target.fact(_FEATURE).effect in ("rejected", "crash")
+    if hosted is None and refused:
         resize = f"Call resize_token_embeddings({finding.actual}) on the base before the adapter is loaded"
         hint = f"{resize}, and check it against the resized base's config."
-    severity: Severity = "error" if _FEATURE in target.refuses else "warning"
+    severity: Severity = "error" if refused else "warning"
     return replace(finding, severity=severity, message=f"{finding.message}: {stake}", hint=hint)
 
 
