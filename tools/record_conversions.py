@@ -112,17 +112,21 @@ def record() -> dict[str, Any]:
     known = set(lists)
     classes: dict[str, dict[str, str]] = {}
     trees: dict[str, dict[str, Any]] = {}
+    owners: dict[str, str] = {}
     for model_type in sorted(ARCHITECTURES):
         # Of a model type without a list of its own, PEFT converts nothing, whatever models are in it.
         for head in _HEADS if class_type(model_type) in known else ():
             cls = model_class(model_type, head)
             if cls is None:
                 continue
-            classes.setdefault(model_type, {})[head] = cls.__name__
-            if cls.__name__ not in trees:
+            # A class of several types has the lists of the type whose config it got.
+            owner = owners.setdefault(cls.__name__, class_type(model_type))
+            name = cls.__name__ if owner == class_type(model_type) else f"{cls.__name__} of {model_type}"
+            classes.setdefault(model_type, {})[head] = name
+            if name not in trees:
                 model = small(model_type, head)
                 rows = list(models_in(model, known))
-                trees[cls.__name__] = {"prefix": model.base_model_prefix, "models": rows}
+                trees[name] = {"prefix": model.base_model_prefix, "models": rows}
     towers = dict(tower_classes(known))
     used = {name for tree in trees.values() for row in tree["models"] for name in (row[1], row[2])}
     used |= {*towers, *towers.values()}

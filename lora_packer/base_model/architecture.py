@@ -19,6 +19,10 @@ TRANSFORMERS_4 = "transformers-4"
 TRANSFORMERS_4_51 = "transformers-4.51"
 # The names of the class that leaves the other towers of a multimodal model out.
 TEXT_ONLY = "text-only"
+# Those of the class with the towers, into the class without them: transformers 4.57 says that they are the same.
+MULTIMODAL = "multimodal"
+# Those of the class that classifies images, which has the whole language model inside.
+IMAGE_CLASSIFIER = "image-classification"
 # The names of a base checkpoint's own files, where there is no definition.
 CHECKPOINT = "checkpoint"
 

@@ -21,7 +21,7 @@ from lora_packer.adapter.safetensors_header import HeaderError, read_header
 from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.base_model.architecture import CHECKPOINT
 from lora_packer.base_model.load import BaseModel, config_of, head_of
-from lora_packer.base_model.module import Module
+from lora_packer.base_model.module import Kind, Module
 from lora_packer.base_model.names import cached_repo
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.files import is_folder
@@ -99,7 +99,9 @@ def from_tensors(config: Mapping[str, Any], tensors: Tensors, source: str | None
         elif owner.rpartition(".")[2] in _EMBEDDINGS:
             modules[owner] = Module("embedding", shape)
         else:
-            modules[owner] = Module("linear" if len(shape) == 2 else "conv", shape, f"{owner}.bias" in tensors)
+            biased = f"{owner}.bias" in tensors
+            kind: Kind = "linear" if len(shape) == 2 else "conv"
+            modules[owner] = Module(kind, shape, biased, groups=0 if kind == "conv" else 1)
     embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
     if not embeddings:
         raise InconclusiveError("no input embedding was recognised in the base checkpoint's headers.")

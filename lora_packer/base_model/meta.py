@@ -87,7 +87,7 @@ def modules_of(model: Any) -> Modules:
         elif isinstance(module, torch.nn.Embedding):
             found[path] = Module("embedding", tuple(module.weight.shape))
         elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d):
-            found[path] = Module("conv", tuple(module.weight.shape), module.bias is not None)
+            found[path] = Module("conv", tuple(module.weight.shape), module.bias is not None, groups=module.groups)
         else:
             transposed = bool(getattr(module, "is_transposed", False))
             for name, parameter in module.named_parameters(recurse=False):

@@ -20,12 +20,15 @@ class Module(NamedTuple):
         bias: whether the module has a bias of ``out`` elements.
         transposed: for fused 3-D expert parameters: whether they are stored (experts, in, out) by a module that says so
             (``is_transposed``), rather than (experts, out, in).
+        groups: of a convolution: into how many its channels are divided, each with kernels of its own; 0 where nobody
+            says (a checkpoint's headers do not).
     """
 
     kind: Kind
     weight_shape: tuple[int, ...]
     bias: bool = False
     transposed: bool = False
+    groups: int = 1
 
     @property
     def out_features(self) -> int:
@@ -35,7 +38,9 @@ class Module(NamedTuple):
     @property
     def in_features(self) -> int:
         """The size of the module's input (for an embedding: the vocabulary)."""
-        return self.weight_shape[1] if self.kind in ("linear", "conv") else self.weight_shape[0]
+        if self.kind == "conv":
+            return self.weight_shape[1] * (self.groups or 1)
+        return self.weight_shape[1] if self.kind == "linear" else self.weight_shape[0]
 
 
 Modules = Mapping[str, Module]

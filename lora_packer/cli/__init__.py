@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from lora_packer.cli import ends, streams
-from lora_packer.cli.help import Command
+from lora_packer.cli.help import Command, help_width
 from lora_packer.errors import Interrupted
 
 
@@ -66,7 +66,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
         cls=ends.Commands,
     )
     app.callback()(root)

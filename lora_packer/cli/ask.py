@@ -43,7 +43,8 @@ def ask(
             if answer.finish_reason == "length":
                 output.note(f"the answer was cut off at {questions.asking.max_tokens} tokens")
             output.detail(f"answered by {answer.model}")
-            output.result(answer.text, {"schema_version": 1, "api": choice.name, "answer": answer.to_dict()})
+            data = {"schema_version": 1, "api": choice.name, "answer": answer.to_dict()}
+            output.result(answer.text, data, as_it_is=True)
             return
         smoke = run_smoke(
             choice.api,

@@ -17,6 +17,7 @@ import typer
 
 from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
+from lora_packer.cli.streams import folded
 from lora_packer.errors import Interrupted, LoraPackerError
 from lora_packer.redact import fit
 
@@ -55,14 +56,21 @@ class Output:
         chosen = ("--quiet", self.quiet), ("--verbose", self.verbose), ("--no-color", self.no_color)
         return (*(() if self.is_text else ("--format", "json")), *(word for word, is_given in chosen if is_given))
 
-    def result(self, text: str, data: dict[str, Any]) -> None:
-        """Print the command's result: ``text``, or ``data`` as one JSON object."""
-        print_result(text.rstrip("\n") if self.is_text else json.dumps(data, indent=2, ensure_ascii=True))
+    def result(self, text: str, data: dict[str, Any], *, as_it_is: bool = False) -> None:
+        """Print the command's result: ``text``, or ``data`` as one JSON object.
+
+        On a terminal text is folded to its width, unless it is shown ``as_it_is``: what somebody else wrote.
+        """
+        if not self.is_text:
+            print_result(json.dumps(data, indent=2, ensure_ascii=True))
+            return
+        told = text.rstrip("\n")
+        print_result(told if as_it_is else folded(told, sys.stdout))
 
     def note(self, text: str) -> None:
         """Print a line for the person at the terminal: what is being done, and what it proved."""
         if not self.quiet:
-            sys.stderr.write(fit(text, styled=sys.stderr.isatty()) + "\n")
+            sys.stderr.write(folded(fit(text, styled=sys.stderr.isatty()), sys.stderr) + "\n")
             sys.stderr.flush()
 
     def detail(self, text: str) -> None:

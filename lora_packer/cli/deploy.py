@@ -191,8 +191,8 @@ def show_endpoint(
     from lora_packer.together import option
 
     lines = [f"endpoint  {endpoint.id}"]
-    if endpoint.model or asked:
-        lines.append(f"model     {endpoint.model or asked}")
+    if asked or endpoint.model:
+        lines.append(f"model     {asked or endpoint.model}")
     if endpoint.hardware:
         lines.append(f"hardware  {endpoint.hardware}")
     lines.append(f"state     {endpoint.state}")

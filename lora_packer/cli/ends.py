@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from lora_packer.cli.help import write_rows
-from lora_packer.cli.streams import is_stdout_closed, leave_stdout
+from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
 from lora_packer.redact import escape, fit, scrub, without_own
@@ -47,6 +47,13 @@ class Commands(TyperGroup):
             sys.exit(fail(Interrupted(), as_json=asks_json(given)))
         except _Misuse as error:
             sys.exit(_misuse(error, given))
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options and then the commands, in a narrow terminal each below its name."""
+        records = (parameter.get_help_record(ctx) for parameter in self.get_params(ctx))
+        with formatter.section("Options"):
+            write_rows(formatter, [record for record in records if record is not None])
+        self.format_commands(ctx, formatter)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with its first sentence, whole."""
@@ -88,7 +95,8 @@ def fail(error: LoraPackerError, *, as_json: bool) -> int:
             print_result(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
     if message:
         label = "" if isinstance(error, Interrupted) else "error: "
-        sys.stderr.write(f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines()))
+        told = f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines())
+        sys.stderr.write(folded(told, sys.stderr))
     return error.exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -163,10 +164,17 @@ class Command(TyperCommand):
                 write_rows(formatter, list(ENVIRONMENT[name].items()))
 
 
+def help_width() -> int:
+    """Return how many columns a help takes: those of the terminal, 78 at the most."""
+    return max(min(shutil.get_terminal_size((80, 24)).columns, 80), 30) - 2
+
+
 def write_rows(formatter: Any, rows: Sequence[tuple[str, str]]) -> None:
     """Write terms with their explanations beside them; unlike click's own, no word is split at a hyphen."""
     indent = " " * formatter.current_indent
     column = min(max(len(term) for term, _ in rows), _WIDEST_TERM) + 2
+    if formatter.width - len(indent) - column < _NARROWEST:  # then under it
+        column = 4
     for term, text in rows:
         wide = max(formatter.width - len(indent) - column, _NARROWEST)
         lines = textwrap.wrap(text, wide, break_on_hyphens=False, break_long_words=False) or [""]

@@ -258,7 +258,11 @@ class Asked:
     ] = None
     prompts: Annotated[
         Path | None,
-        typer.Option("--prompts", metavar="FILE", help="Ask each line of this JSON Lines file: prompt, and expect."),
+        typer.Option(
+            "--prompts",
+            metavar="FILE",
+            help="Ask each line of this JSON Lines file (- is standard input): prompt, and expect.",
+        ),
     ] = None
     compare_base: Annotated[
         bool,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from typing import Annotated
 
 import typer
 
 from lora_packer.cli.common import Output, command
+from lora_packer.cli.streams import columns
 from lora_packer.errors import InputError
 
 
@@ -42,4 +44,4 @@ def rule(
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, 100)
+    return textwrap.fill(text, min(columns(sys.stdout), 100) if sys.stdout.isatty() else 100)

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from lora_packer.files import STDOUT
 
@@ -76,15 +76,25 @@ def _not_lost(ignored: sys.UnraisableHookArgs) -> None:
         sys.__unraisablehook__(ignored)
 
 
-def columns() -> int:
-    """Return how wide the terminal is on which notes are shown; COLUMNS says otherwise, and 80 is a guess."""
+def columns(stream: TextIO | None = None) -> int:
+    """Return how wide the terminal is on which a stream (default: that of notes) is shown; COLUMNS says otherwise, and
+    80 is a guess."""
     told = os.environ.get("COLUMNS", "")
     if told.isascii() and told.isdigit() and 0 < int(told) < 10_000:
         return int(told)
     try:
-        return os.get_terminal_size(sys.stderr.fileno()).columns or _A_GUESS
+        return os.get_terminal_size((stream or sys.stderr).fileno()).columns or _A_GUESS
     except (OSError, ValueError, AttributeError):
         return _A_GUESS
+
+
+def folded(text: str, stream: TextIO) -> str:
+    """Return text for a person as a stream shows it: folded to its width on a terminal, else as it is."""
+    if not stream.isatty():
+        return text
+    from lora_packer.cli.fold import fold
+
+    return fold(text, columns(stream))
 
 
 class _Closed(io.TextIOWrapper):

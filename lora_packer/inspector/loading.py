@@ -14,7 +14,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel
-from lora_packer.base_model.architecture import TRANSFORMERS_5
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.diagnosis import Diagnosis, explain
@@ -55,6 +55,8 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
     ``target`` is the name of the place that will load it: for PEFT itself, what it does not load is an error.
     """
     if TRANSFORMERS_5 not in base.dialects or found.only is not None:
+        return found
+    if found.case.dialect == IMAGE_CLASSIFIER and (base.named_class or "").endswith("ForImageClassification"):
         return found
     head = base.head if found.case.base.head == "none" and config.task_type is None else found.case.base.head
     loaded_into = base.with_head(head)

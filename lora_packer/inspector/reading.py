@@ -208,9 +208,9 @@ def _readings(
 
 def _eras(config: LoraConfig, modules: Modules) -> Iterator[Era]:
     """The layouts that differ for this config on these modules, the newest first."""
-    convs = config.target_modules != ALL_LINEAR
-    convs = convs and any(module.kind == "conv" and module.in_features == 1 for module in modules.values())
-    axes = (bool(config.target_parameters), convs, config.layers_to_transform is not None)
+    groups = {m.groups for m in modules.values() if m.kind == "conv"} if config.target_modules != ALL_LINEAR else {1}
+    convs = (any(count != 1 for count in groups), 0 in groups)
+    axes = (bool(config.target_parameters), *convs, config.layers_to_transform is not None)
     for flags in product(*((False, True) if differs else (False,) for differs in axes)):
         yield Era(*flags)
 

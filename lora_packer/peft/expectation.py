@@ -38,13 +38,16 @@ class Era:
         swapped_experts: how 3-D parameters of (experts, out, in) are adapted: before 0.19, lora_A had the size of the
             second axis and lora_B that of the third; since 0.19 it is the other way round
             (peft/tuners/lora/layer.py::ParamWrapper).
-        depthwise_convs: whether a convolution whose kernels see one channel is one over a single channel, or has a
-            kernel for each of its channels: lora_A then sees them all (peft/tuners/lora/layer.py::_ConvNd).
+        ungrouped_convs: whether lora_B of a grouped convolution has no groups: before 0.16 it had none
+            (peft/tuners/lora/layer.py::_ConvNd).
+        depthwise_convs: whether a convolution of unknown groups, whose kernels see one channel, has a kernel for each
+            of its channels: lora_A then sees them all.
         last_index: which number of a path ``layers_to_transform`` means: before 0.20 the last one, an expert's, since
             then the first one (peft/tuners/tuners_utils.py::check_target_module_exists).
     """
 
     swapped_experts: bool = False
+    ungrouped_convs: bool = False
     depthwise_convs: bool = False
     last_index: bool = False
 

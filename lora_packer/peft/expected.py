@@ -12,6 +12,7 @@ from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Module, Modules
+from lora_packer.peft.attention import expect_attentions, is_attention
 from lora_packer.peft.expectation import RANK_AXIS, Era, Expectation, Shape, Want, parameters
 from lora_packer.peft.saved import allow_biases, allow_embeddings, expect_saved_modules, expect_tokens
 from lora_packer.peft.targets import PatternLookup, Targeting, containers, targeting
@@ -43,6 +44,7 @@ def expect(
         rank = rank_of(path)
         result.targeted[path] = (rank, alpha_of(path))
         _expect_lora(result, config, path, module, rank, era)
+    expect_attentions(result, config, modules, targets, (rank_of, alpha_of))
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
     expect_saved_modules(result, targets.saved_modules, modules)
@@ -64,13 +66,12 @@ def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Mod
         result.want(path, "lora_embedding_B", (out_features, rank))
     elif module.kind == "conv":
         kernel = module.weight_shape[2:]
-        inner = rank
-        if era.depthwise_convs and in_features == 1:
-            in_features = out_features
-            if rank % out_features == 0:  # PEFT 0.16 and newer take no other ranks; before, lora_B had no groups
-                inner = rank // out_features
+        groups = module.groups
+        if not groups and era.depthwise_convs and in_features == 1:
+            in_features = groups = out_features
+        divided = groups > 1 and not era.ungrouped_convs and rank % groups == 0  # no other ranks are taken
         result.want(path, "lora_A.weight", (rank, in_features, *kernel))
-        result.want(path, "lora_B.weight", (out_features, inner, *(1 for _ in kernel)))
+        result.want(path, "lora_B.weight", (out_features, rank // groups if divided else rank, *(1 for _ in kernel)))
     else:
         if module.kind == "conv1d" and config.init_lora_weights == "olora":
             # PEFT computes its start from the weight as it lies, which Conv1D keeps transposed.
@@ -174,5 +175,5 @@ def _note_unsupported(result: Expectation, config: LoraConfig, modules: Modules,
         return
     owners = {path.rpartition(".")[0] for path, module in modules.items() if module.kind == "parameter"}
     for path in sorted(owners | containers(modules)):
-        if path and path not in modules and targets(path):
+        if path and path not in modules and targets(path) and not is_attention(path, modules):
             result.unsupported.append(path)

@@ -147,6 +147,12 @@ class Jobs:
         with self._lock:
             return [record.to_json() for record in self._records.values()]
 
+    def forget(self, model_id: str) -> None:
+        """Forget the jobs of a model that was deleted: its name is free again."""
+        with self._lock:
+            for job_id in [one.id for one in self._records.values() if one.model_id == model_id]:
+                del self._records[job_id]
+
     def records(self) -> list[JobRecord]:
         """Return all jobs, oldest first."""
         with self._lock:

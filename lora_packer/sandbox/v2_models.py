@@ -188,3 +188,4 @@ def delete(state: State, model_id: str) -> None:
     if state.deployments.uses(model_id):
         raise Refused(400, "the model is referenced by a live deployment")
     del state.models[model_id]
+    state.imports.forget(model_id)

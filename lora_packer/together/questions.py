@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -89,12 +91,15 @@ class Questions:
 def read_prompts(path: Path) -> tuple[Prompt, ...]:
     """Return the prompts of a JSON Lines file, each with ``prompt``, and where given ``expect`` and ``system``.
 
-    Raises InputError.
+    ``-`` is standard input. Raises InputError.
     """
     try:
-        if path.stat().st_size > _MAX_FILE:
+        # No more than this is ever read: a device or a pipe tells no size, and need not end.
+        with nullcontext(sys.stdin) if str(path) == "-" else path.open(encoding="utf-8-sig") as stream:
+            text = stream.read(_MAX_FILE + 1)
+        if len(text) > _MAX_FILE:
             raise InputError(f"The prompts {str(path)!r} are larger than {_MAX_FILE} bytes.", hint="Ask fewer.")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = text.splitlines()
     except OSError as error:
         raise InputError(
             f"The prompts {str(path)!r} cannot be read: {error.strerror}.", hint="Check the path."

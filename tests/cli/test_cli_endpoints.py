@@ -579,3 +579,11 @@ def test_an_endpoint_is_looked_up_once_for_all_prompts(
     asked = cli("ask", endpoint, "--prompts", str(tmp_path / "prompts.jsonl"))
     assert asked.code == 0, asked.text
     assert looked == [endpoint]
+
+
+def test_the_name_of_a_deleted_model_is_free_again(cli: Cli, uploaded: Callable[..., Service], url: str) -> None:
+    service = uploaded()
+    assert cli("models", MODEL, "--delete").code == 0
+    again = cli("submit", "-", "--model-name", "my-adapter", "--base-model", BASE, "--wait", input=url)
+    assert again.code == 0, again.text
+    assert len(service.models) == 1

@@ -306,3 +306,32 @@ def test_the_env_file_of_a_sandbox_never_replaces_standard_output(tmp_path: Path
         process.communicate(timeout=60)
     assert "export TOGETHER_API_KEY=" in (tmp_path / "out").read_text()
     assert Path("/dev/stdout").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("/dev/zero", "are larger than"),
+        ("/dev/null", "holds 0 prompts"),
+        (".", "Is a directory"),
+        ("nowhere", "No such file"),
+        ("-", "not a JSON object"),
+    ],
+)
+def test_prompts_that_never_end_or_are_none(cli: Cli, monkeypatch: pytest.MonkeyPatch, name: str, said: str) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "key")
+    refused = cli("ask", "ep_1", "--prompts", name, input="no JSON")
+    assert (refused.code, refused.out) == (2, ""), refused.text
+    assert said in refused.err
+
+
+def test_prompts_are_read_from_a_named_pipe(cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TOGETHER_API_KEY", "key")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_text('{"prompt": 1}\n'), daemon=True)
+    writer.start()
+    refused = cli("ask", "ep_1", "--prompts", pipe)
+    writer.join(60)
+    assert refused.code == 2
+    assert "line 1 is not a JSON object with a 'prompt'" in refused.err

@@ -286,3 +286,23 @@ def test_experts_of_no_known_peft_that_are_not_square_show_their_layout(tmp_path
 
 def test_what_is_not_square_shows_the_layout(tmp_path: Path) -> None:
     assert square_experts(tmp_path, ["gate_up_proj", "down_proj"], peft_version="0.18.1") == []
+
+
+BAMBA = {"model_type": "bamba", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 64}
+BAMBA |= {"num_attention_heads": 4, "num_key_value_heads": 2, "mamba_n_heads": 4, "mamba_d_head": 16}
+BAMBA |= {"mamba_d_state": 8, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2, "attn_layer_indices": [1]}
+
+
+@pytest.mark.parametrize(("rank", "groups"), [(4, 1), (80, 80), (160, 80)])
+def test_the_rank_of_a_grouped_convolution(tmp_path: Path, rank: int, groups: int) -> None:
+    """PEFT 0.21.2 on bamba: "rank 4 ... where the rank is divisible by groups"; before 0.16 lora_B had no groups."""
+    path = f"{PREFIX}model.layers.0.mamba.conv1d"
+    tensors: Shapes = {f"{path}.lora_A.weight": [rank, 80, 4], f"{path}.lora_B.weight": [80, rank // groups, 1]}
+    tensors |= pair("model.layers.1.self_attn.q_proj", 32, 32, rank)
+    raw = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": ["layers.0.mamba.conv1d", "q_proj"]}
+    write_unread(tmp_path, raw, tensors)
+    for target, refused in (("peft", "error"), ("together", "warning")):
+        report = lora_packer.check(tmp_path, base_config=BAMBA, target=target, weights=False)
+        told = [(item.severity, item.expected, item.actual) for item in report.findings if item.code == "LP202"]
+        assert told == ([(refused, 80, 4)] if rank == 4 else [])
+        assert not [item for item in report.findings if item.code.startswith("LP3")]

@@ -76,6 +76,9 @@ TINY["whisper"] = {"model_type": "whisper", "d_model": 32, "encoder_layers": 1, 
 TINY["llama"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64}
 TINY["lfm2"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64, "intermediate_size": 48}
 TINY["qwen3_moe"] |= {"num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 1, "vocab_size": 64}
+TINY["deberta-v2"] = {"model_type": "deberta-v2", "hidden_size": 32, "num_hidden_layers": 1, "vocab_size": 64}
+TINY["deberta-v2"] |= {"conv_kernel_size": 3, "conv_groups": 2, "num_attention_heads": 4, "intermediate_size": 48}
+CONVOLUTION = {"target_modules": ["conv.conv"]}
 EXPERTS = {"target_modules": [], "target_parameters": ["mlp.experts.gate_up_proj"]}
 HEAD = {"target_modules": ["lm_head"]}
 EMBEDDING = {"target_modules": ["embed_tokens"]}
@@ -158,6 +161,8 @@ EMBEDDING = {"target_modules": ["embed_tokens"]}
             "use_bdlora",
         ),
         ("llama", {"alpha_pattern": {"q_proj": 0}}, {"alpha_pattern": {"k_proj": 0}}, "alpha_pattern"),
+        ("deberta-v2", CONVOLUTION | {"r": 3}, CONVOLUTION | {"r": 4}, "r"),
+        ("deberta-v2", CONVOLUTION | {"rank_pattern": {"conv": 5}}, {"target_modules": ["query_proj"], "r": 3}, "r"),
     ],
 )
 def test_a_base_model_on_which_peft_refuses(

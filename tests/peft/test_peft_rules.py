@@ -58,7 +58,7 @@ REFUSED = [row for row in RECORDED["rules"][TODAY] if row["writes"] is None]
 
 @pytest.mark.parametrize("row", WRITTEN, ids=ids(WRITTEN))
 def test_what_peft_writes_is_expected(row: Mapping[str, Any]) -> None:
-    found = expectations(row, Era(depthwise_convs=True))
+    found = expectations(row, Era())
     assert any(is_written(wanted, shapes(row)) for wanted in found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import threading
@@ -11,8 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
-from builders import TINY, TINY_BASE
+from builders import TINY, TINY_BASE, tiny_config, tiny_tensors, write_adapter
+from fault_proxy import Fault, proxy_to
 from kill_support import start, start_told
 from service_support import V1_ENDPOINTS
 
@@ -148,35 +151,58 @@ def test_killed_at_any_request_and_run_again(
         assert receipt["answer"]["text"].startswith("The sandbox answers for"), what
 
 
-# At which request -> what is said of what was begun; {job} and {endpoint} are ids, which a later look tells.
-STAGES = {
-    "GET /v1/jobs": ["Nothing was sent."],
-    "POST /v1/models": ["The job may have been submitted: the next run looks for it before it submits.", KEPT],
-    "GET /v1/jobs/": ["Job {job} goes on at the service.", KEPT],
-    "POST /v1/endpoints": [
-        "An endpoint may have been created, and then it costs money: the next run finds it and takes it.",
-        COMPLETE,
+# At which request, the first or the last of its form -> what is said of what was begun; {job} and {endpoint} are ids,
+# which a later look tells.
+SUBMITTING = "The job may have been submitted: the next run looks for it before it submits."
+GOES_ON = "Job {job} goes on at the service."
+CREATING = "An endpoint may have been created, and then it costs money: the next run finds it and takes it."
+COSTS = (
+    "Endpoint {endpoint} goes on, and costs $3.90 an hour (6.5 cents a minute) for each replica until "
+    "`lora-packer stop {endpoint}`."
+)
+PROJECT = "/v2/projects/proj-sandbox"
+STAGES: dict[str, list[tuple[str, int, list[str]]]] = {
+    "v1": [
+        ("GET /v1/jobs", 0, ["Nothing was sent."]),
+        ("POST /v1/models", 0, [SUBMITTING, KEPT]),
+        ("GET /v1/jobs/.*", 0, [GOES_ON, KEPT]),
+        ("POST /v1/endpoints", 0, [CREATING, COMPLETE]),
+        ("GET /v1/endpoints/.*", 0, [COSTS, COMPLETE]),
+        ("POST /v1/chat/completions", 0, [COSTS, COMPLETE]),
     ],
-    "GET /v1/endpoints/": [
-        "Endpoint {endpoint} goes on, and costs $3.90 an hour (6.5 cents a minute) for each replica until "
-        "`lora-packer stop {endpoint}`.",
-        COMPLETE,
+    "v2": [
+        (f"GET {PROJECT}/models", 0, ["Nothing was sent."]),
+        (f"POST {PROJECT}/models", 0, [SUBMITTING, KEPT]),
+        (f"POST {PROJECT}/models/uploads", 0, [SUBMITTING, KEPT]),
+        (f"GET {PROJECT}/models/uploads/[^/]*", 0, [GOES_ON, KEPT]),
+        (f"POST {PROJECT}/endpoints", 0, [CREATING, COMPLETE]),
+        (f"POST {PROJECT}/endpoints/.*/deployments", 0, [CREATING, COMPLETE]),  # the dry run
+        (f"POST {PROJECT}/endpoints/.*/deployments", -1, [CREATING, COMPLETE]),
+        (f"PATCH {PROJECT}/endpoints/.*", 0, [CREATING, COMPLETE]),
+        (f"GET {PROJECT}/endpoints/.*", -1, [COSTS, COMPLETE]),
+        ("POST /v1/chat/completions", 0, [COSTS, COMPLETE]),
     ],
-    "POST /v1/chat/completions": ["Endpoint {endpoint} goes on, and costs", COMPLETE],
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("way", STAGES)
 def test_interrupted_at_each_stage_of_a_release(
-    number: signal.Signals, cli: Cli, trap: Trap, sandbox: Sandbox, environment: dict[str, str], tmp_path: Path
+    way: str,
+    number: signal.Signals,
+    cli: Cli,
+    trap: Trap,
+    sandbox: Sandbox,
+    environment: dict[str, str],
+    tmp_path: Path,
 ) -> None:
     trap.set(0, carried_out=False)
-    assert cli(*arguments_of(f"whole-{number.name}", "v1", sandbox)).code == 0
+    assert cli(*arguments_of(f"whole-{way}-{number.name}", way, sandbox)).code == 0
     requests = trap.seen.copy()
-    for index, (stage, lines) in enumerate(STAGES.items()):
-        at = next(number for number, request in enumerate(requests, 1) if request.startswith(stage))
-        name = f"{number.name.lower()}-{index}"
-        arguments = [*arguments_of(name, "v1", sandbox), "--description", "it's mine"]
+    for index, (stage, which, lines) in enumerate(STAGES[way]):
+        at = [number for number, request in enumerate(requests, 1) if re.fullmatch(stage, request)][which]
+        name = f"{way}-{number.name.lower()}-{index}"
+        arguments = [*arguments_of(name, way, sandbox), "--description", "it's mine"]
         # Before the service carries it out with one signal, and after with the other.
         trap.set(at, carried_out=number is signal.SIGTERM)
         process = start_told(arguments, environment, tmp_path, "said")
@@ -185,22 +211,93 @@ def test_interrupted_at_each_stage_of_a_release(
             os.kill(process.pid, number)
         finally:
             process.join(60)
-        said = (tmp_path / "said.err").read_text()
-        assert process.exitcode == 130, said
-        assert (tmp_path / "said.out").read_text() == ""
-        assert "Traceback" not in said
         trap.set(0, carried_out=False)
         found = made(sandbox, name)
         ids = {"job": "".join(found["jobs"]), "endpoint": "".join(found["endpoints"]), "name": name}
-        told = said.partition("interrupted\n")[2].splitlines()
-        assert len(told) == len(lines) + 1, said
-        for line, start_of in zip(told, lines, strict=False):
-            assert line.startswith(f"  {start_of.format(**ids)}"), said
-        assert told[-1] == f"  Go on with: {shlex.join(['lora-packer', *arguments])}"
-        again = cli(*shlex.split(told[-1].partition("lora-packer ")[2]))
+        again = go_on(cli, process, tmp_path, arguments, [line.format(**ids) for line in lines])
         assert again.code == 0, again.text
-        assert {kind: len(ids) for kind, ids in made(sandbox, name).items()}["jobs"] == 1
-        assert len(made(sandbox, name)["endpoints"]) == 1
+        found = made(sandbox, name)
+        expected = {"jobs": 1, "models": int(way != "v1"), "endpoints": 1, "deployments": int(way != "v1")}
+        assert {kind: len(ids) for kind, ids in found.items()} == expected, stage
+
+
+def go_on(cli: Cli, process: Any, folder: Path, arguments: list[str], lines: list[str]) -> Any:
+    """What a run said that was interrupted, line by line as these begin; then the command that it printed, run."""
+    said = (folder / "said.err").read_text()
+    assert process.exitcode == 130, said
+    assert (folder / "said.out").read_text() == ""
+    assert "Traceback" not in said
+    told = said.partition("interrupted\n")[2].splitlines()
+    assert len(told) == len(lines) + 1, said
+    for line, start_of in zip(told, lines, strict=False):
+        assert line.startswith(f"  {start_of}"), said
+    assert told[-1] == f"  Go on with: {shlex.join(['lora-packer', *arguments])}"
+    return cli(*shlex.split(told[-1].partition("lora-packer ")[2]))
+
+
+# How many parts of 8 MiB the archive has -> the request whose answer never comes, how many of its kind went through
+# before, what is said to be kept, and how many parts the next run sends at the most.
+CHECKED = "Kept in {name}.json: the check."
+PARTS = CHECKED[:-1] + ", the parts that the store has."
+SENDING = {
+    "in one request": (0, "PutObject", 0, PARTS, 0),
+    "before the first part": (3, "CreateMultipartUpload", 0, CHECKED, 3),
+    "the second part": (3, "UploadPart", 1, PARTS, 3),
+    "at its end": (3, "CompleteMultipartUpload", 0, PARTS, 0),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("way", ["v1", "v2"])
+@pytest.mark.parametrize("stage", SENDING)
+def test_interrupted_in_the_middle_of_the_upload(
+    stage: str,
+    way: str,
+    number: signal.Signals,
+    cli: Cli,
+    sandbox: Sandbox,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts, operation, skip, kept, most = SENDING[stage]
+    name = f"sent-{way}-{number.name.lower()}-{[*SENDING].index(stage)}"
+    adapter = larger(tmp_path / name, parts)
+    arguments = arguments_of(name, way, sandbox)
+    arguments[1] = str(adapter)
+    arguments[arguments.index("--to") + 1] = f"s3://{sandbox.s3.bucket}/{name}/"
+    with proxy_to(environment["AWS_ENDPOINT_URL_S3"]) as proxy:
+        through = {**environment, "AWS_ENDPOINT_URL_S3": proxy.url}
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
+        struck = threading.Event()
+        proxy.add(Fault(operation, "hang", skip=skip, times=1, meanwhile=struck.set))
+        process = start_told(arguments, through, tmp_path, "said")
+        try:
+            assert struck.wait(60), f"{operation} was not asked"
+            os.kill(process.pid, number)
+        finally:
+            process.join(60)
+        found = made(sandbox, name)
+        assert {kind: len(ids) for kind, ids in found.items()} == dict.fromkeys(found, 0)
+        proxy.heal()
+        proxy.seen.clear()
+        again = go_on(cli, process, tmp_path, arguments, [kept.format(name=name)])
+        assert again.code == 0, again.text
+        assert proxy.seen.count("UploadPart") <= most
+        assert "CreateMultipartUpload" not in proxy.seen  # what was begun is found, and goes on
+    found = made(sandbox, name)
+    expected = {"jobs": 1, "models": int(way != "v1"), "endpoints": 1, "deployments": int(way != "v1")}
+    assert {kind: len(ids) for kind, ids in found.items()} == expected
+
+
+def larger(folder: Path, parts: int) -> Path:
+    """The tiny adapter, so large that its upload has this many parts; with none it goes in one request."""
+    rank = parts * 4096 or 4
+    tensors = {
+        name: np.resize(tensor, (rank, tensor.shape[1]) if "lora_A" in name else (tensor.shape[0], rank))
+        for name, tensor in tiny_tensors().items()
+    }
+    return write_adapter(folder, tensors, tiny_config(r=rank))
 
 
 @pytest.mark.parametrize(

@@ -36,14 +36,14 @@ def conv1d(path: str, out_features: int, in_features: int) -> Named:
     return [(path, Module("conv1d", (in_features, out_features), True))]
 
 
-def conv(path: str, shape: tuple[int, ...], *, bias: bool) -> Named:
+def conv(path: str, shape: tuple[int, ...], *, bias: bool, groups: int = 1) -> Named:
     """A torch.nn.ConvNd."""
-    return [(path, Module("conv", shape, bias))]
+    return [(path, Module("conv", shape, bias, groups=groups))]
 
 
-def depthwise(path: str, channels: int, kernel: int, *, bias: bool = False) -> Named:
-    """A torch.nn.Conv1d with one filter for each channel."""
-    return conv(path, (channels, 1, kernel), bias=bias)
+def depthwise(path: str, channels: int, *kernel: int, bias: bool = False) -> Named:
+    """A torch.nn.ConvNd with one filter for each channel."""
+    return conv(path, (channels, 1, *kernel), bias=bias, groups=channels)
 
 
 def embedding(path: str, rows: int, width: int) -> Named:

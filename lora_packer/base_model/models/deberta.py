@@ -5,8 +5,8 @@ from __future__ import annotations
 from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.encoders import bert_predictions, embeddings, one_layer, unpooled_encoder
 from lora_packer.base_model.blocks.frames import numbered
-from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -83,8 +83,8 @@ def _deberta_v2(s: Settings) -> Named:
         yield from layer_norm("encoder.LayerNorm", s.hidden)
     kernel = s.count("conv_kernel_size")
     if kernel:
-        weight = (s.hidden, s.hidden // (s.optional_size("conv_groups") or 1), kernel)
-        yield "encoder.conv.conv", Module("conv", weight, True)
+        groups = s.optional_size("conv_groups") or 1
+        yield from conv("encoder.conv.conv", (s.hidden, s.hidden // groups, kernel), bias=True, groups=groups)
         yield from layer_norm("encoder.conv.LayerNorm", s.hidden)
 
 

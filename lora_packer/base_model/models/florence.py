@@ -7,7 +7,7 @@ from itertools import pairwise
 from lora_packer.base_model.architecture import Architectures
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear
+from lora_packer.base_model.blocks.layers import conv, depthwise, embedding, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -37,7 +37,7 @@ def _florence_visual_block(s: Settings, path: str, name: str, width: int) -> Nam
     yield from linear(f"{path}.{name}.qkv", 3 * width, width, bias=s.flag("qkv_bias"))
     yield from linear(f"{path}.{name}.proj", width, width, bias=True)
     for number in (1, 2):
-        yield from conv(f"{path}.conv{number}", (width, 1, 3, 3), bias=True)
+        yield from depthwise(f"{path}.conv{number}", width, 3, 3, bias=True)
         yield from layer_norm(f"{path}.norm{number}", width)
     yield from two_linears_mlp(f"{path}.ffn", width, inner)
 

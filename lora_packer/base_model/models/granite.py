@@ -9,7 +9,16 @@ from lora_packer.base_model.blocks.experts import Experts, both_names, fused_wei
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, plain_decoder, stacked
 from lora_packer.base_model.blocks.hearing import before_5
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, flagged, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import (
+    chain,
+    conv,
+    depthwise,
+    embedding,
+    flagged,
+    layer_norm,
+    linear,
+    parameter,
+)
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import mixer
 from lora_packer.base_model.blocks.towers import siglip_body
@@ -115,7 +124,7 @@ def _conformer(s: Settings) -> Named:
         yield from embedding(f"{path}.attn.rel_pos_emb", 2 * s.size("max_pos_emb") + 1, head_dim)
         yield from layer_norm(f"{path}.conv.norm", width)
         yield from conv(f"{path}.conv.up_conv", (2 * between, width, 1), bias=True)
-        yield from conv(f"{path}.conv.depth_conv.conv", (between, 1, s.size("conv_kernel_size")), bias=False)
+        yield from depthwise(f"{path}.conv.depth_conv.conv", between, s.size("conv_kernel_size"))
         yield from layer_norm(f"{path}.conv.batch_norm", between)
         yield from conv(f"{path}.conv.down_conv", (width, between, 1), bias=True)
         yield from layer_norm(f"{path}.post_norm", width)

@@ -10,7 +10,7 @@ from lora_packer.base_model.blocks.composite import Tower, composite, fixed, tex
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import numbered_mlp
 from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, layer_norm, linear, norm
+from lora_packer.base_model.blocks.layers import chain, depthwise, layer_norm, linear, norm
 from lora_packer.base_model.blocks.projectors import llava_like, seeing
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
@@ -99,7 +99,7 @@ def _lfm3_visual(s: Settings) -> Named:
         path = f"layers.{index}"
         if kind(index) == "conv":
             yield from linear(f"{path}.conv.in_proj", 3 * s.hidden, s.hidden)
-            yield from conv(f"{path}.conv.spatial_conv", (s.hidden, 1, side, side), bias=False)
+            yield from depthwise(f"{path}.conv.spatial_conv", s.hidden, side, side)
             yield from linear(f"{path}.conv.out_proj", s.hidden, s.hidden)
         else:
             for name, count in (("q_proj", s.heads), ("k_proj", kv_heads), ("v_proj", kv_heads)):

@@ -7,7 +7,7 @@ from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import short_layers
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -77,7 +77,7 @@ def _audio(s: Settings) -> Named:
         yield from linear(f"{path}.patch_embedder.proj", width, below_it * patch, bias=True)
         yield from norm(f"{path}.patch_embedder.norm", width)
         for block in range(depth):
-            yield from conv(f"{path}.conv_blocks.{block}.conv", (width, 1, s.size("conv_kernel_size")), bias=True)
+            yield from depthwise(f"{path}.conv_blocks.{block}.conv", width, s.size("conv_kernel_size"), bias=True)
             yield from norm(f"{path}.conv_blocks.{block}.norm", width)
             yield from two_linears_mlp(f"{path}.conv_blocks.{block}.mlp", width, inner)
         below_it = width

@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.composite import (
 from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import TRANSFORMER, UNGATED_LAYER, decoder, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -134,7 +134,7 @@ def _parakeet(s: Settings) -> Named:
     halvings = s.size("subsampling_factor").bit_length() - 1
     yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
     for index in range(max(halvings - 1, 0)):
-        yield from conv(f"subsampling.layers.{3 * index + 2}", (channels, 1, side, side), bias=True)
+        yield from depthwise(f"subsampling.layers.{3 * index + 2}", channels, side, side, bias=True)
         yield from conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
     yield from linear("subsampling.linear", s.hidden, channels * bands, bias=True)
@@ -156,7 +156,7 @@ def _parakeet_layer(s: Settings, path: str) -> Named:
     yield from parameter(f"{path}.self_attn.bias_v", s.heads, head_dim)
     bias = s.flag("convolution_bias")
     yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
-    yield from conv(f"{path}.conv.depthwise_conv", (s.hidden, 1, s.size("conv_kernel_size")), bias=bias)
+    yield from depthwise(f"{path}.conv.depthwise_conv", s.hidden, s.size("conv_kernel_size"), bias=bias)
     yield from conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
     yield from layer_norm(
         path,

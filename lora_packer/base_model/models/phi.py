@@ -16,7 +16,7 @@ from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import siglip
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -95,7 +95,7 @@ def _phi4_audio(s: Settings) -> Named:
     halvings, bands = s.size("time_reduction").bit_length() - 1, s.size("input_size")
     yield from conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
     for index in range(max(halvings - 1, 0)):
-        yield from conv(f"embed.conv.{3 * index + 2}", (channels, 1, 3, 3), bias=True)
+        yield from depthwise(f"embed.conv.{3 * index + 2}", channels, 3, 3, bias=True)
         yield from conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
     for _ in range(halvings):
         bands = (bands + 1) // 2
@@ -118,7 +118,7 @@ def _phi4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     yield from conv(f"{path}.conv.glu.ext_pw_conv_1d", (2 * pointwise, hidden, 1), bias=True)
     yield from parameter(f"{path}.conv.glu.b1", 1, pointwise, 1)
     yield from parameter(f"{path}.conv.glu.b2", 1, pointwise, 1)
-    yield from conv(f"{path}.conv.dw_sep_conv_1d.dw_conv", (deep, 1, s.size("kernel_size")), bias=True)
+    yield from conv(f"{path}.conv.dw_sep_conv_1d.dw_conv", (deep, 1, s.size("kernel_size")), bias=True, groups=hidden)
     separable = (s.size("depthwise_separable_out_channel"), deep, 1)
     yield from conv(f"{path}.conv.dw_sep_conv_1d.pw_conv", separable, bias=True)
     yield from conv(f"{path}.conv.ext_pw_conv_1d", (pointwise, hidden, 1), bias=True)

@@ -7,7 +7,7 @@ from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.module import Named
@@ -46,7 +46,7 @@ def _vibevoice_convnext(s: Settings, path: str, width: int, count: int) -> Named
         yield from parameter(f"{block}.ffn_gamma", width)
         yield from norm(block, width, "norm", "ffn_norm")
         yield from chain(f"{block}.ffn", (width, inner, width), "linear1", "linear2", bias=True)
-        yield from conv(f"{block}.mixer.conv", (width, 1, s.size("kernel_size")), bias=True)
+        yield from depthwise(f"{block}.mixer.conv", width, s.size("kernel_size"), bias=True)
 
 
 def _vibevoice_tokenizer(s: Settings) -> Named:

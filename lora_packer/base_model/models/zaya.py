@@ -6,8 +6,8 @@ from lora_packer.base_model.architecture import Architectures, Head, declared
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.experts import fused_weights
 from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
-from lora_packer.base_model.blocks.layers import depthwise, linear, norm, parameter
-from lora_packer.base_model.module import Module, Named
+from lora_packer.base_model.blocks.layers import conv, depthwise, linear, norm, parameter
+from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
 
@@ -23,7 +23,8 @@ def _zaya(s: Settings) -> Named:
         yield from linear(f"{path}.k_proj", width, s.hidden, bias=bias)
         yield from linear(path, width // 2, s.hidden, "v_proj_current", "v_proj_delayed", bias=bias)
         yield from depthwise(f"{path}.conv_qk_depthwise", channels, s.size("cca_time0"), bias=True)
-        yield f"{path}.conv_qk_grouped", Module("conv", (channels, head_dim, s.size("cca_time1")), True)
+        grouped = (channels, head_dim, s.size("cca_time1"))
+        yield from conv(f"{path}.conv_qk_grouped", grouped, bias=True, groups=heads + kv_heads)
         yield from linear(f"{prefix}.self_attn.o_proj", s.hidden, heads * head_dim, bias=bias)
         yield from parameter(f"{prefix}.self_attn.qk_norm.temp", kv_heads)
         gate, experts = f"{prefix}.mlp.gate", f"{prefix}.mlp.experts"

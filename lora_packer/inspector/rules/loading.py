@@ -10,7 +10,7 @@ from typing import Any
 from lora_packer.adapter.config import CONFIG_NAME
 from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
 from lora_packer.base_model import TEXT_ONLY, Module
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_4_51
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL, TRANSFORMERS_4, TRANSFORMERS_4_51
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.names import OLDER_NAMES
@@ -109,6 +109,10 @@ def _who_loads(case: Case, outcome: Outcome) -> str:
     match case.dialect:
         case dialect if dialect == TEXT_ONLY:
             return "the names are those of the text-only class of this base model, which loads them"
+        case dialect if dialect == IMAGE_CLASSIFIER:
+            return "the names are those of its class that classifies images, which loads them"
+        case dialect if dialect == MULTIMODAL:
+            return "the names are those of the multimodal class, which PEFT 0.18 with transformers 4.57 renames"
         case dialect if dialect == TRANSFORMERS_4:
             return "the names are those of transformers 4, which loads them"
         case dialect if dialect == TRANSFORMERS_4_51:

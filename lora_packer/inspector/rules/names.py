@@ -9,6 +9,7 @@ from typing import Any
 from lora_packer.adapter.keys import PREFIX, WEIGHTS_NAME, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import TEXT_ONLY, BaseModel
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor
 from lora_packer.inspector.foreign import Framework
@@ -57,6 +58,11 @@ OLDER_NAMES = Rule(
     needs="base",
 )
 
+_CLASSES = {
+    TEXT_ONLY: "the text-only class",
+    MULTIMODAL: "the multimodal class",
+    IMAGE_CLASSIFIER: "the class for images",
+}
 _CHANGES_TOLD = 2
 _NEAREST_OF = 2000
 
@@ -77,9 +83,9 @@ def older_names(case: Case, base: BaseModel) -> Iterator[Finding]:
         return
     first = next(iter(base.dialects))
     if case.dialect != first:
-        renamed = f"the tensors have the names of {case.dialect}, which {first} has renamed"
-        text_only = "the tensors have the names of the text-only class of this base model"
-        yield OLDER_NAMES.finding(text_only if case.dialect == TEXT_ONLY else renamed, actual=case.dialect, **details)
+        named = _CLASSES.get(case.dialect)
+        whose = f"{named} of this base model" if named else f"{case.dialect}, which {first} has renamed"
+        yield OLDER_NAMES.finding(f"the tensors have the names of {whose}", actual=case.dialect, **details)
     elif case.base.head == "none" != base.head and case.config.task_type is None:
         message = (
             "the tensors have the names of the bare model (AutoModel), and the base config is that of a class with a "

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from lora_packer.base_model import Modules
+from lora_packer.peft.attention import OUT_PROJ, is_attention
 from lora_packer.peft.refusals.refusal import Refusal
 from lora_packer.redact import escape
 
@@ -44,6 +45,10 @@ def past_their_forward(
     base_model_type: str, modules: Modules, targeted: Mapping[str, tuple[int, float]]
 ) -> Iterator[Refusal]:
     """Yield the targeted layers that this model never calls."""
+    unused = [path for path in targeted if path.endswith(f".{OUT_PROJ}") and is_attention(path[:-9], modules)]
+    if unused and len(unused) == len(targeted):
+        yield _inside_attention(unused[0])
+        return
     asked = _ASKED_FOR_STRIDE.get(base_model_type)
     if asked is not None:
         broken = next((path for path in targeted if path.endswith(asked) and modules[path].kind == "conv"), None)
@@ -88,6 +93,13 @@ def _broken(base_model_type: str, path: str) -> Refusal:
     message += " none: the adapter loads, and the first prompt raises"
     hint = "Take the convolution out of target_modules, and train again without it."
     return Refusal("target_modules", message, None, escape(path), hint, "tuners/lora/layer.py:1545", kind="target")
+
+
+def _inside_attention(path: str) -> Refusal:
+    message = f"target_modules matches '{escape(path, 80)}' alone, which torch.nn.MultiheadAttention does not call: it "
+    hint = f"Train again with '{escape(path.rpartition('.')[0].rpartition('.')[2])}' itself in target_modules."
+    source = "tuners/lora/layer.py:1904"
+    return Refusal("target_modules", message + "would serve the base model", None, path, hint, source, "no-effect")
 
 
 def _idle(base_model_type: str, paths: list[str], *, every: bool) -> Refusal:

@@ -25,6 +25,7 @@ _KINDS = {
     "conv": "a convolution",
     "embedding": "an embedding",
     "parameter": "a parameter",
+    "attention": "a torch.nn.MultiheadAttention",
 }
 
 
@@ -62,16 +63,19 @@ def refused_modules(
         targeted: the paths that get LoRA, with their rank and alpha.
     """
     yield from refused_task(config.task_type, base_model_type)
-    yield from past_their_forward(base_model_type, modules, targeted)
+    uncalled = list(past_their_forward(base_model_type, modules, targeted))
+    yield from uncalled
     told: set[str] = set()
     rows = [row for row in _ROWS if row.asked(config)]
     if rows:
-        targets = [_Target(path, modules.get(path), kind_of(modules.get(path)), targeted[path][0]) for path in targeted]
+        targets = [_Target(path, modules.get(path), kind_of(path, modules), targeted[path][0]) for path in targeted]
         for row in rows:
             refused = [target for target in targets if row.refused(config, target)]
             if refused and row.field not in told:
                 told.add(row.field)
                 yield _told(config, row, refused[0])
+    if not any(item.severity == "error" for item in uncalled):  # PEFT comes to the rank where it takes the layer
+        yield from _undivided(modules, targeted)
     if config.alpha_pattern:
         yield from _zero_scale(targeted)
     yield from unfit_blocks(config, modules, targeted)
@@ -160,7 +164,7 @@ _ROWS = (
     _Row(
         "init_lora_weights",
         _init_of_matrices,
-        lambda _, target: target.kind == "parameter" and not target.path.endswith(".weight"),
+        lambda _, target: target.kind in ("parameter", "attention") and not target.path.endswith(".weight"),
         "init_lora_weights is '{value}', for which PEFT looks for a weight beside {layer}",
         "tuners/lora/layer.py:2470",
     ),
@@ -195,6 +199,18 @@ _ROWS = (
         "tuners/lora/variants.py:1394",
     ),
 )
+
+
+def _undivided(modules: Modules, targeted: Mapping[str, tuple[int, float]]) -> Iterator[Refusal]:
+    """Yield the first grouped convolution whose rank its groups do not divide; PEFT before 0.16 took any."""
+    for path, (rank, _) in targeted.items():
+        groups = modules[path].groups if path in modules else 1
+        if groups > 1 and rank % groups:
+            layer = f"a convolution of {groups} groups ('{escape(path, 80)}')"
+            message = f"{layer} has rank {rank}, and PEFT takes there only multiples of the groups (before 0.16: any)"
+            hint = "Take the convolution out of target_modules, and train again without it."
+            yield Refusal("r", message, groups, rank, hint, "tuners/lora/layer.py:1565", only_today=True)
+            return
 
 
 def _zero_scale(targeted: Mapping[str, tuple[int, float]]) -> Iterator[Refusal]:

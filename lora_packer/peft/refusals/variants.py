@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.base_model import Module
+from lora_packer.base_model import Modules
+from lora_packer.peft.attention import is_attention
 
 # The fields that ask for one, in PEFT's order (tuners/lora/config.py, ``is_lora_variant``); an object does so even
 # where it is empty.
@@ -20,6 +21,7 @@ _TAKEN: Mapping[str, frozenset[str]] = {
     "embedding": frozenset({"use_dora", "init_lora_weights"}),
     "conv": frozenset({"use_dora"}),
     "parameter": frozenset(),
+    "attention": frozenset(),
 }
 
 
@@ -35,6 +37,8 @@ def taken_by(kind: str, variant: str) -> bool:
     return variant in _TAKEN[kind]
 
 
-def kind_of(module: Module | None) -> str:
+def kind_of(path: str, modules: Modules) -> str:
     """Return the kind of layer that PEFT wraps; a parameter that is named itself is one whatever owns it."""
-    return "parameter" if module is None else module.kind
+    if path in modules:
+        return modules[path].kind
+    return "attention" if is_attention(path, modules) else "parameter"

@@ -176,7 +176,7 @@ def described(
         id=str(text(endpoint.get("id"))),
         name=qualified(client, name),
         state=text(below.state_of(deployment)) or "",
-        model=model or text(deployment.get("model")),
+        model=model or text(below.model_of(deployment)),
         hardware=chosen.id if chosen else text(deployment.get("hardware")),
         cents_per_minute=chosen.cents_per_minute if chosen else None,
         reason=text(fields(deployment.get("status")).get("message")) or "",

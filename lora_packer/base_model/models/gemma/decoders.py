@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from lora_packer.base_model.architecture import (
+    MULTIMODAL,
     TRANSFORMERS_4,
     Architectures,
     declared,
@@ -112,6 +113,8 @@ def _gemma3n_per_layer(s: Settings, name: str) -> Callable[[int], int]:
     return lambda index: listed[min(index, len(listed) - 1)]
 
 
+_gemma3n_before_5 = partial(gemma3n, shares=False)
+
 NORMS_AROUND_BOTH = (
     "input_layernorm",
     "post_attention_layernorm",
@@ -126,5 +129,12 @@ ARCHITECTURES: Architectures = {
     "gemma3_text": declared(framed(_gemma3_text), targets=QUERY_VALUE),
     "vaultgemma": declared(framed(_vaultgemma)),
     "recurrent_gemma": declared(framed(_recurrent_gemma)),
-    "gemma3n_text": declared(framed(gemma3n), {TRANSFORMERS_4: framed(partial(gemma3n, shares=False))}),
+    "gemma3n_text": declared(
+        framed(gemma3n),
+        {
+            TRANSFORMERS_4: framed(_gemma3n_before_5),
+            # Gemma3nForCausalLM._checkpoint_conversion_mapping in transformers 4.57, which PEFT since 0.18 applies.
+            MULTIMODAL: framed(_gemma3n_before_5, prefix="model.language_model."),
+        },
+    ),
 }

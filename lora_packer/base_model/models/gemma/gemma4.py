@@ -29,7 +29,7 @@ from lora_packer.base_model.blocks.frames import (
     layer_kinds,
     stacked,
 )
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.layers import conv, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.models.gemma.decoders import NORMS_AROUND_BOTH
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -172,7 +172,7 @@ def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     yield from parameter(f"{path}.self_attn.per_dim_scale", head_dim)
     yield from _clippable(f"{path}.lconv1d.linear_start", 2 * hidden, hidden)
     yield from _clippable(f"{path}.lconv1d.linear_end", hidden, hidden)
-    yield from conv(f"{path}.lconv1d.depthwise_conv1d", (hidden, 1, s.size("conv_kernel_size")), bias=False)
+    yield from depthwise(f"{path}.lconv1d.depthwise_conv1d", hidden, s.size("conv_kernel_size"))
     yield from norm(
         path, hidden, "lconv1d.pre_layer_norm", "lconv1d.conv_norm", "norm_pre_attn", "norm_post_attn", "norm_out"
     )

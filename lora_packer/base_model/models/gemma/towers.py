@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import (
+    IMAGE_CLASSIFIER,
     TRANSFORMERS_5,
     Architectures,
     Build,
@@ -80,7 +81,7 @@ ARCHITECTURES: Architectures = {
         GEMMA3.dialects[TRANSFORMERS_5],
         {
             **{name: build for name, build in GEMMA3.dialects.items() if name != TRANSFORMERS_5},
-            "image-classification": _shieldgemma2_classifier(GEMMA3.dialects[TRANSFORMERS_5]),
+            IMAGE_CLASSIFIER: _shieldgemma2_classifier(GEMMA3.dialects[TRANSFORMERS_5]),
         },
     ),
     "pi0": declared(_pi0, input_embedding="language_model.embed_tokens"),

@@ -6,7 +6,7 @@ from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import stacked
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
@@ -123,7 +123,7 @@ def code2wav(s: Settings) -> Named:
 
 def _convnext(path: str, width: int) -> Named:
     yield from parameter(f"{path}.gamma", width)
-    yield from conv(f"{path}.dwconv.conv", (width, 1, 7), bias=True)
+    yield from depthwise(f"{path}.dwconv.conv", width, 7, bias=True)
     yield from layer_norm(f"{path}.norm", width)
     yield from chain(path, (width, 4 * width, width), "pwconv1", "pwconv2", bias=True)
 
