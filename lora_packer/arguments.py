@@ -23,6 +23,15 @@ def require_text(value: object, name: str) -> None:
         raise InputError(f"{name} is {_shown(value)}; it is to be a text.")
 
 
+def require_targets(value: object) -> None:
+    """Raise InputError where a value is neither a target's name nor a list of such names."""
+    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+        require_text(value, "target")
+        return
+    for name in value:
+        require_text(name, "target")
+
+
 def require_codes(value: object, name: str) -> None:
     """Raise InputError where a value is no list of rules' codes: a single text would be taken letter by letter."""
     if isinstance(value, str):

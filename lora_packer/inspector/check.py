@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
 from lora_packer.adapter.patterns import PatternError
-from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_text
+from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_targets
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.base import Against, BaseSource, base_for
@@ -77,8 +77,7 @@ def check(
     """
     if not hasattr(adapter, "open"):  # a source of another room, or a path
         require_path(adapter, "adapter")
-    for name in (target,) if isinstance(target, str) else target:
-        require_text(name, "target")
+    require_targets(target)
     require_base(base_config, "base_config", BaseModel)
     require_codes(select, "select")
     require_codes(ignore, "ignore")

@@ -153,8 +153,7 @@ def new_session() -> Session:
     Raises CredentialsError where they are broken, InputError where a variable can be no credential; it names the
     variable, and never shows its value.
     """
-    found = {name: read_token(os.environ, name) for name in _VARIABLES}
-    key_id = found["AWS_ACCESS_KEY_ID"]
+    key_id, *_ = [read_token(os.environ, name) for name in _VARIABLES]
     if key_id is not None and not _KEY_ID.fullmatch(key_id.reveal()):
         raise InputError(
             "AWS_ACCESS_KEY_ID is no access key's id.", hint="It is letters and digits: set it again, or unset it."

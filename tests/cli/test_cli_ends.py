@@ -112,7 +112,7 @@ def test_streams_that_are_closed_or_full_change_no_verdict(
 @pytest.mark.parametrize(
     ("arguments", "message", "hint"),
     [
-        (("check",), "Missing argument 'ADAPTER'.", "`lora-packer check --help` has every option."),
+        (("check",), "Missing argument 'ADAPTER...'.", "`lora-packer check --help` has every option."),
         (("check", "a", "--nothing"), "No such option: --nothing", "`lora-packer check --help` has every option."),
         (("check", "a", "--fail-on", "x"), "Invalid value for '--fail-on': 'x' is", "`lora-packer check --help` has"),
         (("publish", "a", "--to"), "Option '--to' requires an argument.", "`lora-packer publish --help` has every"),

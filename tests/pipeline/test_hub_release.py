@@ -14,6 +14,7 @@ from hub_support import HEADER_BYTES, WEIGHTS, fetched, hub_of_every_kind, point
 import lora_packer
 from lora_packer.hub import HubRepo
 from lora_packer.sandbox import LocalHub, Service
+from lora_packer.sandbox.faults import Faults
 from lora_packer.together import why_it_stands_still
 
 Cli = Callable[..., Any]
@@ -29,7 +30,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
 
 @pytest.fixture
 def service(hub: LocalHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    with Service(hub=hub, delay=0) as started:
+    with Service(hub=hub, delay=0, faults=Faults(v1_endpoints_closed=False)) as started:
         monkeypatch.setenv("TOGETHER_API_KEY", started.api_key.reveal())
         monkeypatch.setenv("TOGETHER_BASE_URL", started.base_url)
         yield started
