@@ -11,14 +11,13 @@ from lora_packer.cli.common import CheckOutput, Output, command
 from lora_packer.cli.documents import Told, tell, text_of
 from lora_packer.cli.ends import command_line
 from lora_packer.cli.named_files import require_place
-from lora_packer.cli.options import Against, BaseModelOption, Many
+from lora_packer.cli.options import Against, BaseModelOption, Many, targets
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
-DEFAULT_TARGET = "together"
 _LARGE = 256_000_000  # bytes: what takes long enough for somebody to wonder how far it is
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
@@ -102,6 +101,6 @@ def fix_command(adapter: str, base_model: str | None, against: Against, report: 
     words = ["fix", adapter]
     given = ("--base-model", base_model), ("--base-config", against.base_config)
     words += [word for name, value in given if value is not None for word in (name, value)]
-    if report.target != DEFAULT_TARGET:
-        words += ["--target", report.target]
+    if against.target is not None:
+        words += ["--target", targets(against.target)]
     return command_line(*words)

@@ -267,7 +267,7 @@ def test_a_finding_says_for_which_targets_it_holds(cli: Cli, tmp_path: Path) -> 
 @pytest.mark.parametrize("form", FORMATS)
 def test_what_holds_for_no_target_that_decides_is_not_told(cli: Cli, form: str, tmp_path: Path) -> None:
     folder = write_adapter(tmp_path / "a", None, tiny_config(use_rslora=True))
-    told = re.compile("\"ruleId\": \"LP506\"|testcase name=.LP506|title=LP506")
+    told = re.compile('"ruleId": "LP506"|testcase name=.LP506|title=LP506')
     assert told.search(check(cli, form, folder, "--target", "sglang").out)
     assert not told.search(check(cli, form, folder, "--target", "all").out)
 
