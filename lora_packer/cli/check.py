@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line
 from lora_packer.cli.named_files import require_place, write_named
 from lora_packer.cli.options import Against, BaseModelOption, Many
+from lora_packer.cli.page import Page, without_sizes
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError, UsageError
 
@@ -47,6 +48,7 @@ def check(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the report to this file instead; - is standard output."),
     ] = None,
+    page: Page,
     output: Output,
 ) -> None:
     """Check an adapter against its base model: files, config, every tensor's name and shape, values.
@@ -58,18 +60,23 @@ def check(
         raise UsageError("Missing argument 'ADAPTER...'.", hint="`lora-packer check --help` has every option.")
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
+    page.require(output_file, output)
     for adapter in adapters or ():
         require_place(output_file, "--output", adapter)
+        page.require_place(adapter)
+    sizes = page.sizes(asked=stats, weights=not no_weights)
     if many.manifest is not None or len(adapters or ()) > 1 or many.executor is not None:
         from lora_packer.cli.check_many import check_them
 
-        options = {**against.arguments(), "base_model": base_model, "weights": not no_weights, "stats": stats}
-        raise typer.Exit(check_them(adapters or [], many, options, output_file, output))
+        options = {**against.arguments(), "base_model": base_model, "weights": not no_weights, "stats": sizes}
+        raise typer.Exit(check_them(adapters or [], many, options, output_file, page, output))
     assert adapters
-    report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=stats)
+    report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=sizes)
+    page.write([report])
+    report = without_sizes(report, asked=stats)
     if output_file is not None:
         write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
-    else:
+    elif not page.is_stdout:
         mending = fix_command(adapters[0], base_model, against, report) if output.is_text else None
         told = _rendered(report, output) + (f"\nfixable: {mending}" if mending else "")
         output.result(told, report.to_dict())
@@ -77,7 +84,13 @@ def check(
 
 
 def _checked(
-    adapter: str, base_model: str | None, against: Against, output: Output, *, weights: bool, stats: bool
+    adapter: str,
+    base_model: str | None,
+    against: Against,
+    output: Output,
+    *,
+    weights: bool,
+    stats: bool | Literal["if-read"],
 ) -> Report:
     """Check one adapter, and show how far it is where that takes long."""
     from lora_packer.inspector import check as run_check

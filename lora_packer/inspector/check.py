@@ -41,7 +41,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     fail_on: Literal["error", "warning"] = "error",
-    stats: bool = False,
+    stats: bool | Literal["if-read"] = False,
     checksums: Literal["crc32", "sha256"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -63,7 +63,8 @@ def check(
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
         fail_on: the severity at which the status is ``failed``.
-        stats: whether to compute the size of every module's update (reads the values).
+        stats: whether to compute the size of every module's update (reads the values). ``if-read``: where the values
+            are read in any case, and as far as it can be done; else the report has None.
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
             CRC-32 alone, or their SHA-256 too. None: none.
         progress: told (bytes read, bytes in all) of the weights, while their values are read.
@@ -84,13 +85,19 @@ def check(
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     require_rules([*select, *ignore])
+    require_one_of(stats, "stats", (True, False, "if-read"))
     if target_file is not None:
         require_path(target_file, "target_file")
         target = [] if target == DEFAULT_TARGET else target
     asked = chosen(target, target_file)
     wanted = _selector(select, ignore)
     with open_source(adapter) as source:
-        if stats and source.remote:
+        if stats == "if-read":
+            stats = weights and not source.remote
+            demanded = False
+        else:
+            demanded = stats
+        if demanded and source.remote:
             hint = "Download the repo, then check the folder."
             raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
@@ -103,7 +110,7 @@ def check(
             subject = replace(subject, reading=watching)
         told = tell(subject, asked.targets, asked.deciding, wanted, fail_on)
         case = next((item.case for item in told.judged if item.case is not None), None)
-        sizes = _sizes(subject, case) if stats else None
+        sizes = _sizes(subject, case, demanded=demanded) if stats else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
     return Report(
         told.status,
@@ -165,8 +172,11 @@ def _selector(select: Sequence[str], ignore: Sequence[str]) -> Callable[[str], b
     return lambda code: (not selected or code.startswith(selected)) and not (ignored and code.startswith(ignored))
 
 
-def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
-    """The size of every module's update, as far as header and config could be read."""
+def _sizes(subject: Subject, case: Case | None, *, demanded: bool) -> tuple[ModuleStats, ...]:
+    """The size of every module's update, as far as header and config could be read.
+
+    Raises InputError where it was demanded and cannot be had.
+    """
     header, config = subject.adapter.header, subject.adapter.config
     if header is None or config is None:
         return ()
@@ -178,8 +188,12 @@ def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
             config = case.config if case.sources else config
             return module_stats(file, header, config, case.expectation, case.sources)
     except OSError as error:
+        if not demanded:
+            return ()
         raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
     except PatternError as error:
+        if not demanded:
+            return ()
         raise InputError(f"--stats needs alpha_pattern, which is not evaluated: {escape(str(error))}.") from None
 
 

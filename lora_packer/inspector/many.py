@@ -100,7 +100,7 @@ def check_many(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     fail_on: Literal["error", "warning"] = "error",
-    stats: bool = False,
+    stats: bool | Literal["if-read"] = False,
 ) -> Iterator[Result]:
     """Check many adapters, and yield a report of each, in the order given, as soon as it and those before it are there.
 
