@@ -1,4 +1,4 @@
-"""Look at the page of `check --html` in a real browser: no overflow, nothing on the console, nothing that axe objects to.
+"""Look at the page of `check --html` in a browser: no overflow, nothing on the console, nothing axe objects to.
 
 Needs Chromium or Chrome, and the extra `page`. Screenshots go to build/page, to be looked at.
 

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.cli.common import Output
+from lora_packer.cli.common import CheckOutput, Output
+from lora_packer.cli.documents import Told, tell
 from lora_packer.cli.ends import print_result
-from lora_packer.cli.named_files import require_place, write_named
+from lora_packer.cli.named_files import require_place
 from lora_packer.cli.page import Page, without_sizes
 from lora_packer.files import exists
 
@@ -23,7 +24,12 @@ _EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
 def check_them(
-    adapters: Sequence[str], many: Many, options: dict[str, Any], output_file: Path | None, page: Page, output: Output
+    adapters: Sequence[str],
+    many: Many,
+    options: dict[str, Any],
+    output_file: Path | None,
+    page: Page,
+    output: CheckOutput,
 ) -> int:
     """Check adapters, print what is to be printed, and return the exit code. Raises InputError."""
     from lora_packer.inspector.many import Listed, filled, overall, prepared, summary_of
@@ -38,21 +44,19 @@ def check_them(
     if many.executor is not None:
         listed = [_anywhere(item) for item in listed]
     with nullcontext() if many.executor is None else open_executor(many.executor) as executor:
-        results = prepared(listed, options, executor=executor, jobs=many.jobs)
-        told = _told(results, len(listed), output, silent=output_file is not None or page.is_stdout, stats=asked)
+        ended = prepared(listed, options, executor=executor, jobs=many.jobs)
+        results = _told(ended, len(listed), output, silent=output_file is not None or page.is_stdout, stats=asked)
+    page.write(results)
+    told = [without_sizes(result, asked=asked) for result in results]
     summary = summary_of(told)
-    page.write(told)
-    told = [without_sizes(result, asked=asked) for result in told]
-    if output_file is not None:
-        write_named(output_file, _document(told, replace(output, no_color=True)), "--output")
-    elif output.is_text:
+    exit_code = _EXIT_CODES[overall(summary)]
+    if output_file is not None or not output.is_text:
+        tell(Told(told, options["fail_on"], exit_code, are_many=True), output, output_file)
+    elif not output.quiet and not page.is_stdout:
         from lora_packer.report.several import total
 
-        if not output.quiet and not page.is_stdout:
-            print_result(total(summary, output))
-    else:
-        print_result(_document(told, output))
-    return _EXIT_CODES[overall(summary)]
+        print_result(total(summary, output))
+    return exit_code
 
 
 def _listed(adapters: Sequence[str], manifest: str | None) -> Iterator[Listed]:
@@ -99,15 +103,3 @@ def _told(
             print_result(block(without_sizes(found[following], asked=stats), output))
             following += 1
     return [found[at] for at in range(count)]
-
-
-def _document(results: Sequence[Result], output: Output) -> str:
-    """All of it as one text."""
-    from lora_packer.report import json, several
-
-    if not output.is_text:
-        return json.render_many(results)
-    from lora_packer.inspector.many import summary_of
-
-    told = [several.line(item, output) if output.quiet else several.block(item, output) for item in results]
-    return "\n".join([*told, *([] if output.quiet else [several.total(summary_of(results), output)])])
