@@ -54,14 +54,18 @@ def _given(*arguments: str) -> Build:
     return build
 
 
-_USAGE: list[tuple[str, Build]] = [
-    ("a key as a command", _given(CANARY)),
-    ("a key as a surplus argument", _given("check", "a", CANARY)),
-    ("a URL with a password as a surplus argument", _given("check", "a", f"https://user:{CANARY}@host/x")),
+_SEVERAL: list[tuple[str, Build]] = [
+    ("a key among the adapters", _given("check", "a", CANARY)),
+    ("a URL with a password among the adapters", _given("check", "a", f"https://user:{CANARY}@host/x")),
     (
-        "a presigned URL as a surplus argument",
+        "a presigned URL among the adapters",
         _given("check", "a", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}"),
     ),
+]
+
+_USAGE: list[tuple[str, Build]] = [
+    ("a key as a command", _given(CANARY)),
+    ("a key as a surplus argument", _given("pack", "a", CANARY)),
     ("an unknown option with a key", _given("check", "a", f"--token={CANARY}")),
     (
         "a presigned URL as the source",
@@ -219,6 +223,7 @@ def all_cases() -> list[Case]:
             exits=refused,
             environment={"TOGETHER_API_KEY": "key", "TOGETHER_BASE_URL": "http://127.0.0.1:1", **_AWS},
         ),
+        *cases("usage", _SEVERAL, exits=frozenset({FAILED})),
         *cases("usage", bases, exits=frozenset({OK, FAILED, UNREADABLE, INCONCLUSIVE})),
         *_variables(),
         *_streams(),
