@@ -47,7 +47,12 @@ def test_each_has_its_report_in_the_order_given_and_one_bad_one_stops_no_other(c
 
 @pytest.mark.parametrize("form", ["text", "json"])
 @pytest.mark.parametrize(
-    "secret", ["hf_" + "A1" * 17, "https://user:pass-word-1@127.0.0.1:9/x.zip", f"https://127.0.0.1:9/k.zip?X-Amz-Signature={'0' * 64}"]
+    "secret",
+    [
+        "hf_" + "A1" * 17,
+        "https://user:pass-word-1@127.0.0.1:9/x.zip",
+        f"https://127.0.0.1:9/k.zip?X-Amz-Signature={'0' * 64}",
+    ],
 )
 def test_a_credential_given_by_mistake_is_not_shown(cli: Cli, form: str, secret: str) -> None:
     result = cli("check", TINY, secret, "--format", form, "--base-config", TINY_BASE)
