@@ -140,7 +140,7 @@ def _index(results: Sequence[Result], pictures: bool) -> Markup:
         else tag("p", f"With more than {MOST_PICTURES} adapters there are no pictures.", class_="quiet")
     )
     table = tag("table", tag("caption", "Adapters", class_="hidden"), head, tag("tbody", rows), class_="index")
-    scroller = tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Adapters")
+    scroller = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Adapters")
     return tag("section", tag("h2", "Adapters"), note, scroller, class_="card")
 
 

@@ -70,5 +70,5 @@ def targets(report: Report) -> Markup | None:
     names = ("target", "verdict", "errors", "warnings", "first reason")
     head = tag("thead", tag("tr", [tag("th", name, scope="col", class_=f"c-{name.split()[0]}") for name in names]))
     table = tag("table", tag("caption", "Targets", class_="hidden"), head, tag("tbody", rows), class_="index")
-    scroller = tag("div", table, class_="scroll", tabindex=0, role="region", aria_label="Targets")
+    scroller = tag("div", table, class_="scroll", tabindex=0, role="group", aria_label="Targets")
     return tag("section", tag("h2", "Where it will run"), scroller, class_="card")

@@ -56,7 +56,7 @@ def _heat_map(stack: Stack, switch: str, largest: float, *, named: bool) -> Mark
         tag("h3", tag("code", stack.name)) if named else None,
         tag("p", "Point at a cell, or show the numbers.", class_="readout", aria_hidden="true"),
         tag("label", tag("input", type="checkbox", id=switch, class_="numbers"), " numbers", for_=switch),
-        tag("div", table, class_="scroll", tabindex=0, role="region", aria_label=title),
+        tag("div", table, class_="scroll", tabindex=0, role="group", aria_label=title),
         _legend(largest),
         more,
         class_="map",
