@@ -163,7 +163,8 @@ def _judge_config(subject: Subject) -> Judged:
     other = config.other_format(subject.adapter)
     features: list[Finding] = []
     if other is None:
-        features += served.features_at(subject.target, subject.adapter, settings)
+        has_base = not isinstance(subject.base, str)
+        features += served.features_at(subject.target, subject.adapter, settings, has_base=has_base)
         features += served.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),

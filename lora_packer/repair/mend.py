@@ -33,6 +33,7 @@ REPAIRS: tuple[Repair, ...] = (
     experts.fuse,
     experts.unfuse,
     scale.fold,
+    targets.as_list,
     values.without_base_weights,
     lossy.rank_from_tensors,
     lossy.lower_rank,
@@ -44,19 +45,12 @@ REPAIRS: tuple[Repair, ...] = (
 # What loses nothing either, and is another form that only some loaders want: done where it is asked for.
 FORMS = {
     scale.PLAIN: "rsLoRA, rank_pattern and alpha_pattern folded into one r and one lora_alpha",
+    targets.LISTED: "target_modules as a list, where it is a pattern, 'all-linear' or missing",
     experts.FUSED: "LoRA on single experts put onto the fused parameters of transformers 5",
     experts.PER_EXPERT: "LoRA on fused experts cut into that of single ones",
     mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
 }
 BY_NAME = {**LOSSY, **FORMS}
-# The targets that read an adapter right only in another form: they multiply by lora_alpha / r alone (see scale.py).
-_FORMS_OF = {
-    "llama-cpp": (scale.PLAIN,),
-    "lmdeploy": (scale.PLAIN,),
-    "mlx": (mlx.MLX,),
-    "portable": (scale.PLAIN,),
-    "sglang": (scale.PLAIN,),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +76,12 @@ def mend(setting: Setting, extras: tuple[str, ...]) -> Mending:
     found = find(setting.source, extras)
     if found.draft is None:
         return Mending(found.source, None, None, found.told)
-    forms = dict.fromkeys(_FORMS_OF.get(setting.target.partition("@")[0], ()), "")
-    setting = replace(setting, source=found.source, allowed={**forms, **setting.allowed})
+    setting = replace(setting, source=found.source)
     draft, told = found.draft, list(found.told)
     for repair in REPAIRS:
         draft, more = repair(draft, setting)
         told += [item for item in more if item not in told]
-    if mlx.MLX not in setting.allowed:
+    if not mlx.is_wanted(setting):
         return Mending(found.source, found.draft, draft, tuple(told))
     form, more = mlx.to_mlx(draft, setting)
     written = None if form is None else (replace(form, metadata={}), MLX_WEIGHTS)

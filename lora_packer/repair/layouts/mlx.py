@@ -16,7 +16,7 @@ from lora_packer.adapter.keys import PREFIX, key_name, layer_index, parse_key
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.repair.draft import Blob, Computed, Draft, Span, transposed
 from lora_packer.repair.result import Told, repaired, skipped
-from lora_packer.repair.setting import Mended, Setting
+from lora_packer.repair.setting import Mended, Setting, targets_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -130,6 +130,11 @@ def exact_alpha(rank: int, scale: float) -> float | int:
 
 
 # --- and back --------------------------------------------------------------------------------------------------------
+
+
+def is_wanted(setting: Setting) -> bool:
+    """Whether MLX-LM's layout was asked for, or no target that was named takes PEFT's."""
+    return MLX in setting.allowed or all(one.fact("peft_format").effect == "rejected" for one in targets_of(setting))
 
 
 def to_mlx(draft: Draft, setting: Setting) -> tuple[Draft | None, list[Told]]:
