@@ -29,8 +29,8 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTER...",
-            help="A folder with PEFT's two files, a finished .zip or .tar.gz, or hf://org/repo[@revision]. Several are "
-            "checked beside each other.",
+            help="A folder with PEFT's two files, a finished .zip or .tar.gz, hf://org/repo[@revision], "
+            "s3://bucket/prefix/, s3://bucket/key.zip, or an archive's URL. Several are checked beside each other.",
         ),
     ] = None,
     many: Many,
