@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from every_rule import CASES, reports  # type: ignore[import-not-found]
+from every_rule import CASES, reports  # type: ignore[import-not-found]  # noqa: E402
 
-from lora_packer.inspector import RULES, Report
-from lora_packer.redact import inert
-from lora_packer.report import formats, github, json, several
+from lora_packer.inspector import RULES, Report  # noqa: E402
+from lora_packer.redact import inert  # noqa: E402
+from lora_packer.report import formats, github, json, several  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "report" / "golden"
 _MOST_LINES = 40  # of a difference that are shown
