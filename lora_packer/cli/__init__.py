@@ -50,6 +50,7 @@ COMMANDS = {
     "models": ("models", "models"),
     "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
+    "verify": ("verify", "verify"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),
     "sandbox": ("sandbox", "sandbox"),
