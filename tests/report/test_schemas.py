@@ -39,6 +39,8 @@ def test_a_schema_is_one(name: str) -> None:
         ("many", [], "schema_version status reports summary"),
         ("many", ["properties", "summary"], "adapters ok failed inconclusive unreadable"),
         ("fix", [], "schema_version status output repairs skipped check"),
+        ("verify", [], "schema_version status findings"),
+        ("verify", ["properties", "findings", "items"], "what expected actual"),
         ("error", ["$defs", "error"], "type message hint exit_code"),
     ],
 )

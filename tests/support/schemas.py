@@ -12,9 +12,9 @@ from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 
 SCHEMAS = ROOT / "docs" / "schemas"
-NAMES = ("report", "many", "fix", "error")
+NAMES = ("report", "many", "fix", "verify", "error")
 # The commands whose JSON is published.
-_OF_COMMAND = {"check": "report", "fix": "fix"}
+_OF_COMMAND = {"check": "report", "fix": "fix", "verify": "verify"}
 
 
 @cache
