@@ -17,6 +17,7 @@ import typer
 
 from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
+from lora_packer.cli.settings import in_force
 from lora_packer.cli.streams import folded
 from lora_packer.errors import Interrupted, LoraPackerError
 from lora_packer.redact import fit
@@ -27,6 +28,19 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Where options come from that are not given; ``help.Command`` reads it before they are."""
+
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Read options from this TOML file instead of the project's; see the docs."
+        ),
+    ] = None
+    isolated: Annotated[bool, typer.Option("--isolated", help="Read no options from any file.")] = False
 
 
 _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -103,8 +117,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             spread += _options(kind)
         else:
             spread.append(parameter)
+    spread += _options(Configured)
 
     def run(**given: Any) -> None:
+        _made(Configured, given)
         made = {name: _made(group, given) for name, group in groups.items()}
         output = next((group for group in made.values() if isinstance(group, Output)), Output())
         began = time.monotonic()
@@ -112,6 +128,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             from lora_packer.http import proxy_words
 
             output.note(_versions())
+            if settings := in_force():
+                output.note(f"settings  {settings.where()}")
             if proxies := proxy_words():
                 output.note(f"proxy     {proxies}")
         try:

@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from lora_packer.cli.help import write_rows
+from lora_packer.cli.settings import default_format
 from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
@@ -47,6 +48,8 @@ class Commands(TyperGroup):
             sys.exit(fail(Interrupted(), as_json=asks_json(given)))
         except _Misuse as error:
             sys.exit(_misuse(error, given))
+        except LoraPackerError as error:  # in the settings, before the command runs
+            sys.exit(fail(error, as_json=asks_json(given)))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options and then the commands, in a narrow terminal each below its name."""
@@ -81,7 +84,7 @@ def asks_json(given: Sequence[str]) -> bool:
     options = given[: given.index("--")] if "--" in given else given
     words = [option.removeprefix("--format=") for option in options if option.startswith("--format=")]
     words += [after for option, after in pairwise(options) if option == "--format"]
-    return bool(words) and words[-1] == "json"
+    return (words[-1] if words else default_format()) == "json"
 
 
 def fail(error: LoraPackerError, *, as_json: bool) -> int:

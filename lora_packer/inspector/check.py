@@ -20,6 +20,7 @@ from lora_packer.inspector.norms import ModuleStats, module_stats
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import Subject, plainly
+from lora_packer.inspector.suppression import Suppressing, Suppression, require_suppressions
 from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape, fit
 from lora_packer.targets import DEFAULT_TARGET, Target, chosen
@@ -40,6 +41,7 @@ def check(
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    suppress: Sequence[Suppression] = (),
     fail_on: Literal["error", "warning"] = "error",
     stats: bool = False,
     checksums: Literal["crc32", "sha256"] | None = None,
@@ -62,6 +64,8 @@ def check(
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
+        suppress: findings that are known and taken; they are told apart and decide nothing. No file is read for
+            them: a project's settings are the command line's.
         fail_on: the severity at which the status is ``failed``.
         stats: whether to compute the size of every module's update (reads the values).
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
@@ -81,6 +85,7 @@ def check(
     require_base(base_config, "base_config", BaseModel)
     require_codes(select, "select")
     require_codes(ignore, "ignore")
+    require_suppressions(suppress)
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     require_rules([*select, *ignore])
@@ -101,7 +106,7 @@ def check(
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
-        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on)
+        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on, Suppressing(suppress, source))
         case = next((item.case for item in told.judged if item.case is not None), None)
         sizes = _sizes(subject, case) if stats else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
@@ -116,6 +121,7 @@ def check(
         checked,
         told.targets,
         asked.deciding,
+        told.suppressed,
     )
 
 

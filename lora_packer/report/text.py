@@ -10,6 +10,7 @@ from lora_packer.report.canvas import Canvas
 if TYPE_CHECKING:
     from lora_packer.finding import Finding
     from lora_packer.inspector import Report
+    from lora_packer.inspector.suppression import Suppressed
 
 _WIDEST = 360  # characters of one value from a file
 _REASON = 140  # characters of a target's first reason in the table
@@ -30,9 +31,10 @@ def render(report: Report, canvas: Canvas) -> str:
     told = report.decisive
     for finding in told:
         lines += _finding_lines(finding, canvas, several=len(report.targets) > 1)
+    lines += [f"{canvas.style('suppressed', 'cyan')} {_taken(item)}" for item in report.suppressed if not canvas.quiet]
     for codes, reason in _unchecked(report):
         lines.append(f"{canvas.style('not checked', 'cyan')} {codes}: {reason}")
-    if (told or report.unchecked) and not canvas.quiet:
+    if (told or report.suppressed or report.unchecked) and not canvas.quiet:
         lines.append("")
     lines.append(_verdict(report, canvas))
     return "\n".join(lines)
@@ -89,6 +91,11 @@ def _finding_lines(finding: Finding, canvas: Canvas, *, several: bool = False) -
     return lines
 
 
+def _taken(item: Suppressed) -> str:
+    finding = item.finding
+    return f"{finding.code} {finding.name}: {finding.message} (because: {escape(item.reason, _WIDEST)})"
+
+
 def _value(value: object) -> str:
     if isinstance(value, list):
         joint = " x " if all(isinstance(item, int) for item in value) else ", "
@@ -107,6 +114,8 @@ def _unchecked(report: Report) -> list[tuple[str, str]]:
 def _verdict(report: Report, canvas: Canvas) -> str:
     severities = [item.severity for item in report.decisive]
     counted = f"{_count(severities.count('error'), 'error')}, {_count(severities.count('warning'), 'warning')}"
+    if report.suppressed:
+        counted += f", {len(report.suppressed)} suppressed"
     if report.status == "ok":
         return f"{canvas.style('ok', 'bold', 'green')}: {counted}"
     if report.status == "failed":
