@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No credentials, no configuration and no home of the person who runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "HF_", "TOGETHER_", "LORA_PACKER_", "HUGGING")):
+        if name.startswith(("AWS_", "HF_", "TOGETHER_", "LORA_PACKER_", "HUGGING", "GITHUB_")):
             monkeypatch.delenv(name)
     nowhere = tmp_path_factory.getbasetemp() / "no-home"
     monkeypatch.setenv("HOME", str(nowhere))

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
 
 from lora_packer.cli.settable import settable
@@ -133,13 +134,20 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# What the parser raises for a command line that it does not take; its module is another in each release of typer.
+Misuse: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 class Command(TyperCommand):
     """A command whose help is in sections, and whose options may stand in a file."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line; what it does not give is taken from the settings. Raises InputError, UsageError."""
         if not ctx.resilient_parsing:  # as where a shell completes
-            given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            try:
+                given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            except Misuse:  # told below, in the format that the settings ask for
+                given = {"isolated": any(word.startswith(("--config", "--isolated")) for word in args)}
             if not given.get("help"):
                 own = settable(self.callback) if self.callback else {}
                 named, isolated = given.get("config"), bool(given.get("isolated"))

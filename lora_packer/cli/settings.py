@@ -56,16 +56,23 @@ class Settings:
 _in_force: ContextVar[Settings | None] = ContextVar("settings", default=None)
 
 
+_format: ContextVar[str] = ContextVar("format", default="text")
+
+
 def in_force() -> Settings | None:
     """Return the settings of the command that runs, or None where no file has any."""
     return _in_force.get()
 
 
+def forget() -> None:
+    """Forget what an earlier command of this process read."""
+    _in_force.set(None)
+    _format.set("text")
+
+
 def default_format() -> str:
-    """Return the output format that the settings ask for, or "" where they do not."""
-    settings = in_force()
-    found = settings.values.get("format") if settings is not None else None
-    return found if isinstance(found, str) else ""
+    """Return the output format that the settings ask for, or text where they do not."""
+    return _format.get()
 
 
 def defaults_for(
@@ -76,14 +83,16 @@ def defaults_for(
     ``own`` are its options, and ``every`` gives those of all commands, which takes a while. ``named`` is a file to read
     instead, and ``isolated`` reads none. Raises InputError, UsageError.
     """
-    _in_force.set(None)
+    forget()
     if named is not None and isolated:
         raise UsageError("--config names a file, and --isolated reads none.", hint="Leave one of them out.")
     settings = None if isolated else _named(Path(named)) if named is not None else _nearest(Path.cwd())
     if settings is None:
         return {}
     _in_force.set(settings)
-    return _defaults(settings, command, own, every)
+    found = _defaults(settings, command, own, every)
+    _format.set(found.get("format", "text"))
+    return found
 
 
 def suppressions() -> tuple[Suppression, ...]:

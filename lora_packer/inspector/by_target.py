@@ -39,6 +39,11 @@ class Told:
     targets: tuple[TargetVerdict, ...]
     suppressed: tuple[Suppressed, ...] = ()
 
+    @property
+    def every(self) -> tuple[Finding, ...]:
+        """The findings, also those that decided nothing."""
+        return (*self.findings, *(item.finding for item in self.suppressed))
+
 
 def tell(
     subject: Subject,

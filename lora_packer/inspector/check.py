@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
+from lora_packer.adapter.config_lines import field_lines
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_targets
 from lora_packer.base_model import BaseModel
@@ -122,6 +123,7 @@ def check(
         told.targets,
         asked.deciding,
         told.suppressed,
+        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.every) else {},
     )
 
 

@@ -76,6 +76,7 @@ class Report:
     files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON. ``targets``
     has the verdict of each target, and ``target`` is the first one; the first ``deciding`` of them make the status.
     ``suppressed`` has the findings that somebody took, with the reason of each: they are in no count but their own.
+    ``lines`` has the line of each field of ``adapter_config.json``; it is no part of the JSON either.
     """
 
     status: Status
@@ -89,6 +90,7 @@ class Report:
     targets: tuple[TargetVerdict, ...] = ()
     deciding: int = 1
     suppressed: tuple[Suppressed, ...] = ()
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def decisive(self) -> tuple[Finding, ...]:

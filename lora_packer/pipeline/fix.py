@@ -179,6 +179,8 @@ def _written(
     if done.after is None or done.before is None:
         report = check(source, **given)
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
+    if done.form is not None:
+        given = {**given, "target": "peft"}  # what is checked is the same adapter in PEFT's layout
     if place is None:
         report = check(DraftSource(done.after, done.source), **given)
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)

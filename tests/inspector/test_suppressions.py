@@ -103,6 +103,20 @@ def test_of_many_each_has_its_own(cli: Cli, project: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("form", "told"),
+    [
+        ("sarif", '"justification": "serves since May"'),
+        ("junit", '<skipped message="lora_B is missing for 1 module, whose other half is in the file (because: serves'),
+        ("github", "::notice title=adapters/old%3A suppressed LP306 half-pair::lora_B is missing"),
+    ],
+)
+def test_every_format_tells_it(cli: Cli, project: Path, form: str, told: str) -> None:
+    settings(project, "*")
+    done = cli("check", "adapters/old", "--format", form)
+    assert (done.code, told in done.out) == (0, True)
+
+
 def test_what_did_not_run_is_never_suppressed(cli: Cli, project: Path) -> None:
     settings(project, "*")
     done = cli("check", "adapters/old", "--base-config", "org/nowhere")
