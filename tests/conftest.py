@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +26,13 @@ FIXTURES = ROOT / "fixtures"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The test that looks through the whole run's output comes last."""
     items.sort(key=lambda item: "test_no_secrets" in item.nodeid)
+
+
+def pytest_sessionstart() -> None:
+    """A shell's background jobs begin with these signals ignored, and so would every process that a test starts."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

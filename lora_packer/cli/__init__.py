@@ -51,6 +51,7 @@ COMMANDS = {
     "models": ("models", "models"),
     "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
+    "verify": ("verify", "verify"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),
     "sandbox": ("sandbox", "sandbox"),

@@ -58,7 +58,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The rehearsal": ("sandbox", "fail", "v1_endpoints", "hub", "env_file"),
     "Many adapters": ("manifest", "jobs", "executor"),
     "Configuration": ("config", "isolated"),
-    "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
+    "Output": ("receipt", "output_file", "html", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
 _WIDEST_TERM, _NARROWEST = 28, 20  # characters of the two columns of a section
@@ -70,6 +70,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer check my-adapter",
         "lora-packer check my-adapter --base-config path/to/base/config.json --target peft",
         "lora-packer check hf://org/my-adapter --format json",
+        "lora-packer check my-adapter --html report.html",
         "lora-packer check adapters/*/ --no-weights --quiet",
         "lora-packer check --manifest adapters.csv --format json --output report.json",
     ),
@@ -100,6 +101,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         f"lora-packer release hf://org/my-adapter {_NAMES} --deploy --ask Hello",
         f"lora-packer release my-adapter {_NAMES} --to s3://bucket/adapters/ --skip-existing",
     ),
+    "verify": (
+        "lora-packer verify my-adapter.zip --receipt my-adapter.receipt.json",
+        "lora-packer verify my-adapter.zip --format json",
+    ),
     "identify": ("lora-packer identify my-adapter",),
     "models": ("lora-packer models", "lora-packer models account/my-adapter"),
     "endpoints": ("lora-packer endpoints",),
@@ -125,6 +130,7 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
     "presign": _STORE,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
+from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, read_adapter
 from lora_packer.adapter.config_lines import field_lines
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_targets
@@ -18,6 +18,7 @@ from lora_packer.inspector.base import Against, BaseSource, base_for
 from lora_packer.inspector.by_target import tell
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.norms import ModuleStats, module_stats
+from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import Subject, plainly
@@ -44,7 +45,7 @@ def check(
     ignore: Sequence[str] = (),
     suppress: Sequence[Suppression] = (),
     fail_on: Literal["error", "warning"] = "error",
-    stats: bool = False,
+    stats: bool | Literal["if-read"] = False,
     checksums: Literal["crc32", "sha256"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -68,7 +69,8 @@ def check(
         suppress: findings that are known and taken; they are told apart and decide nothing. No file is read for
             them: a project's settings are the command line's.
         fail_on: the severity at which the status is ``failed``.
-        stats: whether to compute the size of every module's update (reads the values).
+        stats: whether to compute the size of every module's update (reads the values). ``if-read``: where the values
+            are read in any case, and as far as it can be done; else the report has None.
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
             CRC-32 alone, or their SHA-256 too. None: none.
         progress: told (bytes read, bytes in all) of the weights, while their values are read.
@@ -90,15 +92,17 @@ def check(
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     require_rules([*select, *ignore])
+    require_one_of(stats, "stats", (True, False, "if-read"))
     if target_file is not None:
         require_path(target_file, "target_file")
         target = [] if target == DEFAULT_TARGET else target
     asked = chosen(target, target_file)
     wanted = _selector(select, ignore)
-    with open_source(adapter) as source:
-        if stats and source.remote:
-            hint = "Download the repo, then check the folder."
-            raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
+    demanded = stats is True
+    with open_adapter(adapter) as source:
+        if demanded and source.remote:
+            hint = "Download the adapter, then check the folder."
+            raise InputError(f"--stats reads the values, and {_OF_OTHERS}.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, asked.targets[0], base_config, base_model, weights=weights, read=read)
         if read and isinstance(subject.against, str) and any(map(wanted, _OF_THE_BASE)):
@@ -109,7 +113,8 @@ def check(
             subject = replace(subject, reading=watching)
         told = tell(subject, asked.targets, asked.deciding, wanted, fail_on, Suppressing(suppress, source))
         case = next((item.case for item in told.judged if item.case is not None), None)
-        sizes = _sizes(subject, case) if stats else None
+        drawn = demanded or (stats == "if-read" and weights and not source.remote)
+        sizes = _sizes(subject, case, demanded=demanded) if drawn else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
     return Report(
         told.status,
@@ -127,6 +132,7 @@ def check(
     )
 
 
+_OF_OTHERS = "of a Hub repo, or from S3 and URLs, only the header is read"
 _OF_THE_BASE = tuple(code for code, rule in RULES.items() if rule.needs == "base")
 
 
@@ -148,7 +154,7 @@ def _subject(
         against = str(error)
     no_values = ""
     if source.remote:
-        no_values = "the values were not read: of a Hub repo only the header is"
+        no_values = f"the values were not read: {_OF_OTHERS}"
     elif not weights:
         no_values = "the tensors' values were not read (--no-weights)"
     reading = read.reading if read else plainly
@@ -173,8 +179,11 @@ def _selector(select: Sequence[str], ignore: Sequence[str]) -> Callable[[str], b
     return lambda code: (not selected or code.startswith(selected)) and not (ignored and code.startswith(ignored))
 
 
-def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
-    """The size of every module's update, as far as header and config could be read."""
+def _sizes(subject: Subject, case: Case | None, *, demanded: bool) -> tuple[ModuleStats, ...]:
+    """The size of every module's update, as far as header and config could be read.
+
+    Raises InputError where it was demanded and cannot be had.
+    """
     header, config = subject.adapter.header, subject.adapter.config
     if header is None or config is None:
         return ()
@@ -186,8 +195,12 @@ def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
             config = case.config if case.sources else config
             return module_stats(file, header, config, case.expectation, case.sources)
     except OSError as error:
+        if not demanded:
+            return ()
         raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
     except PatternError as error:
+        if not demanded:
+            return ()
         raise InputError(f"--stats needs alpha_pattern, which is not evaluated: {escape(str(error))}.") from None
 
 

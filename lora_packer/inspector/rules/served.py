@@ -106,6 +106,7 @@ _DOES: Mapping[Effect, str] = {
     "ignored": "ignores",
     "wrong": "misreads",
     "partial": "takes only under a condition",
+    "placed": "decides by the model's class whether it takes",
 }
 _REFUSES: frozenset[Effect] = frozenset({"rejected", "crash"})
 _SERVES_ELSE: frozenset[Effect] = frozenset({"ignored", "wrong"})
@@ -196,7 +197,7 @@ def _conditional(item: Verdict, message: str) -> Finding:
 
 
 def _rule(effect: Effect, feature: str) -> Rule:
-    if effect == "partial":
+    if effect in ("partial", "placed"):
         return CONDITIONAL_FEATURE
     if feature == "stray_weights":
         return EXTRA_FILES
