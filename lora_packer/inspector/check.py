@@ -127,8 +127,8 @@ def check(
         checked,
         told.targets,
         asked.deciding,
-        told.suppressed,
-        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.every) else {},
+        suppressed=told.suppressed,
+        lines=field_lines(subject.adapter.config_bytes) if any(item.field for item in told.every) else {},
     )
 
 
