@@ -30,6 +30,27 @@ def validator(name: str) -> Validator:
     return Draft202012Validator(schema(name), registry=registry)
 
 
+def _strict(part: Any) -> Any:
+    """The same schema, in which an object has no field that is not described."""
+    if isinstance(part, list):
+        return [_strict(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    closed = {key: _strict(value) for key, value in part.items()}
+    return (
+        {**closed, "additionalProperties": False} if "properties" in part and part.get("type") == "object" else closed
+    )
+
+
+@cache
+def strict(name: str) -> Validator:
+    """The validator under which what is not described is an error: ours has to describe all that is printed."""
+    registry: Registry[Any] = Registry().with_resources(
+        (f"{other}.schema.json", Resource.from_contents(_strict(schema(other)))) for other in NAMES
+    )
+    return Draft202012Validator(_strict(schema(name)), registry=registry)
+
+
 def valid(name: str, value: Any) -> Any:
     """Return what is valid, and raise ValidationError where it is not."""
     validator(name).validate(value)
