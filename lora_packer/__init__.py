@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.inspector.manifest import read_manifest
     from lora_packer.inspector.many import Listed, Unreadable, check_many
+    from lora_packer.inspector.suppression import Suppression
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt
     from lora_packer.pipeline.release import release
     from lora_packer.pipeline.service import ServiceOptions
+    from lora_packer.pipeline.verify import Discrepancy, Verification, verify
     from lora_packer.publisher import Published
     from lora_packer.redact import PresignedUrl
     from lora_packer.together import Answer, Client, Endpoint, Job
@@ -73,6 +75,7 @@ _LAZY = {
     "Candidate": "lora_packer.inspector.identify",
     "identify": "lora_packer.inspector.identify",
     **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
+    "Suppression": "lora_packer.inspector.suppression",
     "read_manifest": "lora_packer.inspector.manifest",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
@@ -82,6 +85,7 @@ _LAZY = {
     "presign": "lora_packer.pipeline.publish",
     "release": "lora_packer.pipeline.release",
     **dict.fromkeys(("ask", "deploy", "stop", "submit", "wait"), "lora_packer.pipeline.calls"),
+    **dict.fromkeys(("Discrepancy", "Verification", "verify"), "lora_packer.pipeline.verify"),
     "ArchiveOptions": "lora_packer.pipeline.pack",
     "CheckOptions": "lora_packer.pipeline.check",
     "Publication": "lora_packer.pipeline.publish",
@@ -102,6 +106,7 @@ __all__ = [
     "CheckOptions",
     "Client",
     "CredentialsError",
+    "Discrepancy",
     "Endpoint",
     "Finding",
     "Fixed",
@@ -126,9 +131,11 @@ __all__ = [
     "ServiceOptions",
     "SmokeTestError",
     "StoreOptions",
+    "Suppression",
     "Unchecked",
     "UnknownArchitecture",
     "Unreadable",
+    "Verification",
     "WaitTimeoutError",
     "ask",
     "check",
@@ -143,6 +150,7 @@ __all__ = [
     "release",
     "stop",
     "submit",
+    "verify",
     "wait",
 ]
 
