@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.inspector.manifest import read_manifest
     from lora_packer.inspector.many import Listed, Unreadable, check_many
+    from lora_packer.inspector.suppression import Suppression
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
@@ -80,6 +81,7 @@ _LAZY = {
     "diff": "lora_packer.inspector.diff",
     "identify": "lora_packer.inspector.identify",
     **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
+    "Suppression": "lora_packer.inspector.suppression",
     "read_manifest": "lora_packer.inspector.manifest",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
@@ -138,6 +140,7 @@ __all__ = [
     "ServiceOptions",
     "SmokeTestError",
     "StoreOptions",
+    "Suppression",
     "Unchecked",
     "UnknownArchitecture",
     "Unreadable",
