@@ -122,7 +122,7 @@ def check(
         checked,
         told.targets,
         asked.deciding,
-        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.findings) else {},
+        lines=field_lines(subject.adapter.config_bytes) if any(item.field for item in told.findings) else {},
     )
 
 
