@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt
     from lora_packer.pipeline.release import release
     from lora_packer.pipeline.service import ServiceOptions
+    from lora_packer.pipeline.verify import Discrepancy, Verification, verify
     from lora_packer.publisher import Published
     from lora_packer.redact import PresignedUrl
     from lora_packer.together import Answer, Client, Endpoint, Job
@@ -82,6 +83,7 @@ _LAZY = {
     "presign": "lora_packer.pipeline.publish",
     "release": "lora_packer.pipeline.release",
     **dict.fromkeys(("ask", "deploy", "stop", "submit", "wait"), "lora_packer.pipeline.calls"),
+    **dict.fromkeys(("Discrepancy", "Verification", "verify"), "lora_packer.pipeline.verify"),
     "ArchiveOptions": "lora_packer.pipeline.pack",
     "CheckOptions": "lora_packer.pipeline.check",
     "Publication": "lora_packer.pipeline.publish",
@@ -102,6 +104,7 @@ __all__ = [
     "CheckOptions",
     "Client",
     "CredentialsError",
+    "Discrepancy",
     "Endpoint",
     "Finding",
     "Fixed",
@@ -129,6 +132,7 @@ __all__ = [
     "Unchecked",
     "UnknownArchitecture",
     "Unreadable",
+    "Verification",
     "WaitTimeoutError",
     "ask",
     "check",
@@ -143,6 +147,7 @@ __all__ = [
     "release",
     "stop",
     "submit",
+    "verify",
     "wait",
 ]
 

@@ -52,6 +52,13 @@ def write_whole(path: Path, text: str, *, private: bool = False) -> None:
         _write_all(stream.fileno(), data)
 
 
+def append_text(path: Path, text: str) -> None:
+    """Write ``text`` (UTF-8) behind what a regular file has already; where there is none it is made. Raises OSError."""
+    require_regular(path)
+    with open(path, "ab", buffering=0) as file:  # noqa: PTH123 - unbuffered, so that it is there as a whole
+        _write_all(file.fileno(), text.encode())
+
+
 def names_stdout(path: Path) -> bool:
     """Whether a path is a name of standard output: ``-``, ``/dev/stdout``, ``/proc/self/fd/1`` or a link to those."""
     return _descriptor_named(path) == STDOUT

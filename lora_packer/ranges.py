@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+
+_BLOCK = 2**16  # bytes
+_KEPT = 256  # blocks
 
 
 class RangeFile(io.RawIOBase):
@@ -44,3 +48,47 @@ class RangeFile(io.RawIOBase):
         data = self._fetch(self._position, end)
         self._position = end
         return data
+
+
+class Blocks:
+    """A ``fetch`` of whole blocks that keeps the last ones: for a format that is read in many small pieces.
+
+    Args:
+        size: bytes of the file.
+        fetch: returns exactly the bytes from ``begin`` to ``end``.
+    """
+
+    def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        self._size = size
+        self._fetch = fetch
+        self._kept: OrderedDict[int, bytes] = OrderedDict()
+
+    def __call__(self, begin: int, end: int) -> bytes:
+        """Return the bytes from ``begin`` to ``end``; what is missing of them is fetched, neighbours in one request."""
+        wanted = range(begin // _BLOCK, (end - 1) // _BLOCK + 1)
+        found = {number: self._kept[number] for number in wanted if number in self._kept}
+        for first, last in _runs(number for number in wanted if number not in found):
+            data = self._fetch(first * _BLOCK, min((last + 1) * _BLOCK, self._size))
+            for number in range(first, last + 1):
+                at = (number - first) * _BLOCK
+                found[number] = data[at : at + _BLOCK]
+        for number in wanted[-_KEPT:]:
+            self._kept[number] = found[number]
+            self._kept.move_to_end(number)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        start = wanted.start * _BLOCK
+        return b"".join(found[number] for number in wanted)[begin - start : end - start]
+
+
+def _runs(numbers: Iterator[int]) -> Iterator[tuple[int, int]]:
+    """The first and the last of each run of neighbours."""
+    first = last = -2
+    for number in numbers:
+        if number != last + 1:
+            if first >= 0:
+                yield first, last
+            first = number
+        last = number
+    if first >= 0:
+        yield first, last

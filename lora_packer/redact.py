@@ -201,14 +201,35 @@ def fit(text: str, *, styled: bool = False) -> str:
 
     What stands in it should have been escaped where it came in; this is for what was not. ``styled``: colours stay.
     """
-    return "\n".join(_line(line, styled) for line in scrub(without_own(text)).split("\n"))
+    return inert("\n".join(_line(line, styled) for line in scrub(without_own(text)).split("\n")))
 
 
 def _line(text: str, styled: bool) -> str:
-    """No control character, no line of thousands, and none that a CI system takes for a command."""
+    """No control character, and no line of thousands."""
     parts = _STYLE.split(text) if styled else [text]
-    line = "".join(part if at % 2 else escape(part, _WIDEST) for at, part in enumerate(parts))
-    return f" {line}" if line.startswith("::") else line
+    return "".join(part if at % 2 else escape(part, _WIDEST) for at, part in enumerate(parts))
+
+
+# What a CI system that reads a log takes for a command. GitHub's runner: "::" where a line begins, behind blanks too,
+# and "##[" anywhere in it (github.com/actions/runner src/Runner.Common/ActionCommand.cs). Azure Pipelines "##vso[",
+# and TeamCity "##teamcity[".
+_AT_THE_BEGINNING = re.compile(r"(^|\r)([^\S\r\n]*):(?=:)", re.MULTILINE)
+_ANYWHERE = re.compile(r"##(?=\w*\[)")
+
+
+def inert(text: str) -> str:
+    """Return text of which no line is a command to a CI system: its first character is written out."""
+    return _ANYWHERE.sub(r"#\\x23", _AT_THE_BEGINNING.sub(r"\1\2\\x3a", text))
+
+
+def inert_json(text: str) -> str:
+    """Return the same JSON with no command to a CI system in it: one character is written as JSON's own escape."""
+    return _ANYWHERE.sub(r"#\\u0023", text)
+
+
+def inert_xml(text: str) -> str:
+    """Return the same XML with no command to a CI system in it: one character is written as a reference."""
+    return _ANYWHERE.sub("#&#35;", text)
 
 
 def _is_bidi(character: str) -> bool:

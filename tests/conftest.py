@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,11 +28,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "test_no_secrets" in item.nodeid)
 
 
+def pytest_sessionstart() -> None:
+    """A shell's background jobs begin with these signals ignored, and so would every process that a test starts."""
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No credentials, no configuration and no home of the person who runs the tests."""
     for name in list(os.environ):
-        if name.startswith(("AWS_", "HF_", "TOGETHER_", "LORA_PACKER_", "HUGGING")):
+        if name.startswith(("AWS_", "HF_", "TOGETHER_", "LORA_PACKER_", "HUGGING", "GITHUB_")):
             monkeypatch.delenv(name)
     nowhere = tmp_path_factory.getbasetemp() / "no-home"
     monkeypatch.setenv("HOME", str(nowhere))

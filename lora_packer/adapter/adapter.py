@@ -162,6 +162,8 @@ def _missing(files: tuple[str, ...], holder: Holder) -> list[Defect]:
 
 def _holder(source: AdapterSource) -> Holder:
     """What holds the files."""
-    if source.remote:
+    if source.remote and source.name.startswith("hf://"):
         return "repo"
+    if source.name.endswith("/"):  # a prefix of S3
+        return "folder"
     return "archive" if source.path(CONFIG_NAME) is None else "folder"

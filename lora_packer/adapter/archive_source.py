@@ -46,22 +46,22 @@ _READER_ERRORS = (
 # What reading a member may still meet, once the archive is open.
 _CONTENT_ERRORS = (EOFError, OSError, zipfile.BadZipFile, zlib.error)
 _PIECE = 1 << 20
+_REMOTE_BUFFER = 1 << 12
 
 
 class ZipSource:
     """An adapter in a ``.zip``."""
 
-    remote = False
-
-    def __init__(self, archive: Path, file: BinaryIO, opened: zipfile.ZipFile) -> None:
-        self._archive = archive
+    def __init__(self, name: str, file: BinaryIO, opened: zipfile.ZipFile, remote: bool = False) -> None:
+        self._name = name
         self._file = file
         self._zip = opened
+        self.remote = remote
 
     @property
     def name(self) -> str:
-        """The archive's path."""
-        return str(self._archive)
+        """The archive's path, or what to call it."""
+        return self._name
 
     def files(self) -> tuple[str, ...]:
         """Return the members' names."""
@@ -85,8 +85,10 @@ class ZipSource:
         """Open a member; one that is compressed is unpacked into a temporary file first."""
         member = self._member(name)
         try:
+            if self.remote:  # only its beginning is read, so only that is fetched
+                return _buffered(self._zip.open(member), _REMOTE_BUFFER)
             if member.compress_type == zipfile.ZIP_STORED:
-                return _buffered(self._zip.open(member))
+                return _buffered(self._zip.open(member), _PIECE)
             return _inflated(self._file, member)
         except _READER_ERRORS as error:
             raise InputError(
@@ -99,11 +101,11 @@ class TarSource:
 
     remote = False
 
-    def __init__(self, archive: Path, file: BinaryIO) -> None:
-        self._archive = archive
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self._name = name
         self._file = file
         self._sizes: dict[str, int] = {}
-        names, total, packed = [], 0, archive.stat().st_size
+        names, total, packed = [], 0, file.seek(0, 2)
         # Each header is judged before what it announces is inflated.
         for member, _ in self._members():
             names.append(member.name)
@@ -130,8 +132,8 @@ class TarSource:
 
     @property
     def name(self) -> str:
-        """The archive's path."""
-        return str(self._archive)
+        """The archive's path, or what to call it."""
+        return self._name
 
     def files(self) -> tuple[str, ...]:
         """Return the names of the regular files."""
@@ -161,8 +163,8 @@ class TarSource:
         raise InputError(f"'{escape(self.name)}' was changed while it was read.", hint="Run the command again.")
 
 
-def _buffered(stream: object) -> BinaryIO:
-    return io.BufferedReader(stream, 1 << 20)  # type: ignore[type-var]
+def _buffered(stream: object, size: int) -> BinaryIO:
+    return io.BufferedReader(stream, size)  # type: ignore[type-var]
 
 
 def _inflated(file: BinaryIO, member: zipfile.ZipInfo) -> BinaryIO:
@@ -217,39 +219,53 @@ def open_archive(path: Path) -> Iterator[ZipSource | TarSource]:
     """Open a ``.zip`` or ``.tar.gz``, told apart by its first bytes. Raises InputError."""
     with ExitStack() as stack:
         try:
-            source = _open(path, stack)
+            file = stack.enter_context(path.open("rb"))
+        except OSError as error:
+            raise _unreadable(str(path), error) from None
+        yield stack.enter_context(read_archive(str(path), file))
+
+
+@contextmanager
+def read_archive(name: str, file: BinaryIO, *, remote: bool = False) -> Iterator[ZipSource | TarSource]:
+    """Read a ``.zip`` or ``.tar.gz`` that is open already; ``remote``: as little of it as is needed (a zip alone).
+
+    Raises InputError.
+    """
+    with ExitStack() as stack:
+        try:
+            source = _open(name, file, stack, remote)
         except _READER_ERRORS as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable(name, error) from None
         try:
             yield source
         except _CONTENT_ERRORS as error:
-            raise _unreadable(path, error) from None
+            raise _unreadable(name, error) from None
 
 
-def _unreadable(path: Path, error: Exception) -> InputError:
-    return InputError(f"the archive '{escape(str(path))}' cannot be read: {escape(str(error))}.")
+def _unreadable(name: str, error: Exception) -> InputError:
+    return InputError(f"the archive '{escape(name)}' cannot be read: {escape(str(error))}.")
 
 
-def _open(path: Path, stack: ExitStack) -> ZipSource | TarSource:
-    file = stack.enter_context(path.open("rb"))
+def _open(name: str, file: BinaryIO, stack: ExitStack, remote: bool) -> ZipSource | TarSource:
+    file.seek(0)
     magic = file.read(2)
     file.seek(0)
     if magic == b"PK":
-        _check_suffix(path, "a zip", (".gz", ".tgz", ".tar"))
-        check_zip_end(str(path), file)
+        _check_suffix(name, "a zip", (".gz", ".tgz", ".tar"))
+        check_zip_end(name, file)
         opened = stack.enter_context(zipfile.ZipFile(file))
-        check_zip(str(path), file, opened)
-        return ZipSource(path, file, opened)
+        check_zip(name, file, opened)
+        return ZipSource(name, file, opened, remote)
     if magic == b"\x1f\x8b":
-        _check_suffix(path, "a tar.gz", (".zip",))
-        return TarSource(path, file)
+        _check_suffix(name, "a tar.gz", (".zip",))
+        return TarSource(name, file)
     raise InputError(
-        f"'{escape(str(path))}' is neither a folder nor a .zip or .tar.gz archive.",
+        f"'{escape(name)}' is neither a folder nor a .zip or .tar.gz archive.",
         hint="Give the adapter's folder, not one of its files.",
     )
 
 
-def _check_suffix(path: Path, content: str, others: tuple[str, ...]) -> None:
+def _check_suffix(name: str, content: str, others: tuple[str, ...]) -> None:
     """Refuse an archive with the other kind's name: who unpacks it by its name cannot. Raises InputError."""
-    if path.name.lower().endswith(others):
-        raise refuse(str(path), f"it is {content}, and its name says something else", "Give it the name of what it is.")
+    if name.lower().endswith(others):
+        raise refuse(name, f"it is {content}, and its name says something else", "Give it the name of what it is.")

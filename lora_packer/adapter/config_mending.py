@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 _NUMBER = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_EXACT = 2**53  # below it a float is one whole number and no other
 _NUMBERS = ("r", "lora_alpha")
 _BOOLEANS = ("use_dora", "use_rslora", "use_qalora", "lora_bias", "fan_in_fan_out", "ensure_weight_tying")
 _PATTERNS = ("rank_pattern", "alpha_pattern")
@@ -41,7 +42,7 @@ def _number(value: Any, *, whole: bool) -> Any:
         value = float(value)
     elif not (type(value) is float and whole):
         return KEEP
-    if value == int(value):
+    if value.is_integer() and abs(value) < _EXACT:  # neither NaN nor an infinity is
         return int(value)
     return KEEP if whole else value
 

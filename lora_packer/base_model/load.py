@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
 from lora_packer.base_model.module import Modules, Named
@@ -100,6 +101,15 @@ class BaseModel:
     def vocab_size(self) -> int:
         """The number of rows of the input embedding."""
         return self.modules[self.input_embedding].weight_shape[0]
+
+    @property
+    def attention_heads(self) -> tuple[int, int, int]:
+        """The language model's query heads, its key heads, and how wide each is. Raises InputError."""
+        architecture = ARCHITECTURES[self.model_type]
+        settings = Settings(self._config, architecture.defaults or self.model_type)
+        if architecture.text_config is not None and self._config.get(architecture.text_config) is not None:
+            settings = settings.nested(architecture.text_config)
+        return head_sizes(settings)
 
     @property
     def vocabulary_is_nested(self) -> bool:

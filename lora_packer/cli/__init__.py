@@ -50,6 +50,7 @@ COMMANDS = {
     "models": ("models", "models"),
     "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
+    "verify": ("verify", "verify"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),
     "sandbox": ("sandbox", "sandbox"),
@@ -110,6 +111,6 @@ def main(arguments: list[str] | None = None) -> None:
             ends.end(ends.NO_VERDICT)
         raise
     except KeyboardInterrupt:
-        ends.end(ends.fail(Interrupted(), as_json=ends.asks_json(given)))
+        ends.end(ends.fail(Interrupted(), form=ends.asked_form(given)))
     except Exception as error:  # noqa: BLE001 - Python itself would exit with 1, which says that a check failed
-        ends.end(ends.crash(error, as_json=ends.asks_json(given)))
+        ends.end(ends.crash(error, form=ends.asked_form(given)))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lora_packer.cli.common import Output, command
+from lora_packer.cli.common import CheckOutput, Output, command
+from lora_packer.cli.documents import Told, tell, text_of
 from lora_packer.cli.ends import command_line
-from lora_packer.cli.named_files import require_place, write_named
-from lora_packer.cli.options import Against, BaseModelOption, Many
+from lora_packer.cli.named_files import require_place
+from lora_packer.cli.options import Against, BaseModelOption, Many, targets
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
 
-DEFAULT_TARGET = "together"
 _LARGE = 256_000_000  # bytes: what takes long enough for somebody to wonder how far it is
 EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
@@ -30,8 +29,8 @@ def check(
         list[str] | None,
         typer.Argument(
             metavar="ADAPTER...",
-            help="A folder with PEFT's two files, a finished .zip or .tar.gz, or hf://org/repo[@revision]. Several are "
-            "checked beside each other.",
+            help="A folder with PEFT's two files, a finished .zip or .tar.gz, hf://org/repo[@revision], "
+            "s3://bucket/prefix/, s3://bucket/key.zip, or an archive's URL. Several are checked beside each other.",
         ),
     ] = None,
     many: Many,
@@ -47,7 +46,7 @@ def check(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the report to this file instead; - is standard output."),
     ] = None,
-    output: Output,
+    output: CheckOutput,
 ) -> None:
     """Check an adapter against its base model: files, config, every tensor's name and shape, values.
 
@@ -67,13 +66,13 @@ def check(
         raise typer.Exit(check_them(adapters or [], many, options, output_file, output))
     assert adapters
     report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=stats)
-    if output_file is not None:
-        write_named(output_file, _rendered(report, replace(output, no_color=True)), "--output")
+    told = Told((report,), against.fail_on.value, EXIT_CODES[report.status])
+    if output_file is not None or not output.is_text:
+        tell(told, output, output_file)
     else:
-        mending = fix_command(adapters[0], base_model, against, report) if output.is_text else None
-        told = _rendered(report, output) + (f"\nfixable: {mending}" if mending else "")
-        output.result(told, report.to_dict())
-    raise typer.Exit(EXIT_CODES[report.status])
+        mending = fix_command(adapters[0], base_model, against, report)
+        output.result(text_of(told, output) + (f"\nfixable: {mending}" if mending else ""), {})
+    raise typer.Exit(told.exit_code)
 
 
 def _checked(
@@ -102,12 +101,6 @@ def fix_command(adapter: str, base_model: str | None, against: Against, report: 
     words = ["fix", adapter]
     given = ("--base-model", base_model), ("--base-config", against.base_config)
     words += [word for name, value in given if value is not None for word in (name, value)]
-    if report.target != DEFAULT_TARGET:
-        words += ["--target", report.target]
+    if against.target is not None:
+        words += ["--target", targets(against.target)]
     return command_line(*words)
-
-
-def _rendered(report: Report, output: Output) -> str:
-    from lora_packer.report import json, text
-
-    return text.render(report, output) if output.is_text else json.render(report)

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.cli.common import Output
+from lora_packer.cli.common import CheckOutput, Output
+from lora_packer.cli.documents import Told, tell
 from lora_packer.cli.ends import print_result
-from lora_packer.cli.named_files import require_place, write_named
+from lora_packer.cli.named_files import require_place
 from lora_packer.files import exists
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
 def check_them(
-    adapters: Sequence[str], many: Many, options: dict[str, Any], output_file: Path | None, output: Output
+    adapters: Sequence[str], many: Many, options: dict[str, Any], output_file: Path | None, output: CheckOutput
 ) -> int:
     """Check adapters, print what is to be printed, and return the exit code. Raises InputError."""
     from lora_packer.inspector.many import Listed, filled, overall, prepared, summary_of
@@ -36,18 +37,16 @@ def check_them(
         listed = [_anywhere(item) for item in listed]
     with nullcontext() if many.executor is None else open_executor(many.executor) as executor:
         results = prepared(listed, options, executor=executor, jobs=many.jobs)
-        told = _told(results, len(listed), replace(output, no_color=True) if output_file else output, output_file)
+        told = _told(results, len(listed), output, output_file)
     summary = summary_of(told)
-    if output_file is not None:
-        write_named(output_file, _document(told, replace(output, no_color=True)), "--output")
-    elif output.is_text:
+    exit_code = _EXIT_CODES[overall(summary)]
+    if output_file is not None or not output.is_text:
+        tell(Told(told, options["fail_on"], exit_code, are_many=True), output, output_file)
+    elif not output.quiet:
         from lora_packer.report.several import total
 
-        if not output.quiet:
-            print_result(total(summary, output))
-    else:
-        print_result(_document(told, output))
-    return _EXIT_CODES[overall(summary)]
+        print_result(total(summary, output))
+    return exit_code
 
 
 def _listed(adapters: Sequence[str], manifest: str | None) -> Iterator[Listed]:
@@ -92,15 +91,3 @@ def _told(results: Iterator[tuple[int, Result]], count: int, output: Output, out
             print_result(block(found[following], output))
             following += 1
     return [found[at] for at in range(count)]
-
-
-def _document(results: Sequence[Result], output: Output) -> str:
-    """All of it as one text."""
-    from lora_packer.report import json, several
-
-    if not output.is_text:
-        return json.render_many(results)
-    from lora_packer.inspector.many import summary_of
-
-    told = [several.line(item, output) if output.quiet else several.block(item, output) for item in results]
-    return "\n".join([*told, *([] if output.quiet else [several.total(summary_of(results), output)])])

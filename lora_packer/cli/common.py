@@ -19,7 +19,7 @@ from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
 from lora_packer.cli.streams import folded
 from lora_packer.errors import Interrupted, LoraPackerError
-from lora_packer.redact import fit
+from lora_packer.redact import fit, inert_json
 
 
 class Format(StrEnum):
@@ -27,6 +27,16 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+class CheckFormat(StrEnum):
+    """How ``check`` prints its result."""
+
+    text = "text"
+    json = "json"
+    sarif = "sarif"
+    junit = "junit"
+    github = "github"
 
 
 _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
@@ -48,13 +58,14 @@ class Output:
     @property
     def is_text(self) -> bool:
         """Whether the result is text for a person."""
-        return self.format is Format.text
+        return self.format.value == "text"
 
     @property
     def words(self) -> tuple[str, ...]:
         """The words that ask another command for the same output."""
         chosen = ("--quiet", self.quiet), ("--verbose", self.verbose), ("--no-color", self.no_color)
-        return (*(() if self.is_text else ("--format", "json")), *(word for word, is_given in chosen if is_given))
+        form = () if self.is_text else ("--format", self.format.value)
+        return (*form, *(word for word, is_given in chosen if is_given))
 
     def result(self, text: str, data: dict[str, Any], *, as_it_is: bool = False) -> None:
         """Print the command's result: ``text``, or ``data`` as one JSON object.
@@ -62,7 +73,7 @@ class Output:
         On a terminal text is folded to its width, unless it is shown ``as_it_is``: what somebody else wrote.
         """
         if not self.is_text:
-            print_result(json.dumps(data, indent=2, ensure_ascii=True))
+            print_result(inert_json(json.dumps(data, indent=2, ensure_ascii=True)))
             return
         told = text.rstrip("\n")
         print_result(told if as_it_is else folded(told, sys.stdout))
@@ -86,6 +97,19 @@ class Output:
         if not os.environ.get("FORCE_COLOR") and (os.environ.get("TERM") == "dumb" or not target.isatty()):
             return text
         return f"\x1b[{';'.join(_COLORS[name] for name in names)}m{text}\x1b[0m"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOutput(Output):
+    """Where ``check`` prints, and in which of its formats."""
+
+    format: Annotated[
+        CheckFormat,
+        typer.Option(
+            "--format",
+            help="How to print the result: sarif is for code scanning, junit for a CI's tests, github for annotations.",
+        ),
+    ] = CheckFormat.text  # type: ignore[assignment]  # it takes more of them
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -117,9 +141,9 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**given, **made)
         except LoraPackerError as error:
-            raise typer.Exit(fail(error, as_json=not output.is_text)) from None
+            raise typer.Exit(fail(error, form=output.format.value)) from None
         except KeyboardInterrupt:
-            raise typer.Exit(fail(Interrupted(), as_json=not output.is_text)) from None
+            raise typer.Exit(fail(Interrupted(), form=output.format.value)) from None
         finally:
             output.detail(f"took {time.monotonic() - began:.1f} s")
 

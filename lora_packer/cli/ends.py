@@ -22,7 +22,7 @@ from lora_packer.cli.help import write_rows
 from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
-from lora_packer.redact import escape, fit, scrub, without_own
+from lora_packer.redact import escape, fit, inert, inert_json, scrub, without_own
 
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
@@ -44,7 +44,7 @@ class Commands(TyperGroup):
         try:
             sys.exit(super().main(list(given), prog_name or "lora-packer", **extra) or 0)
         except typer.Abort:
-            sys.exit(fail(Interrupted(), as_json=asks_json(given)))
+            sys.exit(fail(Interrupted(), form=asked_form(given)))
         except _Misuse as error:
             sys.exit(_misuse(error, given))
 
@@ -76,23 +76,32 @@ def command_line(*words: str) -> str:
     return shlex.join(("lora-packer", *words))
 
 
-def asks_json(given: Sequence[str]) -> bool:
-    """Whether a command line, which may be one that cannot be parsed, asks for JSON; the last --format counts."""
+_FORMS = ("sarif", "junit", "github")  # of `check`
+
+
+def asked_form(given: Sequence[str]) -> str:
+    """Return the format that a command line asks for, which may be one that cannot be parsed; the last one counts."""
     options = given[: given.index("--")] if "--" in given else given
     words = [option.removeprefix("--format=") for option in options if option.startswith("--format=")]
     words += [after for option, after in pairwise(options) if option == "--format"]
-    return bool(words) and words[-1] == "json"
+    last = words[-1] if words else "text"
+    return last if last == "json" or (last in _FORMS and given[0] == "check") else "text"
 
 
-def fail(error: LoraPackerError, *, as_json: bool) -> int:
-    """Tell an error, and return the exit code that it has."""
+def fail(error: LoraPackerError, *, form: str) -> int:
+    """Tell an error, in the format that was asked for too, and return the exit code that it has."""
     message, hint = fit(error.message), fit(error.hint) if error.hint else None
-    if as_json and not isinstance(error, OutputError):
+    if form in _FORMS and not isinstance(error, OutputError):
+        from lora_packer.report.formats import render_error
+
+        with suppress(OutputError):
+            print_result(render_error(form, error), as_it_is=True)
+    if form == "json" and not isinstance(error, OutputError):
         body = {"type": type(error).__name__, "message": message, "hint": hint, "exit_code": error.exit_code}
         report = getattr(error, "report", None)
         checked = {"check": report.to_dict()} if report is not None else {}
         with suppress(OutputError):
-            print_result(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2))
+            print_result(inert_json(json.dumps({"schema_version": 1, "error": body, **checked}, indent=2)))
     if message:
         label = "" if isinstance(error, Interrupted) else "error: "
         told = f"{label}{message}\n" + "".join(f"  {line}\n" for line in (hint or "").splitlines())
@@ -111,18 +120,18 @@ def _misuse(error: Any, given: Sequence[str]) -> int:
     hint = "`lora-packer --help` lists the commands."
     if where and not where[0].startswith("-"):
         hint = f"`{command_line(where[0], '--help')}` has every option."
-    return fail(UsageError(message if message.endswith("?") else f"{message}.", hint=hint), as_json=asks_json(given))
+    return fail(UsageError(message if message.endswith("?") else f"{message}.", hint=hint), form=asked_form(given))
 
 
-def crash(error: Exception, *, as_json: bool) -> int:
+def crash(error: Exception, *, form: str) -> int:
     """Tell what nobody raised on purpose, and return the exit code: no verdict on anything."""
     if isinstance(error, OSError) and error.errno == errno.EBADF and is_stdout_closed():
-        return fail(OutputError.because(error), as_json=False)
+        return fail(OutputError.because(error), form="text")
     if isinstance(error, OSError) and is_no_room(error):
         place = f" '{escape(error.filename)}'" if isinstance(error.filename, str) else ""
-        return fail(OutputError(f"There is no room to write{place}: {error.strerror}."), as_json=as_json)
+        return fail(OutputError(f"There is no room to write{place}: {error.strerror}."), form=form)
     if isinstance(error, MemoryError):
-        return fail(InternalError("There is not enough memory for this."), as_json=as_json)
+        return fail(InternalError("There is not enough memory for this."), form=form)
     import traceback
 
     sys.stderr.write(scrub(without_own(traceback.format_exc())))
@@ -132,14 +141,18 @@ def crash(error: Exception, *, as_json: bool) -> int:
             f"This is a bug in lora-packer, and no verdict on what was given ({what}).",
             hint="Report it with the lines above.",
         ),
-        as_json=as_json,
+        form=form,
     )
 
 
-def print_result(text: str) -> None:
-    """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then."""
+def print_result(text: str, *, as_it_is: bool = False) -> None:
+    """Write to standard output. Raises OutputError where that is closed or full; nothing is written there then.
+
+    No line of it is one that a CI system takes for a command, unless it is meant to be: ``as_it_is``.
+    """
+    told = without_own(text, in_urls=False)
     try:
-        sys.stdout.write(f"{without_own(text, in_urls=False)}\n")
+        sys.stdout.write(f"{told if as_it_is else inert(told)}\n")
         sys.stdout.flush()
     except OSError as error:
         leave_stdout()

@@ -95,6 +95,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         f"lora-packer release hf://org/my-adapter {_NAMES} --deploy --ask Hello",
         f"lora-packer release my-adapter {_NAMES} --to s3://bucket/adapters/ --skip-existing",
     ),
+    "verify": (
+        "lora-packer verify my-adapter.zip --receipt my-adapter.receipt.json",
+        "lora-packer verify my-adapter.zip --format json",
+    ),
     "identify": ("lora-packer identify my-adapter",),
     "models": ("lora-packer models", "lora-packer models account/my-adapter"),
     "endpoints": ("lora-packer endpoints",),
@@ -120,6 +124,7 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
     "presign": _STORE,

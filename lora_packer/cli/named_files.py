@@ -15,21 +15,23 @@ from lora_packer.cli.ends import print_result
 from lora_packer.errors import InputError, OutputError
 from lora_packer.files import exists, is_folder, is_no_room, is_stream, names_stdout, require_regular, write_whole
 from lora_packer.names import REQUIRED
-from lora_packer.redact import Secret, escape
+from lora_packer.redact import Secret, escape, inert
 
 _MAX_INPUT = 65_536  # characters that a file or standard input with one URL may have
 
 
-def write_named(path: Path, text: str, option: str, *, private: bool = False) -> None:
+def write_named(path: Path, text: str, option: str, *, private: bool = False, as_it_is: bool = False) -> None:
     """Write a text into the file that an option names; ``private``: for its owner only.
+
+    No line of it is one that a CI system takes for a command, unless it is meant to be: ``as_it_is``.
 
     Raises InputError where it is no place to write to, and OutputError where it takes nothing more.
     """
     if names_stdout(path):
-        print_result(text)
+        print_result(text, as_it_is=as_it_is)
         return
     try:
-        write_whole(path, f"{text}\n", private=private)
+        write_whole(path, f"{text if as_it_is else inert(text)}\n", private=private)
     except OSError as error:
         message = f"'{escape(str(path))}' cannot be written: {error.strerror}."
         if is_no_room(error):

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import NoReturn, TextIO
 
 from lora_packer.files import STDOUT
+from lora_packer.redact import inert
 
 _STDERR = 2
 _A_GUESS = 80  # columns
@@ -89,12 +90,15 @@ def columns(stream: TextIO | None = None) -> int:
 
 
 def folded(text: str, stream: TextIO) -> str:
-    """Return text for a person as a stream shows it: folded to its width on a terminal, else as it is."""
+    """Return text for a person as a stream shows it: folded to its width on a terminal, else as it is.
+
+    No line of it is one that a CI system takes for a command, whatever stands where a line was folded.
+    """
     if not stream.isatty():
-        return text
+        return inert(text)
     from lora_packer.cli.fold import fold
 
-    return fold(text, columns(stream))
+    return inert(fold(text, columns(stream)))
 
 
 class _Closed(io.TextIOWrapper):

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, open_source, read_adapter
+from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, read_adapter
+from lora_packer.adapter.config_lines import field_lines
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_targets
 from lora_packer.base_model import BaseModel
@@ -17,6 +18,7 @@ from lora_packer.inspector.base import Against, BaseSource, base_for
 from lora_packer.inspector.by_target import tell
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.norms import ModuleStats, module_stats
+from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import Subject, plainly
@@ -89,10 +91,10 @@ def check(
         target = [] if target == DEFAULT_TARGET else target
     asked = chosen(target, target_file)
     wanted = _selector(select, ignore)
-    with open_source(adapter) as source:
+    with open_adapter(adapter) as source:
         if stats and source.remote:
-            hint = "Download the repo, then check the folder."
-            raise InputError("--stats reads the values, and of a Hub repo only the header is read.", hint=hint)
+            hint = "Download the adapter, then check the folder."
+            raise InputError(f"--stats reads the values, and {_OF_OTHERS}.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
         subject = _subject(source, asked.targets[0], base_config, base_model, weights=weights, read=read)
         if read and isinstance(subject.against, str) and any(map(wanted, _OF_THE_BASE)):
@@ -116,9 +118,11 @@ def check(
         checked,
         told.targets,
         asked.deciding,
+        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.findings) else {},
     )
 
 
+_OF_OTHERS = "of a Hub repo, or from S3 and URLs, only the header is read"
 _OF_THE_BASE = tuple(code for code, rule in RULES.items() if rule.needs == "base")
 
 
@@ -140,7 +144,7 @@ def _subject(
         against = str(error)
     no_values = ""
     if source.remote:
-        no_values = "the values were not read: of a Hub repo only the header is"
+        no_values = f"the values were not read: {_OF_OTHERS}"
     elif not weights:
         no_values = "the tensors' values were not read (--no-weights)"
     reading = read.reading if read else plainly

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from lora_packer.adapter.keys import PREFIX
+from lora_packer.base_model import BaseModel
+from lora_packer.inspector.kohya import is_kohya, modules_named
 
 
 class Framework(NamedTuple):
@@ -21,6 +23,13 @@ _MERGE = "Merge it into the base model (merge_and_unload), or train a LoRA adapt
 _TRAIN = "Train a LoRA adapter: this method cannot be merged into a model."
 _WAY_OUT = {"X-LoRA": _TRAIN, "a prompt method": _TRAIN}
 
+# How torchtune keeps the rows of q_proj and k_proj, by model type: in Meta's order (torchtune/models/convert_weights.py
+# and gemma2/_convert_weights.py, hf_to_tune), or as transformers has them (qwen2 and qwen3/_convert_weights.py).
+TORCHTUNE_TURNS = ("llama", "mistral", "gemma", "gemma2")
+TORCHTUNE_AS_IT_IS = ("qwen2", "qwen3")
+
+KOHYA = "kohya or diffusers"
+
 FRAMEWORKS = (
     # github.com/ml-explore/mlx-lm mlx_lm/tuner/lora.py: lora_a (in, r), lora_b (r, out), no ".weight".
     Framework("MLX", re.compile(r"\.lora_[ab]$"), "Transpose and rename the tensors into PEFT's format."),
@@ -32,7 +41,7 @@ FRAMEWORKS = (
     ),
     # github.com/kohya-ss/sd-scripts networks/lora.py; github.com/huggingface/diffusers loaders/lora_pipeline.py.
     Framework(
-        "kohya or diffusers",
+        KOHYA,
         re.compile(
             r"^lora_(?:unet|te\d?)_|\.lora_(?:up|down)\.weight$|\.lora\.(?:up|down)\.weight$|\.dora_scale$"
             r"|^(?:unet|text_encoder(?:_\d)?|diffusion_model)\.|^transformer\.(?:single_)?transformer_blocks\."
@@ -42,7 +51,9 @@ FRAMEWORKS = (
     # github.com/NVIDIA-NeMo/Megatron-Bridge: linear_in and linear_out below adapter.
     Framework(
         "Megatron",
-        re.compile(r"\.adapter\.linear_(?:in|out)\.weight$|^(?!base_model\.).*\.linear_(?:qkv|proj|fc[12])\."),
+        re.compile(
+            r"\.adapter(?:_layer\.lora_\w+)?\.linear_(?:in|out)\.weight$|^(?!base_model\.).*\.linear_(?:qkv|proj|fc[12])\."
+        ),
         "Export it with Megatron-Bridge's save_hf_adapter.",
     ),
     # github.com/huggingface/peft src/peft/tuners: what the other methods call their parameters.
@@ -114,3 +125,20 @@ def foreign_framework(names: Iterable[str]) -> Framework | None:
         if 2 * sum(framework.pattern.search(name) is not None for name in doubtful) > len(names):
             return framework
     return None
+
+
+def is_convertible(
+    framework: Framework, names: Iterable[str], config: Mapping[str, Any], base: BaseModel | str
+) -> bool:
+    """Whether `fix` knows the framework's layout on this base model, and the config says rank and scale."""
+    if framework.name == "MLX":
+        return isinstance(config.get("lora_parameters"), dict)
+    if isinstance(base, str):
+        return False
+    if framework.name == "torchtune":
+        return {"r", "lora_alpha"} <= config.keys() and base.model_type in (*TORCHTUNE_TURNS, *TORCHTUNE_AS_IT_IS)
+    if framework.name == "Megatron":
+        return {"r", "lora_alpha"} <= config.keys() or {"dim", "alpha"} <= config.keys()
+    if framework.name == KOHYA:
+        return is_kohya(names) and modules_named(names, base) is not None
+    return False

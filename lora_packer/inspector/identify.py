@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lora_packer.adapter import LoraConfig, TensorInfo, open_source, read_adapter
+from lora_packer.adapter import LoraConfig, TensorInfo, read_adapter
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_path
 from lora_packer.base_model import ARCHITECTURES, BaseModel
@@ -16,6 +16,7 @@ from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.inspector.diagnosis import diagnose
 from lora_packer.inspector.loading import as_peft_loads, is_exact_as_loaded
+from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.reading import is_exact
 from lora_packer.peft.refusals import refused_config
 from lora_packer.redact import escape
@@ -54,7 +55,7 @@ def identify(adapter: str | Path) -> tuple[Candidate, ...]:
         InconclusiveError: a pattern of its config is not evaluated.
     """
     require_path(adapter, "adapter")
-    with open_source(adapter) as source:
+    with open_adapter(adapter) as source:
         read = read_adapter(source)
     if read.defects:
         raise InputError(f"{read.defects[0].message}.", hint="`lora-packer check` says what is wrong with the adapter.")

@@ -20,7 +20,7 @@ from lora_packer.errors import InputError, InternalError, LoraPackerError
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.check import BaseSource, check, require_rules
 from lora_packer.inspector.report import SCHEMA_VERSION, AdapterSummary, BaseModelSummary, Report
-from lora_packer.redact import escape, fit
+from lora_packer.redact import escape, fit, scrub, without_own
 from lora_packer.targets import DEFAULT_TARGET, chosen
 from lora_packer.workers import open_pool
 
@@ -271,7 +271,8 @@ def _checked(run: str, options: Mapping[str, Any], item: Listed) -> Result:
 
 def _unreadable(item: Listed, target: str, error: LoraPackerError) -> Unreadable:
     error.__traceback__ = error.__cause__ = error.__context__ = None  # it goes from one process to another
-    return Unreadable(AdapterSummary(str(item.adapter), 0, 0, 0, (), ()), target, error)
+    source = scrub(without_own(str(item.adapter)))  # anything may stand here by mistake: a key, a presigned URL
+    return Unreadable(AdapterSummary(source, 0, 0, 0, (), ()), target, error)
 
 
 def summary_of(results: Iterable[Result]) -> dict[str, int]:

@@ -48,6 +48,16 @@ def exact_change(case: Case) -> Change | None:
     return None
 
 
+def listed_targets(case: Case) -> tuple[str, ...] | None:
+    """Return ``target_modules`` as the shortest list that targets what the config targets now, or None."""
+    meant = frozenset(path for path in case.expectation.targeted if _is_module(path, case))
+    for tail in (1, 2, 0):
+        names = tuple(dict.fromkeys(".".join(path.split(".")[-tail:]) for path in case.modules if path in meant))
+        if names and _targets(case, Change("target_modules", names)) == meant:
+            return names
+    return None
+
+
 def _is_damaged(case: Case, trained: frozenset[str]) -> bool:
     targeted = case.expectation.targeted.keys()
     whole = {without_index(path) for path in targeted & trained}
@@ -77,7 +87,11 @@ def towers(paths: Iterable[str], trained: frozenset[str]) -> tuple[list[str], li
 
 
 def _is_layer(tensor: Tensor, case: Case) -> bool:
-    module = case.modules.get(tensor.module)
+    return _is_module(tensor.module, case)
+
+
+def _is_module(path: str, case: Case) -> bool:
+    module = case.modules.get(path)
     return module is not None and module.kind != "parameter"
 
 

@@ -74,6 +74,7 @@ class Report:
     ``stats`` holds the size of each module's update where ``check`` was asked for it, else None. ``checked`` holds the
     files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON. ``targets``
     has the verdict of each target, and ``target`` is the first one; the first ``deciding`` of them make the status.
+    ``lines`` has the line of each field of ``adapter_config.json``; it is no part of the JSON either.
     """
 
     status: Status
@@ -86,6 +87,7 @@ class Report:
     checked: Mapping[str, CheckedFile] = field(default_factory=dict, repr=False)
     targets: tuple[TargetVerdict, ...] = ()
     deciding: int = 1
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
     def decisive(self) -> tuple[Finding, ...]:

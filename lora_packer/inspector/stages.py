@@ -17,7 +17,7 @@ from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.base import Against
 from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
-from lora_packer.inspector.foreign import Framework, foreign_framework
+from lora_packer.inspector.foreign import Framework, foreign_framework, is_convertible
 from lora_packer.inspector.identify import fitting
 from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.rules import (
@@ -163,7 +163,8 @@ def _judge_config(subject: Subject) -> Judged:
     other = config.other_format(subject.adapter)
     features: list[Finding] = []
     if other is None:
-        features += served.features_at(subject.target, subject.adapter, settings)
+        has_base = not isinstance(subject.base, str)
+        features += served.features_at(subject.target, subject.adapter, settings, has_base=has_base)
         features += served.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
@@ -194,8 +195,8 @@ def _judge_tensors_alone(subject: Subject) -> Judged:
     other = config.other_format(adapter)
     if subject.framework is not None:
         if other is None or other.kind == "foreign":  # what names another method has said so
-            told = isinstance(adapter.raw_config.get("lora_parameters"), dict)  # MLX's rank and scale
-            findings.append(names.foreign(subject.framework, adapter.tensors, told=told))
+            fixable = is_convertible(subject.framework, adapter.tensors, adapter.raw_config, subject.base)
+            findings.append(names.foreign(subject.framework, adapter.tensors, fixable=fixable))
     elif isinstance(subject.base, str) and adapter.config is not None and adapter.tensors:
         ran |= {HALF_PAIR.code}
         findings += lost_halves(subject.tensors)

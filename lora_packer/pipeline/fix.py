@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from lora_packer.adapter import AdapterSource, open_source
+from lora_packer.adapter import AdapterSource
 from lora_packer.arguments import require_base, require_codes, require_path, require_text
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
@@ -18,6 +20,7 @@ from lora_packer.hub import HubRepo
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.base import base_for
 from lora_packer.inspector.check import BaseSource
+from lora_packer.inspector.opening import is_elsewhere, open_adapter
 from lora_packer.packager.members import EXTRAS
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.local import name_of, parse_adapter
@@ -113,14 +116,17 @@ def fix(
         _require_place(place, adapter)
     lossy = allowed(tuple(allow))
     given = {"base_config": base_config, "base_model": base_model, "target": target}
-    with open_source(adapter) as source:
+    with open_adapter(adapter) as source:
         setting = _setting(source, base_config, base_model, target, lossy, base_weights)
         done = mend(setting, EXTRAS)
         return _written(done, source, None if diff else place, given, progress)
 
 
 def default_output(adapter: str | Path) -> Path:
-    """Return the folder beside an adapter that its mended form goes to; that of a repository is made here."""
+    """Return the folder beside an adapter that its mended form goes to; that of a remote one is made here."""
+    if is_elsewhere(adapter):
+        path = urlsplit(str(adapter)).path.rstrip("/").rpartition("/")[2]
+        return Path(f"{name_of(Path(re.sub(r'[^A-Za-z0-9._-]+', '-', path).strip('.-') or 'adapter'))}-fixed")
     place = parse_adapter(adapter)
     if isinstance(place, HubRepo):
         return Path(f"{place.id.rpartition('/')[2]}-fixed")
@@ -134,6 +140,8 @@ def default_output(adapter: str | Path) -> Path:
 
 def _require_place(place: Path, adapter: str | Path) -> None:
     require_new(place, "--output")
+    if is_elsewhere(adapter):
+        return
     source = parse_adapter(adapter)
     if (
         isinstance(source, Path)
@@ -179,6 +187,8 @@ def _written(
     if done.after is None or done.before is None:
         report = check(source, **given)
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
+    if done.form is not None:
+        given = {**given, "target": "peft"}  # what is checked is the same adapter in PEFT's layout
     if place is None:
         report = check(DraftSource(done.after, done.source), **given)
         return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)

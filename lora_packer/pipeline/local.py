@@ -9,11 +9,12 @@ from types import MappingProxyType
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
 from lora_packer.hub import HubRepo, proposed, repo_in
+from lora_packer.inspector.opening import is_elsewhere
 from lora_packer.packager import CheckedFile
 from lora_packer.packager.digest import digest
 from lora_packer.packager.pack import format_of
 from lora_packer.packager.source import Source
-from lora_packer.redact import escape
+from lora_packer.redact import escape, scrub
 
 # The files of an adapter as they were read, by name; or the finished archive, by its own name.
 Files = Mapping[str, CheckedFile]
@@ -21,7 +22,14 @@ NO_FILES: Files = MappingProxyType({})
 
 
 def parse_adapter(adapter: str | Path) -> HubRepo | Path:
-    """Return what ADAPTER names. Raises InputError where it begins like a repository and names none."""
+    """Return what ADAPTER names. Raises InputError where it begins like a repository and names none, or is no file."""
+    if is_elsewhere(adapter):
+        named = str(adapter).partition("?")[0]
+        raise InputError(
+            f"'{escape(scrub(named))}' is not on this machine: only check, fix and identify read it from there.",
+            hint="Download it, and give the folder or the archive. What is a finished archive in S3 needs no upload: "
+            "`lora-packer presign` makes a URL of it for `lora-packer submit`.",
+        )
     return repo_in(str(adapter)) or Path(adapter)
 
 

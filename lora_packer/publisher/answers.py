@@ -26,6 +26,14 @@ class ListedUpload:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedObject:
+    """An object, as ListObjectsV2 has it; ``size`` in bytes."""
+
+    key: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ListedPart:
     """A part, as ListParts has it; ``crc32`` is empty where that is not told."""
 
@@ -71,6 +79,16 @@ def uploads_in(pages: Iterable[Any], where: str) -> list[ListedUpload]:
         for item in _objects(page.get("Uploads"))
     ]
     return sorted(found, key=lambda upload: upload.begun_at)
+
+
+def objects_in(pages: Iterable[Any], where: str) -> list[ListedObject]:
+    """Return the objects of the pages. Raises S3Error."""
+    operation = "ListObjectsV2"
+    return [
+        ListedObject(_text(item, "Key", operation, where), _number(item, "Size", operation, where))
+        for page in limited(pages, operation, where)
+        for item in _objects(page.get("Contents"))
+    ]
 
 
 def parts_in(pages: Iterable[Any], where: str) -> tuple[dict[int, ListedPart], str | None]:

@@ -72,7 +72,7 @@ class Files:
         if isinstance(blob.made, Span):
             return np.frombuffer(self.read(blob.made), width).reshape(blob.shape)
         made = blob.made.compute(*map(self.array, blob.made.parts))
-        result = np.ascontiguousarray(made).view(width)
+        result = np.asarray(made, order="C").view(width)
         assert result.shape == blob.shape, (blob.made.what, result.shape, blob.shape)
         return result
 
@@ -111,7 +111,8 @@ def write(
     weights_name: str = WEIGHTS_NAME,
 ) -> None:
     """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
-    (folder / CONFIG_NAME).write_bytes(draft.config_file)
+    if draft.config:  # a layout without one has none
+        (folder / CONFIG_NAME).write_bytes(draft.config_file)
     parts = segments(draft)
     total, done = sum(part.size for part in parts), 0
     with Files(source) as files, io.FileIO(folder / weights_name, "x") as target:

@@ -12,6 +12,7 @@ from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, AdapterSource
 from lora_packer.adapter.adapter import MAX_CONFIG_BYTES
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, read_header
 from lora_packer.errors import InputError
+from lora_packer.inspector.kohya import is_kohya
 from lora_packer.misplaced import folder_meant, weights_meant
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Draft, Span
@@ -78,6 +79,9 @@ def find(source: AdapterSource, extras: Sequence[str]) -> Found:
     files = rooted.files()
     config = next((name for name in files if name.lower() == CONFIG_NAME), None)
     if config is None:
+        alone = _without_a_config(rooted, files)
+        if alone is not None:
+            return Found(rooted, alone, tuple(told))
         instead = "Take it from the run's folder: rank and scale of the update stand in no other file."
         return Found(rooted, None, (*told, skipped("missing-file", "LP101", f"{CONFIG_NAME} is missing. {instead}")))
     if config != CONFIG_NAME:
@@ -99,6 +103,13 @@ def find(source: AdapterSource, extras: Sequence[str]) -> Found:
     changed = any(item.name in ("json", "file-name") for item in more) or parsed.changed
     draft = replace(draft, config=parsed.value, config_bytes=None if changed else parsed.data, extras=kept)
     return Found(rooted, draft, (*told, *more))
+
+
+def _without_a_config(source: AdapterSource, files: Sequence[str]) -> Draft | None:
+    """Return the weights of a layout whose tensors say what a config would, or None where they are another's."""
+    weights = weights_meant(files)
+    read = _read_weights(source, weights) if weights else ""
+    return read[0] if not isinstance(read, str) and is_kohya(read[0].tensors) else None
 
 
 def _rooted(source: AdapterSource) -> tuple[AdapterSource, list[Told]]:

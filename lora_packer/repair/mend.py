@@ -11,13 +11,16 @@ from lora_packer.redact import escape
 from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import find
-from lora_packer.repair.layouts import experts, mlx
+from lora_packer.repair.layouts import experts, kohya, megatron, mlx, torchtune
 from lora_packer.repair.lossy import LOSSY
 from lora_packer.repair.result import Told
 from lora_packer.repair.setting import Repair, Setting
 
 REPAIRS: tuple[Repair, ...] = (
     mlx.from_mlx,
+    torchtune.from_torchtune,
+    megatron.from_megatron,
+    kohya.from_kohya,
     fields.known_fields,
     fields.values,
     names.rename,
@@ -33,6 +36,7 @@ REPAIRS: tuple[Repair, ...] = (
     experts.fuse,
     experts.unfuse,
     scale.fold,
+    targets.as_list,
     values.without_base_weights,
     lossy.rank_from_tensors,
     lossy.lower_rank,
@@ -44,19 +48,13 @@ REPAIRS: tuple[Repair, ...] = (
 # What loses nothing either, and is another form that only some loaders want: done where it is asked for.
 FORMS = {
     scale.PLAIN: "rsLoRA, rank_pattern and alpha_pattern folded into one r and one lora_alpha",
+    targets.LISTED: "target_modules as a list, where it is a pattern, 'all-linear' or missing",
     experts.FUSED: "LoRA on single experts put onto the fused parameters of transformers 5",
     experts.PER_EXPERT: "LoRA on fused experts cut into that of single ones",
     mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
+    kohya.KOHYA: "kohya's own layout: kohya=lora_te says what its names begin with",
 }
 BY_NAME = {**LOSSY, **FORMS}
-# The targets that read an adapter right only in another form: they multiply by lora_alpha / r alone (see scale.py).
-_FORMS_OF = {
-    "llama-cpp": (scale.PLAIN,),
-    "lmdeploy": (scale.PLAIN,),
-    "mlx": (mlx.MLX,),
-    "portable": (scale.PLAIN,),
-    "sglang": (scale.PLAIN,),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,17 +80,26 @@ def mend(setting: Setting, extras: tuple[str, ...]) -> Mending:
     found = find(setting.source, extras)
     if found.draft is None:
         return Mending(found.source, None, None, found.told)
-    forms = dict.fromkeys(_FORMS_OF.get(setting.target.partition("@")[0], ()), "")
-    setting = replace(setting, source=found.source, allowed={**forms, **setting.allowed})
+    setting = replace(setting, source=found.source)
     draft, told = found.draft, list(found.told)
     for repair in REPAIRS:
         draft, more = repair(draft, setting)
         told += [item for item in more if item not in told]
-    if mlx.MLX not in setting.allowed:
-        return Mending(found.source, found.draft, draft, tuple(told))
-    form, more = mlx.to_mlx(draft, setting)
-    written = None if form is None else (replace(form, metadata={}), MLX_WEIGHTS)
-    return Mending(found.source, found.draft, draft, (*told, *more), written)
+    if not draft.config:  # of a layout that has none, and that was not converted
+        return Mending(found.source, None, None, tuple(told))
+    form, more = _other_layout(draft, setting)
+    return Mending(found.source, found.draft, draft, (*told, *more), form)
+
+
+def _other_layout(draft: Draft, setting: Setting) -> tuple[tuple[Draft, str] | None, list[Told]]:
+    """Return what is written in another layout than PEFT's, where one is wanted, and the name of its weights."""
+    if mlx.is_wanted(setting):
+        form, told = mlx.to_mlx(draft, setting)
+        return (None if form is None else (replace(form, metadata={}), MLX_WEIGHTS)), told
+    if kohya.KOHYA in setting.allowed:
+        form, told = kohya.to_kohya(draft, setting)
+        return (None if form is None else (form, kohya.KOHYA_WEIGHTS)), told
+    return None, []
 
 
 def allowed(words: tuple[str, ...]) -> dict[str, str]:

@@ -14,19 +14,20 @@ from lora_packer.repair.content import Files
 from lora_packer.repair.draft import Blob, Computed, Draft
 from lora_packer.repair.layouts.mlx import exact_alpha
 from lora_packer.repair.result import Told, repaired, skipped
-from lora_packer.repair.setting import Mended, Setting, judged
+from lora_packer.repair.setting import Mended, Setting, judged, not_taken_by_target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PLAIN = "plain-scale"
+_OF_SCALE = frozenset({"use_rslora", "rank_pattern", "alpha_pattern"})
 # Where the exponent is: how many bits are below it, and its mask (IEEE 754; bfloat16 is the upper half of a float32).
 _FIELD = {"F64": (52, 0x7FF), "F32": (23, 0xFF), "F16": (10, 0x1F), "BF16": (7, 0xFF)}
 
 
 def fold(draft: Draft, setting: Setting) -> Mended:
     """Fold rsLoRA into lora_alpha, and ranks and alphas of single modules into one of each."""
-    if PLAIN not in setting.allowed:
+    if PLAIN not in setting.allowed and not not_taken_by_target(draft, setting) & _OF_SCALE:
         return draft, []
     told: list[Told] = []
     config = draft.settings

@@ -17,6 +17,9 @@ from lora_packer.inspector.rules.config import is_usable
 from lora_packer.repair.base_weights import BaseWeights
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.result import Told
+from lora_packer.targets import Target, chosen
+from lora_packer.targets.features import used_features
+from lora_packer.targets.needs import not_taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +89,14 @@ def is_better(before: Diagnosis, after: Diagnosis | None, code: str, base: BaseM
 def _codes(found: Diagnosis, base: BaseModel | str) -> set[str]:
     refused: Iterable[Finding] = () if isinstance(base, str) else refused_on(found, base, exact=True)
     return {item.code for item in (*found.findings, *refused) if item.severity != "info"}
+
+
+def not_taken_by_target(draft: Draft, setting: Setting) -> frozenset[str]:
+    """Return the features of an adapter that the target does not take as they are: another form may help."""
+    return not_taken(targets_of(setting), used_features(draft.settings, draft.infos))
+
+
+def targets_of(setting: Setting) -> tuple[Target, ...]:
+    """Return the targets that decide."""
+    asked = chosen(setting.target)
+    return asked.targets[: asked.deciding]

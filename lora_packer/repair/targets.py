@@ -6,14 +6,16 @@ import json
 
 from lora_packer.adapter.keys import PAIRED, parse_key
 from lora_packer.inspector.case import Case
-from lora_packer.inspector.narrowing import exact_change
+from lora_packer.inspector.narrowing import exact_change, listed_targets
 from lora_packer.peft.expected import RANK_AXIS
 from lora_packer.peft.targets import PatternLookup
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.result import Told, repaired, skipped
-from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
+from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged, not_taken_by_target
 
+LISTED = "listed-targets"
+_NO_LIST = frozenset({"targets_null", "targets_pattern", "targets_all_linear"})
 _OF_TARGETS = ("LP206", "LP207", "LP309", "LP313", "LP301")
 _SHOWN = 120
 
@@ -39,6 +41,22 @@ def retarget(draft: Draft, setting: Setting) -> Mended:
         told.append(repaired("targets", code, findings[0].count, message, proof))
         draft = mended
     return draft, told
+
+
+def as_list(draft: Draft, setting: Setting) -> Mended:
+    """Write ``target_modules`` as a list of names, for a target that reads nothing else."""
+    is_list = isinstance(draft.config.get("target_modules"), list)
+    if is_list or not (LISTED in setting.allowed or not_taken_by_target(draft, setting) & _NO_LIST):
+        return draft, []
+    found = judged(draft, setting)
+    names = listed_targets(found.as_given or found.case) if found is not None else None
+    if names is None:
+        reason = "which modules are meant is known only where the adapter fits the base model: write their names."
+        return draft, [skipped(LISTED, None, reason)]
+    before = escape(json.dumps(draft.config.get("target_modules")), _SHOWN)
+    message = f"target_modules was {before}, and is a list of {len(names)} names"
+    proof = "on this base model the list stands for the same modules, and no others"
+    return draft.with_config(target_modules=list(names)), [repaired(LISTED, None, len(names), message, proof)]
 
 
 def unsave(draft: Draft, setting: Setting) -> Mended:

@@ -6,19 +6,20 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lora_packer.redact import inert_json
+
 if TYPE_CHECKING:
-    from lora_packer.inspector import Report
     from lora_packer.inspector.many import Result
 
 
-def render(report: Report) -> str:
+def render(report: Result) -> str:
     """Return the report as ``check --format json`` prints it, without a newline at its end."""
-    return json.dumps(report.to_dict(), indent=2)
+    return inert_json(json.dumps(report.to_dict(), indent=2))
 
 
 def render_many(results: Sequence[Result]) -> str:
     """Return many reports as ``check --format json`` prints them, in the order given."""
-    return json.dumps(many_to_dict(results), indent=2)
+    return inert_json(json.dumps(many_to_dict(results), indent=2))
 
 
 def many_to_dict(results: Sequence[Result]) -> dict[str, Any]:

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from lora_packer.errors import ServiceError
-from lora_packer.redact import escape, scrub
-from lora_packer.together import refusal
-from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
-
-_MAX_TEXT = 20_000  # characters
+from lora_packer.together.told_chat import answer_in
 
 
 def complete(client: Client, model: str, prompt: str, asking: Asking, *, inference: bool = False) -> Answer:
@@ -31,8 +27,8 @@ def complete(client: Client, model: str, prompt: str, asking: Asking, *, inferen
     path = "/completions" if asking.completions else "/chat/completions"
     body = _body(model, prompt, asking)
 
-    def post(body: dict[str, Any]) -> dict[str, Any]:
-        return fields(client.request("POST", path, body, retry=True, purpose=purpose, inference=inference))
+    def post(body: dict[str, Any]) -> Any:
+        return client.request("POST", path, body, retry=True, purpose=purpose, inference=inference)
 
     try:
         answer = post(body)
@@ -40,23 +36,7 @@ def complete(client: Client, model: str, prompt: str, asking: Asking, *, inferen
         if not asking.logprobs or error.status not in (400, 422) or "logprob" not in error.message.lower():
             raise
         answer = post({name: value for name, value in body.items() if name != "logprobs"})
-    choice = next(iter(objects(answer.get("choices"))), {})
-    message = fields(choice.get("message"))
-    said = choice.get("text") if asking.completions else message.get("content")
-    thought = message.get("reasoning") or message.get("reasoning_content")
-    if not isinstance(said, str):
-        if not isinstance(thought, str):
-            raise refusal.without(purpose, answer, "holds no answer")
-        said = ""  # the answer's tokens were all used for thinking
-    tokens = number(fields(answer.get("usage")).get("completion_tokens"))
-    return Answer(
-        text=_shown(said),
-        model=text(answer.get("model")) or model,
-        finish_reason=text(choice.get("finish_reason")),
-        tokens=None if tokens is None else int(tokens),
-        reasoning=_shown(thought) if isinstance(thought, str) else "",
-        logprobs=_logprobs(choice.get("logprobs")),
-    )
+    return answer_in(answer, model, asking, purpose)
 
 
 def _body(model: str, prompt: str, asking: Asking) -> dict[str, Any]:
@@ -73,18 +53,3 @@ def _body(model: str, prompt: str, asking: Asking) -> dict[str, Any]:
     if asking.logprobs:
         body["logprobs"] = 1
     return body
-
-
-def _shown(said: str) -> str:
-    return "\n".join(escape(line, _MAX_TEXT) for line in scrub(said[:_MAX_TEXT]).splitlines())
-
-
-def _logprobs(value: Any) -> tuple[float, ...] | None:
-    """The log-probability of each token: a list of its own (together 3.1.1, types/log_probs.py), or one object a token,
-    as others write it."""
-    told = fields(value)
-    each = told.get("token_logprobs")
-    if not isinstance(each, list):
-        each = [one.get("logprob") for one in objects(told.get("content"))]
-    found = tuple(float(one) for one in each if isinstance(one, int | float) and not isinstance(one, bool))
-    return found if found and len(found) == len(each) else None

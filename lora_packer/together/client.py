@@ -22,6 +22,8 @@ from lora_packer.together.refusal import Purpose
 if TYPE_CHECKING:
     import httpx2
 
+    from lora_packer.together.told_project import Project
+
 DEFAULT_BASE_URL = "https://api.together.ai/v1"
 """The v1 API's address (openapi.yaml in github.com/togethercomputer/openapi, "servers")."""
 
@@ -60,7 +62,7 @@ class Client:
         sleep, clock, jitter: the time in seconds and a random number in [0, 1), for the pauses between attempts.
 
     Attributes:
-        identity: what the service told of the key; None until it was asked.
+        project: what the service told of the key's project; None until it was asked.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Client:
         self.is_loopback = is_loopback(self._host)
         self.token = token
         self.project_id = project_id
-        self.identity: dict[str, Any] | None = None
+        self.project: Project | None = None
         self._transport = transport
         self._timeout = timeout
         self.sleep, self.clock, self._jitter = sleep, clock, jitter

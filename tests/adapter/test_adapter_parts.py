@@ -14,6 +14,7 @@ from builders import TINY, TINY_BASE, renamed, write_adapter
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
+from lora_packer.adapter.config_mending import KEEP, mended_value
 from lora_packer.adapter.keys import canonical_name, parse_key
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 
@@ -252,3 +253,13 @@ def test_a_symlink_into_a_cache_is_read(tmp_path: Path) -> None:
     for name in FILES:
         (tmp_path / name).symlink_to(TINY / name)
     assert lora_packer.check(tmp_path, base_config=TINY_BASE).ok
+
+
+@pytest.mark.parametrize("rank", [float("nan"), float("inf"), -float("inf"), 1e300, 8.5, "8.5", "1e999", "9" * 400])
+def test_a_rank_that_is_no_whole_number_is_not_mended(rank: object) -> None:
+    assert mended_value({"r": rank}, "r") is KEEP
+
+
+@pytest.mark.parametrize(("rank", "meant"), [(8.0, 8), ("8", 8), (" 16.0 ", 16)])
+def test_a_rank_that_is_written_as_another_type_is_mended(rank: object, meant: int) -> None:
+    assert mended_value({"r": rank}, "r") == meant

@@ -45,6 +45,22 @@ def test_each_has_its_report_in_the_order_given_and_one_bad_one_stops_no_other(c
     assert body["reports"][2] == alone
 
 
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "hf_" + "A1" * 17,
+        "https://user:pass-word-1@127.0.0.1:9/x.zip",
+        f"https://127.0.0.1:9/k.zip?X-Amz-Signature={'0' * 64}",
+    ],
+)
+def test_a_credential_given_by_mistake_is_not_shown(cli: Cli, form: str, secret: str) -> None:
+    result = cli("check", TINY, secret, "--format", form, "--base-config", TINY_BASE)
+    assert result.code == (3 if "127.0.0.1" in secret else 1)
+    kept = secret.removeprefix("https://user:").removesuffix("@127.0.0.1:9/x.zip").rpartition("=")[2]
+    assert kept not in result.text
+
+
 @pytest.mark.parametrize(
     ("names", "code"), [("ok ok", 0), ("ok unknown", 3), ("unknown failed", 1), ("unknown gone", 1), ("gone ok", 1)]
 )

@@ -23,6 +23,8 @@ Cli = Callable[..., Any]
 # Where one name means another thing, or is needed by one command and not by another.
 _OF_THEIR_OWN = {
     "output",  # of check: a report; of pack: an archive
+    "receipt",  # to be written, or to be read
+    "format",  # check has more of them
     "wait",  # for a job, or until an endpoint serves
     "delete",  # of an endpoint, or of a model
     "timeout",  # for a job or an endpoint, or until it has stopped
@@ -67,7 +69,8 @@ def test_the_choices_are_what_there_is() -> None:
     [
         (("status", "job-1", "--api", "v9"), "'auto', 'v1', 'v2'"),
         (("check", ".", "--fail-on", "info"), "'error', 'warning'"),
-        (("check", ".", "--format", "xml"), "'text', 'json'"),
+        (("fix", ".", "--format", "xml"), "'text', 'json'"),
+        (("check", ".", "--format", "xml"), "'text', 'json', 'sarif', 'junit', 'github'"),
     ],
 )
 def test_a_choice_that_is_none_names_those_there_are(cli: Cli, arguments: tuple[str, ...], choices: str) -> None:

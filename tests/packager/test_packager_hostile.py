@@ -214,7 +214,10 @@ def test_a_signal(tmp_path: Path, places: tuple[Path, Path], step: str, way: str
         assert process.stdout is not None
         assert process.stdout.readline() == "stuck\n"
         process.send_signal(number)
-        _, err = process.communicate(timeout=60)
+        try:
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert err.endswith("interrupted\n")
     assert [os.listdir(place) for place in places] == [[], []]

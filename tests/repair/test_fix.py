@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,19 @@ def test_what_is_mended_was_told_to_be_fixable(kind: str, cli: Cli, tmp_path: Pa
     _, told = run(cli, broken, "--diff")
     assert {item["code"] for item in told["repairs"]} <= codes
     text = cli("check", broken, "--base-config", TINY_BASE).out
-    assert f"fixable: lora-packer fix {broken} --base-config {TINY_BASE}\n" in text
+    assert text.endswith(f"\nfixable: lora-packer fix {broken} --base-config {TINY_BASE}\n")
+
+
+@pytest.mark.parametrize("kind", BREAKAGES)
+def test_the_command_that_check_ends_with_leaves_nothing_fixable(kind: str, cli: Cli, tmp_path: Path) -> None:
+    _, breaks = BREAKAGES[kind]
+    broken = write_adapter(tmp_path / "broken", *breaks(tiny_tensors(), tiny_config()))
+    last = cli("check", broken, "--base-config", TINY_BASE).out.splitlines()[-1]
+    words = shlex.split(last.removeprefix("fixable: lora-packer "))
+    assert words[0] == "fix"
+    assert cli(*words).code == 0
+    report = json.loads(cli("check", tmp_path / "broken-fixed", "--base-config", TINY_BASE, "--format", "json").out)
+    assert [item["code"] for item in report["findings"] if item["fixable"]] == []
 
 
 def test_a_good_adapter_is_copied(cli: Cli, tmp_path: Path) -> None:

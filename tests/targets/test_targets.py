@@ -97,6 +97,14 @@ def test_tensors_and_files_show_features_too(tmp_path: Path) -> None:
     assert ("LP514", "error") in codes(checked(tmp_path, "tgi", outside), "tgi")
 
 
+def test_what_the_model_class_decides_is_never_passed_over(tmp_path: Path) -> None:
+    head = {f"{PREFIX}lm_head.lora_A.weight": ones(4, 48), f"{PREFIX}lm_head.lora_B.weight": ones(112, 4)}
+    report = checked(tmp_path, "llama-cpp", {**tiny_tensors(), **head}, target_modules=["q_proj", "v_proj", "lm_head"])
+    (finding,) = [item for item in report.findings if item.code == "LP507"]
+    assert "decides by the model's class whether it takes" in finding.message
+    assert finding.tensor in head
+
+
 def test_several_targets_each_have_their_verdict(tmp_path: Path, cli: Cli) -> None:
     folder = write_adapter(tmp_path / "a", None, tiny_config(use_rslora=True))
     asked = ("check", folder, "--base-config", TINY_BASE, "--format", "json")

@@ -77,14 +77,14 @@ def test_parts_and_their_digests_are_those_of_the_vendor(part_size: int, service
     with client_of(service, transport=Watching()) as client:
         model = v2.jobs._model(client, submission())
         asked.clear()
-        send_files(client, model["id"], local_files(tmp_path, {"a": data}), part_size=part_size)
+        send_files(client, model.id, local_files(tmp_path, {"a": data}), part_size=part_size)
     create, *puts, complete = asked
     blocks = [data[at : at + part_size] for at in range(0, len(data), part_size)]
     digests = [hashlib.md5(block) for block in blocks]
     whole = hashlib.md5(b"".join(one.digest() for one in digests)).hexdigest() + f"-{len(blocks)}"
     digest = whole if len(blocks) > 1 else digests[0].hexdigest()
     told = {"path": "a", "hash": digest, "numParts": len(blocks)}
-    assert json.loads(create.content) == {"objectId": model["id"], "files": [told]}
+    assert json.loads(create.content) == {"objectId": model.id, "files": [told]}
     assert sorted(put.content for put in puts) == sorted(blocks)
     for put in puts:
         assert put.method == "PUT"
@@ -243,11 +243,11 @@ def test_the_sandbox_takes_parts_at_their_addresses_only(change: dict[str, str],
         model = v2.jobs._model(client, submission())
     root = service.base_url.removesuffix("/v1")
     digest = hashlib.md5(b"x").hexdigest()
-    created = service.direct.create(model["id"], [{"path": "a", "hash": digest, "numParts": 1}], root)
+    created = service.direct.create(model.id, [{"path": "a", "hash": digest, "numParts": 1}], root)
     address = httpx2.URL(created["files"][0]["parts"][0]["url"])
     path = change.get("path") or address.path.removesuffix("1") + change.get("number", "1")
     query = change.get("query", address.query.decode())
     answer = httpx2.put(f"{root}{path}?{query}", content=b"x")
     assert answer.status_code == status
     assert answer.json()["error"]["message"]
-    assert service.direct.revisions(model["id"]) == []
+    assert service.direct.revisions(model.id) == []

@@ -36,6 +36,7 @@ from lora_packer.sandbox.weights import base_id
 from lora_packer.together import Asking, Client, HubRepo, Waiting, Wanted, v2
 from lora_packer.together.v2.offers import offers_for
 from lora_packer.together.v2.supported import base_model_id
+from lora_packer.together.v2.told_models import ToldModel
 
 FOLDER = Path(sys.prefix) / "together-3"  # where `make` puts it: beside the packages, not among them
 pytestmark = pytest.mark.skipif(
@@ -311,7 +312,7 @@ def test_a_base_model_is_the_one_that_the_vendors_command_line_takes(name: str, 
 @pytest.mark.parametrize("name", ["Qwen/Qwen3.5-9B-FP8", "mistralai/Mixtral-8x7B-Instruct-v0.1"])
 def test_an_adapter_of_any_weights_has_configurations(name: str) -> None:
     with Service(delay=0) as service, Client(service.api_key, service.base_url) as client:
-        made = {"id": "ml_a", "baseModelId": base_model_id(client, name)}
+        made = ToldModel("ml_a", base_id=base_model_id(client, name))
         offers = offers_for(client, made)
     suffix = base_id(name).removeprefix("ml_")
     assert [path for _, path in offers] == [f"projects/proj-catalogue/configs/cr_{suffix}_{count}" for count in (1, 2)]

@@ -21,7 +21,9 @@ from v2_answers import CONFIG, INSTANCE, MODEL, SUPPORTED, UPLOAD, P, page
 
 from lora_packer.errors import InputError, JobFailedError, ServiceError, WaitTimeoutError
 from lora_packer.together import APIS, Client, HubRepo, v1, v2, wait_for_job
+from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.offers import offers_for
+from lora_packer.together.v2.told_models import model_in
 
 
 @pytest.mark.parametrize(
@@ -146,8 +148,10 @@ def test_lists_are_read_to_their_last_page() -> None:
         )
 
     with mock_client(handler, project_id="proj_x") as client:
-        assert own_model(client, "3") == {**MODEL, "id": "ml_3", "name": "slug/3"}
-        assert own_model(client, "ml_2") == {**MODEL, "id": "ml_2", "name": "slug/2"}
+        for name, expected in (("3", ("ml_3", "slug/3")), ("ml_2", ("ml_2", "slug/2"))):
+            found = own_model(client, name)
+            assert found is not None
+            assert (found.id, found.name) == expected
         assert own_model(client, "none") is None
 
 
@@ -352,7 +356,7 @@ def test_configurations_come_from_the_catalogue_where_the_list_is_empty(
                 return httpx2.Response(200, json=page(*listed.get(request.url.params["referenceModelId"], [])))
 
     with mock_client(handler, project_id="proj_x") as client:
-        offers = offers_for(client, MODEL)
+        offers = offers_for(client, model_in(MODEL, Purpose("look at a model")))
     assert [path for _, path in offers] == paths
     assert [(offer.instance_type, offer.cents_per_minute) for offer, _ in offers] == [
         ("1xnvidia-h100-80gb", 6.5) for _ in paths

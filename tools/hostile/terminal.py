@@ -54,18 +54,22 @@ def _given(*arguments: str) -> Build:
     return build
 
 
+_SEVERAL: list[tuple[str, Build]] = [
+    ("a key among the adapters", _given("check", "a", CANARY)),
+    ("a URL with a password among the adapters", _given("check", "a", f"https://user:{CANARY}@127.0.0.1:1/x")),
+    (
+        "a presigned URL among the adapters",
+        _given("check", "a", f"https://127.0.0.1:1/k?X-Amz-Signature={CANARY}"),
+    ),
+]
+
 _USAGE: list[tuple[str, Build]] = [
     ("a key as a command", _given(CANARY)),
-    ("a key as a surplus argument", _given("check", "a", CANARY)),
-    ("a URL with a password as a surplus argument", _given("check", "a", f"https://user:{CANARY}@host/x")),
-    (
-        "a presigned URL as a surplus argument",
-        _given("check", "a", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}"),
-    ),
+    ("a key as a surplus argument", _given("pack", "a", CANARY)),
     ("an unknown option with a key", _given("check", "a", f"--token={CANARY}")),
     (
         "a presigned URL as the source",
-        _given("submit", f"https://b.s3.amazonaws.com/k?X-Amz-Signature={CANARY}", "--model-name", "m"),
+        _given("submit", f"https://127.0.0.1:1/k?X-Amz-Signature={CANARY}", "--model-name", "m"),
     ),
     ("--expires-in of 5,000 digits", _given("publish", "a", "--to", "s3://b/p/", "--expires-in", "1" * 5000)),
     ("--to of 100,000 characters", _given("publish", "a", "--to", "s3://" + "b" * 100_000)),
@@ -219,6 +223,7 @@ def all_cases() -> list[Case]:
             exits=refused,
             environment={"TOGETHER_API_KEY": "key", "TOGETHER_BASE_URL": "http://127.0.0.1:1", **_AWS},
         ),
+        *cases("usage", _SEVERAL, exits=frozenset({FAILED, INCONCLUSIVE})),
         *cases("usage", bases, exits=frozenset({OK, FAILED, UNREADABLE, INCONCLUSIVE})),
         *_variables(),
         *_streams(),

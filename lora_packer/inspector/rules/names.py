@@ -68,13 +68,12 @@ _CHANGES_TOLD = 2
 _NEAREST_OF = 2000
 
 
-def foreign(framework: Framework, tensors: Mapping[str, TensorInfo], *, told: bool) -> Finding:
-    """Return that the tensors have another framework's names; ``told``: the config has what MLX's says of the scale."""
+def foreign(framework: Framework, tensors: Mapping[str, TensorInfo], *, fixable: bool) -> Finding:
+    """Return that the tensors have another framework's names."""
     details = {"file": WEIGHTS_NAME, "tensors": tensors, "actual": escape(next(iter(tensors)))}
     message = f"the tensors have {framework.name}'s names, which PEFT drops"
     expected = "base_model.model.<module path>.lora_A.weight"
-    is_fixable = framework.name == "MLX" and told
-    return FOREIGN_NAMES.finding(message, expected=expected, hint=framework.way_out, fixable=is_fixable, **details)
+    return FOREIGN_NAMES.finding(message, expected=expected, hint=framework.way_out, fixable=fixable, **details)
 
 
 def older_names(case: Case, base: BaseModel) -> Iterator[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lora_packer.adapter.adapter import Adapter
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
@@ -106,6 +106,7 @@ _DOES: Mapping[Effect, str] = {
     "ignored": "ignores",
     "wrong": "misreads",
     "partial": "takes only under a condition",
+    "placed": "decides by the model's class whether it takes",
 }
 _REFUSES: frozenset[Effect] = frozenset({"rejected", "crash"})
 _SERVES_ELSE: frozenset[Effect] = frozenset({"ignored", "wrong"})
@@ -120,8 +121,23 @@ class Verdict:
     fact: Fact
 
 
-def features_at(target: Target, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
-    """What the target does with each feature that the adapter uses."""
+def features_at(target: Target, adapter: Adapter, config: LoraConfig, *, has_base: bool) -> Iterator[Finding]:
+    """What the target does with each feature that the adapter uses, and whether another form of it helps."""
+    for finding in _features_at(target, adapter, config):
+        yield replace(finding, fixable=True) if _has_other_form(finding, config, has_base) else finding
+
+
+def _has_other_form(finding: Finding, config: LoraConfig, has_base: bool) -> bool:
+    """Whether `fix` writes the same adapter without the feature.
+
+    Patterns of ranks and alphas are not said to be: only the values show whether folding them rounds any.
+    """
+    if finding.field == "use_rslora":
+        return not (config.rank_pattern or config.alpha_pattern)
+    return finding.field == "target_modules" and has_base and not config.target_parameters
+
+
+def _features_at(target: Target, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
     uses = used_features(config, adapter.tensors, adapter.files)
     if target.kind == "union":
         yield from _together(target, [item for one in target.engines for item in _verdicts(one, uses)], config)
@@ -181,7 +197,7 @@ def _conditional(item: Verdict, message: str) -> Finding:
 
 
 def _rule(effect: Effect, feature: str) -> Rule:
-    if effect == "partial":
+    if effect in ("partial", "placed"):
         return CONDITIONAL_FEATURE
     if feature == "stray_weights":
         return EXTRA_FILES
@@ -199,6 +215,8 @@ def _hint(feature: str, config: LoraConfig) -> str | None:
         return (
             "Save it again with path_initial_model_for_weight_conversion, which makes it a LoRA on the base as it is."
         )
+    if feature in ("rank_pattern", "alpha_pattern"):
+        return "Try `lora-packer fix` with this target: it writes one r and one lora_alpha where that rounds no number."
     return None
 
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.adapter.keys import PREFIX, key_name, layer_index, parse_key
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.repair.draft import Blob, Computed, Draft, Span, transposed
+from lora_packer.repair.layouts.parts import CannotConvert
 from lora_packer.repair.result import Told, repaired, skipped
-from lora_packer.repair.setting import Mended, Setting
+from lora_packer.repair.setting import Mended, Setting, targets_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,10 +29,6 @@ _OF_MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}  # mlx_lm/
 _CODE = "LP319"
 
 
-class _Cannot(Exception):  # noqa: N818 - it becomes a sentence
-    """Why an adapter cannot be converted."""
-
-
 def from_mlx(draft: Draft, _setting: Setting) -> Mended:
     """Give an adapter of MLX-LM the names, the orientation and the config of PEFT."""
     settings = draft.config.get("lora_parameters")
@@ -39,13 +36,13 @@ def from_mlx(draft: Draft, _setting: Setting) -> Mended:
         return draft, []
     try:
         if not isinstance(settings, dict):
-            raise _Cannot("its config has no lora_parameters, and scale and rank stand nowhere else")
+            raise CannotConvert("its config has no lora_parameters, and scale and rank stand nowhere else")
         rank, scale = _numbers(settings)
         tensors: dict[str, Blob] = {}
         for name, blob in draft.tensors.items():
             tensors.update(_as_peft(name, blob, rank))
         config = _peft_config(draft, tensors, rank, scale)
-    except _Cannot as error:
+    except CannotConvert as error:
         reason = f"MLX-LM's layout was not converted: {error}. Merge it with mlx_lm.fuse."
         return draft, [skipped("mlx", _CODE, reason)]
     mended = draft.with_tensors(tensors).with_config(**dict.fromkeys(draft.config, ...))
@@ -58,9 +55,9 @@ def from_mlx(draft: Draft, _setting: Setting) -> Mended:
 def _numbers(settings: Mapping[str, Any]) -> tuple[int, float]:
     rank, scale = settings.get("rank"), settings.get("scale")
     if type(rank) is not int or rank <= 0:
-        raise _Cannot("lora_parameters has no rank above 0")
+        raise CannotConvert("lora_parameters has no rank above 0")
     if not isinstance(scale, int | float) or isinstance(scale, bool) or not math.isfinite(scale):
-        raise _Cannot("lora_parameters has no scale")
+        raise CannotConvert("lora_parameters has no scale")
     return rank, float(scale)
 
 
@@ -69,17 +66,17 @@ def _as_peft(name: str, blob: Blob, rank: int) -> dict[str, Blob]:
     assert found is not None
     path, leaf = found["path"], found["leaf"]
     if layer_index(path) is None:
-        raise _Cannot(f"'{path[:60]}' is in no layer")
+        raise CannotConvert(f"'{path[:60]}' is in no layer")
     if leaf == "m":
         return {key_name(path, "lora_magnitude_vector"): blob}
     part = "lora_A.weight" if leaf == "lora_a" else "lora_B.weight"
     axis = {("lora_a", 2): 1, ("lora_b", 2): 0, ("lora_a", 3): 1, ("lora_b", 3): 2}.get((leaf, len(blob.shape)))
     if axis is None or blob.shape[axis] != rank:
-        raise _Cannot(f"'{path[:60]}' has another rank than {rank}")
+        raise CannotConvert(f"'{path[:60]}' has another rank than {rank}")
     if len(blob.shape) == 2:
         return {key_name(path, part): transposed(blob)}
     if _SWITCH not in path:
-        raise _Cannot(f"'{path[:60]}' has three axes and is no mixture's")
+        raise CannotConvert(f"'{path[:60]}' has three axes and is no mixture's")
     return {key_name(_of_expert(path, at), part): one for at, one in enumerate(_cut(blob))}
 
 
@@ -93,7 +90,7 @@ def _of_expert(path: str, at: int) -> str:
 def _cut(blob: Blob) -> list[Blob]:
     """The matrices that lie one behind the other in a tensor of three axes."""
     if not isinstance(blob.made, Span):
-        raise _Cannot("its experts lie in no file")
+        raise CannotConvert("its experts lie in no file")
     count, *shape = blob.shape
     size = blob.size // max(1, count)
     begins = range(blob.made.begin, blob.made.end, size or 1)
@@ -132,12 +129,17 @@ def exact_alpha(rank: int, scale: float) -> float | int:
 # --- and back --------------------------------------------------------------------------------------------------------
 
 
+def is_wanted(setting: Setting) -> bool:
+    """Whether MLX-LM's layout was asked for, or no target that was named takes PEFT's."""
+    return MLX in setting.allowed or all(one.fact("peft_format").effect == "rejected" for one in targets_of(setting))
+
+
 def to_mlx(draft: Draft, setting: Setting) -> tuple[Draft | None, list[Told]]:
     """Return the adapter in MLX-LM's layout, or None where it has none there."""
     try:
         tensors, keys = _mlx_tensors(draft)
         config = _mlx_config(draft, setting, keys)
-    except _Cannot as error:
+    except CannotConvert as error:
         return None, [skipped(MLX, None, f"it was not written in MLX-LM's layout: {error}.")]
     mended = draft.with_tensors(tensors).with_config(**dict.fromkeys(draft.config, ...)).with_config(**config)
     message = f"{len(tensors)} tensors are written as {MLX_WEIGHTS} in MLX-LM's layout, with its config"
@@ -155,7 +157,7 @@ def _mlx_tensors(draft: Draft) -> tuple[dict[str, Blob], list[str]]:
         leaf = {"lora_A.weight": "lora_a", "lora_B.weight": "lora_b", "lora_magnitude_vector": "m"}.get(key.part)
         path, index = _switch(key.path)
         if leaf is None or not name.startswith(PREFIX) or layer_index(path) is None:
-            raise _Cannot(f"'{name[:80]}' has no place there")
+            raise CannotConvert(f"'{name[:80]}' has no place there")
         keys[re.sub(r"^.*?\.\d+\.", "", path, count=1)] = None
         if index is not None:
             experts.setdefault(f"{path}.{leaf}", {})[index] = blob
@@ -163,7 +165,7 @@ def _mlx_tensors(draft: Draft) -> tuple[dict[str, Blob], list[str]]:
             tensors[f"{path}.{leaf}"] = blob if leaf == "m" else transposed(blob)
     for name, found in experts.items():
         if sorted(found) != list(range(len(found))) or len({(blob.dtype, blob.shape) for blob in found.values()}) > 1:
-            raise _Cannot(f"some experts of '{name[:80]}' have no LoRA")
+            raise CannotConvert(f"some experts of '{name[:80]}' have no LoRA")
         tensors[name] = _stacked([found[at] for at in range(len(found))])
     return tensors, sorted(keys)
 
@@ -189,7 +191,7 @@ def _stacked(blobs: list[Blob]) -> Blob:
 def _mlx_config(draft: Draft, setting: Setting, keys: list[str]) -> dict[str, Any]:
     config = draft.settings
     if config.rank_pattern or config.alpha_pattern:
-        raise _Cannot("MLX-LM has one rank and one scale for all modules (rank_pattern, alpha_pattern)")
+        raise CannotConvert("MLX-LM has one rank and one scale for all modules (rank_pattern, alpha_pattern)")
     layers = [index for name in draft.tensors if (index := layer_index(parse_key(name).path)) is not None]
     depth = max(layers) + 1
     if not isinstance(setting.base, str):

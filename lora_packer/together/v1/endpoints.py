@@ -13,16 +13,16 @@ from urllib.parse import quote
 from lora_packer.duration import format_duration
 from lora_packer.errors import LoraPackerError, ServiceError, WaitTimeoutError
 from lora_packer.together import refusal
-from lora_packer.together.answers import count, fields, listed, number, text
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
-from lora_packer.together.endpoints import Endpoint, Tell, is_endpoint_id, require_id, require_model
+from lora_packer.together.endpoints import Endpoint, Tell, require_id, require_model
 from lora_packer.together.next_steps import V1_GONE
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED, with_cost
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.v1.told import Listed, endpoint_in, endpoints_in, hardware_in, own_name_in
 from lora_packer.together.versions import V1_ENDS
 from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
@@ -30,6 +30,7 @@ ENDPOINT_PREFIX = "endpoint-"
 """What the ids of endpoints begin with."""
 
 _ANY, _PLAINLY = Wanted(), Asking()
+_LIST = Purpose(action="list the endpoints")
 _NOT_STOPPABLE = (400, 403, 405, 409, 422)
 
 
@@ -40,8 +41,7 @@ def hardware(client: Client, model: str) -> tuple[Hardware, ...]:
         hints={404: "Check the name: the service knows no such model, or does not serve it on dedicated endpoints."},
     )
     answer = client.request("GET", f"/hardware?model={quote(model, safe='')}", retry=True, purpose=purpose)
-    found = (_hardware(item) for item in listed(answer, purpose))
-    return tuple(sorted((one for one in found if one.id), key=lambda one: (one.cents_per_minute or 0.0, one.id)))
+    return tuple(sorted(hardware_in(answer, purpose), key=lambda one: (one.cents_per_minute or 0.0, one.id)))
 
 
 def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = lambda _: None) -> Endpoint:
@@ -69,7 +69,7 @@ def deploy(client: Client, model: str, wanted: Wanted = _ANY, *, tell: Tell = la
     if wanted.inactive_timeout is not None:
         body["inactive_timeout"] = wanted.inactive_timeout
     answer = client.request("POST", "/endpoints", body, retry=False, purpose=purpose)
-    return _required(answer, purpose, chosen.cents_per_minute)
+    return endpoint_in(answer, purpose, chosen.cents_per_minute)
 
 
 def rehearse(client: Client, model: str, wanted: Wanted = _ANY) -> Rehearsal:
@@ -87,12 +87,12 @@ def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     purpose = _about("look at", endpoint_id)
     answer = client.request("GET", _path(endpoint_id), retry=True, purpose=purpose)
-    return _required(answer, purpose)
+    return endpoint_in(answer, purpose)
 
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
     """Return the account's endpoints that serve the model, or are about to. Raises ServiceError."""
-    found = (_endpoint(item) for item in _listed(client) if item.get("model") == model)
+    found = (one for listed, one in _listed(client) if listed.model == model)
     return tuple(one for one in found if one is not None and not one.is_ending and not one.has_failed)
 
 
@@ -103,12 +103,12 @@ def all_endpoints(client: Client) -> tuple[Endpoint, ...]:
     """
     found = _listed(client)
     prices = _prices(client) if found else {}
-    return tuple(_one(client, item, prices) for item in found)
+    return tuple(_one(client, listed, prices) for listed, _ in found)
 
 
 def one_endpoint(client: Client, name: str) -> Endpoint:
     """Return one endpoint, by its id, its name or the model's. Raises ServiceError, InputError."""
-    seen = {"id": name} if name.startswith(ENDPOINT_PREFIX) else _called(client, name)
+    seen = Listed(name) if name.startswith(ENDPOINT_PREFIX) else _called(client, name)
     return _one(client, seen, _prices(client))
 
 
@@ -133,17 +133,18 @@ def attach(
     This version tells no state of what is attached, so there is nothing to wait for. Raises ServiceError, InputError.
     """
     del waiting
-    seen = {"id": where} if where.startswith(ENDPOINT_PREFIX) else _called(client, where)
-    purpose = _about("look at", text(seen.get("id")) or "")
-    item = fields(client.request("GET", _path(str(seen.get("id"))), retry=True, purpose=purpose))
-    found = _required(item, purpose)
+    seen = Listed(where) if where.startswith(ENDPOINT_PREFIX) else _called(client, where)
+    endpoint_id = _required_id(seen)
+    purpose = _about("look at", endpoint_id)
+    answer = client.request("GET", _path(endpoint_id), retry=True, purpose=purpose)
+    found = endpoint_in(answer, purpose)
     found = replace(found, cents_per_minute=_prices(client).get(found.hardware or ""))
     tell(f"endpoint {found.id} {found.cost}; an attached adapter costs nothing more")
     purpose = Purpose(
         action=f"attach {require_model(model)} to {found.id}",
         in_doubt="It may be attached by now. Run the same command again: an endpoint takes it again.",
     )
-    body = {"model_id": f"{item.get('name')}:{model}"}
+    body = {"model_id": f"{own_name_in(answer)}:{model}"}
     client.request("POST", f"{_path(found.id)}/adapters", body, retry=False, purpose=purpose)
     return found
 
@@ -156,8 +157,8 @@ def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
     if name.startswith(ENDPOINT_PREFIX):
         return ((name, None),)
     require_model(name)
-    called = [item for item in _listed(client) if name in (item.get("name"), item.get("model"))]
-    found = tuple((text(item.get("id")) or "", None) for item in called)
+    called = [listed for listed, _ in _listed(client) if name in (listed.name, listed.model)]
+    found = tuple((_required_id(one), None) for one in called)
     if not found:
         raise ServiceError(
             f"The account has no endpoint that is called {name} or serves it.",
@@ -185,7 +186,7 @@ def stop(
     try:
         purpose = _about("stop", endpoint_id)
         answer = client.request("PATCH", _path(endpoint_id), {"state": "STOPPED"}, retry=True, purpose=purpose)
-        stopped = _required(answer, purpose)
+        stopped = endpoint_in(answer, purpose)
     except ServiceError as error:
         if delete and error.status in _NOT_STOPPABLE and _is_deleted(client, endpoint_id):
             return Endpoint(id=endpoint_id, name=endpoint_id, state=DELETED)
@@ -244,32 +245,37 @@ def _with_cost(error: ServiceError, endpoint_id: str) -> LoraPackerError:
     return with_cost(error, f"Endpoint {endpoint_id} may still cost money.")
 
 
-def _called(client: Client, name: str) -> dict[str, Any]:
+def _called(client: Client, name: str) -> Listed:
     """The endpoint of this name, or that serves this model. Raises ServiceError."""
-    for item in _listed(client):
-        if name in (item.get("name"), item.get("model")):
-            return item
+    for listed, _ in _listed(client):
+        if name in (listed.name, listed.model):
+            return listed
     raise ServiceError(
         f"The account has no endpoint {name}.", hint="`lora-packer endpoints --api v1` lists what there is.", status=404
     )
 
 
-def _listed(client: Client) -> list[dict[str, Any]]:
-    purpose = Purpose(action="list the endpoints")
-    return listed(client.request("GET", "/endpoints?type=dedicated&mine=true", retry=True, purpose=purpose), purpose)
+def _listed(client: Client) -> list[tuple[Listed, Endpoint | None]]:
+    answer = client.request("GET", "/endpoints?type=dedicated&mine=true", retry=True, purpose=_LIST)
+    return endpoints_in(answer, _LIST)
+
+
+def _required_id(listed: Listed) -> str:
+    """The id of an endpoint in a list. Raises ServiceError where none is told."""
+    if listed.id is None:
+        raise refusal.unreadable(_LIST, 200, "lists an endpoint whose 'id' is missing or no id")
+    return listed.id
 
 
 def _prices(client: Client) -> dict[str, float]:
     """What a replica costs, in US cents a minute, by the hardware's id."""
     purpose = Purpose(action="list the hardware and its prices")
-    found = [
-        _hardware(item) for item in listed(client.request("GET", "/hardware", retry=True, purpose=purpose), purpose)
-    ]
+    found = hardware_in(client.request("GET", "/hardware", retry=True, purpose=purpose), purpose)
     return {one.id: one.cents_per_minute for one in found if one.cents_per_minute is not None}
 
 
-def _one(client: Client, item: dict[str, Any], prices: dict[str, float]) -> Endpoint:
-    found = endpoint(client, text(item.get("id")) or "")
+def _one(client: Client, listed: Listed, prices: dict[str, float]) -> Endpoint:
+    found = endpoint(client, _required_id(listed))
     return replace(found, cents_per_minute=prices.get(found.hardware or ""))
 
 
@@ -281,41 +287,4 @@ def _about(verb: str, endpoint_id: str) -> Purpose:
     return Purpose(
         action=f"{verb} endpoint {require_id(endpoint_id)}",
         hints={404: "Check the id: the service knows no such endpoint under this key."},
-    )
-
-
-def _hardware(item: dict[str, Any]) -> Hardware:
-    specs = fields(item.get("specs"))
-    count = number(specs.get("gpu_count"))
-    return Hardware(
-        id=text(item.get("id")) or "",
-        gpu_type=text(specs.get("gpu_type")) or "",
-        gpu_count=None if count is None else int(count),
-        cents_per_minute=number(fields(item.get("pricing")).get("cents_per_minute")),
-        availability=text(fields(item.get("availability")).get("status")),
-    )
-
-
-def _required(answer: Any, purpose: Purpose, cents_per_minute: float | None = None) -> Endpoint:
-    found = _endpoint(fields(answer), cents_per_minute)
-    if found is None:
-        raise refusal.without(purpose, answer, "describes no endpoint")
-    return found
-
-
-def _endpoint(item: dict[str, Any], cents_per_minute: float | None = None) -> Endpoint | None:
-    found, state = text(item.get("id")), text(item.get("state"))
-    if not is_endpoint_id(found) or not state:
-        return None
-    model = text(item.get("model"))
-    return Endpoint(
-        id=found,
-        # An adapter is called by the name of its upload: docs.together.ai/docs/dedicated-endpoints/v1/adapter.
-        name=model or found,
-        state=state.upper(),
-        model=model,
-        hardware=text(item.get("hardware")),
-        cents_per_minute=cents_per_minute,
-        min_replicas=count(fields(item.get("autoscaling")).get("min_replicas")),
-        max_replicas=count(fields(item.get("autoscaling")).get("max_replicas")),
     )

@@ -6,27 +6,21 @@ openapi.yaml in github.com/togethercomputer/openapi has ``GET /jobs``, and nothi
 from __future__ import annotations
 
 from lora_packer.errors import ServiceError
-from lora_packer.together.answers import fields, listed, text
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import require_model
 from lora_packer.together.models import Model
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.v1.told import jobs_in
 
 
 def models(client: Client) -> tuple[Model, ...]:
     """Return what the upload jobs made or were to make, the newest of each name. Raises ServiceError."""
     purpose = Purpose("list the upload jobs")
-    jobs = listed(client.request("GET", "/jobs", retry=True, purpose=purpose), purpose)
     found: dict[str, Model] = {}
-    for item in sorted(jobs, key=lambda one: str(one.get("created_at") or ""), reverse=True):
-        told = fields(item.get("args"))
-        name = text(told.get("modelName"))
-        if name and name not in found:
-            found[name] = Model(
-                name=name,
-                is_adapter=item.get("type") in ("adapter_upload", None),
-                status=text(item.get("status")),
-                description=text(told.get("description"), limit=400),
+    for one in jobs_in(client.request("GET", "/jobs", retry=True, purpose=purpose), purpose):
+        if one.name and one.name not in found:
+            found[one.name] = Model(
+                name=one.name, is_adapter=one.is_adapter, status=one.status, description=one.description
             )
     return tuple(found.values())
 

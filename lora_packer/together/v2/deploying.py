@@ -15,17 +15,17 @@ from typing import Any
 
 from lora_packer.errors import InputError, LoraPackerError, ServiceError
 from lora_packer.redact import escape
-from lora_packer.together.answers import text
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
 from lora_packer.together.endpoints import Tell
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import with_cost
-from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.offers import offers_for
-from lora_packer.together.v2.project import is_called, paged, project_path
+from lora_packer.together.v2.project import is_called
 from lora_packer.together.v2.stopping import end
+from lora_packer.together.v2.told_endpoints import ToldDeployment, ToldEndpoint
+from lora_packer.together.v2.told_models import ToldModel
 from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
@@ -61,22 +61,22 @@ class _Plan:
     name: str
 
     def body(
-        self, client: Client, adapter: dict[str, Any], wanted: Wanted, there: Iterable[dict[str, Any]]
+        self, client: Client, adapter: ToldModel, wanted: Wanted, there: Iterable[ToldDeployment]
     ) -> dict[str, Any]:
         """What describes the deployment, beside those that are there."""
         config = next(path for offer, path in self.offers if offer is self.chosen)
-        called = _free_name(f"{self.name}-{adapter['id'][-8:]}".lower(), there)
-        return below.below_body(adapter, adapter.get("projectId") or client.project_id, config, called, wanted)
+        called = _free_name(f"{self.name}-{adapter.id[-8:]}".lower(), there)
+        return below.below_body(adapter, adapter.project_id or client.project_id, config, called, wanted)
 
 
-def _plan(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted) -> _Plan:
+def _plan(client: Client, adapter: ToldModel, model: str, wanted: Wanted) -> _Plan:
     require_possible(wanted)
     offers = offers_for(client, adapter)
     chosen = choose_hardware(tuple(offer for offer, _ in offers), wanted.hardware, model)
-    return _Plan(offers, chosen, _UNFIT.sub("-", wanted.name or str(adapter.get("name")).rpartition("/")[2]))
+    return _Plan(offers, chosen, _UNFIT.sub("-", wanted.name or (adapter.name or adapter.id).rpartition("/")[2]))
 
 
-def rehearse(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted) -> Rehearsal:
+def rehearse(client: Client, adapter: ToldModel, model: str, wanted: Wanted) -> Rehearsal:
     """Let the service judge a deployment, and create nothing.
 
     It judges what is to come below an endpoint only: that of this name, else one that has nothing of this model. A
@@ -84,13 +84,13 @@ def rehearse(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted
     """
     plan = _plan(client, adapter, model, wanted)
     mine: list[str] = []
-    free: list[tuple[bool, str, list[dict[str, Any]]]] = []
-    for one in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
+    free: list[tuple[bool, str, tuple[ToldDeployment, ...]]] = []
+    for one in below.listed(client):
         there = below.all_below(client, one)
-        if any(below.model_of(each) == adapter["id"] for each in there):
-            mine.append(str(one["id"]))
+        if any(each.model_id == adapter.id for each in there):
+            mine.append(one.id)
         else:
-            free.append((not is_called(one, plan.name), str(one["id"]), there))
+            free.append((not is_called(one, plan.name), one.id, there))
     if mine:
         return Rehearsal(model, plan.chosen, wanted, mine[0], why_not="an endpoint has the model already")
     if not free:
@@ -100,14 +100,14 @@ def rehearse(client: Client, adapter: dict[str, Any], model: str, wanted: Wanted
     _, endpoint_id, there = min(free, key=lambda each: each[:2])
     made = below.rehearse(client, endpoint_id, plan.body(client, adapter, wanted, there), model)
     if made is not None:
-        undo = _ending(client, endpoint_id, str(made["id"]), adapter["id"], delete=True)
+        undo = _ending(client, endpoint_id, made.id, adapter.id, delete=True)
         raise _taken_back(ServiceError(f"The service created {model} where it should only judge it."), [undo])
     return Rehearsal(model, plan.chosen, wanted, judged_below=endpoint_id)
 
 
 def place(
-    client: Client, adapter: dict[str, Any], model: str, wanted: Wanted, tell: Tell
-) -> tuple[dict[str, Any], dict[str, Any], Hardware | None]:
+    client: Client, adapter: ToldModel, model: str, wanted: Wanted, tell: Tell
+) -> tuple[ToldEndpoint, ToldDeployment, Hardware | None]:
     """Create what is missing of an endpoint, one deployment, and traffic to it.
 
     The price is told before anything is created. Each request that creates goes out once, the deployment's after the
@@ -118,16 +118,16 @@ def place(
     plan = _plan(client, adapter, model, wanted)
     offers, chosen, name = plan.offers, plan.chosen, plan.name
     found = below.named(client, name)
-    there = below.all_below(client, found) if found else []
-    if found and any(below.has_traffic(found, one.get("id")) for one in there if below.model_of(one) != adapter["id"]):
+    there = below.all_below(client, found) if found else ()
+    if found and any(found.has_traffic(one.id) for one in there if one.model_id != adapter.id):
         raise InputError(
             f"The endpoint {name} serves another model: the two would share its traffic.", hint=_ANOTHER_NAME
         )
-    deployment = below.deployment_of(there, adapter["id"], stopped=True)
-    kind = text(deployment.get("hardware")) if deployment else None
+    deployment = below.deployment_of(there, adapter.id, stopped=True)
+    kind = deployment.hardware if deployment else None
     if found and deployment and wanted.hardware is not None and kind not in (None, chosen.instance_type):
         raise InputError(
-            f"The endpoint {name} ({text(found.get('id'))}) runs on {kind}, not on {chosen.instance_type}.",
+            f"The endpoint {name} ({found.id}) runs on {kind}, not on {chosen.instance_type}.",
             hint=_ANOTHER_NAME,
         )
     runs_on = next((offer for offer, _ in offers if offer.instance_type == kind), None) if deployment else chosen
@@ -137,37 +137,35 @@ def place(
             tell(f"{model} on {chosen.id} {wanted.price(chosen.cents_per_minute)}")
             if found is None:
                 found = below.create(client, name)
-                undo.append(_removing(client, found["id"]))
+                undo.append(_removing(client, found.id))
             body = plan.body(client, adapter, wanted, there)
-            deployment = below.rehearse(client, found["id"], body, model) or _deployed(client, found, body, model, undo)
-            undo = [
-                _ending(client, found["id"], deployment["id"], adapter["id"], delete=True, made_endpoint=bool(undo))
-            ]
-        elif below.state_of(deployment) in below.ENDING:
+            deployment = below.rehearse(client, found.id, body, model) or _deployed(client, found, body, model, undo)
+            undo = [_ending(client, found.id, deployment.id, adapter.id, delete=True, made_endpoint=bool(undo))]
+        elif deployment.state in below.ENDING:
             cents = runs_on.cents_per_minute if runs_on else None
             tell(f"{model} on {kind or 'the same hardware'} {wanted.price(cents)}")
-            undo.append(_ending(client, found["id"], deployment["id"], adapter["id"], delete=False))
-            deployment = _started(client, found["id"], deployment, wanted, name, undo)
-        if not below.has_traffic(found, deployment["id"]):
-            found = below.route(client, found["id"], deployment["id"])
+            undo.append(_ending(client, found.id, deployment.id, adapter.id, delete=False))
+            deployment = _started(client, found.id, deployment, wanted, name, undo)
+        if not found.has_traffic(deployment.id):
+            found = below.route(client, found.id, deployment.id)
     except ServiceError as error:
         raise _taken_back(error, undo) from None
     return found, deployment, runs_on
 
 
-def _free_name(name: str, there: Iterable[dict[str, Any]]) -> str:
+def _free_name(name: str, there: Iterable[ToldDeployment]) -> str:
     """The name, with a number behind it where a deployment has it: one that has failed keeps its own."""
-    taken = {str(one.get("name")).rpartition("/")[2] for one in there}
+    taken = {one.name.rpartition("/")[2] for one in there}
     names = (name, *(f"{name}-{number}" for number in range(2, len(taken) + 2)))
     return next(one for one in names if one not in taken)
 
 
 def _deployed(
-    client: Client, endpoint: dict[str, Any], body: dict[str, Any], model: str, undo: list[Undo]
-) -> dict[str, Any]:
+    client: Client, endpoint: ToldEndpoint, body: dict[str, Any], model: str, undo: list[Undo]
+) -> ToldDeployment:
     """The new deployment. Where it may exist and nobody knows its id, nothing is taken back: the next run finds it."""
     try:
-        return below.deploy_below(client, endpoint["id"], body, model)
+        return below.deploy_below(client, endpoint.id, body, model)
     except ServiceError as error:
         if error.in_doubt:
             undo.clear()
@@ -175,15 +173,15 @@ def _deployed(
 
 
 def _started(
-    client: Client, endpoint_id: str, deployment: dict[str, Any], wanted: Wanted, name: str, undo: list[Undo]
-) -> dict[str, Any]:
+    client: Client, endpoint_id: str, deployment: ToldDeployment, wanted: Wanted, name: str, undo: list[Undo]
+) -> ToldDeployment:
     """The deployment, started again; one that is stopping has to come to its end first."""
-    if below.state_of(deployment) == "STOPPING":
+    if deployment.state == "STOPPING":
         waiting = Waiting(_STOPPING_TIME, sleep=client.sleep, clock=client.clock)
-        below.until_stopped(client, endpoint_id, [deployment["id"]], waiting)
+        below.until_stopped(client, endpoint_id, [deployment.id], waiting)
     replicas = (wanted.min_replicas, wanted.max_replicas)
     try:
-        return below.scale(client, endpoint_id, deployment["id"], replicas, f"start the endpoint {name} again")
+        return below.scale(client, endpoint_id, deployment.id, replicas, f"start the endpoint {name} again")
     except ServiceError as error:
         if not error.in_doubt:
             undo.clear()  # it was not started

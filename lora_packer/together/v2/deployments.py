@@ -1,6 +1,6 @@
 """An endpoint of version 2 and the deployments below it: looked at, created, scaled, given traffic.
 
-Endpoints and deployments are the service's own objects here (together 3.1.1, ``types/``), read leniently.
+What the service tells is read by ``told_endpoints.py``.
 """
 
 from __future__ import annotations
@@ -10,14 +10,21 @@ from typing import Any
 
 from lora_packer.errors import ServiceError
 from lora_packer.redact import shell_word
-from lora_packer.together import refusal
-from lora_packer.together.answers import fields, number, objects, text
 from lora_packer.together.client import Client
-from lora_packer.together.endpoints import is_endpoint_id, require_id
+from lora_packer.together.endpoints import require_id
 from lora_packer.together.polling import Waiting
 from lora_packer.together.prices import DELETED
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import is_called, paged, project_path
+from lora_packer.together.v2.told_endpoints import (
+    ToldDeployment,
+    ToldEndpoint,
+    changed_deployment,
+    deployment_in,
+    endpoint_in,
+    id_in,
+)
+from lora_packer.together.v2.told_models import ToldModel
 from lora_packer.together.wanted import Wanted
 
 ENDING = ("STOPPED", "STOPPING")
@@ -30,36 +37,34 @@ _ROUTES = 3  # attempts to change a traffic split that others change too
 _EMBEDDED = 10  # deployments that an endpoint tells by itself, the newest: docs.together.ai, "Manage endpoints"
 
 
-def look_at(client: Client, endpoint_id: str) -> dict[str, Any]:
+def look_at(client: Client, endpoint_id: str) -> ToldEndpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     purpose = Purpose(
         action=f"look at endpoint {require_id(endpoint_id)}",
         hints={404: "Check the id: the service knows no such endpoint in this project."},
     )
-    answer = fields(client.request("GET", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose))
-    if not is_endpoint_id(answer.get("id")):
-        raise refusal.without(purpose, answer, "describes no endpoint")
-    return answer
+    path = project_path(client, "endpoints", endpoint_id)
+    return endpoint_in(client.request("GET", path, retry=True, purpose=purpose), purpose)
 
 
-def named(client: Client, name: str) -> dict[str, Any] | None:
+def listed(client: Client) -> list[ToldEndpoint]:
+    """Return the project's endpoints. Raises ServiceError."""
+    return paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"), endpoint_in)
+
+
+def named(client: Client, name: str) -> ToldEndpoint | None:
     """Return the endpoint of this name that an earlier run created, or None. Raises ServiceError."""
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
-    return next((one for one in found if is_called(one, name)), None)
+    return next((one for one in listed(client) if is_called(one, name)), None)
 
 
-def create(client: Client, name: str) -> dict[str, Any]:
+def create(client: Client, name: str) -> ToldEndpoint:
     """Create an endpoint, once: it costs nothing yet. Raises ServiceError."""
     purpose = Purpose(
         action=f"create the endpoint {name}",
         in_doubt="It may exist, but costs nothing yet. Run the same command again: it takes it.",
     )
-    answer = fields(
-        client.request("POST", project_path(client, "endpoints"), {"name": name}, retry=False, purpose=purpose)
-    )
-    if not is_endpoint_id(answer.get("id")):
-        raise refusal.without(purpose, answer, "describes no endpoint")
-    return answer
+    path = project_path(client, "endpoints")
+    return endpoint_in(client.request("POST", path, {"name": name}, retry=False, purpose=purpose), purpose)
 
 
 def remove(client: Client, endpoint_id: str) -> None:
@@ -68,20 +73,20 @@ def remove(client: Client, endpoint_id: str) -> None:
     client.request("DELETE", project_path(client, "endpoints", endpoint_id), retry=True, purpose=purpose)
 
 
-def below_body(adapter: dict[str, Any], project_id: Any, config: str, name: str, wanted: Wanted) -> dict[str, Any]:
+def below_body(adapter: ToldModel, project_id: str | None, config: str, name: str, wanted: Wanted) -> dict[str, Any]:
     """Return what describes a new deployment."""
     body: dict[str, Any] = {
         "autoscaling": {"minReplicas": wanted.min_replicas, "maxReplicas": wanted.max_replicas},
         "name": name,
         "config": config,
-        "model": f"projects/{project_id}/models/{adapter['id']}",
+        "model": f"projects/{project_id}/models/{adapter.id}",
     }
     if wanted.inactive_timeout is not None:
         body["inactiveTimeout"] = wanted.inactive_timeout
     return body
 
 
-def rehearse(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> dict[str, Any] | None:
+def rehearse(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> ToldDeployment | None:
     """Let the service judge a new deployment without creating it: ``validateOnly`` of together 3.1.1,
     resources/endpoints/deployments.py.
 
@@ -93,15 +98,14 @@ def rehearse(client: Client, endpoint_id: str, body: dict[str, Any], what: str) 
         in_doubt="Run the same command again: it looks first.",
     )
     path = project_path(client, "endpoints", endpoint_id, "deployments")
-    answer = fields(client.request("POST", f"{path}?validateOnly=true", body, retry=False, purpose=purpose))
-    made = answer.get("id")
-    if not isinstance(made, str) or not made:
+    made = id_in(client.request("POST", f"{path}?validateOnly=true", body, retry=False, purpose=purpose))
+    if made is None:
         return None
     there = all_below(client, look_at(client, endpoint_id))
-    return next((one for one in there if one.get("id") == made), None)
+    return next((one for one in there if one.id == made), None)
 
 
-def deploy_below(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> dict[str, Any]:
+def deploy_below(client: Client, endpoint_id: str, body: dict[str, Any], what: str) -> ToldDeployment:
     """Create a deployment below the endpoint, once: from here on it costs money. Raises ServiceError."""
     purpose = Purpose(
         action=f"deploy {what}",
@@ -109,20 +113,17 @@ def deploy_below(client: Client, endpoint_id: str, body: dict[str, Any], what: s
         f"`lora-packer stop {shell_word(endpoint_id)}`.",
     )
     path = project_path(client, "endpoints", endpoint_id, "deployments")
-    answer = fields(client.request("POST", path, body, retry=False, purpose=purpose))
-    if not is_endpoint_id(answer.get("id")):
-        raise refusal.without(purpose, answer, "describes no deployment")
-    return answer
+    return deployment_in(client.request("POST", path, body, retry=False, purpose=purpose), purpose)
 
 
 def scale(
     client: Client, endpoint_id: str, deployment_id: str, replicas: tuple[int, int], action: str
-) -> dict[str, Any]:
+) -> ToldDeployment:
     """Set between how many replicas a deployment scales: none cost nothing. Raises ServiceError."""
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
     body = {"autoscaling": {"minReplicas": replicas[0], "maxReplicas": replicas[1]}}
     answer = client.request("PATCH", f"{path}?updateMask=autoscaling", body, retry=True, purpose=Purpose(action))
-    return {"id": deployment_id, **fields(answer)}
+    return changed_deployment(answer, deployment_id)
 
 
 def until_stopped(
@@ -154,17 +155,16 @@ def _seen(client: Client, endpoint_id: str, deployment_id: str, purpose: Purpose
     """A deployment's state; DELETED where it is there no more, empty where it tells none."""
     path = project_path(client, "endpoints", endpoint_id, "deployments", deployment_id)
     try:
-        answer = fields(client.request("GET", path, retry=False, purpose=purpose))
+        answer = client.request("GET", path, retry=False, purpose=purpose)
     except ServiceError as error:
         if error.status == 404:
             return DELETED
         raise
-    if "state" not in answer and "status" not in answer:
-        return ""
-    return text(state_of(answer)) or ""
+    seen = changed_deployment(answer, deployment_id)
+    return seen.state if seen.tells_state else ""
 
 
-def route(client: Client, endpoint_id: str, deployment_id: str) -> dict[str, Any]:
+def route(client: Client, endpoint_id: str, deployment_id: str) -> ToldEndpoint:
     """Send the endpoint's traffic to the deployment; what gets traffic already keeps its weight. Return the endpoint.
 
     The split and the etag are of one read, so that the service refuses to overwrite what was changed after it; then it
@@ -176,10 +176,10 @@ def route(client: Client, endpoint_id: str, deployment_id: str) -> dict[str, Any
     )
     for attempt in range(1, _ROUTES + 1):
         endpoint = look_at(client, endpoint_id)
-        kept = [one for one in split_of(endpoint) if one.get("deploymentId") != deployment_id]
+        kept = [one.told for one in endpoint.split if one.deployment_id != deployment_id]
         body: dict[str, Any] = {"trafficSplit": [*kept, {"deploymentId": deployment_id, "weight": 1}]}
-        if isinstance(endpoint.get("etag"), str):
-            body["etag"] = endpoint["etag"]
+        if endpoint.etag is not None:
+            body["etag"] = endpoint.etag
         path = f"{project_path(client, 'endpoints', endpoint_id)}?updateMask=trafficSplit"
         try:
             client.request("PATCH", path, body, retry=False, purpose=purpose)
@@ -192,56 +192,25 @@ def route(client: Client, endpoint_id: str, deployment_id: str) -> dict[str, Any
     return look_at(client, endpoint_id)
 
 
-def split_of(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return which deployments get traffic, and how much of it."""
-    return objects(endpoint.get("trafficSplit"))
-
-
-def deployments_of(endpoint: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the deployments that the endpoint tells: the newest ones."""
-    return objects(endpoint.get("deployments"))
-
-
-def all_below(client: Client, endpoint: dict[str, Any]) -> list[dict[str, Any]]:
+def all_below(client: Client, endpoint: ToldEndpoint) -> tuple[ToldDeployment, ...]:
     """Return all deployments below the endpoint, those too that it does not tell. Raises ServiceError."""
-    told = deployments_of(endpoint)
-    return told if len(told) < _EMBEDDED else listed_below(client, str(endpoint["id"]))
+    told = endpoint.deployments
+    return told if len(told) < _EMBEDDED else listed_below(client, endpoint.id)
 
 
-def listed_below(client: Client, endpoint_id: str) -> list[dict[str, Any]]:
+def listed_below(client: Client, endpoint_id: str) -> tuple[ToldDeployment, ...]:
     """Return all deployments below the endpoint, from their list, which comes in pages. Raises ServiceError."""
     path = project_path(client, "endpoints", endpoint_id, "deployments")
-    return paged(client, path, Purpose("list the deployments of the endpoint"))
-
-
-def has_traffic(endpoint: dict[str, Any], deployment_id: Any) -> bool:
-    """Whether some of the endpoint's traffic goes to the deployment."""
-    return any(one.get("deploymentId") == deployment_id and number(one.get("weight")) for one in split_of(endpoint))
+    return tuple(paged(client, path, Purpose("list the deployments of the endpoint"), deployment_in))
 
 
 def deployment_of(
-    deployments: Sequence[dict[str, Any]], model_id: Any, *, stopped: bool = False
-) -> dict[str, Any] | None:
+    deployments: Sequence[ToldDeployment], model_id: str, *, stopped: bool = False
+) -> ToldDeployment | None:
     """Return the deployment of a model that runs or is about to (else, with ``stopped``, one that did), or None.
 
     One that has failed is none: the service starts no such one again (docs.together.ai, "Manage endpoints").
     """
-    mine = [one for one in deployments if model_of(one) == model_id and state_of(one) != "FAILED"]
-    running = [one for one in mine if state_of(one) not in ENDING]
+    mine = [one for one in deployments if one.model_id == model_id and one.state != "FAILED"]
+    running = [one for one in mine if one.state not in ENDING]
     return next(iter(running or (mine if stopped else [])), None)
-
-
-def model_of(deployment: dict[str, Any]) -> str | None:
-    """Return the id of the model that a deployment serves; None where it tells none."""
-    path = deployment.get("model")
-    match path.split("/") if isinstance(path, str) else []:
-        case ["projects", _, "models", model_id, *_]:
-            return str(model_id)
-    found = deployment.get("modelId")
-    return found if isinstance(found, str) else None
-
-
-def state_of(deployment: dict[str, Any]) -> str:
-    """Return a deployment's state without its prefix; PROVISIONING where it tells none yet."""
-    value = deployment.get("state") or fields(deployment.get("status")).get("state")
-    return str(value).removeprefix("DEPLOYMENT_STATE_") if isinstance(value, str) and value else "PROVISIONING"

@@ -7,7 +7,6 @@ size and digests are those of the vendor's command line (lib/cli/api/models/uplo
 from __future__ import annotations
 
 import hashlib
-import re
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.errors import InputError, PackError, ServiceError
 from lora_packer.exchange import WORK_DEADLINE, exchange, is_final
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, objects
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.source import parse_address
 from lora_packer.together.submission import Bytes, LocalFiles
 from lora_packer.together.v2.project import project_path
+from lora_packer.together.v2.told_places import Place, Remote, remotes_in, require_revision
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,7 +32,6 @@ _WORKERS = 8
 _ATTEMPTS = 5
 _LARGEST_ANSWER = 2**16  # bytes of what a store says of a part that it took
 _CHUNK = 2**20  # bytes
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # RFC 9110, section 5.6.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +62,14 @@ def send_files(client: Client, model_id: str, source: LocalFiles, *, part_size: 
     told = [{"path": file.name, "hash": file.digest, "numParts": len(file.parts)} for file in files]
     body: dict[str, Any] = {"objectId": model_id, "files": told}
     path = project_path(client, "models", "upload", "create")
-    answer = fields(client.request("POST", path, body, retry=True, purpose=purpose))
-    remote = {str(one.get("path")): one for one in objects(answer.get("files"))}
-    if set(remote) != {file.name for file in files}:
-        raise refusal.without(purpose, answer, "names other files than those that were told")
+    answer = client.request("POST", path, body, retry=True, purpose=purpose)
+    remote = remotes_in(answer, {file.name: {part.number for part in file.parts} for file in files}, purpose)
     with client.anonymous(WORK_DEADLINE) as http, ThreadPoolExecutor(_WORKERS) as pool:
         send = _Sender(client, http, purpose, part_size)
         done = [send.file(file, remote[file.name], pool) for file in files]
     path = project_path(client, "models", "upload", "complete")
-    answer = fields(client.request("POST", path, {"objectId": model_id, "files": done}, retry=False, purpose=purpose))
-    if not answer.get("revisionId"):
-        raise refusal.without(purpose, answer, "names no revision")
+    answer = client.request("POST", path, {"objectId": model_id, "files": done}, retry=False, purpose=purpose)
+    require_revision(answer, purpose)
 
 
 def _file(name: str, content: Bytes, part_size: int) -> _File:
@@ -111,30 +106,24 @@ class _Sender:
     purpose: Purpose
     part_size: int
 
-    def file(self, file: _File, remote: dict[str, Any], pool: ThreadPoolExecutor) -> dict[str, Any]:
+    def file(self, file: _File, remote: Remote, pool: ThreadPoolExecutor) -> dict[str, Any]:
         """Send a file's parts at once and return what completes it."""
         told = {"path": file.name, "hash": file.digest}
-        if remote.get("skipUpload"):
+        if remote.is_there:
             return {**told, "skipUpload": True}
-        numbered = {number: one for one in objects(remote.get("parts")) if type(number := one.get("partNumber")) is int}
-        if set(numbered) != {part.number for part in file.parts}:
-            raise refusal.unreadable(self.purpose, 200, f"has not one address for each part of {file.name}")
-        upload_id = remote.get("uploadId", "")
-        if not isinstance(upload_id, str):
-            raise refusal.unreadable(self.purpose, 200, f"has an uploadId of {file.name} that is no text")
-        tags = list(pool.map(lambda part: self.part(file, part, numbered[part.number]), file.parts))
+        tags = list(pool.map(lambda part: self.part(file, part, remote.parts[part.number]), file.parts))
         parts = [{"partNumber": part.number, "hash": tag} for part, tag in zip(file.parts, tags, strict=True)]
-        return {**told, "uploadDetails": {"uploadId": upload_id, "parts": parts}}
+        return {**told, "uploadDetails": {"uploadId": remote.upload_id, "parts": parts}}
 
-    def part(self, file: _File, part: _Part, place: dict[str, Any]) -> str:
+    def part(self, file: _File, part: _Part, place: Place) -> str:
         """Send one part, again where that may help, and return the entity tag that it got. Raises ServiceError."""
         import httpx2
 
         try:
-            url = parse_address(str(place.get("url")), allow_loopback=self.client.is_loopback)
+            url = parse_address(place.url, allow_loopback=self.client.is_loopback)
         except InputError:
             raise refusal.unreadable(self.purpose, 200, "has an address that nothing is sent to") from None
-        headers = {**self._headers(place), "Content-Length": str(part.size)}
+        headers = {**place.headers, "Content-Length": str(part.size)}
         purpose = self.purpose.keeping(url).keeping(self.client.token)
         attempt = 0
         while True:
@@ -167,15 +156,6 @@ class _Sender:
             if attempt == _ATTEMPTS or not refusal.is_transient(failure):
                 raise failure
             self.client.pause(attempt)
-
-    def _headers(self, place: dict[str, Any]) -> dict[str, str]:
-        """The headers that a part is to be sent with. Raises ServiceError where they cannot be sent."""
-        headers = fields(place.get("headers"))
-        for name, value in headers.items():
-            is_text = isinstance(value, str) and value.isascii() and (value.isprintable() or not value)
-            if not is_text or not _HEADER_NAME.fullmatch(name):
-                raise refusal.unreadable(self.purpose, 200, "has a header for a part that cannot be sent")
-        return headers
 
     def _read(self, file: _File, part: _Part) -> Iterator[bytes]:
         begin = (part.number - 1) * self.part_size

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import count, fields, text
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.chat import complete
 from lora_packer.together.client import Client
@@ -18,9 +17,11 @@ from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.deploying import place
 from lora_packer.together.v2.deploying import rehearse as rehearse_below
 from lora_packer.together.v2.offers import offers_for
-from lora_packer.together.v2.project import is_called, own_model, paged, project_path, qualified
+from lora_packer.together.v2.project import is_called, own_model, qualified
 from lora_packer.together.v2.stopping import end
 from lora_packer.together.v2.supported import base_model
+from lora_packer.together.v2.told_endpoints import ToldDeployment, ToldEndpoint
+from lora_packer.together.v2.told_models import ToldModel
 from lora_packer.together.wanted import Hardware, Rehearsal, Wanted
 
 ENDPOINT_PREFIX = "ep_"
@@ -54,7 +55,7 @@ def rehearse(client: Client, model: str, wanted: Wanted = _ANY) -> Rehearsal:
 def endpoint(client: Client, endpoint_id: str) -> Endpoint:
     """Return the endpoint as it is now. Raises ServiceError, InputError."""
     found = below.look_at(client, endpoint_id)
-    return described(client, found, foremost(found, below.deployments_of(found)))
+    return described(client, found, foremost(found, found.deployments))
 
 
 def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
@@ -63,9 +64,9 @@ def endpoints(client: Client, model: str) -> tuple[Endpoint, ...]:
     if served is None:
         return ()
     found = []
-    for item in paged(client, project_path(client, "endpoints"), Purpose("list the endpoints")):
-        deployment = below.deployment_of(below.all_below(client, item), served.get("id"))
-        if deployment is not None and below.has_traffic(item, deployment.get("id")):
+    for item in below.listed(client):
+        deployment = below.deployment_of(below.all_below(client, item), served.id)
+        if deployment is not None and item.has_traffic(deployment.id):
             found.append(described(client, item, deployment, model))
     return tuple(found)
 
@@ -86,16 +87,15 @@ def to_stop(client: Client, name: str) -> tuple[tuple[str, str | None], ...]:
     """
     if name.startswith(ENDPOINT_PREFIX):
         return ((name, None),)
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
+    found = below.listed(client)
     served = own_model(client, require_model(name))
     if served is None and not any(is_called(one, name) for one in found):
         served = base_model(client, name)
     if served is not None:
-        mine = str(served.get("id"))
-        serving = [one for one in found if any(below.model_of(item) == mine for item in below.all_below(client, one))]
-        empty = [one for one in found if is_called(one, name) and not below.deployments_of(one)]
-        return tuple((str(one["id"]), mine) for one in (*serving, *empty))
-    called = [str(one["id"]) for one in found if is_called(one, name)]
+        serving = [one for one in found if any(item.model_id == served.id for item in below.all_below(client, one))]
+        empty = [one for one in found if is_called(one, name) and not one.deployments]
+        return tuple((one.id, served.id) for one in (*serving, *empty))
+    called = [one.id for one in found if is_called(one, name)]
     if not called:
         raise ServiceError(
             f"The project has no endpoint and no model {name}.",
@@ -126,17 +126,18 @@ def stop(
     return stopped if there else Endpoint(id=stopped.id, name=stopped.name, state="STOPPED")
 
 
-def foremost(endpoint: dict[str, Any], deployments: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the deployment that stands for its endpoint: one that gets traffic, else one that runs, else the first."""
-    routed = [one for one in deployments if below.has_traffic(endpoint, one.get("id"))]
-    running = [one for one in deployments if below.state_of(one) not in below.AT_REST]
-    return next(iter(routed or running or deployments), {})
+def foremost(endpoint: ToldEndpoint, deployments: Sequence[ToldDeployment]) -> ToldDeployment | None:
+    """Return the deployment that stands for its endpoint: one that gets traffic, else one that runs, else the first;
+    None where there is none."""
+    routed = [one for one in deployments if endpoint.has_traffic(one.id)]
+    running = [one for one in deployments if one.state not in below.AT_REST]
+    return next(iter(routed or running or deployments), None)
 
 
-def required_model(client: Client, name: str) -> dict[str, Any]:
+def required_model(client: Client, name: str) -> ToldModel:
     """Return the project's model of this name or id. Raises ServiceError where there is none, InputError."""
     found = own_model(client, require_model(name))
-    if found is None or not isinstance(found.get("id"), str):
+    if found is None:
         raise ServiceError(
             f"The project has no model {name}.",
             hint="A model of the v1 API has to be uploaded again: `lora-packer release ... --api v2`.",
@@ -145,13 +146,13 @@ def required_model(client: Client, name: str) -> dict[str, Any]:
     return found
 
 
-def deployable(client: Client, name: str) -> dict[str, Any]:
+def deployable(client: Client, name: str) -> ToldModel:
     """Return the project's model of this name or id, else the base model that the service's catalogue has under it.
 
     Raises ServiceError where there is none, InputError.
     """
     found = own_model(client, require_model(name)) or base_model(client, name)
-    if found is None or not isinstance(found.get("id"), str):
+    if found is None:
         raise ServiceError(
             f"Neither the project nor the service's catalogue has a model {name}.",
             hint="A model of the v1 API has to be uploaded again: `lora-packer release ... --api v2`.",
@@ -162,24 +163,23 @@ def deployable(client: Client, name: str) -> dict[str, Any]:
 
 def described(
     client: Client,
-    endpoint: dict[str, Any],
-    deployment: dict[str, Any],
+    endpoint: ToldEndpoint,
+    deployment: ToldDeployment | None,
     model: str | None = None,
     chosen: Hardware | None = None,
 ) -> Endpoint:
     """Return an endpoint by the deployment that stands for it. Raises ServiceError where it has no name."""
-    name = text(endpoint.get("name"))
-    if name is None:
-        raise refusal.unreadable(Purpose("look at the endpoint"), 200, "describes an endpoint without a name")
-    scaling = fields(deployment.get("autoscaling"))
+    if endpoint.name is None:
+        raise refusal.unreadable(Purpose("look at the endpoint"), 200, "describes an endpoint whose 'name' is missing")
+    first = deployment or ToldDeployment("")
     return Endpoint(
-        id=str(text(endpoint.get("id"))),
-        name=qualified(client, name),
-        state=text(below.state_of(deployment)) or "",
-        model=model or text(below.model_of(deployment)),
-        hardware=chosen.id if chosen else text(deployment.get("hardware")),
+        id=endpoint.id,
+        name=qualified(client, endpoint.name),
+        state=first.state,
+        model=model or first.model_id,
+        hardware=chosen.id if chosen else first.hardware,
         cents_per_minute=chosen.cents_per_minute if chosen else None,
-        reason=text(fields(deployment.get("status")).get("message")) or "",
-        min_replicas=count(scaling.get("minReplicas")),
-        max_replicas=count(scaling.get("maxReplicas")),
+        reason=first.reason,
+        min_replicas=first.min_replicas,
+        max_replicas=first.max_replicas,
     )

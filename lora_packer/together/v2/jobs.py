@@ -7,12 +7,11 @@ passed the service's validation (docs.together.ai/docs/dedicated-endpoints/adapt
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
 from lora_packer.redact import escape
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, objects, text
+from lora_packer.together.answers import text
 from lora_packer.together.client import Client
 from lora_packer.together.next_steps import NEW_NAME
 from lora_packer.together.refusal import Purpose
@@ -30,6 +29,17 @@ from lora_packer.together.uploads import submitting
 from lora_packer.together.v2.direct import send_files
 from lora_packer.together.v2.project import MODEL_PREFIX, own_model, paged, project_path
 from lora_packer.together.v2.supported import base_model_id, supported_ids
+from lora_packer.together.v2.told_endpoints import id_in
+from lora_packer.together.v2.told_models import (
+    ToldImport,
+    ToldModel,
+    ToldRevision,
+    event_in,
+    import_in,
+    import_seen,
+    model_in,
+    revision_in,
+)
 
 _UPLOADS = ("models", "uploads")
 
@@ -53,27 +63,27 @@ def submit(client: Client, submission: Submission) -> Job:
     """
     if isinstance(submission.source, LocalFiles):
         model = _model(client, submission)
-        send_files(client, model["id"], submission.source)
-        return _submitted(model["id"], model, submission)
+        send_files(client, model.id, submission.source)
+        return _submitted(model.id, model, submission)
     address = submission.address()
     model = _model(client, submission)
-    body = {"modelId": model["id"], "remoteUrl": address}
+    body = {"modelId": model.id, "remoteUrl": address}
     if submission.hf_token:
         body["token"] = submission.hf_token.reveal()
     purpose = submitting(submission, "the service's dashboard")
-    answer = fields(client.request("POST", project_path(client, *_UPLOADS), body, retry=False, purpose=purpose))
-    job_id = answer.get("id")
-    if not is_job_id(job_id):
+    answer = client.request("POST", project_path(client, *_UPLOADS), body, retry=False, purpose=purpose)
+    job_id = id_in(answer)
+    if job_id is None:
         raise refusal.without(purpose, answer, "names no job")
     return _submitted(job_id, model, submission)
 
 
-def _submitted(job_id: str, model: dict[str, Any], submission: Submission) -> Job:
+def _submitted(job_id: str, model: ToldModel, submission: Submission) -> Job:
     return Job(
         id=job_id,
         status=SUBMITTED,
-        model_name=text(model.get("name"), *submission.secrets) or submission.model_name,
-        model_id=text(model["id"]),
+        model_name=text(model.name, *submission.secrets) or submission.model_name,
+        model_id=model.id,
     )
 
 
@@ -88,22 +98,26 @@ def job(client: Client, job_id: str, *, retry: bool = True) -> Job:
         action=f"look at job {job_id}",
         hints={404: "Check the id: the service knows no such job in this project. Jobs of the v1 API are not known."},
     )
-    answer = fields(client.request("GET", project_path(client, *_UPLOADS, job_id), retry=retry, purpose=purpose))
-    raw = text(answer.get("status"))
-    if raw is None:
+    answer = client.request("GET", project_path(client, *_UPLOADS, job_id), retry=retry, purpose=purpose)
+    told = import_seen(answer, job_id)
+    if told.status is None:
         raise refusal.without(purpose, answer, "names no status")
-    state = raw.removeprefix("REMOTE_UPLOAD_STATUS_")
+    state = told.status.removeprefix("REMOTE_UPLOAD_STATUS_")
     status = _STATES.get(state, state)
-    model_id = text(answer.get("modelId"))
     updates = _events(client, job_id, retry=retry)
-    message = text(answer.get("statusMessage"), limit=400)
-    if message and all(message != update.message for update in updates):
-        updates += (StatusUpdate(status, message, text(answer.get("updatedAt")) or ""),)
-    if state == "SUCCEEDED" and model_id is not None:
-        status, found = _validation(client, model_id, retry=retry)
+    if told.message and all(told.message != update.message for update in updates):
+        updates += (StatusUpdate(status, told.message, told.updated_at),)
+    if state == "SUCCEEDED" and told.model_id is not None:
+        status, found = _validation(client, told.model_id, retry=retry)
         updates += found
-    source = told_source(answer.get("remoteUrl"))
-    return Job(id=job_id, status=status, model_id=model_id, updates=updates, raw_status=raw, source=source)
+    return Job(
+        id=job_id,
+        status=status,
+        model_id=told.model_id,
+        updates=updates,
+        raw_status=told.status,
+        source=told_source(told.address),
+    )
 
 
 def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | None:
@@ -115,10 +129,10 @@ def find(client: Client, model_name: str, sent: Sent | None = None) -> Job | Non
     found = None if model is None else _newest(client, model, sent)
     if model is None or found is None or found.has_failed:
         return None
-    found = replace(found, model_name=text(model.get("name")))
+    found = replace(found, model_name=model.name)
     if found.source is None or not found.is_complete:
         return found
-    good = [one for one in _revisions(client, str(model["id"]), retry=True) if _validated(one) == "SUCCESS"]
+    good = [one for one in _revisions(client, model.id, retry=True) if one.validation == "SUCCESS"]
     # With several, what the model serves need not be what this job fetched.
     return found if len(good) == 1 else replace(found, source=None)
 
@@ -130,29 +144,28 @@ def hosts(client: Client, base_model: str) -> bool:
 
 def based_on(client: Client, job: Job, base_model: str) -> bool | None:
     """Whether a job's model is one of this base model; None where that is not told. Raises ServiceError."""
-    base = text(_model_of(client, job).get("baseModelId"))
-    return None if base is None else base in supported_ids(client, base_model)[0]
+    model = _model_of(client, job)
+    if model is None or model.base_id is None:
+        return None
+    return model.base_id in supported_ids(client, base_model)[0]
 
 
 def named(client: Client, job: Job) -> str | None:
     """What the model of a job is called, without the project's name; None where it is not told. Raises ServiceError."""
-    name = text(_model_of(client, job).get("name"))
-    return name.rpartition("/")[2] if name else None
+    model = _model_of(client, job)
+    return model.name.rpartition("/")[2] if model and model.name else None
 
 
-def _model_of(client: Client, job: Job) -> dict[str, Any]:
-    """The model of a job; empty where the job tells none."""
+def _model_of(client: Client, job: Job) -> ToldModel | None:
+    """The model of a job; None where the job tells none."""
     if not is_job_id(job.model_id):
-        return {}
+        return None
     purpose = Purpose(action=f"look at the model of job {job.id}")
     path = project_path(client, "models", job.model_id)
-    answer = fields(client.request("GET", path, retry=True, purpose=purpose))
-    if not isinstance(answer.get("id"), str):
-        raise refusal.without(purpose, answer, "describes no model")
-    return answer
+    return model_in(client.request("GET", path, retry=True, purpose=purpose), purpose)
 
 
-def _model(client: Client, submission: Submission) -> dict[str, Any]:
+def _model(client: Client, submission: Submission) -> ToldModel:
     """The model to put files into: a new one, or the one that an earlier try left behind. Raises ServiceError."""
     purpose = Purpose(
         action=f"create the model '{submission.model_name}'",
@@ -164,63 +177,49 @@ def _model(client: Client, submission: Submission) -> dict[str, Any]:
     left = own_model(client, submission.model_name)
     if left is not None:
         earlier = _newest(client, left)
-        if (earlier is not None and not earlier.has_failed) or left.get("baseModelId") != base:
+        if (earlier is not None and not earlier.has_failed) or left.base_id != base:
             raise refusal.error(purpose, "model name already exists", None, NEW_NAME, 409)
         return left
     body = {"baseModelId": base, "name": submission.model_name, "type": "adapter"}
     if submission.description:
         body["description"] = submission.description
-    model = fields(client.request("POST", project_path(client, "models"), body, retry=False, purpose=purpose))
-    if not isinstance(model.get("id"), str) or not model["id"]:
-        raise refusal.without(purpose, model, "names no model")
-    return model
+    return model_in(client.request("POST", project_path(client, "models"), body, retry=False, purpose=purpose), purpose)
 
 
-def _newest(client: Client, model: dict[str, Any], sent: Sent | None = None) -> Job | None:
+def _newest(client: Client, model: ToldModel, sent: Sent | None = None) -> Job | None:
     """The newest import into a model, or its direct upload; None where it has no files, or they cannot be those that
     were ``sent``."""
-    uploads = paged(client, project_path(client, *_UPLOADS), Purpose("list the imports"))
-    mine = [one for one in uploads if one.get("modelId") == model.get("id") and is_job_id(one.get("id"))]
-    newest = max(mine, key=_made_at, default=None)
+    uploads = paged(client, project_path(client, *_UPLOADS), Purpose("list the imports"), import_in)
+    newest = max((one for one in uploads if one.model_id == model.id), key=_made_at, default=None)
     if newest is not None:
-        ours = sent is None or sent.may_be(newest.get("remoteUrl"), newest.get("createdAt"))
-        return job(client, newest["id"]) if ours else None
-    model_id = str(model.get("id"))
-    if not is_job_id(model_id):
-        return None
-    revisions = _revisions(client, model_id, retry=True)
-    ours = any(sent is None or sent.may_be(None, one.get("createdAt")) for one in revisions)
-    return job(client, model_id) if ours else None
+        ours = sent is None or sent.may_be(newest.address, newest.created_at)
+        return job(client, newest.id) if ours else None
+    revisions = _revisions(client, model.id, retry=True)
+    ours = any(sent is None or sent.may_be(None, one.created_at) for one in revisions)
+    return job(client, model.id) if ours else None
 
 
-def _made_at(item: dict[str, Any]) -> str:
-    return str(item.get("createdAt") or "")
+def _made_at(told: ToldImport | ToldRevision) -> str:
+    return told.created_at
 
 
 def _events(client: Client, job_id: str, *, retry: bool) -> tuple[StatusUpdate, ...]:
     """What the import did so far, oldest first; nothing where that cannot be read, for it decides nothing."""
     purpose = Purpose(action=f"read the events of job {job_id}")
     try:
-        found = paged(client, project_path(client, *_UPLOADS, job_id, "events"), purpose, retry=retry)
+        found = paged(client, project_path(client, *_UPLOADS, job_id, "events"), purpose, event_in, retry=retry)
     except ServiceError:
         return ()
-    told = [one for one in sorted(found, key=_made_at) if one.get("level") != "LEVEL_DEBUG"]
-    return tuple(
-        StatusUpdate(
-            status=text(one.get("type")) or "",
-            message=text(one.get("message"), limit=400) or "",
-            timestamp=text(one.get("createdAt")) or "",
-        )
-        for one in told[-_MAX_EVENTS:]
-    )
+    told = [one.update for one in found if one.level != "LEVEL_DEBUG"]
+    return tuple(sorted(told, key=lambda update: update.timestamp)[-_MAX_EVENTS:])
 
 
-def _revisions(client: Client, model_id: str, *, retry: bool) -> list[dict[str, Any]]:
+def _revisions(client: Client, model_id: str, *, retry: bool) -> list[ToldRevision]:
     purpose = Purpose(
         action=f"look at the revisions of {model_id}",
         hints={404: "Check the id: the service knows no such model in this project."},
     )
-    return paged(client, project_path(client, "models", model_id, "revisions"), purpose, retry=retry)
+    return paged(client, project_path(client, "models", model_id, "revisions"), purpose, revision_in, retry=retry)
 
 
 def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tuple[StatusUpdate, ...]]:
@@ -228,24 +227,11 @@ def _validation(client: Client, model_id: str, *, retry: bool) -> tuple[str, tup
     newest = max(_revisions(client, model_id, retry=retry), key=_made_at, default=None)
     if newest is None:
         return _VALIDATING, ()
-    said = text(newest.get("validationStatus")) or ""
-    status = _ENDED.get(_validated(newest), _VALIDATING)
-    stamp = text(newest.get("lastValidatedAt")) or ""
-    found = [_finding(one, status, stamp) for one in objects(newest.get("validationErrors"))[:50]]
+    status = _ENDED.get(newest.validation, _VALIDATING)
+    stamp = newest.validated_at
+    found = [StatusUpdate(status, one, stamp) for one in newest.errors]
     if status == "Error":
         found.append(StatusUpdate(status, _BROKE_OFF, stamp))
     if status == "Failed" and not found:
-        found = [StatusUpdate(status, f"the validation of the revision ended as {said}", stamp)]
+        found = [StatusUpdate(status, f"the validation of the revision ended as {newest.said}", stamp)]
     return status, tuple(found)
-
-
-def _validated(revision: dict[str, Any]) -> str:
-    """How the validation of a revision ended; empty where that is not told."""
-    return (text(revision.get("validationStatus")) or "").removeprefix("REVISION_VALIDATION_STATUS_")
-
-
-def _finding(error: dict[str, Any], status: str, stamp: str) -> StatusUpdate:
-    """One of the validation's errors: its rule, then its message."""
-    rule = text(error.get("rule"))
-    message = text(error.get("message"), limit=400) or "no message"
-    return StatusUpdate(status, f"{rule}: {message}" if rule else message, stamp)

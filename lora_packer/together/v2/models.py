@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from lora_packer.errors import ServiceError
 from lora_packer.redact import shell_word
-from lora_packer.together.answers import count, fields, objects, text
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import require_model
 from lora_packer.together.models import File, Model, Revision
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.endpoints import ENDPOINT_PREFIX, foremost
-from lora_packer.together.v2.project import is_called, own_model, paged, project_path
+from lora_packer.together.v2.project import own_model, paged, project_path
 from lora_packer.together.v2.supported import supported
+from lora_packer.together.v2.told_endpoints import ToldEndpoint
+from lora_packer.together.v2.told_models import ToldModel, ToldRevision, file_in, model_in, revision_in
 
 T = TypeVar("T")
-
-_ADAPTER = "WEIGHTS_TYPE_ADAPTER"
-_MAX_ERRORS = 50
 
 
 def models(client: Client) -> tuple[Model, ...]:
     """Return the project's models, with the names of their base models. Raises ServiceError."""
-    found = paged(client, project_path(client, "models"), Purpose("list the models"))
+    found = paged(client, project_path(client, "models"), Purpose("list the models"), model_in)
     names = _base_names(client) if found else {}
     return tuple(_model(one, names) for one in found)
 
@@ -33,8 +31,10 @@ def models(client: Client) -> tuple[Model, ...]:
 def model(client: Client, name: str) -> Model:
     """Return one model with its revisions, newest first, and the files of each. Raises ServiceError, InputError."""
     found = _required(client, name)
-    made = sorted(_listed(client, found, "revisions"), key=lambda one: str(one.get("createdAt")), reverse=True)
-    revisions = tuple(_revision(one, _files(client, found, one.get("revisionId"))) for one in made)
+    purpose = Purpose(f"list the revisions of {found.name}")
+    listed = paged(client, project_path(client, "models", found.id, "revisions"), purpose, revision_in)
+    made = sorted(listed, key=lambda one: one.created_at, reverse=True)
+    revisions = tuple(_revision(one, _files(client, found, one.id)) for one in made)
     return _model(found, _base_names(client), revisions)
 
 
@@ -46,7 +46,7 @@ def delete_model(client: Client, name: str) -> Model:
         action=f"delete {seen.name}",
         hints={409: f"End what serves it first: `lora-packer stop {shell_word(seen.name)} --delete`."},
     )
-    client.request("DELETE", project_path(client, "models", str(found["id"])), retry=True, purpose=purpose)
+    client.request("DELETE", project_path(client, "models", found.id), retry=True, purpose=purpose)
     return seen
 
 
@@ -55,17 +55,16 @@ def base_names(client: Client, name: str) -> tuple[str, ...]:
     the project's endpoints that serve it, its own. Raises ServiceError where the service does not tell what it is.
     """
     served = _served(client, name)
-    base = text(served.get("baseModelId"))
+    base = served.base_id if served else None
     if base is None:
         return ()
     refused: list[ServiceError] = []
     same = [one for one in _had(lambda: supported(client), refused) if base in one.ids]
-    purpose = Purpose("list the endpoints")
-    found = _had(lambda: paged(client, project_path(client, "endpoints"), purpose), refused)
-    serving = [one for one in found if below.model_of(foremost(one, below.deployments_of(one))) == base]
+    found = _had(lambda: below.listed(client), refused)
+    serving = [one for one in found if _model_served(one) == base]
     names = [
         *(one.serverless for one in same),
-        *(text(one.get("name")) for one in serving),
+        *(one.name for one in serving),
         *(one.name for one in same),
     ]
     if refused and not any(names):
@@ -82,70 +81,64 @@ def _had(look: Callable[[], Sequence[T]], refused: list[ServiceError]) -> Sequen
         return ()
 
 
-def _served(client: Client, name: str) -> dict[str, Any]:
+def _served(client: Client, name: str) -> ToldModel | None:
     """The project's model of this name, or the one that the endpoint of this name serves."""
+    endpoint: ToldEndpoint | None
     if not name.startswith(ENDPOINT_PREFIX):
         own = own_model(client, require_model(name.rpartition(":")[2]))
         if own is not None:
             return own
-        listed = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
-        endpoint = next((one for one in listed if is_called(one, name)), {})
+        endpoint = below.named(client, name)
     else:
         endpoint = below.look_at(client, name)
-    model_id = below.model_of(foremost(endpoint, below.deployments_of(endpoint)))
-    return (own_model(client, model_id) if model_id else None) or {}
+    model_id = _model_served(endpoint) if endpoint else None
+    return own_model(client, model_id) if model_id else None
 
 
-def _required(client: Client, name: str) -> dict[str, Any]:
+def _model_served(endpoint: ToldEndpoint) -> str | None:
+    """The id of the model that the endpoint's leading deployment serves."""
+    leading = foremost(endpoint, endpoint.deployments)
+    return leading.model_id if leading else None
+
+
+def _required(client: Client, name: str) -> ToldModel:
     found = own_model(client, require_model(name))
-    if found is None or not isinstance(found.get("id"), str):
+    if found is None:
         raise ServiceError(
             f"The project has no model {name}.", hint="`lora-packer models` lists what there is.", status=404
         )
     return found
 
 
-def _listed(client: Client, model: dict[str, Any], what: str) -> list[dict[str, Any]]:
-    purpose = Purpose(f"list the {what} of {text(model.get('name'))}")
-    return paged(client, project_path(client, "models", str(model["id"]), what), purpose)
-
-
-def _files(client: Client, model: dict[str, Any], revision_id: Any) -> tuple[File, ...] | None:
+def _files(client: Client, model: ToldModel, revision_id: str | None) -> tuple[File, ...] | None:
     """The files of a revision; None where the service tells none: an upload that failed may have left nothing."""
-    path = project_path(client, "models", str(model["id"]), "files")
-    purpose = Purpose(f"list the files of {text(model.get('name'))}")
+    path = project_path(client, "models", model.id, "files")
+    purpose = Purpose(f"list the files of {model.name}")
     try:
-        found = paged(client, path, purpose, revisionId=str(revision_id))
+        return tuple(paged(client, path, purpose, file_in, revisionId=str(revision_id)))
     except ServiceError as error:
         if error.status in (400, 404):
             return None
         raise
-    return tuple(
-        File(text(one.get("path")) or "?", count(one.get("sizeBytes")), text(one.get("hash"))) for one in found
-    )
 
 
-def _revision(item: dict[str, Any], files: tuple[File, ...] | None) -> Revision:
-    said = text(item.get("validationStatus")) or ""
-    errors = objects(item.get("validationErrors"))[:_MAX_ERRORS]
-    told = [(text(one.get("rule")), text(one.get("message"), limit=400) or "no message") for one in errors]
+def _revision(told: ToldRevision, files: tuple[File, ...] | None) -> Revision:
     return Revision(
-        id=text(item.get("revisionId")) or "?",
-        created_at=text(item.get("createdAt")) or "",
-        validation=said.removeprefix("REVISION_VALIDATION_STATUS_").replace("UNSPECIFIED", ""),
-        errors=tuple(f"{rule}: {message}" if rule else message for rule, message in told),
+        id=told.id or "?",
+        created_at=told.created_at,
+        validation=told.validation.replace("UNSPECIFIED", ""),
+        errors=told.errors,
         files=files,
     )
 
 
-def _model(item: dict[str, Any], names: dict[str, str], revisions: tuple[Revision, ...] | None = None) -> Model:
-    base = text(item.get("baseModelId"))
+def _model(told: ToldModel, names: dict[str, str], revisions: tuple[Revision, ...] | None = None) -> Model:
     return Model(
-        name=text(item.get("name")) or "?",
-        id=text(item.get("id")),
-        is_adapter=fields(item.get("weights")).get("type") in (_ADAPTER, None),
-        base_model=names.get(base or "", base),
-        description=text(item.get("description"), limit=400),
+        name=told.name or "?",
+        id=told.id,
+        is_adapter=told.is_adapter,
+        base_model=names.get(told.base_id or "", told.base_id),
+        description=told.description,
         revisions=revisions,
     )
 

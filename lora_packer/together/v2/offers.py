@@ -2,84 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
 
-from lora_packer.together.answers import fields, listed, number, objects, text
+from lora_packer.together.answers import listed
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2.project import paged, project_path
-from lora_packer.together.v2.supported import Profile, profiles_of
+from lora_packer.together.v2.supported import profiles_of
+from lora_packer.together.v2.told_models import ToldModel
+from lora_packer.together.v2.told_offers import Config, Machine, Profile, config_in, machine_in
 from lora_packer.together.wanted import Hardware
 
+_DIGITS = 6  # of a number of GPUs; no machine has so many
+_GPU, _GPUS = "accelerator_type", "accelerator_count"  # the keys under which a configuration selects its machine
 
-def offers_for(client: Client, adapter: dict[str, Any]) -> list[tuple[Hardware, str]]:
+
+def offers_for(client: Client, adapter: ToldModel) -> list[tuple[Hardware, str]]:
     """Return the configurations for the adapter's base model with their prices, cheapest first, each with its path.
 
     Raises ServiceError.
     """
     purpose = Purpose(action="list the configurations")
     configs = _configs(client, adapter, purpose)
-    types = client.request("GET", "/v2/public/inference-instance-types", retry=True, purpose=purpose)
-    prices = {one.get("name"): one for one in listed(types, purpose)}
-    found = []
-    for config in configs:
-        chosen = _selectors(config)
-        count, gpu = chosen.get("accelerator_count", ""), chosen.get("accelerator_type", "")
-        kind = prices.get(f"{count}x{gpu}", {})
-        cents = number(kind.get("priceCentsPerHour"))
-        offer = Hardware(
-            id=text(config.get("id")) or "",
-            gpu_type=text(gpu) or "",
-            gpu_count=int(count) if count.isascii() and count.isdigit() else None,
-            cents_per_minute=None if cents is None else cents / 60,
-            availability=_availability(kind),
-        )
-        if offer.id:
-            found.append((offer, f"projects/{config.get('projectId')}/configs/{config.get('id')}"))
+    machines = {one.name: one for one in _machines(client, purpose)}
+    found = [(_offer(config, machines), config.path) for config in configs]
     return sorted(found, key=lambda pair: (pair[0].cents_per_minute is None, pair[0].cents_per_minute or 0.0, pair[1]))
 
 
 def machine_prices(client: Client) -> dict[str, float]:
     """Return what each machine costs, in US cents a minute, by its name. Raises ServiceError."""
-    purpose = Purpose(action="list the machines and their prices")
+    found = _machines(client, Purpose(action="list the machines and their prices"))
+    return {one.name: one.cents_per_hour / 60 for one in found if one.name and one.cents_per_hour is not None}
+
+
+def _machines(client: Client, purpose: Purpose) -> list[Machine]:
     types = client.request("GET", "/v2/public/inference-instance-types", retry=True, purpose=purpose)
-    found = {text(one.get("name")): number(one.get("priceCentsPerHour")) for one in listed(types, purpose)}
-    return {name: cents / 60 for name, cents in found.items() if name is not None and cents is not None}
+    return [machine_in(one) for one in listed(types, purpose)]
 
 
-def _configs(client: Client, adapter: dict[str, Any], purpose: Purpose) -> list[dict[str, Any]]:
+def _offer(config: Config, machines: Mapping[str | None, Machine]) -> Hardware:
+    count, gpu = config.selectors.get(_GPUS, ""), config.selectors.get(_GPU, "")
+    machine = machines.get(f"{count}x{gpu}", Machine(None, None, None))
+    return Hardware(
+        id=config.id,
+        gpu_type=gpu,
+        gpu_count=int(count) if count.isascii() and count.isdigit() and len(count) < _DIGITS else None,
+        cents_per_minute=None if machine.cents_per_hour is None else machine.cents_per_hour / 60,
+        availability=machine.availability,
+    )
+
+
+def _configs(client: Client, adapter: ToldModel, purpose: Purpose) -> list[Config]:
     """The configurations for the adapter's base model, else for the adapter itself, else those of the catalogue.
 
     The first is often empty for models of the catalogue, whose deployment profiles tell them instead
     (models-and-configs.md in github.com/togethercomputer/skills); the second is what the vendor's command line looks at
     too (lib/cli/api/endpoints/_utils/_resolve_model.py in together 3.1.1).
     """
-    ids = dict.fromkeys(str(one) for one in (adapter.get("baseModelId"), adapter["id"]) if one)
+    ids = dict.fromkeys(one for one in (adapter.base_id, adapter.id) if one)
     for reference in ids:
-        found = paged(client, project_path(client, "configs"), purpose, referenceModelId=reference)
+        found = paged(client, project_path(client, "configs"), purpose, config_in, referenceModelId=reference)
         if found:
             return found
-    return [_config(one) for one in profiles_of(client, next(iter(ids))) if one.config]
+    profiles = profiles_of(client, next(iter(ids)))
+    return [_config(one, *one.config) for one in profiles if one.config]
 
 
-def _config(profile: Profile) -> dict[str, Any]:
+def _config(profile: Profile, project: str, config: str) -> Config:
     """A profile as a list of configurations has it."""
-    chosen = {"accelerator_type": profile.gpu_type, "accelerator_count": str(profile.gpu_count or "")}
-    return {
-        "id": profile.config_id,
-        "projectId": str(profile.config).split("/")[1],
-        "selectors": [{"key": key, "value": value} for key, value in chosen.items()],
-    }
-
-
-def _selectors(config: dict[str, Any]) -> dict[str, str]:
-    return {str(one.get("key")): str(one.get("value")) for one in objects(config.get("selectors"))}
-
-
-def _availability(kind: dict[str, Any]) -> str | None:
-    """Whether a region has room; None where the service does not tell."""
-    rooms = [fields(one.get("headroom")) for one in objects(kind.get("regions"))]
-    told = [(room.get("relation"), number(room.get("value")) or 0) for room in rooms if room]
-    if not told:
-        return None
-    return "available" if any(value > 0 or relation == "RELATION_GTE" for relation, value in told) else "unavailable"
+    return Config(config, project, {_GPU: profile.gpu_type, _GPUS: str(profile.gpu_count or "")})

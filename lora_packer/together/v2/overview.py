@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lora_packer.errors import ServiceError
-from lora_packer.together.answers import count, fields, number, text
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import Deployment, Endpoint, Tell
 from lora_packer.together.polling import Waiting
@@ -17,6 +15,8 @@ from lora_packer.together.v2.attaching import attach_below, attached_to, host_of
 from lora_packer.together.v2.endpoints import ENDPOINT_PREFIX, described, foremost, required_model
 from lora_packer.together.v2.offers import machine_prices
 from lora_packer.together.v2.project import is_called, paged, project_path
+from lora_packer.together.v2.told_endpoints import ToldDeployment, ToldEndpoint
+from lora_packer.together.v2.told_models import model_in
 
 DEPLOYMENT_PREFIX = "dep_"
 """What the ids of deployments begin with."""
@@ -24,7 +24,7 @@ DEPLOYMENT_PREFIX = "dep_"
 
 def all_endpoints(client: Client) -> tuple[Endpoint, ...]:
     """Return the project's endpoints with their deployments and prices. Raises ServiceError."""
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
+    found = below.listed(client)
     known = _Known(machine_prices(client), _names(client)) if found else _Known({}, {})
     return tuple(_whole(client, one, below.all_below(client, one), known) for one in found)
 
@@ -35,7 +35,7 @@ def one_endpoint(client: Client, name: str) -> Endpoint:
     Raises ServiceError, InputError.
     """
     found = find_endpoint(client, name)
-    there = below.listed_below(client, str(found["id"]))
+    there = below.listed_below(client, found.id)
     seen = _whole(client, found, there, _Known(machine_prices(client), _names(client)))
     with_adapters = (replace(one, adapters=attached_to(client, seen.id, one.id)) for one in seen.deployments)
     return replace(seen, deployments=tuple(with_adapters))
@@ -52,8 +52,8 @@ def attach(
     adapter = required_model(client, model)
     found = find_endpoint(client, where)
     wanted = where if where.startswith(DEPLOYMENT_PREFIX) else None
-    host = host_of(client, found, str(adapter.get("baseModelId")), wanted)
-    seen = _whole(client, found, [host], _Known(machine_prices(client), {}))
+    host = host_of(client, found, adapter.base_id, wanted)
+    seen = _whole(client, found, (host,), _Known(machine_prices(client), {}))
     (deployment,) = seen.deployments
     tell(f"deployment {deployment.id} of the endpoint {seen.id} {seen.cost}; an attached adapter costs nothing more")
     attached = attach_below(client, seen.id, deployment.id, adapter)
@@ -62,17 +62,17 @@ def attach(
     return replace(seen, deployments=(replace(deployment, adapters=(attached,)),))
 
 
-def find_endpoint(client: Client, name: str) -> dict[str, Any]:
+def find_endpoint(client: Client, name: str) -> ToldEndpoint:
     """Return the endpoint of this id or name, or the one above this deployment. Raises ServiceError."""
     if name.startswith(ENDPOINT_PREFIX):
         return below.look_at(client, name)
-    found = paged(client, project_path(client, "endpoints"), Purpose("list the endpoints"))
+    found = below.listed(client)
     for one in found:
         if is_called(one, name):
             return one
     if name.startswith(DEPLOYMENT_PREFIX):
         for one in found:
-            if any(each.get("id") == name for each in below.all_below(client, one)):
+            if any(each.id == name for each in below.all_below(client, one)):
                 return one
     raise ServiceError(
         f"The project has no endpoint {name}.", hint="`lora-packer endpoints` lists what there is.", status=404
@@ -89,41 +89,36 @@ class _Known:
 
 def _names(client: Client) -> dict[str, str]:
     """The names of the project's own models by their ids."""
-    found = paged(client, project_path(client, "models"), Purpose("list the models"))
-    pairs = ((text(one.get("id")), text(one.get("name"))) for one in found)
-    return {one: name for one, name in pairs if one and name}
+    found = paged(client, project_path(client, "models"), Purpose("list the models"), model_in)
+    return {one.id: one.name for one in found if one.name}
 
 
-def _whole(client: Client, endpoint: dict[str, Any], there: list[dict[str, Any]], known: _Known) -> Endpoint:
-    seen = described(client, endpoint, foremost(endpoint, there))
+def _whole(client: Client, endpoint: ToldEndpoint, there: Sequence[ToldDeployment], known: _Known) -> Endpoint:
+    leading = foremost(endpoint, there)
+    seen = described(client, endpoint, leading)
     deployments = tuple(_deployment(endpoint, one, known) for one in there)
-    first = next((one for one in deployments if one.id == foremost(endpoint, there).get("id")), None)
-    if first is None:
+    if leading is None:
         return replace(seen, state="STOPPED", model=None)  # without a deployment there is nothing that could run
     return replace(
         seen,
-        model=first.model,
-        hardware=first.hardware,
-        cents_per_minute=first.cents_per_minute,
+        model=known.models.get(leading.model_id or "", leading.model_id),
+        hardware=leading.hardware,
+        cents_per_minute=known.prices.get(leading.hardware or ""),
         deployments=deployments,
     )
 
 
-def _deployment(endpoint: dict[str, Any], item: dict[str, Any], known: _Known) -> Deployment:
-    scaling, status = fields(item.get("autoscaling")), fields(item.get("status"))
-    split = {one.get("deploymentId"): number(one.get("weight")) for one in below.split_of(endpoint)}
-    hardware, model = text(item.get("hardware")), text(below.model_of(item))
-    ready = item.get("readyReplicas") if "readyReplicas" in item else status.get("readyReplicas")
+def _deployment(endpoint: ToldEndpoint, told: ToldDeployment, known: _Known) -> Deployment:
     return Deployment(
-        id=text(item.get("id")) or "",
-        name=text(item.get("name")) or "",
-        state=text(below.state_of(item)) or "",
-        model=known.models.get(model or "", model),
-        hardware=hardware,
-        cents_per_minute=known.prices.get(hardware or ""),
-        min_replicas=count(scaling.get("minReplicas")),
-        max_replicas=count(scaling.get("maxReplicas")),
-        ready_replicas=count(ready),
-        weight=split.get(item.get("id")) or 0.0,
-        reason=text(status.get("message"), limit=400) or "",
+        id=told.id,
+        name=told.name,
+        state=told.state,
+        model=known.models.get(told.model_id or "", told.model_id),
+        hardware=told.hardware,
+        cents_per_minute=known.prices.get(told.hardware or ""),
+        min_replicas=told.min_replicas,
+        max_replicas=told.max_replicas,
+        ready_replicas=told.ready_replicas,
+        weight=endpoint.weight_of(told.id),
+        reason=told.reason,
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
 
 from lora_packer.errors import ServiceError
 from lora_packer.together import refusal
-from lora_packer.together.answers import fields, listed, text
+from lora_packer.together.answers import cursor_in, listed
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
+from lora_packer.together.told_project import Project, project_in
+from lora_packer.together.v2.told_models import ToldModel, model_in
+
+T = TypeVar("T")
 
 MODEL_PREFIX = "ml_"
 """What the ids of models begin with, those of base models too."""
@@ -18,14 +22,6 @@ MODEL_PREFIX = "ml_"
 _MAX_PAGES = 100
 _NO_SUCH_CALL = (404, 405, 410)
 _WHOSE = Purpose(action="find the project of this key")
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """A project's id, and its name in addresses; None where the service tells none."""
-
-    id: str | None
-    slug: str | None
 
 
 def project_path(client: Client, *parts: str) -> str:
@@ -39,15 +35,17 @@ def project_path(client: Client, *parts: str) -> str:
 
 
 def project_of(client: Client) -> Project:
-    """Return the key's own project, asked for once: ``GET /v3/whoami``, whose answers are flat for some keys.
-
-    A key of an organization has none (together 3.1.1, types/whoami_org_api_key.py). Raises ServiceError.
-    """
-    answer = _identity(client)
-    project = fields(answer.get("project"))
-    return Project(
-        text(project.get("id") or answer.get("project_id")), text(project.get("slug") or answer.get("project_slug"))
-    )
+    """Return the key's own project, asked for once; none where the service has no such call. Raises ServiceError."""
+    if client.project is None:
+        try:
+            answer = client.request("GET", "/v3/whoami", retry=True, purpose=_WHOSE)
+        except ServiceError as error:
+            if error.status not in _NO_SUCH_CALL:
+                raise
+            client.project = Project(None, None)
+        else:
+            client.project = project_in(answer, _WHOSE)
+    return client.project
 
 
 def qualified(client: Client, name: str) -> str:
@@ -55,30 +53,49 @@ def qualified(client: Client, name: str) -> str:
     return name if "/" in name else f"{_required(project_of(client).slug)}/{name}"
 
 
-def paged(client: Client, path: str, purpose: Purpose, *, retry: bool = True, **query: str) -> list[dict[str, Any]]:
-    """Return everything that a list holds, page by page. Raises ServiceError."""
-    found: list[dict[str, Any]] = []
+def paged(
+    client: Client,
+    path: str,
+    purpose: Purpose,
+    read: Callable[[Any, Purpose], T],
+    *,
+    retry: bool = True,
+    **query: str,
+) -> list[T]:
+    """Return everything that a list holds, page by page, each as ``read`` reads it. Raises ServiceError."""
+    found: list[T] = []
+    after = None
     for _ in range(_MAX_PAGES):
-        answer = client.request("GET", f"{path}?{urlencode(query)}" if query else path, retry=retry, purpose=purpose)
-        found += listed(answer, purpose)
-        after = fields(answer).get("next_cursor")
-        if not isinstance(after, str) or not after or after == query.get("after"):
+        asked = query if after is None else {**query, "after": after}
+        answer = client.request("GET", f"{path}?{urlencode(asked)}" if asked else path, retry=retry, purpose=purpose)
+        found += [read(one, purpose) for one in listed(answer, purpose)]
+        before, after = after, cursor_in(answer)
+        if after in (None, before):
             break
-        query = {**query, "after": after}
     return found
 
 
-def own_model(client: Client, name: str) -> dict[str, Any] | None:
+def own_model(client: Client, name: str) -> ToldModel | None:
     """Return the project's model of this name (bare, with the project's before it, or an ``ml_`` id), or None."""
-    models = paged(client, project_path(client, "models"), Purpose("list the models"))
+    models = paged(client, project_path(client, "models"), Purpose("list the models"), model_in)
     return next((one for one in models if is_called(one, name)), None)
 
 
-def is_called(item: dict[str, Any], name: str) -> bool:
+class Called(Protocol):
+    """What has an id and, where it is told, a name."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def name(self) -> str | None:
+        """Its name."""
+
+
+def is_called(item: Called, name: str) -> bool:
     """Whether a model or an endpoint has this name or id."""
-    called = item.get("name")
-    bare = called.rpartition("/")[2] if isinstance(called, str) else None
-    return name in (item.get("id"), called, bare)
+    return name in (item.id, item.name, item.name.rpartition("/")[2] if item.name else None)
 
 
 def _required(found: str | None) -> str:
@@ -86,19 +103,3 @@ def _required(found: str | None) -> str:
         hint = "Set TOGETHER_PROJECT_ID to the project's id, or use a key of a project."
         raise refusal.error(_WHOSE, "the service names none", None, hint, 200)
     return found
-
-
-def _identity(client: Client) -> dict[str, Any]:
-    """What the service tells of the key, asked for once; without a project where it has no such call."""
-    if client.identity is None:
-        answer: Any
-        try:
-            answer = client.request("GET", "/v3/whoami", retry=True, purpose=_WHOSE)
-        except ServiceError as error:
-            if error.status not in _NO_SUCH_CALL:
-                raise
-            answer = {"project": None}
-        if not fields(answer) or not fields(answer).keys() - {"message", "error"}:
-            raise refusal.without(_WHOSE, answer, "does not tell whose the key is")
-        client.identity = answer
-    return client.identity

@@ -6,10 +6,9 @@ deleted once it is STOPPED and gets no traffic, an endpoint once it has no deplo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError, WaitTimeoutError
@@ -20,6 +19,7 @@ from lora_packer.together.prices import DELETED, NOTHING_RUNS, with_cost
 from lora_packer.together.refusal import Purpose
 from lora_packer.together.v2 import deployments as below
 from lora_packer.together.v2.project import project_path
+from lora_packer.together.v2.told_endpoints import ToldDeployment
 
 
 @dataclass(slots=True)
@@ -96,14 +96,14 @@ def end(
 def _stop(client: Client, endpoint_id: str, ledger: Ledger, *, model_id: str | None, waiting: Waiting | None) -> int:
     """Scale to zero and wait; return how many other deployments the endpoint has."""
     found = below.look_at(client, endpoint_id)
-    failed = _scale_to_zero(client, endpoint_id, below.deployments_of(found), model_id, ledger)
+    failed = _scale_to_zero(client, endpoint_id, found.deployments, model_id, ledger)
     everything = below.listed_below(client, endpoint_id)
     ledger.is_whole = True
     failed += _scale_to_zero(client, endpoint_id, everything, model_id, ledger)
     if failed:
         raise failed[0]
     mine = tuple(ledger.states)
-    left = len({str(one.get("id")) for one in everything} - set(mine))
+    left = len({one.id for one in everything} - set(mine))
     if waiting is None:
         return left
     states = below.until_stopped(client, endpoint_id, mine, waiting) if mine else {}
@@ -123,29 +123,24 @@ def _stop(client: Client, endpoint_id: str, ledger: Ledger, *, model_id: str | N
 def _scale_to_zero(
     client: Client,
     endpoint_id: str,
-    deployments: Iterable[dict[str, Any]],
+    deployments: Iterable[ToldDeployment],
     model_id: str | None,
     ledger: Ledger,
 ) -> list[ServiceError]:
     """Scale each to zero that was not tried before; return what was refused."""
-    new = [
-        one
-        for one in deployments
-        if str(one.get("id")) not in ledger.states and (model_id is None or below.model_of(one) == model_id)
-    ]
-    ledger.states |= {str(one.get("id")): _RUNS for one in new}
+    new = [one for one in deployments if one.id not in ledger.states and (model_id is None or one.model_id == model_id)]
+    ledger.states |= {one.id: _RUNS for one in new}
     failed: list[ServiceError] = []
     for one in new:
-        name, state = str(one.get("id")), below.state_of(one)
         try:
-            below.scale(client, endpoint_id, name, (0, 0), f"stop endpoint {endpoint_id}")
-            ledger.states[name] = _SCALED
+            below.scale(client, endpoint_id, one.id, (0, 0), f"stop endpoint {endpoint_id}")
+            ledger.states[one.id] = _SCALED
         except ServiceError as error:
             # What does not run needs no stop, and the service may well refuse to change it.
-            if state in below.AT_REST and error.status in (400, 404, 409, 422):
-                ledger.states[name] = state
+            if one.state in below.AT_REST and error.status in (400, 404, 409, 422):
+                ledger.states[one.id] = one.state
             elif error.status == 404:
-                ledger.states[name] = DELETED
+                ledger.states[one.id] = DELETED
             else:
                 failed.append(error)
     return failed
@@ -171,14 +166,14 @@ def _unroute(client: Client, endpoint_id: str, deployment_ids: Sequence[str], pu
     endpoints.py). Where the service takes that for no change ("no fields to update"), the weights are set to 0 instead,
     as the page on deletion has it.
     """
-    split = below.split_of(below.look_at(client, endpoint_id))
-    kept = [one for one in split if one.get("deploymentId") not in deployment_ids]
+    split = below.look_at(client, endpoint_id).split
+    kept = [one.told for one in split if one.deployment_id not in deployment_ids]
     if len(kept) == len(split):
         return
     path = f"{project_path(client, 'endpoints', endpoint_id)}?updateMask=trafficSplit"
 
-    def put(entries: list[dict[str, Any]]) -> None:
-        client.request("PATCH", path, {"trafficSplit": entries}, retry=True, purpose=purpose)
+    def put(entries: Sequence[Mapping[str, object]]) -> None:
+        client.request("PATCH", path, {"trafficSplit": list(entries)}, retry=True, purpose=purpose)
 
     try:
         put(kept)
@@ -186,7 +181,7 @@ def _unroute(client: Client, endpoint_id: str, deployment_ids: Sequence[str], pu
         if kept or error.status != 400:
             raise
         try:
-            put([{**one, "weight": 0} for one in split])
+            put([{**one.told, "weight": 0} for one in split])
         except ServiceError:
             raise error from None
 

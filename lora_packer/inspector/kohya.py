@@ -1,0 +1,43 @@
+"""The names of kohya's sd-scripts, and whose modules they are.
+
+``networks/lora.py::LoRANetwork.create_modules`` (github.com/kohya-ss/sd-scripts): which model it is, then the module's
+path with an underscore for each dot. Only the base model shows which of them were dots; PEFT's own converter goes the
+same way (github.com/huggingface/peft examples/stable_diffusion/convert_sd_adapter_to_peft.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from lora_packer.base_model import BaseModel
+
+PREFIX = re.compile(r"lora_(?:unet|te\d?)_")
+NAME = re.compile(rf"(?P<prefix>{PREFIX.pattern})(?P<flat>[^.]+)\.(?P<part>lora_down\.weight|lora_up\.weight|alpha)")
+
+
+def is_kohya(names: Iterable[str]) -> bool:
+    """Whether these are the names of a LoRA of kohya's, and all of them."""
+    names = list(names)
+    return bool(names) and all(NAME.fullmatch(name) for name in names)
+
+
+def modules_named(names: Iterable[str], base: BaseModel) -> Mapping[str, str] | None:
+    """Return the path of each module on the base model by its name in the file, or None where one is not sure."""
+    found = [match for name in names if (match := NAME.fullmatch(name))]
+    if len({match["prefix"] for match in found}) != 1:
+        return None
+    wanted = {match["flat"] for match in found}
+    for modules in base.dialects.values():
+        paths: dict[str, list[str]] = {}
+        for path, module in modules.items():
+            if module.kind != "parameter":
+                paths.setdefault(flat(path), []).append(path)
+        if all(len(paths.get(name, ())) == 1 for name in wanted):
+            return {name: paths[name][0] for name in wanted}
+    return None
+
+
+def flat(path: str) -> str:
+    """Return a module's path as kohya writes it."""
+    return path.replace(".", "_")

@@ -1,0 +1,41 @@
+"""What the layouts share: why one cannot be converted, and rows of a matrix in another order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lora_packer.base_model import BaseModel
+from lora_packer.errors import InputError
+from lora_packer.repair.draft import Blob, Computed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class CannotConvert(Exception):  # noqa: N818 - it becomes a sentence
+    """Why an adapter cannot be converted: the middle of a sentence."""
+
+
+def rows(blob: Blob, order: NDArray[Any], what: str) -> Blob:
+    """Return these rows of a matrix, or these numbers of a vector, in this order."""
+
+    def take(array: NDArray[Any]) -> NDArray[Any]:
+        taken: NDArray[Any] = array[order]
+        return taken
+
+    return Blob(blob.dtype, (len(order), *blob.shape[1:]), Computed((blob,), take, what))
+
+
+def heads_of(base: BaseModel) -> tuple[int, int, int]:
+    """Return the base model's query heads, its key heads, and how wide each is. Raises CannotConvert."""
+    try:
+        return base.attention_heads
+    except InputError as error:
+        raise CannotConvert(error.message.rstrip(".")) from None
+
+
+def require_rows(name: str, blob: Blob, count: int) -> None:
+    """Raise CannotConvert where a tensor has not as many rows as the base model calls for."""
+    if not blob.shape or blob.shape[0] != count:
+        found = " x ".join(map(str, blob.shape)) or "no"
+        raise CannotConvert(f"'{name[:80]}' has {found} rows, and this base model calls for {count}")
