@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.inspector.manifest import read_manifest
     from lora_packer.inspector.many import Listed, Unreadable, check_many
+    from lora_packer.inspector.suppression import Suppression
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
@@ -74,6 +75,7 @@ _LAZY = {
     "Candidate": "lora_packer.inspector.identify",
     "identify": "lora_packer.inspector.identify",
     **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
+    "Suppression": "lora_packer.inspector.suppression",
     "read_manifest": "lora_packer.inspector.manifest",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
@@ -129,6 +131,7 @@ __all__ = [
     "ServiceOptions",
     "SmokeTestError",
     "StoreOptions",
+    "Suppression",
     "Unchecked",
     "UnknownArchitecture",
     "Unreadable",
