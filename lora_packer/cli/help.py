@@ -7,7 +7,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
+
+from lora_packer.cli.settable import settable
+from lora_packer.cli.settings import defaults_for
 
 # Section -> its options, in the order of the help. What is in none of them is told under "Options".
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -53,6 +57,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "The rehearsal": ("sandbox", "fail", "v1_endpoints", "hub", "env_file"),
     "Many adapters": ("manifest", "jobs", "executor"),
+    "Configuration": ("config", "isolated"),
     "Output": ("receipt", "output_file", "html", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
@@ -72,6 +77,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "fix": (
         "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
         "lora-packer fix my-adapter --output my-adapter-mended",
+    ),
+    "diff": (
+        "lora-packer diff checkpoint-1000 checkpoint-2000",
+        "lora-packer diff hf://org/my-adapter my-adapter --fail-above 50",
     ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (
@@ -125,6 +134,7 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "diff": _STORE | _HUB | _COLORS,
     "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
@@ -135,8 +145,25 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# What the parser raises for a command line that it does not take; its module is another in each release of typer.
+Misuse: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 class Command(TyperCommand):
-    """A command whose help is in sections."""
+    """A command whose help is in sections, and whose options may stand in a file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line; what it does not give is taken from the settings. Raises InputError, UsageError."""
+        if not ctx.resilient_parsing:  # as where a shell completes
+            try:
+                given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            except Misuse:  # told below, in the format that the settings ask for
+                given = {"isolated": any(word.startswith(("--config", "--isolated")) for word in args)}
+            if not given.get("help"):
+                own = settable(self.callback) if self.callback else {}
+                named, isolated = given.get("config"), bool(given.get("isolated"))
+                ctx.default_map = defaults_for(self.name or "", own, ctx.obj or dict, named=named, isolated=isolated)
+        return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the usage; an argument is named without brackets where it has to be given."""

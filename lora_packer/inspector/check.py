@@ -22,6 +22,7 @@ from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import Subject, plainly
+from lora_packer.inspector.suppression import Suppressing, Suppression, require_suppressions
 from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape, fit
 from lora_packer.targets import DEFAULT_TARGET, Target, chosen
@@ -42,6 +43,7 @@ def check(
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    suppress: Sequence[Suppression] = (),
     fail_on: Literal["error", "warning"] = "error",
     stats: bool | Literal["if-read"] = False,
     checksums: Literal["crc32", "sha256"] | None = None,
@@ -64,6 +66,8 @@ def check(
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
+        suppress: findings that are known and taken; they are told apart and decide nothing. No file is read for
+            them: a project's settings are the command line's.
         fail_on: the severity at which the status is ``failed``.
         stats: whether to compute the size of every module's update (reads the values). ``if-read``: where the values
             are read in any case, and as far as it can be done; else the report has None.
@@ -84,6 +88,7 @@ def check(
     require_base(base_config, "base_config", BaseModel)
     require_codes(select, "select")
     require_codes(ignore, "ignore")
+    require_suppressions(suppress)
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     require_rules([*select, *ignore])
@@ -106,7 +111,7 @@ def check(
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
-        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on)
+        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on, Suppressing(suppress, source))
         case = next((item.case for item in told.judged if item.case is not None), None)
         drawn = demanded or (stats == "if-read" and weights and not source.remote)
         sizes = _sizes(subject, case, demanded=demanded) if drawn else None
@@ -122,7 +127,8 @@ def check(
         checked,
         told.targets,
         asked.deciding,
-        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.findings) else {},
+        suppressed=told.suppressed,
+        lines=field_lines(subject.adapter.config_bytes) if any(item.field for item in told.every) else {},
     )
 
 
