@@ -165,8 +165,8 @@ class Command(TyperCommand):
         pieces = [piece.strip("{}") for piece in self.collect_usage_pieces(ctx)]
         formatter.write_usage(ctx.command_path, " ".join(pieces))
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options by what they are about."""
+    def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Return the arguments and options by what they are about: section -> (what is written, what it means)."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (_ARGUMENTS, _OPTIONS, *_SECTIONS)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -174,10 +174,13 @@ class Command(TyperCommand):
                 is_argument = parameter.param_type_name == "argument"
                 section = _ARGUMENTS if is_argument else _SECTION_OF.get(parameter.name or "", _OPTIONS)
                 sections[section].append((record[0].removesuffix(" <str>"), record[1]))
-        for name, rows in sections.items():
-            if rows:
-                with formatter.section(name):
-                    write_rows(formatter, rows)
+        return {name: rows for name, rows in sections.items() if rows}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options by what they are about."""
+        for name, rows in self.sections(ctx).items():
+            with formatter.section(name):
+                write_rows(formatter, rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's own signature
         """Write the examples, each on a line that can be copied, and the environment."""
