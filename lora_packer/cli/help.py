@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
 _WIDEST_TERM, _NARROWEST = 28, 20  # characters of the two columns of a section
+_TYPE = re.compile(r" <(?:str|list\[str\])>$")  # what typer writes behind an argument
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
 
 _NAMES = "--model-name my-adapter --base-model meta-llama/Llama-3.3-70B-Instruct"
@@ -77,6 +79,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "fix": (
         "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
         "lora-packer fix my-adapter --output my-adapter-mended",
+    ),
+    "diff": (
+        "lora-packer diff checkpoint-1000 checkpoint-2000",
+        "lora-packer diff hf://org/my-adapter my-adapter --fail-above 50",
     ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (
@@ -130,6 +136,7 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "diff": _STORE | _HUB | _COLORS,
     "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
@@ -162,8 +169,12 @@ class Command(TyperCommand):
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the usage; an argument is named without brackets where it has to be given."""
-        pieces = [piece.strip("{}") for piece in self.collect_usage_pieces(ctx)]
-        formatter.write_usage(ctx.command_path, " ".join(pieces))
+        formatter.write_usage(ctx.command_path, self.usage(ctx))
+
+    def usage(self, ctx: Any) -> str:
+        """Return what stands behind the command's name."""
+        pieces = (piece.strip("{}") for piece in self.collect_usage_pieces(ctx))
+        return " ".join(piece.replace("...]...", "...]") for piece in pieces)
 
     def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
         """Return the arguments and options by what they are about: section -> (what is written, what it means)."""
@@ -173,7 +184,7 @@ class Command(TyperCommand):
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"
                 section = _ARGUMENTS if is_argument else _SECTION_OF.get(parameter.name or "", _OPTIONS)
-                sections[section].append((record[0].removesuffix(" <str>"), record[1]))
+                sections[section].append((_TYPE.sub("", record[0]), record[1]))
         return {name: rows for name, rows in sections.items() if rows}
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
