@@ -21,13 +21,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hostile import archives, bases, configs, containers, races, readers, receipts, terminal
+from hostile import archives, bases, configs, containers, races, readers, receipts, servers, terminal
 from hostile.case import Case, with_config
 from hostile.run import Outcome, run
 
 _MUTATIONS = 100
 _PLAIN_CHECK = 0.4  # seconds of processor time
-_ROOMS = (configs, containers, archives, bases, terminal, receipts)
+_ROOMS = (configs, containers, archives, bases, terminal, receipts, servers)
 
 
 def main() -> int:
