@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     )
     from lora_packer.finding import Finding, Unchecked
     from lora_packer.inspector import Report, check
+    from lora_packer.inspector.changes import Diff, ModuleChange
+    from lora_packer.inspector.config_changes import ConfigChange
+    from lora_packer.inspector.diff import diff
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.inspector.manifest import read_manifest
     from lora_packer.inspector.many import Listed, Unreadable, check_many
@@ -73,6 +76,9 @@ _LAZY = {
     "Report": "lora_packer.inspector",
     "check": "lora_packer.inspector",
     "Candidate": "lora_packer.inspector.identify",
+    "ConfigChange": "lora_packer.inspector.config_changes",
+    **dict.fromkeys(("Diff", "ModuleChange"), "lora_packer.inspector.changes"),
+    "diff": "lora_packer.inspector.diff",
     "identify": "lora_packer.inspector.identify",
     **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
     "Suppression": "lora_packer.inspector.suppression",
@@ -105,7 +111,9 @@ __all__ = [
     "CheckFailedError",
     "CheckOptions",
     "Client",
+    "ConfigChange",
     "CredentialsError",
+    "Diff",
     "Discrepancy",
     "Endpoint",
     "Finding",
@@ -118,6 +126,7 @@ __all__ = [
     "Listed",
     "LoraPackerError",
     "Module",
+    "ModuleChange",
     "OutputError",
     "PackError",
     "PresignedUrl",
@@ -141,6 +150,7 @@ __all__ = [
     "check",
     "check_many",
     "deploy",
+    "diff",
     "fix",
     "identify",
     "pack",

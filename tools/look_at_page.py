@@ -79,11 +79,32 @@ def faults(browser: Any, page: Path, axe: str) -> Iterator[str]:
                     yield f"{where}, {state}: {over} pixels wider than the window"
                 tab.evaluate(OPEN)
             yield from (f"{where}: {item}" for item in told if item != f"loads {page.resolve().as_uri()}")
+            yield from (f"{where}: {item}" for item in silent_cells(tab))
             if axe:
                 tab.evaluate(axe)
                 for item in tab.evaluate("axe.run(document).then(found => found.violations)"):
                     yield f"{where}: {item['id']}: {item['help']}: {item['nodes'][0]['html'][:200]}"
             context.close()
+
+
+def silent_cells(tab: Any) -> Iterator[str]:
+    """Point at a cell of the heat map, then tap it, then ask for all numbers; yield where none shows."""
+    cells = tab.locator("table.heat td[class]")
+    if cells.count() == 0:
+        return
+    cell, number = cells.first, cells.first.locator("span")
+    shows = "item => getComputedStyle(item).opacity === '1' && item.getBoundingClientRect().width > 0"
+    cell.hover()
+    if not number.evaluate(shows):
+        yield "a cell that is pointed at does not say its number"
+    tab.mouse.move(0, 0)
+    cell.focus()
+    if not number.evaluate(shows):
+        yield "a cell that is tapped does not say its number"
+    tab.locator("input.numbers").first.check()
+    if tab.locator("table.heat").count() == 1 and not cells.last.locator("span").evaluate(shows):
+        yield "the numbers do not show"
+    tab.locator("input.numbers").first.uncheck()
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -40,7 +41,8 @@ def documents(told: list[Report]) -> dict[str, str]:
     return {
         "every-rule.txt": inert("\n".join(several.block(item, _Plain()) for item in told)),
         "every-rule.json": json.render_many(told),
-        "every-rule.sarif": machines["sarif"],
+        # The project's address is what its installed package says, which may be an older one.
+        "every-rule.sarif": re.sub(r'\n *"informationUri": .*', "", machines["sarif"]),
         "every-rule.junit.xml": machines["junit"],
         "every-rule.github.txt": machines["github"],
         "every-rule.summary.md": github.summary(told),

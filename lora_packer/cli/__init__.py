@@ -38,6 +38,7 @@ def root(
 COMMANDS = {
     "check": ("check", "check"),
     "fix": ("fix", "fix"),
+    "diff": ("diff", "diff"),
     "pack": ("pack", "pack"),
     "publish": ("publish", "publish"),
     "presign": ("presign", "presign"),

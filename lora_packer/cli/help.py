@@ -78,6 +78,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
         "lora-packer fix my-adapter --output my-adapter-mended",
     ),
+    "diff": (
+        "lora-packer diff checkpoint-1000 checkpoint-2000",
+        "lora-packer diff hf://org/my-adapter my-adapter --fail-above 50",
+    ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (
         "lora-packer publish my-adapter --to s3://bucket/adapters/ --url-file my.url",
@@ -130,6 +134,7 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "diff": _STORE | _HUB | _COLORS,
     "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,

@@ -26,10 +26,12 @@ def _of_stack(stack: Stack, *, named: bool) -> Markup:
     cards = [_card(kind, layers, top) for kind in stack.kinds[:_MOST_KINDS]]
     left = len(stack.kinds) - len(cards)
     more = tag("p", f"{left} more kinds of modules are in the JSON.", class_="quiet") if left else None
+    note = tag("p", "each kind of module, on one scale", class_="note")
     return tag(
         "div",
         tag("h3", name),
         _whole(whole) if len(layers) > 1 else None,
+        note,
         tag("div", cards, class_="cards"),
         more,
         class_="profiles",
