@@ -14,7 +14,7 @@ help:
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
-	@echo "make proof-dialects  the same for the names of transformers 4.57 and 4.51, each in an environment of its own"
+	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
@@ -74,7 +74,7 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
 # An older transformers and a PEFT of its time.
-OLDER := 4-57 4-51
+OLDER := 5-23 4-57 4-51
 $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-proof-$*
 	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof-$*]'
@@ -111,7 +111,7 @@ sweep: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
 
 # What PEFT loads of thousands of adapters, against the check: today's pair of releases, and these (transformers-PEFT).
-ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.24.0-0.21.2
+ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.23.0-0.21.2
 ORACLE_STAMPS := $(ORACLE_PAIRS:%=.venv-oracle/%/.installed)
 $(ORACLE_STAMPS): .venv-oracle/%/.installed:
 	$(PYTHON) -m venv .venv-oracle/$*
