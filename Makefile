@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile fix-proof bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile page fix-proof bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -18,6 +18,7 @@ help:
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
+	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make bench  print the benchmark tables"
 
@@ -85,6 +86,11 @@ proof-dialects: proof-dialects-venvs
 # Some hundred inputs that nobody means well with: what comes out, and what it costs.
 hostile: $(DEV_STAMP)
 	@$(BIN)/python tools/hostile
+
+# The page of `check --html` in Chromium: three widths, light and dark, and what axe says of it.
+page: $(DEV_STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[page]'
+	@$(BIN)/python tools/look_at_page.py
 
 # Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; some of them in PEFT itself.
 fix-proof: $(DEV_STAMP)

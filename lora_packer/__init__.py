@@ -26,9 +26,13 @@ if TYPE_CHECKING:
     )
     from lora_packer.finding import Finding, Unchecked
     from lora_packer.inspector import Report, check
+    from lora_packer.inspector.changes import Diff, ModuleChange
+    from lora_packer.inspector.config_changes import ConfigChange
+    from lora_packer.inspector.diff import diff
     from lora_packer.inspector.identify import Candidate, identify
     from lora_packer.inspector.manifest import read_manifest
     from lora_packer.inspector.many import Listed, Unreadable, check_many
+    from lora_packer.inspector.suppression import Suppression
     from lora_packer.packager import Archive
     from lora_packer.pipeline.calls import ask, deploy, stop, submit, wait
     from lora_packer.pipeline.check import CheckOptions
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
     from lora_packer.pipeline.receipt import Receipt
     from lora_packer.pipeline.release import release
     from lora_packer.pipeline.service import ServiceOptions
+    from lora_packer.pipeline.verify import Discrepancy, Verification, verify
     from lora_packer.publisher import Published
     from lora_packer.redact import PresignedUrl
     from lora_packer.together import Answer, Client, Endpoint, Job
@@ -71,8 +76,12 @@ _LAZY = {
     "Report": "lora_packer.inspector",
     "check": "lora_packer.inspector",
     "Candidate": "lora_packer.inspector.identify",
+    "ConfigChange": "lora_packer.inspector.config_changes",
+    **dict.fromkeys(("Diff", "ModuleChange"), "lora_packer.inspector.changes"),
+    "diff": "lora_packer.inspector.diff",
     "identify": "lora_packer.inspector.identify",
     **dict.fromkeys(("Listed", "Unreadable", "check_many"), "lora_packer.inspector.many"),
+    "Suppression": "lora_packer.inspector.suppression",
     "read_manifest": "lora_packer.inspector.manifest",
     "Archive": "lora_packer.packager",
     "Receipt": "lora_packer.pipeline.receipt",
@@ -82,6 +91,7 @@ _LAZY = {
     "presign": "lora_packer.pipeline.publish",
     "release": "lora_packer.pipeline.release",
     **dict.fromkeys(("ask", "deploy", "stop", "submit", "wait"), "lora_packer.pipeline.calls"),
+    **dict.fromkeys(("Discrepancy", "Verification", "verify"), "lora_packer.pipeline.verify"),
     "ArchiveOptions": "lora_packer.pipeline.pack",
     "CheckOptions": "lora_packer.pipeline.check",
     "Publication": "lora_packer.pipeline.publish",
@@ -101,7 +111,10 @@ __all__ = [
     "CheckFailedError",
     "CheckOptions",
     "Client",
+    "ConfigChange",
     "CredentialsError",
+    "Diff",
+    "Discrepancy",
     "Endpoint",
     "Finding",
     "Fixed",
@@ -113,6 +126,7 @@ __all__ = [
     "Listed",
     "LoraPackerError",
     "Module",
+    "ModuleChange",
     "OutputError",
     "PackError",
     "PresignedUrl",
@@ -126,14 +140,17 @@ __all__ = [
     "ServiceOptions",
     "SmokeTestError",
     "StoreOptions",
+    "Suppression",
     "Unchecked",
     "UnknownArchitecture",
     "Unreadable",
+    "Verification",
     "WaitTimeoutError",
     "ask",
     "check",
     "check_many",
     "deploy",
+    "diff",
     "fix",
     "identify",
     "pack",
@@ -143,6 +160,7 @@ __all__ = [
     "release",
     "stop",
     "submit",
+    "verify",
     "wait",
 ]
 

@@ -40,7 +40,7 @@ def require_codes(value: object, name: str) -> None:
         raise InputError(f"{name} is {_shown(value)}; it is to be a list of rules' codes, such as ['LP3'].")
 
 
-def require_one_of(value: object, name: str, choices: Sequence[str]) -> None:
+def require_one_of(value: object, name: str, choices: Sequence[object]) -> None:
     """Raise InputError where a value is none of the choices."""
     if value not in choices:
         raise InputError(f"{name} is {_shown(value)}; it is to be one of {', '.join(map(repr, choices))}.")

@@ -21,6 +21,7 @@ _REFERENCE = re.compile(r"ref(?:erence)?(?:[-_.].*)?", re.IGNORECASE)
 _NOT_OURS = (".", "__MACOSX")  # editors' copies, and what macOS puts into archives
 SHARD_INDEX = f"{WEIGHTS_NAME}.index.json"
 _SHARD = re.compile(r"(?P<stem>[\w-]+?)-\d{1,6}-of-(?P<of>\d{1,6})\.(?:safetensors|bin)")
+DISTRIBUTED_METADATA = ".metadata"  # torch/distributed/checkpoint/filesystem.py::_metadata_fn
 _NUMBERED = re.compile(r"(.*?)(\d{1,18})")
 _SHOWN = 3
 
@@ -73,6 +74,9 @@ def weights_meant(files: Sequence[str]) -> tuple[str, ...]:
     """Return the files at the root that together are an adapter's weights; none where it is not sure which are."""
     if WEIGHTS_NAME in files:
         return (WEIGHTS_NAME,)
+    distributed = _distributed(files)
+    if distributed:
+        return distributed
     at_root = [item for item in files if "/" not in item]
     shards = sorted(item for item in at_root if (found := _SHARD.fullmatch(item)) and "adapter" in found["stem"])
     if shards:
@@ -84,6 +88,17 @@ def weights_meant(files: Sequence[str]) -> tuple[str, ...]:
         return (named[0],)
     lone = [item for item in at_root if item.endswith(".safetensors")]
     return (lone[0],) if len(lone) == 1 and not _WHOLE_MODEL.fullmatch(lone[0]) else ()
+
+
+def _distributed(files: Sequence[str]) -> tuple[str, ...]:
+    """The files of a distributed checkpoint, its metadata first; that of an optimizer is none of the adapter's."""
+    found = {item.rpartition("/")[0] for item in files if item.rpartition("/")[2] == DISTRIBUTED_METADATA}
+    folders = [folder for folder in found if not folder.startswith("optimizer")]
+    if len(folders) != 1:
+        return ()
+    start = f"{folders[0]}/" if folders[0] else ""
+    parts = [item for item in files if item.startswith(start) and item.endswith(".distcp")]
+    return (f"{start}{DISTRIBUTED_METADATA}", *sorted(item for item in parts if "/" not in item.removeprefix(start)))
 
 
 def is_elsewhere(name: str, files: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from recorded import record
+from schemas import validate_printed
 
 from lora_packer.files import FileState
 
@@ -102,6 +103,7 @@ def cli() -> Callable[..., Result]:
         finally:
             sys.stdin = stdin
         record(arguments, out.getvalue(), err.getvalue())
+        validate_printed(arguments, out.getvalue())
         return Result(code, out.getvalue(), err.getvalue())
 
     return run
@@ -122,6 +124,7 @@ def cli_process() -> Callable[..., Result]:
             timeout=120,
         )
         record(arguments, done.stdout, done.stderr)
+        validate_printed(arguments, done.stdout)
         return Result(done.returncode, done.stdout, done.stderr)
 
     return run

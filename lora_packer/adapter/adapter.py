@@ -72,7 +72,7 @@ class Adapter:
 def read_adapter(source: AdapterSource) -> Adapter:
     """Read both files. What is wrong becomes a defect; InputError is raised only where there is nothing to read."""
     files = source.files()
-    defects = _missing(files, _holder(source))
+    defects = _missing(files, source)
     missing = {defect.file for defect in defects}
     config: LoraConfig | None = None
     raw: Mapping[str, Any] = MappingProxyType({})
@@ -143,8 +143,12 @@ def _parse_config(data: bytes) -> tuple[Mapping[str, Any], list[Defect]]:
     return value, defects
 
 
-def _missing(files: tuple[str, ...], holder: Holder) -> list[Defect]:
+def _missing(files: tuple[str, ...], source: AdapterSource) -> list[Defect]:
     """One defect for each required file that is not at the root, with a hint from what is there instead."""
+    missing = [name for name in REQUIRED if name not in files]
+    if not missing:
+        return []  # without asking for a path, which a file that is being written has only when it is whole
+    holder = _holder(source)
     return [
         Defect(
             "missing-file",
@@ -155,8 +159,7 @@ def _missing(files: tuple[str, ...], holder: Holder) -> list[Defect]:
             hint=next_step(name, files, holder),
             fixable=is_elsewhere(name, files),
         )
-        for name in REQUIRED
-        if name not in files
+        for name in missing
     ]
 
 

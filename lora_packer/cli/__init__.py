@@ -14,6 +14,7 @@ import typer
 
 from lora_packer.cli import ends, streams
 from lora_packer.cli.help import Command, help_width
+from lora_packer.cli.settable import Settable, settable
 from lora_packer.errors import Interrupted
 
 
@@ -37,6 +38,7 @@ def root(
 COMMANDS = {
     "check": ("check", "check"),
     "fix": ("fix", "fix"),
+    "diff": ("diff", "diff"),
     "pack": ("pack", "pack"),
     "publish": ("publish", "publish"),
     "presign": ("presign", "presign"),
@@ -50,10 +52,19 @@ COMMANDS = {
     "models": ("models", "models"),
     "endpoints": ("endpoints", "endpoints"),
     "release": ("release", "release"),
+    "verify": ("verify", "verify"),
     "identify": ("identify", "identify"),
     "rule": ("rule", "rule"),
     "sandbox": ("sandbox", "sandbox"),
 }
+
+
+def _every_option() -> dict[str, dict[str, Settable]]:
+    """Return the options of every command."""
+    found = {}
+    for name, (module, function) in COMMANDS.items():
+        found[name] = settable(getattr(import_module(f"lora_packer.cli.{module}"), function))
+    return found
 
 
 def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
@@ -66,7 +77,7 @@ def build(names: Iterable[str] = COMMANDS) -> typer.Typer:
         pretty_exceptions_enable=False,
         pretty_exceptions_show_locals=False,
         rich_markup_mode=None,
-        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width()},
+        context_settings={"help_option_names": ["-h", "--help"], "terminal_width": help_width(), "obj": _every_option},
         cls=ends.Commands,
     )
     app.callback()(root)

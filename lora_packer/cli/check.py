@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -12,6 +12,7 @@ from lora_packer.cli.documents import Told, tell, text_of
 from lora_packer.cli.ends import command_line
 from lora_packer.cli.named_files import require_place
 from lora_packer.cli.options import Against, BaseModelOption, Many, targets
+from lora_packer.cli.page import Page, without_sizes
 from lora_packer.cli.progress import ProgressDisplay
 from lora_packer.errors import InputError, UsageError
 
@@ -46,6 +47,7 @@ def check(
         Path | None,
         typer.Option("--output", metavar="FILE", help="Write the report to this file instead; - is standard output."),
     ] = None,
+    page: Page,
     output: CheckOutput,
 ) -> None:
     """Check an adapter against its base model: files, config, every tensor's name and shape, values.
@@ -57,26 +59,36 @@ def check(
         raise UsageError("Missing argument 'ADAPTER...'.", hint="`lora-packer check --help` has every option.")
     if stats and no_weights:
         raise InputError("--stats reads the values, and --no-weights forbids it.", hint="Leave one of them out.")
+    page.require(output_file, output)
     for adapter in adapters or ():
         require_place(output_file, "--output", adapter)
+        page.require_place(adapter)
+    sizes = page.sizes(asked=stats, weights=not no_weights)
     if many.manifest is not None or len(adapters or ()) > 1 or many.executor is not None:
         from lora_packer.cli.check_many import check_them
 
-        options = {**against.arguments(), "base_model": base_model, "weights": not no_weights, "stats": stats}
-        raise typer.Exit(check_them(adapters or [], many, options, output_file, output))
+        options = {**against.arguments(), "base_model": base_model, "weights": not no_weights, "stats": sizes}
+        raise typer.Exit(check_them(adapters or [], many, options, output_file, page, output))
     assert adapters
-    report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=stats)
-    told = Told((report,), against.fail_on.value, EXIT_CODES[report.status])
+    report = _checked(adapters[0], base_model, against, output, weights=not no_weights, stats=sizes)
+    page.write([report])
+    told = Told((without_sizes(report, asked=stats),), against.fail_on.value, EXIT_CODES[report.status])
     if output_file is not None or not output.is_text:
         tell(told, output, output_file)
-    else:
+    elif not page.is_stdout:
         mending = fix_command(adapters[0], base_model, against, report)
         output.result(text_of(told, output) + (f"\nfixable: {mending}" if mending else ""), {})
     raise typer.Exit(told.exit_code)
 
 
 def _checked(
-    adapter: str, base_model: str | None, against: Against, output: Output, *, weights: bool, stats: bool
+    adapter: str,
+    base_model: str | None,
+    against: Against,
+    output: Output,
+    *,
+    weights: bool,
+    stats: bool | Literal["if-read"],
 ) -> Report:
     """Check one adapter, and show how far it is where that takes long."""
     from lora_packer.inspector import check as run_check

@@ -13,6 +13,7 @@ from lora_packer.cli.common import CheckOutput, Output
 from lora_packer.cli.documents import Told, tell
 from lora_packer.cli.ends import print_result
 from lora_packer.cli.named_files import require_place
+from lora_packer.cli.page import Page, without_sizes
 from lora_packer.files import exists
 
 if TYPE_CHECKING:
@@ -23,26 +24,35 @@ _EXIT_CODES = {"ok": 0, "failed": 1, "inconclusive": 3}
 
 
 def check_them(
-    adapters: Sequence[str], many: Many, options: dict[str, Any], output_file: Path | None, output: CheckOutput
+    adapters: Sequence[str],
+    many: Many,
+    options: dict[str, Any],
+    output_file: Path | None,
+    page: Page,
+    output: CheckOutput,
 ) -> int:
     """Check adapters, print what is to be printed, and return the exit code. Raises InputError."""
     from lora_packer.inspector.many import Listed, filled, overall, prepared, summary_of
     from lora_packer.workers import open_executor
 
+    asked = options["stats"] is True
     defaults = Listed("", *(options.pop(name) for name in ("base_model", "base_config", "target")))
     listed = [filled(item, defaults) for item in _listed(adapters, many.manifest)]
     for item in listed:
         require_place(output_file, "--output", str(item.adapter))
+        page.require_place(str(item.adapter))
     if many.executor is not None:
         listed = [_anywhere(item) for item in listed]
     with nullcontext() if many.executor is None else open_executor(many.executor) as executor:
-        results = prepared(listed, options, executor=executor, jobs=many.jobs)
-        told = _told(results, len(listed), output, output_file)
+        ended = prepared(listed, options, executor=executor, jobs=many.jobs)
+        results = _told(ended, len(listed), output, silent=output_file is not None or page.is_stdout, stats=asked)
+    page.write(results)
+    told = [without_sizes(result, asked=asked) for result in results]
     summary = summary_of(told)
     exit_code = _EXIT_CODES[overall(summary)]
     if output_file is not None or not output.is_text:
         tell(Told(told, options["fail_on"], exit_code, are_many=True), output, output_file)
-    elif not output.quiet:
+    elif not output.quiet and not page.is_stdout:
         from lora_packer.report.several import total
 
         print_result(total(summary, output))
@@ -74,7 +84,9 @@ def _anywhere(item: Listed) -> Listed:
     )
 
 
-def _told(results: Iterator[tuple[int, Result]], count: int, output: Output, output_file: Path | None) -> list[Result]:
+def _told(
+    results: Iterator[tuple[int, Result]], count: int, output: Output, *, silent: bool, stats: bool
+) -> list[Result]:
     """Return the results in the order given; for a person each is printed: as it ends, or in that order."""
     from lora_packer.report.several import block, line
 
@@ -82,12 +94,12 @@ def _told(results: Iterator[tuple[int, Result]], count: int, output: Output, out
     following = 0
     for at, result in results:
         found[at] = result
-        if output_file is not None or not output.is_text:
+        if silent or not output.is_text:
             continue
         if output.quiet:
             print_result(line(result, output))
             continue
         while following in found:
-            print_result(block(found[following], output))
+            print_result(block(without_sizes(found[following], asked=stats), output))
             following += 1
     return [found[at] for at in range(count)]

@@ -17,6 +17,7 @@ import typer
 
 from lora_packer import __version__
 from lora_packer.cli.ends import fail, print_result
+from lora_packer.cli.settings import in_force
 from lora_packer.cli.streams import folded
 from lora_packer.errors import Interrupted, LoraPackerError
 from lora_packer.redact import fit, inert_json
@@ -27,6 +28,19 @@ class Format(StrEnum):
 
     text = "text"
     json = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """Where options come from that are not given; ``help.Command`` reads it before they are."""
+
+    config: Annotated[
+        str | None,
+        typer.Option(
+            "--config", metavar="FILE", help="Read options from this TOML file instead of the project's; see the docs."
+        ),
+    ] = None
+    isolated: Annotated[bool, typer.Option("--isolated", help="Read no options from any file.")] = False
 
 
 class CheckFormat(StrEnum):
@@ -127,8 +141,10 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             spread += _options(kind)
         else:
             spread.append(parameter)
+    spread += _options(Configured)
 
     def run(**given: Any) -> None:
+        _made(Configured, given)
         made = {name: _made(group, given) for name, group in groups.items()}
         output = next((group for group in made.values() if isinstance(group, Output)), Output())
         began = time.monotonic()
@@ -136,6 +152,8 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             from lora_packer.http import proxy_words
 
             output.note(_versions())
+            if settings := in_force():
+                output.note(f"settings  {settings.where()}")
             if proxies := proxy_words():
                 output.note(f"proxy     {proxies}")
         try:

@@ -18,7 +18,8 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from lora_packer.cli.help import write_rows
+from lora_packer.cli.help import Misuse, write_rows
+from lora_packer.cli.settings import default_format, forget
 from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
 from lora_packer.files import is_no_room
@@ -27,8 +28,6 @@ from lora_packer.redact import escape, fit, inert, inert_json, scrub, without_ow
 NO_VERDICT = InternalError.exit_code
 # What was typed behind `lora-packer`.
 _given: ContextVar[tuple[str, ...]] = ContextVar("given", default=())
-# What the parser raises for a command line that it does not take; its module is another in each release of typer.
-_Misuse: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 class Commands(TyperGroup):
@@ -40,13 +39,16 @@ class Commands(TyperGroup):
         """Run a command; ends in SystemExit."""
         given = tuple(sys.argv[1:] if args is None else args)
         _given.set(given)
+        forget()
         extra["standalone_mode"] = False
         try:
             sys.exit(super().main(list(given), prog_name or "lora-packer", **extra) or 0)
         except typer.Abort:
             sys.exit(fail(Interrupted(), form=asked_form(given)))
-        except _Misuse as error:
+        except Misuse as error:
             sys.exit(_misuse(error, given))
+        except LoraPackerError as error:  # in the settings, before the command runs
+            sys.exit(fail(error, form=asked_form(given)))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options and then the commands, in a narrow terminal each below its name."""
@@ -84,7 +86,7 @@ def asked_form(given: Sequence[str]) -> str:
     options = given[: given.index("--")] if "--" in given else given
     words = [option.removeprefix("--format=") for option in options if option.startswith("--format=")]
     words += [after for option, after in pairwise(options) if option == "--format"]
-    last = words[-1] if words else "text"
+    last = words[-1] if words else default_format()
     return last if last == "json" or (last in _FORMS and given[0] == "check") else "text"
 
 

@@ -7,7 +7,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import typer
 from typer.core import TyperCommand
+
+from lora_packer.cli.settable import settable
+from lora_packer.cli.settings import defaults_for
 
 # Section -> its options, in the order of the help. What is in none of them is told under "Options".
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
@@ -53,7 +57,8 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     ),
     "The rehearsal": ("sandbox", "fail", "v1_endpoints", "hub", "env_file"),
     "Many adapters": ("manifest", "jobs", "executor"),
-    "Output": ("receipt", "output_file", "format", "quiet", "verbose", "no_color", "help"),
+    "Configuration": ("config", "isolated"),
+    "Output": ("receipt", "output_file", "html", "format", "quiet", "verbose", "no_color", "help"),
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
 _WIDEST_TERM, _NARROWEST = 28, 20  # characters of the two columns of a section
@@ -65,12 +70,17 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "lora-packer check my-adapter",
         "lora-packer check my-adapter --base-config path/to/base/config.json --target peft",
         "lora-packer check hf://org/my-adapter --format json",
+        "lora-packer check my-adapter --html report.html",
         "lora-packer check adapters/*/ --no-weights --quiet",
         "lora-packer check --manifest adapters.csv --format json --output report.json",
     ),
     "fix": (
         "lora-packer fix my-adapter --base-config path/to/base/config.json --diff",
         "lora-packer fix my-adapter --output my-adapter-mended",
+    ),
+    "diff": (
+        "lora-packer diff checkpoint-1000 checkpoint-2000",
+        "lora-packer diff hf://org/my-adapter my-adapter --fail-above 50",
     ),
     "pack": ("lora-packer pack my-adapter", "lora-packer pack my-adapter --output my-adapter.tar.gz"),
     "publish": (
@@ -94,6 +104,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         f"lora-packer release my-adapter {_NAMES} --sandbox",
         f"lora-packer release hf://org/my-adapter {_NAMES} --deploy --ask Hello",
         f"lora-packer release my-adapter {_NAMES} --to s3://bucket/adapters/ --skip-existing",
+    ),
+    "verify": (
+        "lora-packer verify my-adapter.zip --receipt my-adapter.receipt.json",
+        "lora-packer verify my-adapter.zip --format json",
     ),
     "identify": ("lora-packer identify my-adapter",),
     "models": ("lora-packer models", "lora-packer models account/my-adapter"),
@@ -120,6 +134,8 @@ _COLORS = {"NO_COLOR, FORCE_COLOR": "1: no colours; colours in a pipe too"}
 ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
+    "diff": _STORE | _HUB | _COLORS,
+    "verify": _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
     "presign": _STORE,
@@ -129,8 +145,25 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
 }
 
 
+# What the parser raises for a command line that it does not take; its module is another in each release of typer.
+Misuse: type[Exception] = typer.BadParameter.__mro__[1]
+
+
 class Command(TyperCommand):
-    """A command whose help is in sections."""
+    """A command whose help is in sections, and whose options may stand in a file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse a command line; what it does not give is taken from the settings. Raises InputError, UsageError."""
+        if not ctx.resilient_parsing:  # as where a shell completes
+            try:
+                given = self.make_parser(ctx).parse_args(args=list(args))[0]
+            except Misuse:  # told below, in the format that the settings ask for
+                given = {"isolated": any(word.startswith(("--config", "--isolated")) for word in args)}
+            if not given.get("help"):
+                own = settable(self.callback) if self.callback else {}
+                named, isolated = given.get("config"), bool(given.get("isolated"))
+                ctx.default_map = defaults_for(self.name or "", own, ctx.obj or dict, named=named, isolated=isolated)
+        return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the usage; an argument is named without brackets where it has to be given."""

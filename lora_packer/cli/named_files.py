@@ -81,13 +81,14 @@ def require_kept(path: Path | None, option: str, why: str) -> None:
 def takes_stdout(path: Path | None, output: Output, option: str) -> bool:
     """Whether a file that an option names is standard output, which then has that and nothing else.
 
-    Raises InputError where a JSON object is to be there.
+    Raises InputError where a JSON object, or another format for machines, is to be there.
     """
     if path is None or not names_stdout(path):
         return False
     if not output.is_text:
         raise InputError(
-            f"{option} and --format json would both write to standard output.", hint=f"Name a file with {option}."
+            f"{option} and --format {output.format.value} would both write to standard output.",
+            hint=f"Name a file with {option}.",
         )
     return True
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lora_packer.cli.settings import suppressions
+
 if TYPE_CHECKING:
     from lora_packer.pipeline.check import CheckOptions
     from lora_packer.together import Questions
@@ -108,6 +110,7 @@ class Against:
             "target_file": self.target_file,
             "select": _codes(self.select),
             "ignore": _codes(self.ignore),
+            "suppress": suppressions(),
             "fail_on": "warning" if self.fail_on is FailOn.warning else "error",
         }
 

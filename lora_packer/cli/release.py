@@ -94,25 +94,20 @@ def release(
 ) -> None:
     """Check, pack, upload, presign, prove, submit and wait, in one command; with --deploy and --ask, up to an answer.
 
-    A Hub repo (hf://org/repo) is checked by its header and submitted as it is: the service fetches it itself.
+    A Hub repo (hf://org/repo) is checked by its header and submitted as it is: the service fetches it itself. So is a
+    finished archive in S3 (s3://bucket/key.zip, without --to), by a presigned URL of it.
     Run it again after anything that went wrong: it resumes from its receipt, and never uploads or submits twice.
     """
-    from lora_packer.hub import HubRepo
     from lora_packer.pipeline import silent
     from lora_packer.pipeline.check import run_check
-    from lora_packer.pipeline.local import parse_adapter
     from lora_packer.pipeline.release import release as run_release
 
     stages = Stages(output)
     questions = asked.questions(ask) if ask is not None or asked.is_used else None
     require_kept(receipt, "--receipt", "the next run goes on from it")
     options = first.of(names.base_model)
-    place = parse_adapter(adapter)
-    if sandbox and isinstance(place, HubRepo):
-        raise InputError(
-            f"--sandbox has a Hub of its own, without {place}.",
-            hint="Start `lora-packer sandbox --hub ORG/NAME=FOLDER`, and release from there without --sandbox.",
-        )
+    if sandbox:
+        _require_local(adapter)
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
         left = ReleaseLeft(stages, deploying=deploy)
@@ -152,6 +147,25 @@ def release(
             **there,
         )
     output.result(_text(done, kept=not sandbox or receipt is not None, rehearsal=sandbox), done.to_dict())
+
+
+def _require_local(adapter: str) -> None:
+    """Raise InputError where a sandbox, with a Hub and an S3 of its own, could not have the adapter."""
+    from lora_packer.hub import HubRepo
+    from lora_packer.inspector.opening import is_stored_archive
+    from lora_packer.pipeline.local import parse_adapter
+
+    if is_stored_archive(adapter):
+        raise InputError(
+            f"--sandbox has an S3 of its own, without {escape(adapter)}.",
+            hint="Start `lora-packer sandbox`, put the archive there, and release from there without --sandbox.",
+        )
+    place = parse_adapter(adapter)
+    if isinstance(place, HubRepo):
+        raise InputError(
+            f"--sandbox has a Hub of its own, without {place}.",
+            hint="Start `lora-packer sandbox --hub ORG/NAME=FOLDER`, and release from there without --sandbox.",
+        )
 
 
 def _sandbox(stack: ExitStack, stages: Stages, base_model: str, receipt: Path | None) -> dict[str, Any]:

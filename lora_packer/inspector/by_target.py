@@ -12,6 +12,7 @@ from lora_packer.inspector.report import Status, TargetVerdict, verdict
 from lora_packer.inspector.rules import placed, served
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.stages import OF_THE_TARGET, STAGES, Judged, Subject, unchecked
+from lora_packer.inspector.suppression import Suppressed, Suppressing
 from lora_packer.targets import Target
 
 # The rules that are about one target and no other.
@@ -25,9 +26,10 @@ class Told:
     Attributes:
         judged: what the stages say for the first target.
         findings: those of all targets, each with the targets for which it holds.
-        unchecked: what was not checked, for any of them.
+        unchecked: what was not checked, for any that decides.
         status: the verdict of the targets that decide.
         targets: the verdict of each.
+        suppressed: the findings that decided nothing, for any of them.
     """
 
     judged: tuple[Judged, ...]
@@ -35,6 +37,12 @@ class Told:
     unchecked: tuple[Unchecked, ...]
     status: Status
     targets: tuple[TargetVerdict, ...]
+    suppressed: tuple[Suppressed, ...] = ()
+
+    @property
+    def every(self) -> tuple[Finding, ...]:
+        """The findings, also those that decided nothing."""
+        return (*self.findings, *(item.finding for item in self.suppressed))
 
 
 def tell(
@@ -43,8 +51,12 @@ def tell(
     deciding: int,
     wanted: Callable[[str], bool],
     fail_on: Literal["error", "warning"],
+    suppressing: Suppressing,
 ) -> Told:
-    """Judge an adapter for each target; the first ``deciding`` of them decide."""
+    """Judge an adapter for each target; the first ``deciding`` of them decide.
+
+    What is suppressed decides nothing. What did not run is never suppressed.
+    """
     first = tuple(stage.judge(subject) for stage in STAGES)
     every = [first]
     for other in targets[1:]:
@@ -55,19 +67,22 @@ def tell(
                 for stage, result in zip(STAGES, first, strict=True)
             )
         )
-    found, missed, verdicts = [], [], []
+    found, silent, missed, verdicts = [], [], [], []
     for judged, one in zip(every, targets, strict=True):
         findings = one_cause_once(finding for item in judged for finding in item.findings)
-        findings = tuple(item for item in findings if wanted(item.code))
+        findings, taken = suppressing.split(item for item in findings if wanted(item.code))
         not_run = [(item, required) for item, required in unchecked(STAGES, judged) if wanted(item.code)]
         status = verdict(findings, any(required for _, required in not_run), fail_on)
         found.append(findings)
+        silent.append(taken)
         missed.append([item for item, _ in not_run])
         verdicts.append(_verdict(one, status, findings, not_run))
     statuses = [item.status for item in verdicts[:deciding]]
     status = next((worst for worst in ("failed", "inconclusive") if worst in statuses), "ok")
-    everything = tuple(dict.fromkeys(item for items in missed for item in items))
-    return Told(first, _merged(found, [one.label for one in targets]), everything, status, tuple(verdicts))
+    everything = tuple(dict.fromkeys(item for items in missed[:deciding] for item in items))
+    labels = [one.label for one in targets]
+    suppressed = suppressing.told(_merged(silent, labels))
+    return Told(first, _merged(found, labels), everything, status, tuple(verdicts), suppressed)
 
 
 def _verdict(

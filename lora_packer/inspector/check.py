@@ -22,6 +22,7 @@ from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
 from lora_packer.inspector.stages import Subject, plainly
+from lora_packer.inspector.suppression import Suppressing, Suppression, require_suppressions
 from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape, fit
 from lora_packer.targets import DEFAULT_TARGET, Target, chosen
@@ -42,8 +43,9 @@ def check(
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    suppress: Sequence[Suppression] = (),
     fail_on: Literal["error", "warning"] = "error",
-    stats: bool = False,
+    stats: bool | Literal["if-read"] = False,
     checksums: Literal["crc32", "sha256"] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Report:
@@ -64,8 +66,11 @@ def check(
         weights: whether to read the tensors' values (NaN, infinity, zeros).
         select: only rules whose code begins with one of these.
         ignore: no rules whose code begins with one of these.
+        suppress: findings that are known and taken; they are told apart and decide nothing. No file is read for
+            them: a project's settings are the command line's.
         fail_on: the severity at which the status is ``failed``.
-        stats: whether to compute the size of every module's update (reads the values).
+        stats: whether to compute the size of every module's update (reads the values). ``if-read``: where the values
+            are read in any case, and as far as it can be done; else the report has None.
         checksums: which checksums of the files to make in the pass over the values, for who packs them next: their
             CRC-32 alone, or their SHA-256 too. None: none.
         progress: told (bytes read, bytes in all) of the weights, while their values are read.
@@ -83,16 +88,19 @@ def check(
     require_base(base_config, "base_config", BaseModel)
     require_codes(select, "select")
     require_codes(ignore, "ignore")
+    require_suppressions(suppress)
     require_one_of(fail_on, "fail_on", ("error", "warning"))
     require_one_of(checksums or "none", "checksums", ("none", "crc32", "sha256"))
     require_rules([*select, *ignore])
+    require_one_of(stats, "stats", (True, False, "if-read"))
     if target_file is not None:
         require_path(target_file, "target_file")
         target = [] if target == DEFAULT_TARGET else target
     asked = chosen(target, target_file)
     wanted = _selector(select, ignore)
+    demanded = stats is True
     with open_adapter(adapter) as source:
-        if stats and source.remote:
+        if demanded and source.remote:
             hint = "Download the adapter, then check the folder."
             raise InputError(f"--stats reads the values, and {_OF_OTHERS}.", hint=hint)
         read = _checked_files(source, sha256=checksums == "sha256") if checksums else None
@@ -103,9 +111,10 @@ def check(
         if progress is not None and subject.adapter.header is not None:
             watching = watched(subject.reading, progress, subject.adapter.header.size)
             subject = replace(subject, reading=watching)
-        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on)
+        told = tell(subject, asked.targets, asked.deciding, wanted, fail_on, Suppressing(suppress, source))
         case = next((item.case for item in told.judged if item.case is not None), None)
-        sizes = _sizes(subject, case) if stats else None
+        drawn = demanded or (stats == "if-read" and weights and not source.remote)
+        sizes = _sizes(subject, case, demanded=demanded) if drawn else None
         checked = read.files(subject.adapter.config_bytes) if read else {}
     return Report(
         told.status,
@@ -118,7 +127,8 @@ def check(
         checked,
         told.targets,
         asked.deciding,
-        field_lines(subject.adapter.config_bytes) if any(item.field for item in told.findings) else {},
+        suppressed=told.suppressed,
+        lines=field_lines(subject.adapter.config_bytes) if any(item.field for item in told.every) else {},
     )
 
 
@@ -169,8 +179,11 @@ def _selector(select: Sequence[str], ignore: Sequence[str]) -> Callable[[str], b
     return lambda code: (not selected or code.startswith(selected)) and not (ignored and code.startswith(ignored))
 
 
-def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
-    """The size of every module's update, as far as header and config could be read."""
+def _sizes(subject: Subject, case: Case | None, *, demanded: bool) -> tuple[ModuleStats, ...]:
+    """The size of every module's update, as far as header and config could be read.
+
+    Raises InputError where it was demanded and cannot be had.
+    """
     header, config = subject.adapter.header, subject.adapter.config
     if header is None or config is None:
         return ()
@@ -182,8 +195,12 @@ def _sizes(subject: Subject, case: Case | None) -> tuple[ModuleStats, ...]:
             config = case.config if case.sources else config
             return module_stats(file, header, config, case.expectation, case.sources)
     except OSError as error:
+        if not demanded:
+            return ()
         raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
     except PatternError as error:
+        if not demanded:
+            return ()
         raise InputError(f"--stats needs alpha_pattern, which is not evaluated: {escape(str(error))}.") from None
 
 

@@ -20,6 +20,7 @@ from lora_packer.errors import InputError, InternalError, LoraPackerError
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.check import BaseSource, check, require_rules
 from lora_packer.inspector.report import SCHEMA_VERSION, AdapterSummary, BaseModelSummary, Report
+from lora_packer.inspector.suppression import Suppression, require_suppressions
 from lora_packer.redact import escape, fit, scrub, without_own
 from lora_packer.targets import DEFAULT_TARGET, chosen
 from lora_packer.workers import open_pool
@@ -99,8 +100,9 @@ def check_many(
     weights: bool = True,
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
+    suppress: Sequence[Suppression] = (),
     fail_on: Literal["error", "warning"] = "error",
-    stats: bool = False,
+    stats: bool | Literal["if-read"] = False,
 ) -> Iterator[Result]:
     """Check many adapters, and yield a report of each, in the order given, as soon as it and those before it are there.
 
@@ -112,8 +114,8 @@ def check_many(
         executor: any ``concurrent.futures.Executor``, such as Dask's (``client.get_executor()``). It is not shut down.
             None: workers of this machine.
         jobs: how many of those; by default as many as there are processors.
-        base_config, base_model, target, target_file, weights, select, ignore, fail_on, stats: as ``check`` has
-            them, for all.
+        base_config, base_model, target, target_file, weights, select, ignore, suppress, fail_on, stats: as ``check``
+            has them, for all.
 
     Raises:
         InputError: an argument makes no sense, or ``base_config`` cannot be read.
@@ -127,6 +129,7 @@ def check_many(
         "stats": stats,
         "select": select,
         "ignore": ignore,
+        "suppress": suppress,
     }
     defaults = Listed("", base_model, base_config, target)
     listed = [filled(item if isinstance(item, Listed) else Listed(item), defaults) for item in adapters]
@@ -140,6 +143,7 @@ def prepared(
     for name in ("select", "ignore"):
         require_codes(options[name], name)
         require_rules(options[name])
+    require_suppressions(options.get("suppress", ()))
     require_one_of(options["fail_on"], "fail_on", ("error", "warning"))
     for item in listed:
         require_path(item.adapter, "adapters")

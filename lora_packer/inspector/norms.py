@@ -6,23 +6,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
 from lora_packer.inspector.case import halves, parsed
+from lora_packer.inspector.pieces import FLOAT_BYTES, columns_of, rows_of
 from lora_packer.peft.expected import Expectation
 from lora_packer.peft.targets import PatternLookup
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 _PIECE = 1 << 20  # elements in float64 at a time: 8 MB
 _LARGEST_RANK = 2048  # a Gram matrix of 32 MB
-_FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +89,14 @@ def _norm(file: BinaryIO, start: int, a: TensorInfo, b: TensorInfo, experts: int
 
     columns = a.shape[0]
     fits = len(a.shape) >= 2 and len(b.shape) >= 2 and b.shape[1] == columns and math.prod(b.shape[2:]) == 1
-    if not fits or not {a.dtype, b.dtype} <= _FLOAT_BYTES.keys() or columns > _LARGEST_RANK or columns % experts:
+    if not fits or not {a.dtype, b.dtype} <= FLOAT_BYTES.keys() or columns > _LARGEST_RANK or columns % experts:
         return None
     gram_a = np.zeros((columns, columns))
     with np.errstate(all="ignore"):
-        for piece in _columns_of(file, start, a):
+        for piece in columns_of(file, start, a, max(1, _PIECE // max(1, columns))):
             gram_a += piece @ piece.T
         gram_b = np.zeros((columns, columns))
-        for piece in _rows_of(file, start, b):
+        for piece in rows_of(file, start, b, max(1, _PIECE // max(1, columns))):
             gram_b += piece.T @ piece
         if experts > 1:
             # A's rows are expert-major, B's columns are rank-major (peft/tuners/lora/layer.py, ParamWrapper).
@@ -110,44 +107,3 @@ def _norm(file: BinaryIO, start: int, a: TensorInfo, b: TensorInfo, experts: int
         total = float(np.sum(gram_a * gram_b))
     # Rounding may leave a tiny negative number where the update is zero.
     return math.sqrt(max(total, 0.0)) if math.isfinite(total) else math.nan
-
-
-def _rows_of(file: BinaryIO, start: int, info: TensorInfo) -> Iterator[NDArray[Any]]:
-    """The tensor as (rows, columns), some rows at a time."""
-    rows, columns = info.shape[0], math.prod(info.shape[1:])
-    step = max(1, _PIECE // max(1, columns))
-    width = _FLOAT_BYTES[info.dtype]
-    for first in range(0, rows, step):
-        count = min(step, rows - first)
-        file.seek(start + info.begin + first * columns * width)
-        yield _floats(file.read(count * columns * width), info.dtype).reshape(count, columns)
-
-
-def _columns_of(file: BinaryIO, start: int, info: TensorInfo) -> Iterator[NDArray[Any]]:
-    """The tensor as (rows, columns), some columns at a time."""
-    import numpy as np
-
-    rows, columns = info.shape[0], math.prod(info.shape[1:])
-    step = max(1, _PIECE // max(1, rows))
-    width = _FLOAT_BYTES[info.dtype]
-    if step >= columns:
-        yield from _rows_of(file, start, info)
-        return
-    for first in range(0, columns, step):
-        count = min(step, columns - first)
-        piece = np.empty((rows, count))
-        for row in range(rows):
-            file.seek(start + info.begin + (row * columns + first) * width)
-            piece[row] = _floats(file.read(count * width), info.dtype)
-        yield piece
-
-
-def _floats(data: bytes, dtype: str) -> NDArray[Any]:
-    """The values in float64. Raises OSError where the file has become shorter."""
-    import numpy as np
-
-    if len(data) % _FLOAT_BYTES[dtype]:
-        raise OSError("the file ended early")
-    if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype("<u4") << np.uint32(16)).view("<f4").astype(np.float64)
-    return np.frombuffer(data, {"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype]).astype(np.float64)

@@ -16,6 +16,11 @@ def is_elsewhere(adapter: object) -> bool:
     return isinstance(adapter, str) and adapter.startswith(_ELSEWHERE) and repo_in(adapter) is None
 
 
+def is_stored_archive(adapter: object) -> bool:
+    """Whether ADAPTER names a finished archive in S3."""
+    return isinstance(adapter, str) and adapter.startswith("s3://") and adapter.endswith((".zip", ".tar.gz"))
+
+
 def open_adapter(adapter: str | Path | AdapterSource) -> AbstractContextManager[AdapterSource]:
     """Open what ADAPTER names, or take what is open already.
 

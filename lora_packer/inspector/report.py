@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.norms import ModuleStats
+from lora_packer.inspector.suppression import Suppressed
 
 if TYPE_CHECKING:
     from lora_packer.packager import CheckedFile
@@ -74,6 +75,7 @@ class Report:
     ``stats`` holds the size of each module's update where ``check`` was asked for it, else None. ``checked`` holds the
     files as they were read, by name, where ``check`` was asked for checksums; it is no part of the JSON. ``targets``
     has the verdict of each target, and ``target`` is the first one; the first ``deciding`` of them make the status.
+    ``suppressed`` has the findings that somebody took, with the reason of each: they are in no count but their own.
     ``lines`` has the line of each field of ``adapter_config.json``; it is no part of the JSON either.
     """
 
@@ -87,6 +89,7 @@ class Report:
     checked: Mapping[str, CheckedFile] = field(default_factory=dict, repr=False)
     targets: tuple[TargetVerdict, ...] = ()
     deciding: int = 1
+    suppressed: tuple[Suppressed, ...] = ()
     lines: Mapping[str, int] = field(default_factory=dict, repr=False)
 
     @property
@@ -102,11 +105,11 @@ class Report:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Count the findings by severity."""
+        """Count the findings that decide by severity; and those that are suppressed, where there are any."""
         counts = {"errors": 0, "warnings": 0, "infos": 0}
-        for finding in self.findings:
+        for finding in self.decisive:
             counts[f"{finding.severity}s"] += 1
-        return counts
+        return counts | ({"suppressed": len(self.suppressed)} if self.suppressed else {})
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as ``check --format json`` prints it."""
@@ -118,6 +121,7 @@ class Report:
             "target": self.target,
             **({"targets": [item.to_dict() for item in self.targets]} if len(self.targets) > 1 else {}),
             "findings": [finding.to_dict() for finding in self.findings],
+            **({"suppressed": [item.to_dict() for item in self.suppressed]} if self.suppressed else {}),
             "unchecked": [asdict(item) for item in self.unchecked],
             "summary": self.summary,
             **({} if self.stats is None else {"stats": [asdict(item) for item in self.stats]}),

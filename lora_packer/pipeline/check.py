@@ -12,6 +12,7 @@ from lora_packer.arguments import require_base, require_codes, require_one_of, r
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
+from lora_packer.inspector.suppression import Suppression, require_suppressions
 from lora_packer.pipeline import Note
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
 from lora_packer.pipeline.receipt import Receipt, timestamp, version
@@ -30,6 +31,7 @@ class CheckOptions:
     fail_on: Literal["error", "warning"] = "error"
     skip: bool = False
     target_file: str | Path | None = None
+    suppress: Sequence[Suppression] = ()
 
     def __post_init__(self) -> None:
         require_base(self.base_config, "base_config")
@@ -37,6 +39,7 @@ class CheckOptions:
         require_codes(self.select, "select")
         require_codes(self.ignore, "ignore")
         require_one_of(self.fail_on, "fail_on", ("error", "warning"))
+        require_suppressions(self.suppress)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a receipt holds a later check to."""
@@ -68,6 +71,7 @@ def run_check(
         target_file=options.target_file,
         select=options.select,
         ignore=options.ignore,
+        suppress=options.suppress,
         fail_on=options.fail_on,
         checksums="sha256" if sha256 else "crc32",
     )
@@ -109,7 +113,8 @@ def check_section(report: Report, options: CheckOptions) -> dict[str, Any]:
     Of what a finding is about the first tensor and the count stand for all.
     """
     findings = [item.to_dict() for item in report.findings]
-    for told in findings:
+    suppressed = [item.to_dict() for item in report.suppressed]
+    for told in (*findings, *suppressed):
         told.pop("tensors")
     return {
         "status": report.status,
@@ -117,6 +122,7 @@ def check_section(report: Report, options: CheckOptions) -> dict[str, Any]:
         **report.summary,
         "base_model": asdict(report.base_model),
         "findings": findings,
+        **({"suppressed": suppressed} if suppressed else {}),
         "unchecked": [asdict(item) for item in report.unchecked],
         **({"targets": [item.to_dict() for item in report.targets]} if len(report.targets) > 1 else {}),
         "lora_packer": version(),

@@ -27,8 +27,8 @@ def parse_adapter(adapter: str | Path) -> HubRepo | Path:
         named = str(adapter).partition("?")[0]
         raise InputError(
             f"'{escape(scrub(named))}' is not on this machine: only check, fix and identify read it from there.",
-            hint="Download it, and give the folder or the archive. What is a finished archive in S3 needs no upload: "
-            "`lora-packer presign` makes a URL of it for `lora-packer submit`.",
+            hint="Download it, and give the folder or the archive. A finished archive in S3 is released as it is: "
+            "`lora-packer release s3://bucket/key.zip`, without --to.",
         )
     return repo_in(str(adapter)) or Path(adapter)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_packer.pipeline import DETAIL, Note
+from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
@@ -20,7 +21,12 @@ def note_checked(report: Report, note: Note) -> None:
     """Tell that a check passed, and what it found nevertheless."""
     warnings = report.summary["warnings"]
     warned = f", {warnings} warning{'s' if warnings > 1 else ''}" if warnings else ""
-    note("check", f"{_fits(report)}{warned}")
+    taken = f", {len(report.suppressed)} suppressed" if report.suppressed else ""
+    note("check", f"{_fits(report)}{warned}{taken}")
+    for item in report.suppressed:
+        finding = item.finding
+        told = f"{finding.code} {finding.name}: {finding.message} (because: {escape(item.reason, 400)})"
+        note("note", f"suppressed {told}")
     for finding in report.findings:
         _note_finding(finding.severity, finding.code, finding.name, finding.message, finding.hint, note)
         for name in finding.tensors:
@@ -45,7 +51,7 @@ def _fits(report: Report) -> str:
     tensors, called = report.adapter.tensors, f"{report.base_model.model_type} and the config call for"
     if report.base_model.model_type is None:
         return f"{tensors} tensors were checked, against no base model"
-    if any(finding.tensor for finding in report.findings):
+    if any(finding.tensor for finding in (*report.findings, *(item.finding for item in report.suppressed))):
         return f"{tensors} tensors were held against what {called}"
     return f"{tensors} tensors are those that {called}"
 

@@ -22,6 +22,19 @@ _MAX_BYTES = 1_000_000
 
 Section = Mapping[str, Any]
 
+# What a later run goes by: text where it is there at all. The rest is compared, or read as it is told.
+_TEXTS = {
+    "adapter": ("source", "commit", "commit_after"),
+    "object": ("bucket", "key"),
+    "url": ("host", "deadline"),
+    "submission": ("state", "job_id", "model_name", "at"),
+    "job": ("id", "status"),
+    "endpoint": ("id", "name", "state", "attached"),
+    "answer": ("prompt",),
+    "smoke": ("verdict", "summary"),
+}
+_REQUIRED = {"endpoint": ("id", "name")}
+
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
@@ -54,6 +67,28 @@ class Receipt:
     answer: Section | None = None
     smoke: Section | None = None
     path: Path | None = field(default=None, compare=False)
+
+    @property
+    def asked_model(self) -> str:
+        """The model's name as it was asked for."""
+        return str(self.release["model_name"])
+
+    @property
+    def base_model(self) -> str:
+        """The base model that was asked for."""
+        return str(self.release["base_model"])
+
+    @property
+    def model_name(self) -> str:
+        """The name that the service gave the adapter; until then the one that was asked for."""
+        found = (self.submission or {}).get("model_name")
+        return found if isinstance(found, str) and found else self.asked_model
+
+    @property
+    def asked_name(self) -> str:
+        """By which name the deployed adapter is asked: its endpoint's, or its own where it is attached to another's."""
+        endpoint = self.endpoint or {}
+        return str(endpoint.get("attached") or endpoint["name"])
 
     @property
     def job_id(self) -> str | None:
@@ -111,7 +146,21 @@ def load_receipt(path: Path) -> Receipt | None:
     ):
         raise InputError(f"'{escape(str(path))}' is not a receipt of this version.", hint=hint)
     sections: dict[str, Any] = {name: value.get(name) for name in names}
+    if field_name := _wrong_field(sections):
+        raise InputError(f"'{escape(str(path))}' is no receipt: its {field_name} is missing or no text.", hint=hint)
     return Receipt(**sections, path=path)
+
+
+def _wrong_field(sections: Mapping[str, Section | None]) -> str | None:
+    """The first field that a later run could not go by; None where there is none."""
+    for section, names in _TEXTS.items():
+        told = sections[section]
+        for name in names if told is not None else ():
+            value = told.get(name) if told is not None else None
+            missing = value is None and name in _REQUIRED.get(section, ())
+            if missing or not isinstance(value, str | None):
+                return f"{section}.{name}"
+    return None
 
 
 def resume(found: Receipt | None, fresh: Receipt, *, is_of_these_files: bool) -> Receipt:

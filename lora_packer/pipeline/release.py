@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import require_path
 from lora_packer.inspector.check import BaseSource
+from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.pipeline import Note, Progress, service, silent
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.existing import require_base, require_same
@@ -67,8 +68,9 @@ def release(
     A second call with the same receipt does only what is left: nothing is uploaded or submitted twice.
 
     Args:
-        adapter: a folder, a finished archive, or a Hub repository (``hf://org/repo``), which the service fetches
-            itself: it is checked by its header, and nothing is packed or uploaded.
+        adapter: a folder, a finished archive, a finished archive in S3 (``s3://bucket/key.zip``), or a Hub repository
+            (``hf://org/repo``), which the service fetches itself. The last two are checked by their header, and nothing
+            is packed or uploaded.
         model_name: the new adapter's name at the service.
         base_model: the id under which the service hosts the base model.
         to: ``s3://bucket/prefix/``; for a folder or an archive only.
@@ -116,9 +118,9 @@ def release(
     wanted = ServiceOptions(
         model_name, base_model, api, description, wait, timeout, deploy, hardware, attach, ask, questions, skip_existing
     )
-    store = None
-    if to is not None:
-        store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, session=session)
+    store, place = None, str(adapter) if to is None and is_stored_archive(adapter) else to
+    if place is not None:
+        store = StoreOptions(place, expires_in, endpoint_url, allow_private_endpoint, session=session)
     route = choose(adapter, ArchiveOptions(include_extras), store, direct=direct, api=api)
     path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
     checks = options or CheckOptions(base_config, base_model, target)

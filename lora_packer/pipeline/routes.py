@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
 from lora_packer.hub import HubRepo
+from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
 from lora_packer.pipeline.by_hub import ByHub
+from lora_packer.pipeline.by_object import ByObject
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
 from lora_packer.pipeline.existing import archive_told, unproven
 from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
@@ -23,6 +25,7 @@ from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
+from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from lora_packer.publisher import Published
@@ -94,6 +97,8 @@ def choose(
 
     Raises InputError where they do not go together.
     """
+    if is_stored_archive(adapter):
+        return _stored(store, adapter, direct=direct)
     place = parse_adapter(adapter)
     if direct and (isinstance(place, HubRepo) or store is not None):
         raise InputError(
@@ -117,6 +122,16 @@ def choose(
     if store is None:
         raise InputError("--to is missing.", hint="Give s3://bucket/prefix/, or rehearse with --sandbox.")
     return ByS3(place, archive, store)
+
+
+def _stored(store: StoreOptions | None, adapter: str | Path, *, direct: bool) -> ByObject:
+    """An archive that stays where it is. Raises InputError where its bytes would have to be here."""
+    if direct or store is None or store.to != adapter:
+        raise InputError(
+            f"'{escape(str(adapter))}' is in S3 already: neither --to nor --direct goes with it.",
+            hint="Leave them out: its URL is minted where it is.",
+        )
+    return ByObject(store)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,7 +121,7 @@ def adopt(run: Run, record: Receipt, address: str | None) -> Receipt:
     submission = record.submission or {}
     if submission.get("state") != "sending":
         return record
-    job = run.api.find(run.client, record.release["model_name"], Sent(address, submission.get("at")))
+    job = run.api.find(run.client, record.asked_model, Sent(address, submission.get("at")))
     if job is None:
         run.note("submit", "the earlier run's request never arrived")
         return record.with_(submission=None)
@@ -136,9 +136,9 @@ def submit(run: Run, record: Receipt, source: ModelSource) -> Receipt:
     """
     from lora_packer.together import Submission
 
-    asked = record.release
     token = read_token(os.environ, "HF_TOKEN") if isinstance(source, HubRepo) else None
-    submission = Submission(asked["model_name"], source, asked["base_model"], asked.get("description"), token)
+    description = record.release.get("description")
+    submission = Submission(record.asked_model, source, record.base_model, description, token)
     record = record.with_(submission={"state": "sending", "at": timestamp()}, job=None)
     try:
         job = run.api.submit(run.client, submission)
@@ -147,7 +147,7 @@ def submit(run: Run, record: Receipt, source: ModelSource) -> Receipt:
             # It was refused, so there is no job. Else there may be one: the next run looks for it.
             record.with_(submission=None)
         raise
-    run.note("submit", f"job {job.id} for {job.model_name or asked['model_name']}")
+    run.note("submit", f"job {job.id} for {job.model_name or record.asked_model}")
     return record.with_(submission=_submitted(job))
 
 
@@ -172,7 +172,7 @@ def require_ours(run: Run, record: Receipt, address: str | None, job: Job | None
 
     assert record.job_id is not None
     job = job or run.api.job(run.client, record.job_id)
-    asked, name = str(record.release["model_name"]), run.api.named(run.client, job)
+    asked, name = record.asked_model, run.api.named(run.client, job)
     other = ""
     if name not in (None, asked):
         other = f"of the model '{escape(str(name), 80)}', and not of '{asked}'"
@@ -206,7 +206,8 @@ def wait(
         run.note("wait", f"{job.status}{': ' if said else ''}{said}")
 
     def on_stale(job: Job, still: timedelta) -> None:
-        run.note("wait", f"{job.status} for {format_duration(still)}: {why_it_stands_still(source, record.url)}")
+        why = why_it_stands_still(source, (record.url or {}).get("deadline"))
+        run.note("wait", f"{job.status} for {format_duration(still)}: {why}")
 
     try:
         job = wait_for_job(
@@ -240,7 +241,7 @@ def deploy(run: Run, record: Receipt, hardware: str | None, timeout: timedelta) 
 
     wanted = Wanted(hardware=hardware)
     endpoint, created = ensure_endpoint(
-        run.api, run.client, _model_name(record), wanted, tell=lambda price: run.note("deploy", price)
+        run.api, run.client, record.model_name, wanted, tell=lambda price: run.note("deploy", price)
     )
     record = record.with_(endpoint={**endpoint.to_dict(), "at": timestamp()})
     run.note("deploy", f"endpoint {endpoint.id} {'created' if created else 'is there already'}; it {endpoint.cost}")
@@ -263,7 +264,7 @@ def attach(run: Run, record: Receipt, where: str, timeout: timedelta) -> Receipt
     """
     from lora_packer.together import Waiting
 
-    model = _model_name(record)
+    model = record.model_name
     waiting = Waiting(
         timeout,
         lambda told: run.note("attach", told),
@@ -287,7 +288,7 @@ def ask(run: Run, record: Receipt, questions: Questions) -> Receipt:
     if (record.answer or {}).get("prompt") == only.text:
         run.note("ask", DONE_BEFORE)
         return record
-    answer = run.api.ask(run.client, _asked_name(record), only.text, questions.asking)
+    answer = run.api.ask(run.client, record.asked_name, only.text, questions.asking)
     run.note("ask", f"{answer.model} answered")
     return record.with_(answer={"prompt": only.text, **answer.to_dict(), "at": timestamp()})
 
@@ -301,7 +302,7 @@ def _test(run: Run, record: Receipt, questions: Questions) -> Receipt:
     if earlier.get("verdict") == "passed" and earlier.get("asked") == asked:
         run.note("ask", f"{DONE_BEFORE}: {earlier.get('summary')}")
         return record
-    name, base = _asked_name(record), str(record.release["base_model"])
+    name, base = record.asked_name, record.base_model
     smoke = run_smoke(
         run.api,
         run.client,
@@ -337,14 +338,3 @@ def _judge(smoke: Smoke) -> None:
             f"The adapter was not compared with its base model: {smoke.why_not}",
             hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
         )
-
-
-def _asked_name(record: Receipt) -> str:
-    """By which name the adapter is asked: its endpoint's, or its own where it is attached to another's."""
-    endpoint = record.endpoint or {}
-    return str(endpoint.get("attached") or endpoint["name"])
-
-
-def _model_name(record: Receipt) -> str:
-    """The name that the service gave the adapter."""
-    return (record.submission or {}).get("model_name") or str(record.release["model_name"])

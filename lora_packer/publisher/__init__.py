@@ -27,7 +27,7 @@ from lora_packer.publisher.presign import presign, validate_expiry
 from lora_packer.publisher.proof import END, Expected, Proof, prove
 from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
-from lora_packer.publisher.stored import StoredObject, look
+from lora_packer.publisher.stored import Look, StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
 from lora_packer.publisher.upload import key_for, upload
@@ -51,9 +51,11 @@ __all__ = [
     "clean",
     "digest_in",
     "fingerprint",
+    "look_at",
     "presign_object",
     "publish",
     "require_store",
+    "split_suffix",
 ]
 
 
@@ -227,6 +229,12 @@ def presign_object(
     expected = Expected(key, size, there.sha256)
     with store.downloader(connection.endpoint_url, transport) as http:
         return _url(store, connection, found, expected, expires_in, note, http, full=verify_full)
+
+
+def look_at(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Look:
+    """Look at what is under ``s3://bucket/key`` now. Raises PublishError, CredentialsError, InputError."""
+    bucket, key = parse_object(uri)
+    return look(open_store(session, endpoint_url, True, None, None).connect(bucket), bucket, key)
 
 
 def clean(

@@ -31,6 +31,7 @@ from lora_packer.redact import MASK, escape, scrub
 
 if TYPE_CHECKING:
     import httpx2
+    from boto3 import Session
     from mypy_boto3_s3 import S3Client
 
 _ATTEMPTS = 3
@@ -57,7 +58,7 @@ def open_elsewhere(adapter: str) -> Iterator[AdapterSource]:
         InconclusiveError: who is asked does not answer, or not these credentials.
     """
     if adapter.startswith("s3://"):
-        opened = _object(adapter) if adapter.endswith(SUFFIXES) else _prefix(adapter)
+        opened = open_object(adapter) if adapter.endswith(SUFFIXES) else _prefix(adapter)
     else:
         opened = _url(adapter)
     with opened as source:
@@ -110,9 +111,14 @@ def _fetch_whole(file: _File, size: int, into: BinaryIO | tempfile._TemporaryFil
 
 
 @contextmanager
-def _object(uri: str) -> Iterator[AdapterSource]:
+def open_object(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Iterator[AdapterSource]:
+    """Open the archive at ``s3://bucket/key``, with a session of one's own. Raises InputError, InconclusiveError."""
     bucket, key = parse_object(uri)
-    with _told(uri), _store(bucket) as (connection, http), _archive(_signed(connection, http, bucket, key)) as source:
+    with (
+        _told(uri),
+        _store(bucket, session, endpoint_url) as (connection, http),
+        _archive(_signed(connection, http, bucket, key)) as source,
+    ):
         yield source
 
 
@@ -136,8 +142,10 @@ def _prefix(uri: str) -> Iterator[AdapterSource]:
 
 
 @contextmanager
-def _store(bucket: str) -> Iterator[tuple[Connection, httpx2.Client]]:
-    store = open_store(None, None, True, None, None)
+def _store(
+    bucket: str, session: Session | None = None, endpoint_url: str | None = None
+) -> Iterator[tuple[Connection, httpx2.Client]]:
+    store = open_store(session, endpoint_url, True, None, None)
     connection = store.connect(bucket)
     with store.downloader(connection.endpoint_url) as http:
         yield connection, http

@@ -13,8 +13,9 @@ from lora_packer.adapter.adapter import MAX_CONFIG_BYTES
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, read_header
 from lora_packer.errors import InputError
 from lora_packer.inspector.kohya import is_kohya
-from lora_packer.misplaced import folder_meant, weights_meant
+from lora_packer.misplaced import DISTRIBUTED_METADATA, folder_meant, weights_meant
 from lora_packer.redact import escape
+from lora_packer.repair.distributed import read_distributed
 from lora_packer.repair.draft import Blob, Draft, Span
 from lora_packer.repair.json_text import read_config
 from lora_packer.repair.result import Told, repaired, skipped
@@ -154,6 +155,8 @@ class _Part:
 
 def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, list[Told]] | str:
     """Return the draft without its config, or why there is none."""
+    if names[0].rpartition("/")[2] == DISTRIBUTED_METADATA:
+        return _read_distributed(source, names)
     parts: list[_Part] = []
     for name in names:
         try:
@@ -175,6 +178,19 @@ def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, l
     first = parts[0]
     whole = first.whole if len(parts) == 1 else None
     return Draft({}, tensors, first.metadata, whole=whole), list(_told_of(parts, names, len(tensors)))
+
+
+def _read_distributed(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, list[Told]] | str:
+    try:
+        tensors = read_distributed(source, names[0])
+    except UnpickleError as error:
+        instead = "Give the files of every rank, or save the adapter with a full state dict."
+        return f"'{escape(names[0])}' cannot be used: {escape(str(error), 200)}. {instead}"
+    if len(tensors) > _MOST_TENSORS:
+        return f"it has {len(tensors):,} tensors; at most {_MOST_TENSORS:,} are read."
+    message = f"{len(tensors)} tensors, in shards of {len(names) - 1} files, are one {WEIGHTS_NAME} now"
+    proof = "the pieces of each tensor are where its metadata puts them, and make the whole of it, none twice"
+    return Draft({}, tensors, {"format": "pt"}), [repaired("shards", "LP101", len(tensors), message, proof)]
 
 
 def _opened(source: AdapterSource, name: str) -> AbstractContextManager[BinaryIO]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lora_packer.adapter.archive_safety import check_zip_end, data_start
@@ -23,12 +23,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PICKLE = "/data.pkl"
+_ALONE = ""
 # Under which keys trainers put the tensors beside their own state.
 _HOLDERS = ("state_dict", "model_state_dict", "model", "module", "lora_state_dict")
 
 
 def read_torch_file(file: BinaryIO, name: str) -> dict[str, Blob]:
     """Return the tensors of the file, which is called ``name`` among the adapter's. Raises UnpickleError."""
+    return _read(file, name, _named)
+
+
+def read_torch_tensor(file: BinaryIO, name: str) -> Blob:
+    """Return the one tensor of a file that holds no more. Raises UnpickleError."""
+    return _read(file, name, _alone)[_ALONE]
+
+
+def _read(file: BinaryIO, name: str, taken: Callable[[Any], dict[str, PickledTensor]]) -> dict[str, Blob]:
     start = file.read(4)
     if start[:2] != b"PK":
         old = start[:1] == b"\x80"
@@ -37,7 +47,7 @@ def read_torch_file(file: BinaryIO, name: str) -> dict[str, Blob]:
     try:
         check_zip_end(name, file)
         with zipfile.ZipFile(file) as opened:
-            return _tensors(opened, file, name)
+            return _tensors(opened, file, name, taken)
     except InputError as error:
         raise UnpickleError(error.message.rstrip(".")) from None
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, ValueError, struct.error) as error:
@@ -46,7 +56,9 @@ def read_torch_file(file: BinaryIO, name: str) -> dict[str, Blob]:
         raise UnpickleError(f"it is a damaged zip ({escape(str(error), 80)})") from None
 
 
-def _tensors(opened: zipfile.ZipFile, file: BinaryIO, name: str) -> dict[str, Blob]:
+def _tensors(
+    opened: zipfile.ZipFile, file: BinaryIO, name: str, taken: Callable[[Any], dict[str, PickledTensor]]
+) -> dict[str, Blob]:
     members = {info.filename: info for info in opened.infolist()}
     pickles = [item for item in members if item.endswith(_PICKLE) and item.count("/") == 1]
     if len(pickles) != 1 or len(members) != len(opened.infolist()):
@@ -60,7 +72,7 @@ def _tensors(opened: zipfile.ZipFile, file: BinaryIO, name: str) -> dict[str, Bl
         raise UnpickleError("it was written by a machine of the other byte order")
     if members[pickles[0]].file_size > MAX_BYTES:
         raise UnpickleError(f"its pickle has more than {MAX_BYTES:,} bytes")
-    found = _named(unpickle(opened.read(pickles[0])))
+    found = taken(unpickle(opened.read(pickles[0])))
     starts: dict[str, int] = {}
     size = file.seek(0, 2)
     for tensor in found.values():
@@ -76,8 +88,16 @@ def _tensors(opened: zipfile.ZipFile, file: BinaryIO, name: str) -> dict[str, Bl
     return {key: _blob(tensor, starts[tensor.storage.key], name) for key, tensor in found.items()}
 
 
-def _named(value: Mapping[Any, Any]) -> dict[str, PickledTensor]:
+def _alone(value: Any) -> dict[str, PickledTensor]:
+    if not isinstance(value, PickledTensor):
+        raise UnpickleError("it holds no tensor")
+    return {_ALONE: value}
+
+
+def _named(value: Any) -> dict[str, PickledTensor]:
     """The tensors by name, of a state dictionary or of the one below a trainer's key."""
+    if not isinstance(value, dict):
+        raise UnpickleError("its pickle holds no dictionary of tensors")
     found = {key: item for key, item in value.items() if isinstance(item, PickledTensor) and isinstance(key, str)}
     if not found:
         for holder in _HOLDERS:
@@ -118,4 +138,4 @@ def _is_contiguous(tensor: PickledTensor) -> bool:
     return True
 
 
-__all__ = ["Storage", "UnpickleError", "read_torch_file"]
+__all__ = ["Storage", "UnpickleError", "read_torch_file", "read_torch_tensor"]

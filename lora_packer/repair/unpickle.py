@@ -67,29 +67,39 @@ class _Name:
     name: str
 
 
+@dataclass(eq=False, slots=True)
+class Inert:
+    """What a pickle would have made an object of: the name of its class, what it is made with, and its state."""
+
+    of: str
+    arguments: tuple[Any, ...] = ()
+    state: Any = None
+
+
 _MARK: Any = object()
 _TENSOR, _PARAMETER = _Name("torch._utils", "_rebuild_tensor_v2"), _Name("torch._utils", "_rebuild_parameter")
 _DICT = _Name("collections", "OrderedDict")
 
 
-def unpickle(data: bytes) -> dict[Any, Any]:
-    """Return the dictionary that a pickle holds, of tensors, dictionaries and plain values. Raises UnpickleError."""
+def unpickle(data: bytes, inert: frozenset[tuple[str, str]] = frozenset()) -> Any:
+    """Return what a pickle holds. Raises UnpickleError.
+
+    ``inert``: names (module, name) of which nothing is made either, and which are read as what they would be made of.
+    """
     if len(data) > MAX_BYTES:
         raise UnpickleError(f"its pickle has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        value = _Machine(data).run()
+        return _Machine(data, inert).run()
     except (IndexError, struct.error, UnicodeDecodeError):
         raise UnpickleError("its pickle is damaged") from None
-    if not isinstance(value, dict):
-        raise UnpickleError("its pickle holds no dictionary of tensors")
-    return value
 
 
 class _Machine:
     """The stack and the memo of one pickle."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, inert: frozenset[tuple[str, str]]) -> None:
         self._data = data
+        self._inert = inert
         self._at = 0
         self._pushed = 0
         self._stack: list[Any] = []
@@ -123,12 +133,13 @@ class _Machine:
             ord("c"): self._global,
             0x93: self._stack_global,
             ord("R"): self._call,
+            0x81: self._call,  # NEWOBJ
             ord("Q"): self._storage,
             ord("s"): self._set_one,
             ord("u"): self._set_all,
             ord("a"): self._append,
             ord("e"): self._append_all,
-            ord("b"): self._pop,  # the state of a dictionary, such as torch's _metadata
+            ord("b"): self._build,
             ord("0"): self._pop,
         }
 
@@ -213,7 +224,7 @@ class _Machine:
         if type(target) is not dict or len(items) % 2:
             raise UnpickleError("its pickle is damaged")
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if not isinstance(key, str | int):
+            if not isinstance(key, str | int | Inert):
                 raise UnpickleError("its pickle has a dictionary whose keys are no names")
             target[key] = value
 
@@ -239,13 +250,26 @@ class _Machine:
 
     def _global(self) -> None:
         module, name = self._line(), self._line()
-        self._push(_known(module, name))
+        self._push(self._known(module, name))
 
     def _stack_global(self) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(module, str) or not isinstance(name, str):
             raise UnpickleError("its pickle is damaged")
-        self._push(_known(module, name))
+        self._push(self._known(module, name))
+
+    def _known(self, module: str, name: str) -> _Name:
+        found = _Name(module, name)
+        is_of_a_tensor = found in (_TENSOR, _PARAMETER, _DICT) or (module == "torch" and name in STORAGES)
+        if is_of_a_tensor or self._is_inert(found):
+            return found
+        raise UnpickleError(
+            f"its pickle names {escape(module, 60)}.{escape(name, 60)}, which no tensor needs, and which is neither "
+            "imported nor called"
+        )
+
+    def _is_inert(self, found: Any) -> bool:
+        return isinstance(found, _Name) and (found.module, found.name) in self._inert
 
     def _call(self) -> None:
         arguments, called = self._pop(), self._pop()
@@ -255,8 +279,15 @@ class _Machine:
             self._push(_tensor(arguments))
         elif called == _PARAMETER and isinstance(arguments, tuple) and arguments:
             self._push(arguments[0])
+        elif self._is_inert(called) and isinstance(arguments, tuple):
+            self._push(Inert(called.name, arguments))
         else:
             raise UnpickleError("its pickle calls something, which is not done")
+
+    def _build(self) -> None:
+        state = self._pop()  # of a dictionary, such as torch's _metadata, it is nothing that a tensor needs
+        if isinstance(self._stack[-1], Inert):
+            self._stack[-1].state = state
 
     def _storage(self) -> None:
         found = self._pop()
@@ -265,16 +296,6 @@ class _Machine:
                 self._push(Storage(STORAGES[name], key, elements))
             case _:
                 raise UnpickleError("its pickle refers to something that is no storage")
-
-
-def _known(module: str, name: str) -> _Name:
-    found = _Name(module, name)
-    if found in (_TENSOR, _PARAMETER, _DICT) or (module == "torch" and name in STORAGES):
-        return found
-    raise UnpickleError(
-        f"its pickle names {escape(module, 60)}.{escape(name, 60)}, which no tensor needs, and which is neither "
-        "imported nor called"
-    )
 
 
 def _tensor(arguments: tuple[Any, ...]) -> PickledTensor:

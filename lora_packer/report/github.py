@@ -34,6 +34,9 @@ def render(results: Sequence[Result]) -> str:
             lines.append(_command("error", f"{name}: {result.status}" if name else "lora-packer", text))
             continue
         lines += [_annotation(result, finding) for finding in result.decisive]
+        for taken in result.suppressed:
+            text = [fit(taken.finding.message), f"because: {fit(taken.reason)}"]
+            lines.append(_command("notice", f"{name}: suppressed {taken.finding.code} {taken.finding.name}", text))
         for item in not_checked(result):
             kind = "error" if item.is_required else "notice"
             lines.append(_command(kind, f"{name}: not checked", [f"{item.named}: {fit(item.reason)}"]))
@@ -94,6 +97,7 @@ def _section(result: Result) -> str:
         parts += ["| | rule | what | where | next |", "|---|---|---|---|---|"]
         parts += [_row(finding) for finding in result.decisive]
         parts.append("")
+    parts += [f"- suppressed {item.finding.code}: {_plain(fit(item.reason))}" for item in result.suppressed]
     parts += [f"- not checked {item.named}: {_plain(fit(item.reason))}" for item in not_checked(result)]
     return "\n".join([*parts, ""])
 

@@ -59,12 +59,16 @@ def _adapter(suite: Element, report: Report, failing: Sequence[str]) -> None:
     groups: dict[str, list[Finding]] = {digit: [] for digit in _GROUPS}
     for finding in report.decisive:
         groups[finding.code[2]].append(finding)
+    taken_groups = {item.finding.code[2] for item in report.suppressed}
     left_out = {code[2] for item in not_checked(report) for code in item.codes}
     for digit, findings in groups.items():
         for finding in findings:
             _finding(suite, report, finding, failing)
-        if not findings and digit not in left_out:
+        if not findings and digit not in left_out | taken_groups:
             _case(suite, _GROUPS[digit])
+    for taken in report.suppressed:
+        case = _case(suite, f"suppressed: {taken.finding.code} {taken.finding.name}")
+        SubElement(case, "skipped", message=fit(f"{taken.finding.message} (because: {taken.reason})"))
     for item in not_checked(report):
         tag = "error" if item.is_required else "skipped"
         outcome = SubElement(_case(suite, f"not checked: {item.named}"), tag, message=fit(item.reason))

@@ -34,7 +34,8 @@ _MOST_TENSORS = 10  # of one finding as logical locations; all are in its proper
 def render(results: Sequence[Result], *, exit_code: int) -> str:
     """Return one run of SARIF with the findings of all adapters, and with what could not be checked or read."""
     reports = [result for result in results if not isinstance(result, Unreadable)]
-    codes = sorted({item.code for report in reports for item in report.decisive})
+    taken = [item.finding for report in reports for item in report.suppressed]
+    codes = sorted({item.code for report in reports for item in report.decisive} | {item.code for item in taken})
     places = {code: at for at, code in enumerate(codes)}
     driver = {
         "name": "lora-packer",
@@ -91,7 +92,12 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 def _results(report: Report, places: Mapping[str, int]) -> list[dict[str, Any]]:
     seen: Counter[str] = Counter()
-    return [_result(report, finding, places[finding.code], seen) for finding in report.decisive]
+    found = [_result(report, finding, places[finding.code], seen) for finding in report.decisive]
+    for item in report.suppressed:  # an external suppression, section 3.35
+        result = _result(report, item.finding, places[item.finding.code], seen)
+        told = {"kind": "external", "status": "accepted", "justification": escape(item.reason, WIDEST)}
+        found.append({**result, "suppressions": [told]})
+    return found
 
 
 def _result(report: Report, finding: Finding, index: int, seen: Counter[str]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def total(summary: Mapping[str, int], canvas: Canvas) -> str:
 def _counts(result: Result) -> str:
     counts = result.summary
     told = [f"{counts[name]} {name if counts[name] != 1 else name[:-1]}" for name in ("errors", "warnings")]
+    told += [f"{counts['suppressed']} suppressed"] if "suppressed" in counts else []
     codes = sorted({item.code for item in result.findings if item.severity != "info"})
     more = f" and {len(codes) - _MOST_CODES} more" if len(codes) > _MOST_CODES else ""
     reason = ""

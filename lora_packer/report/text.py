@@ -11,6 +11,7 @@ from lora_packer.report.told import WIDEST, counted, details, not_checked, verdi
 if TYPE_CHECKING:
     from lora_packer.finding import Finding
     from lora_packer.inspector import Report
+    from lora_packer.inspector.suppression import Suppressed
 
 _REASON = 140  # characters of a target's first reason in the table
 _COLORS = {"error": "red", "warning": "yellow", "info": "cyan"}
@@ -31,9 +32,10 @@ def render(report: Report, canvas: Canvas) -> str:
     told = report.decisive
     for finding in told:
         lines += _finding_lines(finding, canvas, several=len(report.targets) > 1)
+    lines += [f"{canvas.style('suppressed', 'cyan')} {_taken(item)}" for item in report.suppressed if not canvas.quiet]
     for item in not_checked(report):
         lines.append(f"{canvas.style('not checked', 'cyan')} {item.named}: {item.reason}")
-    if (told or report.unchecked) and not canvas.quiet:
+    if (told or report.suppressed or report.unchecked) and not canvas.quiet:
         lines.append("")
     lines.append(_verdict(report, canvas))
     return "\n".join(lines)
@@ -78,6 +80,11 @@ def _finding_lines(finding: Finding, canvas: Canvas, *, several: bool = False) -
         else:
             lines.append(f"    {name:<8}  {told}")
     return lines
+
+
+def _taken(item: Suppressed) -> str:
+    finding = item.finding
+    return f"{finding.code} {finding.name}: {finding.message} (because: {escape(item.reason, WIDEST)})"
 
 
 def _verdict(report: Report, canvas: Canvas) -> str:

@@ -77,5 +77,7 @@ def verdict(report: Report) -> str:
     """Return the status and the counts on one line: ``failed: 1 error, 0 warnings``."""
     severities = [item.severity for item in report.decisive]
     counts = f"{counted(severities.count('error'), 'error')}, {counted(severities.count('warning'), 'warning')}"
+    if report.suppressed:
+        counts += f", {len(report.suppressed)} suppressed"
     why = "a required check could not run; " if report.status == "inconclusive" else ""
     return f"{report.status}: {why}{counts}"

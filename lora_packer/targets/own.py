@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.errors import InputError
-from lora_packer.files import read_whole
 from lora_packer.redact import escape
 from lora_packer.targets.load import find_target
 from lora_packer.targets.target import ModuleNames, RankLimits, Target
+from lora_packer.toml_file import read_toml
 
-_MOST_BYTES = 1_000_000
 _DTYPES = ("BF16", "F16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 # Field -> what it has to be, in words.
 _FIELDS: Mapping[str, str] = MappingProxyType(
@@ -35,7 +33,7 @@ def read_target_file(file: str | Path) -> Target:
     """Return the server that a file describes: the engine's facts with its own limits. Raises InputError."""
     path = Path(file)
     shown = escape(str(path))
-    data = _parsed(path, shown)
+    data = read_toml(path, "the target file")
     for key, value in data.items():
         if key not in _FIELDS:
             near = difflib.get_close_matches(key, _FIELDS, 1, 0.5)
@@ -65,19 +63,6 @@ def read_target_file(file: str | Path) -> Target:
         most_bytes=data.get("max_bytes", engine.most_bytes),
         size_source=shown if "max_bytes" in data else engine.size_source,
     )
-
-
-def _parsed(path: Path, shown: str) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_whole(path, _MOST_BYTES).decode("utf-8"))
-    except OSError as error:
-        raise InputError(f"the target file '{shown}' cannot be read: {error.strerror or error}.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the target file '{shown}' is not TOML: {escape(str(error), 120)}.") from None
-    except ValueError as error:  # too long, no regular file, or not UTF-8
-        raise InputError(f"the target file '{shown}' cannot be read: {escape(str(error), 120)}.") from None
-    except RecursionError:
-        raise InputError(f"the target file '{shown}' is nested too deeply.") from None
 
 
 def _fits(key: str, value: Any) -> bool:

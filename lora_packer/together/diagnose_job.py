@@ -12,9 +12,8 @@ import re
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, LoraPackerError
@@ -24,7 +23,7 @@ from lora_packer.hub import Hub, HubRepo
 from lora_packer.names import CONFIG_NAME, REQUIRED
 from lora_packer.ranges import RangeFile
 from lora_packer.redact import PresignedUrl, escape, scrub
-from lora_packer.together.submission import LocalFiles, ModelSource
+from lora_packer.together.submission import LocalFiles, ModelSource, moment
 
 if TYPE_CHECKING:
     import httpx2
@@ -42,7 +41,7 @@ _CODE = re.compile(rb"<Code>([A-Za-z]{1,60})</Code>")
 
 def why_it_stands_still(
     source: ModelSource | None,
-    receipt: Mapping[str, Any] | None = None,
+    good_until: object = None,
     now: datetime | None = None,
     *,
     transport: httpx2.BaseTransport | None = None,
@@ -51,7 +50,7 @@ def why_it_stands_still(
 
     Args:
         source: what was submitted, which is tried; None where it is not at hand any more.
-        receipt: what a receipt says about the presigned URL.
+        good_until: what a receipt has for the time (ISO 8601) until which the presigned URL is good.
         now: the time; default: the clock's.
         transport: what carries the requests to a presigned URL; None is the network.
     """
@@ -62,15 +61,14 @@ def why_it_stands_still(
     elif isinstance(source, LocalFiles):
         found = "All files were sent, so the service may be slow."
     else:
-        found = _told(receipt or {}, now or datetime.now(UTC))
+        found = _told(good_until, now or datetime.now(UTC))
     return f"The service accepts the key. {found}"
 
 
-def _told(receipt: Mapping[str, Any], now: datetime) -> str:
+def _told(good_until: object, now: datetime) -> str:
     """What a receipt tells of a URL that is not at hand."""
-    try:
-        deadline = datetime.fromisoformat(receipt["deadline"])
-    except (KeyError, TypeError, ValueError):
+    deadline = moment(good_until)
+    if deadline is None:
         return (
             "Most often it cannot read the source: check that the presigned URL has not expired (--url-file tries it), "
             "or for a Hub repo that HF_TOKEN may read it."

@@ -209,7 +209,7 @@ class Sent:
         """
         if self.address is not None and isinstance(source, str) and _ADDRESS.match(source):
             return _path(source) == _path(self.address)
-        sent, made = _moment(self.at), _moment(created_at)
+        sent, made = moment(self.at), moment(created_at)
         return sent is None or made is None or made > sent - _SKEW
 
 
@@ -218,7 +218,8 @@ def _path(address: str) -> str:
     return unquote(urlsplit(address).path).strip("/")
 
 
-def _moment(value: object) -> datetime | None:
+def moment(value: object) -> datetime | None:
+    """Return the time (ISO 8601, UTC where it names no zone); None for anything else."""
     if not isinstance(value, str):
         return None
     try:

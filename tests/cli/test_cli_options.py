@@ -23,6 +23,7 @@ Cli = Callable[..., Any]
 # Where one name means another thing, or is needed by one command and not by another.
 _OF_THEIR_OWN = {
     "output",  # of check: a report; of pack: an archive
+    "receipt",  # to be written, or to be read
     "format",  # check has more of them
     "wait",  # for a job, or until an endpoint serves
     "delete",  # of an endpoint, or of a model

@@ -114,6 +114,7 @@ def shown(width: int, *arguments: object, color: bool = False) -> str:
 
 COMMANDS: dict[str, tuple[object, ...]] = {
     "a report": ("check", BROKEN, "--base-config", TINY_BASE),
+    "a difference": ("diff", TINY, BROKEN),
     "a picture": ("check", TINY, "--base-config", TINY_BASE, "--stats"),
     "a help": ("release", "--help"),
     "all commands": ("--help",),

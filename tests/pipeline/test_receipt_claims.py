@@ -94,3 +94,31 @@ def test_a_job_that_does_not_exist_is_not_complete(release: Callable[..., Any], 
     result = release(TINY, name)
     assert result.code == 5, result.text
     assert "Complete" not in result.out
+
+
+@pytest.mark.parametrize(
+    ("section", "told", "field"),
+    [
+        ("endpoint", {}, "endpoint.id"),
+        ("endpoint", {"id": "ep_1"}, "endpoint.name"),
+        ("endpoint", {"id": "ep_1", "name": ["a"]}, "endpoint.name"),
+        ("submission", {"state": "submitted", "job_id": {"a": 1}}, "submission.job_id"),
+        ("submission", {"state": 5}, "submission.state"),
+        ("job", {"id": 5}, "job.id"),
+        ("url", {"deadline": 5}, "url.deadline"),
+        ("object", {"bucket": [], "key": "a"}, "object.bucket"),
+        ("adapter", {"commit": 7}, "adapter.commit"),
+        ("smoke", {"verdict": True}, "smoke.verdict"),
+    ],
+)
+def test_a_field_that_a_later_run_could_not_go_by_is_named(
+    section: str, told: Any, field: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TOGETHER_API_KEY", "a-key-of-nobody")
+    monkeypatch.setenv("TOGETHER_BASE_URL", "http://127.0.0.1:9/v1")
+    Path("r.json").write_text(json.dumps({"schema_version": 1, "release": {}, "adapter": {}, section: told}))
+    names = ("--model-name", "m", "--base-model", "tiny/llama", "--direct", "--base-config", TINY_BASE)
+    result = cli("release", TINY, *names, "--receipt", "r.json")
+    assert result.code == 2, result.text
+    assert f"its {field} is missing or no text" in result.text

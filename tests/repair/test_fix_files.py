@@ -16,8 +16,15 @@ import pytest
 from builders import FIXTURES_PICKLED, PREFIX, TINY, TINY_BASE, tiny_config, tiny_tensors, write_adapter
 from safetensors.numpy import save_file
 
+import lora_packer
+from lora_packer.adapter import open_source
+from lora_packer.inspector import stages
+from lora_packer.repair.content import DraftSource
+from lora_packer.repair.find import find
+
 Cli = Callable[..., Any]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+SHARDED = "pytorch_model_fsdp_0"
 
 
 def run(cli: Cli, adapter: Path, *more: object) -> tuple[int, dict[str, Any]]:
@@ -63,6 +70,18 @@ def pickled(folder: Path) -> None:
     shutil.copy(FIXTURES_PICKLED / "adapter_model.bin", folder)
 
 
+def sharded(folder: Path) -> None:
+    write_adapter(folder)
+    (folder / WEIGHTS).unlink()
+    shutil.copytree(FIXTURES_PICKLED / SHARDED, folder / SHARDED)
+    shutil.copytree(FIXTURES_PICKLED / SHARDED, folder / "optimizer_0")
+
+
+def sharded_beside_the_config(folder: Path) -> None:
+    shutil.copytree(FIXTURES_PICKLED / SHARDED, folder)
+    (folder / CONFIG).write_text(json.dumps(tiny_config()))
+
+
 def pickled_under_another_name(folder: Path) -> None:
     write_adapter(folder)
     shutil.copy(FIXTURES_PICKLED / "adapter_model.bin", folder / WEIGHTS)
@@ -104,6 +123,8 @@ FILES: dict[str, tuple[str, str | None, Callable[[Path], None]]] = {
     "in a folder below": ("nested-folder", "LP101", nested),
     "the newest checkpoint": ("nested-folder", "LP101", checkpoints),
     "shards": ("shards", "LP101", shards),
+    "FSDP's shards": ("shards", "LP101", sharded),
+    "FSDP's shards, beside the config": ("shards", "LP101", sharded_beside_the_config),
     "pickled": ("pickle", "LP101", pickled),
     "pickled, with the other name": ("pickle", "LP104", pickled_under_another_name),
     "another case": ("file-name", "LP101", another_case),
@@ -263,3 +284,59 @@ def test_a_small_pickle_of_the_same_kind_is_read(cli: Cli, tmp_path: Path) -> No
     content = torch_file(state(tensor(4, (2, 2), (1, 2))), {"0": np.arange(4, dtype=np.float32).tobytes()})
     found = read_torch_file(io.BytesIO(content), "adapter_model.bin")
     assert [(blob.dtype, blob.shape) for blob in found.values()] == [("F32", (2, 2))]
+
+
+def test_the_values_are_read_while_the_file_is_being_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    events: list[str] = []
+    scan = stages.scan
+
+    def watched(*args: Any) -> Any:
+        events.append("values")
+        return scan(*args)
+
+    def written() -> Path:
+        events.append("waited")
+        return TINY
+
+    monkeypatch.setattr(stages, "scan", watched)
+    with open_source(TINY) as source:
+        draft = find(source, ()).draft
+        assert draft is not None
+        report = lora_packer.check(DraftSource(draft, source, written), base_config=TINY_BASE)  # type: ignore[arg-type]
+    assert report.ok
+    assert events == ["values", "waited"]
+
+
+@pytest.mark.parametrize(
+    "kind", ["a rank missing", "a hole", "a cut file", "a program", "no metadata of torch", "empty"]
+)
+def test_shards_that_are_not_all_there_are_not_joined(kind: str, cli: Cli, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    sharded(broken)
+    metadata, part = broken / SHARDED / ".metadata", broken / SHARDED / "__1_0.distcp"
+    told = metadata.read_bytes()
+    wanted = "do not make the whole of it"
+    if kind == "a rank missing":
+        part.unlink()
+        wanted = "there is no 'pytorch_model_fsdp_0/__1_0.distcp'"
+    elif kind == "a hole":
+        assert b"K@K\x04\x86" in told  # (64, 4)
+        metadata.write_bytes(told.replace(b"K@K\x04\x86", b"KAK\x04\x86", 1))
+    elif kind == "a cut file":
+        part.write_bytes(part.read_bytes()[:5000])
+        wanted = "it has no end record"
+    elif kind == "a program":
+        metadata.write_bytes(pickle.dumps(Runs(tmp_path / "it-ran")))
+        wanted = "which is neither imported nor called"
+    elif kind == "no metadata of torch":
+        metadata.write_bytes(pickle.dumps({"a": 1}))
+        wanted = "it has no Metadata where one has to be"
+    else:
+        metadata.write_bytes(b"")
+        wanted = "its pickle is damaged"
+    code, result = run(cli, broken)
+    assert (code, result["status"], result["output"]) == (1, "failed", None)
+    reasons = [item["reason"] for item in result["skipped"] if item["name"] == "weights-file"]
+    assert len(reasons) == 1
+    assert wanted in reasons[0]
+    assert [path.name for path in tmp_path.iterdir()] == ["broken"]

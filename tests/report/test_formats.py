@@ -541,3 +541,20 @@ def test_a_summary_that_cannot_be_written_changes_no_verdict(
     assert result.code == 0
     assert "summary cannot be written" in result.err
     assert [name for name, *_ in commands(result.out)] == ["notice"]
+
+
+# --- another reader --------------------------------------------------------------------------------------------------
+
+
+def test_a_ci_parser_reads_the_test_suites(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from junitparser import Error, Failure, JUnitXml, Skipped
+
+    monkeypatch.chdir(ROOT)
+    hostile = hostile_adapter(tmp_path / HOSTILE[7].replace("/", "_"), HOSTILE[7])
+    check(cli, "junit", TINY, HALF, "nowhere", hostile, "--no-weights", "--output", tmp_path / "report.xml")
+    read = JUnitXml.fromfile(str(tmp_path / "report.xml"))
+    assert [suite.name for suite in read][:3] == [str(TINY), str(HALF), "nowhere"]
+    kinds = [{type(item) for case in suite for item in case.result} for suite in read]
+    assert kinds[:3] == [{Skipped}, {Skipped, Failure}, {Error}]
+    assert (read.tests, read.errors) == (sum(suite.tests for suite in read), 1)
+    assert read.failures == sum(suite.failures for suite in read) > 1

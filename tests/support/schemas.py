@@ -1,0 +1,53 @@
+"""The published JSON Schemas, and what the command line printed held against them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from typing import Any
+
+from builders import ROOT
+from jsonschema import Draft202012Validator
+from jsonschema.protocols import Validator
+from referencing import Registry, Resource
+
+SCHEMAS = ROOT / "docs" / "schemas"
+NAMES = ("report", "many", "fix", "error")
+# The commands whose JSON is published.
+_OF_COMMAND = {"check": "report", "fix": "fix"}
+
+
+@cache
+def schema(name: str) -> dict[str, Any]:
+    return json.loads((SCHEMAS / f"{name}.schema.json").read_text())  # type: ignore[no-any-return]
+
+
+@cache
+def validator(name: str) -> Validator:
+    registry: Registry[Any] = Registry().with_resources(
+        (f"{other}.schema.json", Resource.from_contents(schema(other))) for other in NAMES
+    )
+    return Draft202012Validator(schema(name), registry=registry)
+
+
+def valid(name: str, value: Any) -> Any:
+    """Return what is valid, and raise ValidationError where it is not."""
+    validator(name).validate(value)
+    return value
+
+
+def validate_printed(arguments: tuple[object, ...], out: str) -> None:
+    """Hold what a command printed as JSON against its schema: every test that asks for JSON does so too."""
+    words = [str(word) for word in arguments]
+    if not out.startswith("{") or "--format json" not in " ".join(words):
+        return
+    try:
+        value = json.loads(out)
+    except ValueError:
+        return  # several objects, or what --output - wrote: not a report
+    if isinstance(value.get("error"), dict) and "exit_code" in value["error"]:
+        valid("error", value)
+    elif "reports" in value:
+        valid("many", value)
+    elif words[0] in _OF_COMMAND:
+        valid(_OF_COMMAND[words[0]], value)
