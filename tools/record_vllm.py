@@ -25,7 +25,26 @@ import vllm_on_cpu
 
 RELEASES = ("0.32.0", "0.33.0")
 DATA = Path(__file__).parent.parent / "lora_packer" / "targets" / "data" / "vllm-classes.json"
+CONFIGS = Path(__file__).parent.parent / "fixtures" / "base-configs"
 _LAYERS = 8
+# What published configs have and the config class has no default for. None of it decides which modules there are, but
+# for the first: one layer without experts, the others with.
+ASKED: Mapping[str, Any] = {
+    "first_k_dense_replace": 1,
+    "score_func": "sigmoid",
+    "head_dim": 64,
+    "norm_topk_prob": True,
+    "num_local_experts": 8,
+    "rotary_dim": 64,
+    "embed_dim": 1152,
+    "image_size": 224,
+    "downsample_factor": 4,
+    "patch_size": 16,
+    "force_image_size": 448,
+    "deepstack_visual_indexes": [1, 2],
+    "mla_scale_q_lora": True,
+    "mla_scale_kv_lora": True,
+}
 
 
 def main() -> int:
@@ -76,7 +95,7 @@ def recorded(only: str | None) -> dict[str, Any]:
     classes: dict[str, Any] = {}
     types: dict[str, str] = {}
     for kind, name in candidates():
-        if only and only not in name:
+        if only and not re.fullmatch(only, name):
             continue
         if name in served:
             types.setdefault(kind, name)
@@ -114,7 +133,8 @@ def layout_of(kind: str, name: str) -> Any:
     made = ModelRegistry._try_load_model_cls(name)
     if made is not None and not supports_lora(made):
         return None
-    model, settings = vllm_on_cpu.make(shallow(AutoConfig.for_model(kind).to_dict()), name)
+    config = published(name) or AutoConfig.for_model(kind).to_dict()
+    model, settings = made_with_what_it_asks(shallow(config), name)
     manager = vllm_on_cpu.manager(model, settings)
     names = {
         re.sub(r"(?<=\.)\d+(?=\.|$)", "*", path): type(module).__name__ for path, module in manager.modules.items()
@@ -140,6 +160,34 @@ def layout_of(kind: str, name: str) -> Any:
     return {key: value for key, value in layout.items() if value}
 
 
+def published(name: str) -> dict[str, Any] | None:
+    """The config of a model that names this class, where there is one among the fixtures."""
+    for path in sorted(CONFIGS.glob("*.json")):
+        config: dict[str, Any] = json.loads(path.read_text())
+        if config.get("architectures") == [name] and "quantization_config" not in config and "auto_map" not in config:
+            return config
+    return None
+
+
+def made_with_what_it_asks(config: dict[str, Any], name: str) -> tuple[Any, Any]:
+    """Make a class; a number that it asks a config for, and whose class has no default of, is given."""
+    for _ in range(len(ASKED)):
+        try:
+            return vllm_on_cpu.make(config, name)
+        except AttributeError as error:
+            found = re.search(r"object has no attribute '(\w+)'", str(error))
+            if found is None or found[1] not in ASKED:
+                raise
+            for part in (config, *(value for value in config.values() if is_config(value))):
+                part.setdefault(found[1], ASKED[found[1]])
+    return vllm_on_cpu.make(config, name)
+
+
+def is_config(value: Any) -> bool:
+    """Whether a field of a config is one itself."""
+    return isinstance(value, dict) and "model_type" in value
+
+
 def has_towers(manager: Any) -> bool:
     """Whether a setting of the server makes LoRA reach the towers of a multimodal model."""
     return bool(manager.supports_mm and getattr(manager.model, "supports_tower_connector_lora", False))
@@ -149,7 +197,7 @@ def shallow(config: Any) -> Any:
     """The same config with no more than ``_LAYERS`` layers: enough for one of each kind."""
     if not isinstance(config, dict):
         return config
-    changed = {key: shallow(value) for key, value in config.items()}
+    changed = {key: shallow(value) for key, value in config.items() if not str(key).isdigit() or int(key) < _LAYERS}
     for key in ("num_hidden_layers", "num_layers", "n_layer", "depth", "encoder_layers", "decoder_layers"):
         count = changed.get(key)
         if isinstance(count, int) and count > _LAYERS:

@@ -80,14 +80,21 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing is to be run."""
 
 
+_kept: list[Any] = []
+
+
 def prepare() -> None:
     """Make vLLM importable and quiet; before anything of it is imported."""
     os.environ.update(VLLM_LOGGING_LEVEL="CRITICAL", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
     warnings.simplefilter("ignore")
     sys.meta_path.insert(0, _Finder())
+    import torch
     from vllm.lora.layers import fused_moe
     from vllm.model_executor.models import registry
 
+    kernels = torch.library.Library("_C", "FRAGMENT")
+    kernels.define("gelu_quick(Tensor! out, Tensor input) -> ()")  # named when some vision towers are made
+    _kept.append(kernels)
     registry._run_in_subprocess = lambda function: function()
     for name in ("FusedMoEWithLoRA", "FusedMoE3DWithLoRA"):
         # The wrapper asks for a GPU's kernel. What it wraps, and under which name, stays vLLM's own.

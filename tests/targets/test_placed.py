@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from builders import PREFIX, ROOT, ones, tiny_config, write_adapter
 
-import lora_packer
 from lora_packer.base_model import BaseModel
 from lora_packer.targets import find_target
 from lora_packer.targets.served import Layout, place, served_class
@@ -71,7 +70,8 @@ CASES: list[tuple[str, str, str, list[str], str]] = [
     ("apart, on Phi-3", SINCE, "Phi3ForCausalLM", layers("model.layers", ["self_attn.q_proj"]), "refused"),
     ("the head, on Llama", SINCE, "LlamaForCausalLM", pairs(["lm_head"]), "lands"),
     ("the head, on Qwen2", SINCE, "Qwen2ForCausalLM", pairs(["lm_head"]), "refused"),
-    ("text names on the multimodal class, before", BEFORE, "Gemma3ForConditionalGeneration", TEXT, "lands"),
+    ("text names on the multimodal class, before", BEFORE, "Gemma3ForConditionalGeneration", TEXT, "nowhere"),
+    ("text names on the multimodal class, since", SINCE, "Gemma3ForConditionalGeneration", TEXT, "lands"),
     ("multimodal names on the text class", SINCE, "Gemma3ForCausalLM", WRAPPED, "nowhere"),
     ("its own names on the multimodal class", SINCE, "Gemma3ForConditionalGeneration", WRAPPED, "lands"),
     ("older names on the multimodal class", SINCE, "Gemma3ForConditionalGeneration", OLD_WRAPPED, "lands"),
@@ -92,6 +92,108 @@ CASES: list[tuple[str, str, str, list[str], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("target", "architecture", "names", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+@pytest.mark.parametrize(
+    ("target", "architecture", "names", "expected"), [c[1:] for c in CASES], ids=[c[0] for c in CASES]
+)
 def test_where_the_tensors_land(target: str, architecture: str, names: list[str], expected: str) -> None:
     assert verdict(target, architecture, names) == expected
+
+
+def told(cli: Cli, folder: Path, *options: Any) -> dict[str, Any]:
+    result = cli("check", folder, "--no-weights", "--format", "json", *options)
+    return json.loads(result.out)
+
+
+TINY = {**json.loads((CONFIGS / "tiny-llama.json").read_text()), "architectures": ["LlamaForCausalLM"]}
+
+
+def adapter_of(folder: Path, names: Iterable[str], **config: Any) -> Path:
+    """An adapter with these names; the shapes are those of the tiny model's query."""
+    shapes = {name: ones(4, 48) if "lora_A" in name else ones(64, 4) for name in names}
+    return write_adapter(folder / "adapter", shapes, tiny_config(**config))
+
+
+def base_of(folder: Path, **config: Any) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**TINY, **config}))
+    return path
+
+
+def test_an_adapter_that_lands_nowhere_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_of(tmp_path, layers("model.model.layers", ["self_attn.q_proj"]), target_modules=["q_proj"])
+    report = told(cli, folder, "--base-config", base_of(tmp_path), "--target", "vllm")
+    (finding,) = [item for item in report["findings"] if item["code"] == "LP516"]
+    assert (finding["severity"], finding["count"], finding["targets"]) == ("error", 4, ["vllm"])
+    assert "LlamaForCausalLM" in finding["message"]
+    assert "answers as the base model" in finding["message"]
+
+
+def test_what_lands_nowhere_is_named_beside_what_lands(cli: Cli, tmp_path: Path) -> None:
+    names = [*layers("model.layers", ["self_attn.q_proj"]), *pairs(["model.layers.0.mlp.q_proj"])]
+    folder = adapter_of(tmp_path, names, target_modules=["q_proj"])
+    report = told(cli, folder, "--base-config", base_of(tmp_path), "--target", "vllm")
+    (finding,) = [item for item in report["findings"] if item["code"] == "LP516"]
+    assert (finding["count"], finding["tensor"]) == (2, f"{PREFIX}model.layers.0.mlp.q_proj.lora_A.weight")
+    assert "2 of 6 tensors" in finding["message"]
+
+
+def test_a_class_without_lora_is_an_error(cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_of(tmp_path, layers("model.layers", ["self_attn.q_proj"]), target_modules=["q_proj"])
+    base = base_of(tmp_path, architectures=["GPT2LMHeadModel"])
+    report = told(cli, folder, "--base-config", base, "--target", "vllm")
+    (finding,) = [item for item in report["findings"] if item["code"] == "LP514"]
+    assert "serves GPT2LMHeadModel without LoRA" in finding["message"]
+
+
+@pytest.mark.parametrize(
+    ("target", "architecture", "reason"),
+    [
+        ("vllm@0.20.2", "LlamaForCausalLM", "before 0.32.0 were not recorded"),
+        ("vllm", "OwnForCausalLM", "the modules of OwnForCausalLM"),
+    ],
+)
+def test_a_class_that_is_not_known_decides_nothing(
+    target: str, architecture: str, reason: str, cli: Cli, tmp_path: Path
+) -> None:
+    folder = adapter_of(tmp_path, layers("model.layers", ["self_attn.q_proj"]), target_modules=["q_proj"])
+    base = base_of(tmp_path, architectures=[architecture])
+    report = told(cli, folder, "--base-config", base, "--target", target)
+    assert report["status"] == "ok"
+    (unchecked,) = [item for item in report["unchecked"] if item["code"] == "LP516"]
+    assert reason in unchecked["reason"]
+    for other in ("peft", "together", "all"):
+        report = told(cli, folder, "--base-config", base, "--target", other)
+        assert "LP516" not in [item["code"] for item in report["unchecked"]]
+
+
+def test_of_all_targets_the_deciding_one_alone_is_counted(cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_of(
+        tmp_path, layers("model.layers", ["self_attn.q_proj"]), target_modules=["q_proj"], use_rslora=True
+    )
+    report = told(cli, folder, "--base-config", base_of(tmp_path), "--target", "all")
+    assert (report["status"], report["summary"]["errors"], report["summary"]["warnings"]) == ("ok", 0, 0)
+    assert any(item["severity"] == "error" for item in report["findings"])
+
+
+def test_every_recorded_class_can_be_read() -> None:
+    target = find_target("vllm")
+    assert (target.version, find_target(BEFORE).version) == ("0.33.0", "0.32.0")
+    table = json.loads((ROOT / "lora_packer" / "targets" / "data" / "vllm-classes.json").read_text())
+    assert table["releases"] == ["0.32.0", "0.33.0"]
+    for release in table["releases"]:
+        known = [served_class(find_target(f"vllm@{release}"), name, "") for name in table["classes"]]
+        assert sum(isinstance(item, Layout) for item in known) > 60
+        for layout in known:
+            if isinstance(layout, Layout):
+                assert layout.modules
+                assert {path.rpartition(".")[2] for path in layout.modules} <= layout.leaves
+                assert layout.fused_experts <= layout.modules
+
+
+def test_the_class_comes_from_the_base_config() -> None:
+    base = BaseModel.load(TINY)
+    assert base.named_class == "LlamaForCausalLM"
+    layout = served_class(find_target("vllm"), base.named_class, base.model_type)
+    assert isinstance(layout, Layout)
+    names = [f"{path}.lora_A.weight" for path, module in base.modules.items() if module.kind == "linear"]
+    assert np.all([name in place(layout, find_target("vllm"), names).landed for name in names])
