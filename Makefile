@@ -8,18 +8,20 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile page fix-proof bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page fix-proof callback-proof bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
-	@echo "make proof-dialects  the same for the names of transformers 4.57 and 4.51, each in an environment of its own"
+	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
 	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
+	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
+	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -72,7 +74,7 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
 # An older transformers and a PEFT of its time.
-OLDER := 4-57 4-51
+OLDER := 5-23 4-57 4-51
 $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-proof-$*
 	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof-$*]'
@@ -83,9 +85,16 @@ proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
 proof-dialects: proof-dialects-venvs
 	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
 
+# transformers' own Trainer, whose saves go wrong in a way of their own.
+callback-proof: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/callback_proof.py
+
 # Some hundred inputs that nobody means well with: what comes out, and what it costs.
 hostile: $(DEV_STAMP)
 	@$(BIN)/python tools/hostile
+
+sarif: $(DEV_STAMP)
+	@$(BIN)/python tools/validate_sarif.py
 
 # The page of `check --html` in Chromium: three widths, light and dark, and what axe says of it.
 page: $(DEV_STAMP)
@@ -102,7 +111,7 @@ sweep: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
 
 # What PEFT loads of thousands of adapters, against the check: today's pair of releases, and these (transformers-PEFT).
-ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.24.0-0.21.2
+ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.23.0-0.21.2
 ORACLE_STAMPS := $(ORACLE_PAIRS:%=.venv-oracle/%/.installed)
 $(ORACLE_STAMPS): .venv-oracle/%/.installed:
 	$(PYTHON) -m venv .venv-oracle/$*

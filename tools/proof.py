@@ -54,6 +54,9 @@ HEADS = {
     "text-only": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",),
 }
 
+# No config of Reformer is good for its causal and for its masked class.
+OF_OTHER_CONFIGS = (("reformer", "masked-lm"),)
+
 
 def model_class(model_type: str, head: str) -> Any:
     """Return transformers' class for a model type under a head, or None."""
@@ -135,9 +138,7 @@ def prove(model_type: str, real: list[tuple[str, dict[str, Any]]], wanted: int) 
     for head in ("seq2seq", "masked-lm"):
         if head in heads and model_class(model_type, head) is model_class(model_type, "causal-lm"):
             heads.remove(head)
-    # No config of Reformer is good for its causal and for its masked class.
-    if model_type == "reformer":
-        heads.remove("masked-lm")
+    heads = [head for head in heads if (model_type, head) not in OF_OTHER_CONFIGS]
     counts["heads"] = len(heads)
     cases = [("default", AutoConfig.for_model(class_type(model_type)).to_dict() | {"model_type": model_type})]
     cases += [("bare", {"model_type": model_type})]

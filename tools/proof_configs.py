@@ -128,6 +128,18 @@ LABELS = {"distilbert": (2,)}
 FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "dots3_note": {"text_config": {"q_lora_rank": 24, "rope_parameters": None}},
     "evolla": {"protein_encoder_config": {"pad_token_id": 0}},
+    "dory": {"": {"layer_types": None, "n_input_layers": 1, "n_recurrent_layers": None, "n_output_layers": 0}},
+    "apertus1p5": {
+        "": {"image_token_offset": 0, "audio_token_offset": 8},
+        "vision_config": {
+            "codebook_size": 8,
+            "base_channels": 32,
+            "channel_multiplier": [1, 2, 2],
+            "resolution": 64,
+            "attn_resolutions": [16],
+        },
+        "audio_config": {"codebook_size": 8, "decoder_hidden_size": 64},
+    },
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "blt": {"": {"tie_word_embeddings": False}},
     "inkling_mm_model": {"vision_config": {"n_layers": 7}},
@@ -150,6 +162,8 @@ EQUAL: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
         ("vision_config", "adapter_merge_size"): ("vision_config", "spatial_merge_size"),
     },
     "inkling2": {("vision_config", "text_hidden_size"): ("text_config", "hidden_size")},
+    "inkling2_loop": {("vision_config", "text_hidden_size"): ("text_config", "hidden_size")},
+    "apertus1p5": {("audio_config", "codebook_dim"): ("audio_config", "hidden_size")},
     "granite_docling": {("vision_config", "out_hidden_size"): ("text_config", "hidden_size")},
     "glm5_next": {("text_config", "num_key_value_heads"): ("text_config", "num_attention_heads")},
     "muse_spark": {("audio_config", "out_hidden_size"): ("text_config", "hidden_size")},

@@ -1,10 +1,10 @@
 """Prove the older names of ``lora_packer.base_model`` against the older releases of transformers that had them.
 
-An adapter that was trained with transformers 4 has its names, and ``BaseModel.dialects`` says which those are. Run in
-an environment with such a release (``make proof-dialects``): for each model type that it has and each of its classes,
-on small random configs, the modules of the dialect of that release are compared with those that transformers builds
-on the meta device: every path, kind, shape and bias. What differs on purpose is in ``proof_dialects_listed.py``; any
-other difference is exit 1.
+An adapter that was trained with an older transformers has its names, and ``BaseModel.dialects`` says which those are.
+Run in an environment with such a release (``make proof-dialects``): for each model type that it has and each of its
+classes, on small random configs, the modules of the dialect of that release are compared with those that transformers
+builds on the meta device: every path, kind, shape and bias. What differs on purpose is in
+``proof_dialects_listed.py``; any other difference is exit 1.
 
 usage: python tools/proof_dialects.py [--only TYPE] [--random N] [--all]
 """
@@ -19,22 +19,25 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proof import HEADS, build, model_class  # noqa: E402
+from proof import HEADS, OF_OTHER_CONFIGS, build, model_class  # noqa: E402
 from proof_configs import class_type, random_config  # noqa: E402
 from proof_dialects_listed import UNBUILT, reason  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel, Module, Modules  # noqa: E402
 from lora_packer.base_model.architecture import (  # noqa: E402
     TEXT_ONLY,
+    TEXT_ONLY_5_23,
     TRANSFORMERS_4,
     TRANSFORMERS_4_51,
     TRANSFORMERS_5,
+    TRANSFORMERS_5_23,
 )
 from lora_packer.base_model.defaults import recorded  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
@@ -58,9 +61,12 @@ SETTINGS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 SAME_AT_THE_ROOT = ("fuyu", "ovis2", "t5gemma")
 # Release -> the dialects that have its names: the first that a definition has.
 RELEASES = {
-    "4.57": (TRANSFORMERS_4, TRANSFORMERS_5),
-    "4.51": (TRANSFORMERS_4_51, TRANSFORMERS_4, TRANSFORMERS_5),
+    "5.23": (TRANSFORMERS_5_23, TRANSFORMERS_5),
+    "4.57": (TRANSFORMERS_4, TRANSFORMERS_5_23, TRANSFORMERS_5),
+    "4.51": (TRANSFORMERS_4_51, TRANSFORMERS_4, TRANSFORMERS_5_23, TRANSFORMERS_5),
 }
+# The same where the class is the one without the towers.
+TEXT_ONLY_OF = {"5.23": (TEXT_ONLY_5_23, TEXT_ONLY)}
 
 
 def dialect_of(config: Mapping[str, Any], head: str, release: str) -> Modules:
@@ -69,10 +75,11 @@ def dialect_of(config: Mapping[str, Any], head: str, release: str) -> Modules:
     if head == "masked-lm":
         masked_is_seq2seq = model_class(config["model_type"], head) is model_class(config["model_type"], "seq2seq")
         head = "seq2seq" if masked_is_seq2seq else "causal-lm"
+    names = RELEASES[release]
     if head == "text-only":
-        return base.with_head("causal-lm").dialects[TEXT_ONLY]
+        head, names = "causal-lm", TEXT_ONLY_OF.get(release, (TEXT_ONLY,))
     dialects = base.with_head(head).dialects  # type: ignore[arg-type]
-    return next(dialects[name] for name in RELEASES[release] if name in dialects)
+    return next(dialects[name] for name in names if name in dialects)
 
 
 def differences(config: Mapping[str, Any], head: str, release: str) -> Iterator[tuple[str, str]]:
@@ -149,7 +156,7 @@ def one_thing(config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
-def cases(model_type: str, wanted: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def cases(model_type: str, wanted: int, release: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield ``wanted`` small random configs that the release builds, else its class default."""
     from transformers import AutoConfig
 
@@ -158,7 +165,8 @@ def cases(model_type: str, wanted: int) -> Iterator[tuple[str, dict[str, Any]]]:
         if found == wanted:
             return
         try:
-            config = one_thing(random_config(model_type, chance, declared=True))
+            config = random_config(model_type, chance, declared=True)
+            config = one_thing(config) if release.startswith("4.") else config
             built(config, head)
         except Exception:  # noqa: BLE001 - the release refuses some random configs in ways of its own
             continue
@@ -172,8 +180,11 @@ def prove(model_type: str, wanted: int, release: str) -> tuple[list[str], int]:
     """Return what differs for a type, and how many models were compared."""
     problems: dict[str, str] = {}  # where -> what
     compared = 0
-    for name, config in cases(model_type, wanted):
-        for head in heads_of(model_type):
+    for name, config in cases(model_type, wanted, release):
+        heads = heads_of(model_type)
+        if not release.startswith("4."):  # for which the configs are made to fit
+            heads = [head for head in heads if (model_type, head) not in OF_OTHER_CONFIGS]
+        for head in heads:
             try:
                 found = list(differences(config, head, release))
             except LoraPackerError as error:
@@ -193,10 +204,11 @@ def prove(model_type: str, wanted: int, release: str) -> tuple[list[str], int]:
 
 def _prove_case(case: tuple[str, int, str]) -> tuple[list[str], int]:
     import torch
-    from transformers.modeling_utils import no_init_weights
+    from transformers import modeling_utils
 
     torch.set_num_threads(1)
-    with no_init_weights():  # the values on the meta device are none
+    # The values on the meta device are none; transformers 5 makes none there.
+    with getattr(modeling_utils, "no_init_weights", nullcontext)():
         return prove(*case)
 
 

@@ -56,7 +56,7 @@ def entry(transform: Any) -> list[Any]:
         found.append([type(item).__name__ for item in transform.operations])
     elif kind == "Inkling2IndexOffsetWeightRename":
         found.append(transform.offset)
-    elif kind not in ("WeightRenaming", "PrefixChange", "GroupWeightRename"):
+    elif kind not in ("WeightRenaming", "PrefixChange", "GroupWeightRename", "LayerPairCollapse"):
         raise SystemExit(f"record_conversions: {kind} is not known to lora_packer/peft/conversions.py")
     return found
 

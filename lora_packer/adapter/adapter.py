@@ -165,8 +165,8 @@ def _missing(files: tuple[str, ...], source: AdapterSource) -> list[Defect]:
 
 def _holder(source: AdapterSource) -> Holder:
     """What holds the files."""
-    if source.remote and source.name.startswith("hf://"):
+    if source.remote and not source.name.startswith(("s3://", "https://", "http://")):
         return "repo"
-    if source.name.endswith("/"):  # a prefix of S3
+    if source.remote and source.name.endswith("/"):  # a prefix of S3
         return "folder"
     return "archive" if source.path(CONFIG_NAME) is None else "folder"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -18,6 +19,8 @@ from lora_packer.hub import proposed, repo_in
 from lora_packer.redact import escape
 
 _MAX_LISTED = 10_000
+_MAX_IN_ONE = 1_000  # names of a sub-folder
+_DEPTH = 3  # a run's folder, its checkpoint's, its adapter's: outputs/run-1/checkpoint-500/adapter
 
 
 class AdapterSource(Protocol):
@@ -34,7 +37,7 @@ class AdapterSource(Protocol):
         """What to call the source in messages."""
 
     def files(self) -> tuple[str, ...]:
-        """Return the names of the files at the root and one folder below, in order."""
+        """Return the names of the files at the root and in folders below it, in order."""
 
     def size(self, name: str) -> int:
         """Return a file's size in bytes. Raises InputError where it is not a regular file."""
@@ -44,6 +47,17 @@ class AdapterSource(Protocol):
 
     def open(self, name: str) -> BinaryIO:
         """Open a file for reading at any offset. Raises InputError."""
+
+
+def _names(folder: Path, prefix: str, depth: int) -> Iterator[str]:
+    """The folder's own names first, then those of its sub-folders. Raises OSError where the folder cannot be read."""
+    with os.scandir(folder) as found:
+        entries = sorted(islice(found, _MAX_IN_ONE if prefix else _MAX_LISTED), key=lambda entry: entry.name)
+    yield from (prefix + entry.name for entry in entries)
+    for entry in entries:
+        if depth and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            with suppress(OSError):
+                yield from _names(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
 
 
 class FolderSource:
@@ -61,21 +75,11 @@ class FolderSource:
         return str(self._folder)
 
     def files(self) -> tuple[str, ...]:
-        """Return the entries of the folder, and of its sub-folders one level down."""
-        names: list[str] = []
+        """Return the names in the folder and ``_DEPTH`` levels down, as far as they can be read."""
         try:
-            for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
-                names.append(entry.name)
-                if entry.is_dir(follow_symlinks=False):
-                    with os.scandir(entry.path) as below:
-                        names += sorted(
-                            f"{entry.name}/{item.name}" for item, _ in zip(below, range(1000), strict=False)
-                        )
-                if len(names) > _MAX_LISTED:
-                    break
+            return tuple(islice(_names(self._folder, "", _DEPTH), _MAX_LISTED))
         except OSError as error:
             raise InputError(f"the folder '{escape(self.name)}' cannot be read: {error.strerror}.") from None
-        return tuple(names)
 
     def size(self, name: str) -> int:
         """Return the size of a file in bytes."""

@@ -12,13 +12,16 @@ from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
 from lora_packer.redact import escape
 
-# The module names of transformers 5, and the older ones where they differ.
+# The module names of today's transformers 5 (5.24), and the older ones where they differ.
 TRANSFORMERS_5 = "transformers-5"
+# What transformers 5.23 has otherwise than 5.24: both are in use.
+TRANSFORMERS_5_23 = "transformers-5.23"
 TRANSFORMERS_4 = "transformers-4"
 # The names of transformers before 4.52, where the language model had its head inside.
 TRANSFORMERS_4_51 = "transformers-4.51"
 # The names of the class that leaves the other towers of a multimodal model out.
 TEXT_ONLY = "text-only"
+TEXT_ONLY_5_23 = "text-only of transformers-5.23"
 # Those of the class with the towers, into the class without them: transformers 4.57 says that they are the same.
 MULTIMODAL = "multimodal"
 # Those of the class that classifies images, which has the whole language model inside.

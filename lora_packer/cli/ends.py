@@ -136,7 +136,7 @@ def crash(error: Exception, *, form: str) -> int:
         return fail(InternalError("There is not enough memory for this."), form=form)
     import traceback
 
-    sys.stderr.write(scrub(without_own(traceback.format_exc())))
+    sys.stderr.write(inert(scrub(without_own(traceback.format_exc()))))
     what = f"{type(error).__name__}: {escape(str(error))}"
     return fail(
         InternalError(

@@ -135,7 +135,7 @@ ENVIRONMENT: Mapping[str, Mapping[str, str]] = {
     "check": _HUB | _COLORS,
     "identify": _HUB | _COLORS,
     "diff": _STORE | _HUB | _COLORS,
-    "verify": _HUB | _COLORS,
+    "verify": _STORE | _HUB | _COLORS,
     "pack": _HUB | _COLORS,
     "publish": _STORE | _HUB | _COLORS,
     "presign": _STORE,

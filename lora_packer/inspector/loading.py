@@ -14,7 +14,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TEXT_ONLY_5_23, TRANSFORMERS_5, TRANSFORMERS_5_23
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.diagnosis import Diagnosis, explain
@@ -29,6 +29,9 @@ from lora_packer.peft.refusals import Refusal, refused_modules
 from lora_packer.redact import escape
 
 Tensors = Mapping[str, TensorInfo]
+
+# What the release before today's writes and loads: until that one is old, its names are no reason to warn.
+_IN_USE_TOO = (TRANSFORMERS_5_23, TEXT_ONLY_5_23)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,8 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
         return found
     if found.case.dialect == IMAGE_CLASSIFIER and (base.named_class or "").endswith("ForImageClassification"):
         return found
+    if found.case.dialect in _IN_USE_TOO and not found.errors and target != "peft":
+        return found
     head = base.head if found.case.base.head == "none" and config.task_type is None else found.case.base.head
     loaded_into = base.with_head(head)
     converted = _converted(config, loaded_into, tensors)
@@ -69,11 +74,14 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
     case = as_loaded(converted.config, loaded_into, converted.tensors)
     # A copy of the base's own weights, which PEFT saves beside the LoRA on an embedding, is no loss.
     matched = {item.name for item in found.case.difference.matched.values()}
-    outcome = _outcome(case, converted, {name for name in matched if not name.endswith(".base_layer.weight")})
+    known = {name for name in matched if not name.endswith(".base_layer.weight")}
+    outcome = _outcome(case, converted, known, elsewhere=found.case.dialect != case.dialect)
     if outcome.complete:
         outcome = replace(outcome, refusal=_newly_refused(found.case, case) or "")
     if not found.errors:
-        return found if outcome.complete else _told(found, outcome, target)
+        if outcome.complete:
+            return found
+        return _told(found, replace(outcome, refusal=outcome.refusal or _not_layers(case)), target)
     nearer = converted.changed and case.difference.distance < found.case.difference.distance
     if outcome.lands or nearer:
         found = _as_converted(case, converted, base, found.case)
@@ -123,8 +131,21 @@ def _converted(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Convert
     return Converted(changed, infos, sources, changed=True)
 
 
-def _outcome(case: Case, converted: Converted, known: Set[str]) -> Outcome:
-    """What PEFT does with the tensors of the file that are LoRA's, and with those that are ``known`` to be meant."""
+def _not_layers(case: Case) -> str:
+    """Why PEFT raises where a target is the name of something around layers, which it was not for the file's writer."""
+    paths = case.expectation.unsupported
+    return (
+        f"target_modules matches '{escape(paths[0], 80)}', which is not a layer that LoRA can be put on"
+        if paths
+        else ""
+    )
+
+
+def _outcome(case: Case, converted: Converted, known: Set[str], *, elsewhere: bool) -> Outcome:
+    """What PEFT does with the tensors of the file that are LoRA's, and with those that are ``known`` to be meant.
+
+    ``elsewhere`` is whether the file has the names of another release or class.
+    """
 
     def own(name: str) -> tuple[str, ...]:
         return tuple(item for item in converted.sources.get(name, (name,)) if ".lora_" in item or item in known)
@@ -145,7 +166,7 @@ def _outcome(case: Case, converted: Converted, known: Set[str]) -> Outcome:
         )
     # What modules_to_save and the trainable tokens call for is looked up under the class's own names, or KeyError.
     keys = (name for name in case.expectation.required if ".lora_" not in name and name not in case.tensors)
-    absent = next(keys, None) if dropped else None
+    absent = next(keys, None) if dropped or elsewhere else None
     return result if absent is None else replace(result, absent=absent)
 
 

@@ -70,6 +70,9 @@ class Change:
 
         ``transformers/core_model_loading.py``: ``WeightTransform.rename_source_key`` and those of its subclasses.
         """
+        if self.kind == "LayerPairCollapse":
+            paired = _LAYER_PAIR.sub(_of_the_pair, name, count=1)
+            return paired, None if paired == name else self.sources[0]
         parts = ("", name) if self.scope is None else self.scope.split(name)
         if parts is None:
             return name, None
@@ -96,6 +99,16 @@ class Change:
             return target
         inner = found[group + 1]
         return target.replace(r"\1", str(int(inner) + self.offset) if self.offset else inner)
+
+
+# Dory's checkpoints number attention and feed-forward as layers of their own; the pair is one layer when it runs.
+_LAYER_PAIR = re.compile(r"layers\.(\d+)\.(mixer|attn_alpha|mlp_alpha)(?=\.|$)")
+_OF_A_LAYER = {"attn_alpha": "lambda_1", "mlp_alpha": "lambda_2"}
+
+
+def _of_the_pair(found: re.Match[str]) -> str:
+    index, name = int(found[1]), found[2]
+    return f"layers.{index // 2}.{_OF_A_LAYER.get(name, ('self_attn', 'mlp')[index % 2])}"
 
 
 @cache

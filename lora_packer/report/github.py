@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 _SIGNS = {"ok": "✅", "failed": "❌", "inconclusive": "❔", "unreadable": "❌"}
+_LONGEST_PATH = 4096  # characters: cut off, it would name no file
 _MOST_BYTES = 900_000  # of a summary; a step may have 1 MiB, and one with more has none
 
 
@@ -47,7 +48,7 @@ def render(results: Sequence[Result]) -> str:
 def _annotation(report: Report, finding: Finding) -> str:
     place = place_of(report, finding)
     told = [f"{name}: {text}" for name, text in details(finding, several_targets=len(report.targets) > 1)]
-    where = {} if place.path is None else {"file": escape(place.path, WIDEST), "line": str(place.line)}
+    where = {} if place.path is None else {"file": escape(place.path, _LONGEST_PATH), "line": str(place.line)}
     beside = [] if place.path is not None else [f"adapter: {escape(report.adapter.source, WIDEST)}"]
     text = [fit(item) for item in (finding.message, *told, *beside)]
     return _command(_COMMANDS[finding.severity], f"{finding.code} {finding.name}", text, **where)

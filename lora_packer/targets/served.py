@@ -1,8 +1,9 @@
 """Which module of the class that an engine serves each tensor of an adapter lands on: vLLM's names, rules and order.
 
-``data/vllm-classes.json`` has what vLLM's classes are made of (``tools/record_vllm.py``). The rules are those of vLLM
-0.33.0: ``vllm/lora/utils.py::parse_fine_tuned_lora_name``, ``vllm/lora/lora_model.py::check_unexpected_modules``, and of
-``vllm/lora/model_manager.py`` ``_get_text_lora_names``, ``_create_merged_loras_inplace``, ``_validate_moe_lora_format``.
+``data/vllm-classes.json`` has what vLLM's classes are made of (``tools/record_vllm.py``). The rules are vLLM 0.33.0's:
+``parse_fine_tuned_lora_name`` (``vllm/lora/utils.py``), ``check_unexpected_modules`` (``vllm/lora/lora_model.py``), and
+``_get_text_lora_names``, ``_create_merged_loras_inplace`` and ``_validate_moe_lora_format``
+(``vllm/lora/model_manager.py``).
 """
 
 from __future__ import annotations

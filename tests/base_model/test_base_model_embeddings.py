@@ -18,7 +18,7 @@ from lora_packer.peft.targets import output_head
     ],
 )
 def test_input_embedding(model_type: str, path: str) -> None:
-    # get_input_embeddings() of the class that transformers 5.23.0 has for the type
+    # get_input_embeddings() of the class that transformers 5.24.0 has for the type
     config = {
         "model_type": model_type,
         "text_config": {"moe_intermediate_size": 64, "num_experts": 2, "top_k_experts": 1},

@@ -18,7 +18,7 @@ _TYPES = json.loads(FILE.read_text(encoding="utf-8"))["types"]
 def test_the_file_says_what_made_it_and_from_which_transformers():
     made = json.loads(FILE.read_text(encoding="utf-8"))
     assert made["made_by"] == "tools/record_defaults.py"
-    assert made["transformers"] == "5.23.0"
+    assert made["transformers"] == "5.24.0"
 
 
 def test_every_definition_has_recorded_defaults():

@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = {
     "cli": 7,
     "pipeline": 6,
+    "callback": 6,
     "report": 5,
     "inspector": 4,
     "repair": 4,
@@ -33,6 +34,7 @@ FLOORS = {
 # On one floor a room knows no other, but for these.
 BESIDE = {("repair", "inspector")}  # a repair mends what a rule finds
 HEAVY = {
+    "accelerate",
     "boto3",
     "botocore",
     "huggingface_hub",

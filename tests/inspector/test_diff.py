@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import PREFIX, TINY, Tensors, raw_safetensors, tiny_config, tiny_tensors, write_adapter
+from hub_support import point_to
 from numpy.typing import NDArray
 
 import lora_packer
 from lora_packer import Diff, ModuleChange
 from lora_packer.inspector import moved
+from lora_packer.sandbox import LocalHub, Sandbox
 
 Cli = Callable[..., Any]
 Array = NDArray[Any]
@@ -492,3 +494,21 @@ def test_a_pattern_that_is_not_evaluated_is_no_verdict(cli: Cli, two: tuple[Path
     done = cli("diff", *two)
     assert done.code == 3
     assert "is not evaluated" in done.err
+
+
+def test_adapters_on_the_hub_and_at_a_store_are_fetched_and_compared(
+    cli: Cli, two: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = json.loads(cli("diff", *two, "--format", "json").out)["modules"]
+    with LocalHub() as hub:
+        hub.add("org/old", two[0])
+        point_to(hub, monkeypatch)
+        done = cli("diff", "hf://org/old", two[1], "--format", "json")
+        assert (done.code, json.loads(done.out)["modules"]) == (0, plain)
+    with Sandbox(delay=0) as sandbox:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        archive = lora_packer.pack(two[0], tmp_path / "old.zip", check=False).path
+        uri = lora_packer.publish(archive, to=f"s3://{sandbox.s3.bucket}/diff/", check=False).published.object.uri
+        done = cli("diff", uri, two[1], "--format", "json")
+        assert (done.code, json.loads(done.out)["modules"]) == (0, plain)

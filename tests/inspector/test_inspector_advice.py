@@ -149,3 +149,14 @@ def test_of_a_repo_no_folder_can_be_given(tmp_path: Path) -> None:
             "It is in the repo's folder 'checkpoint-100', the newest of 2 (make sure that it is the one): upload the files "
             "of that folder to the root of a repo."
         )
+
+
+def test_an_adapter_folders_below_is_found(tmp_path: Path) -> None:
+    for step in (100, 500):
+        write_adapter(tmp_path / "outputs" / "run-1" / f"checkpoint-{step}" / "adapter")
+    (tmp_path / "outputs" / ".cache" / "run").mkdir(parents=True)
+    write_adapter(tmp_path / "outputs" / ".cache" / "run" / "checkpoint-900")
+    report = lora_packer.check(tmp_path / "outputs", base_config=TINY_BASE)
+    hints = {item.hint for item in report.findings if item.code == "LP101"}
+    assert len(hints) == 1
+    assert "run-1/checkpoint-500/adapter" in hints.pop()

@@ -1,4 +1,4 @@
-"""What today's PEFT loads of a file, whatever its names are: the verdict is what PEFT 0.21.2 does on transformers 5.23."""
+"""What today's PEFT loads of a file, whatever its names are: the verdict is what PEFT 0.21.2 does on transformers 5.24."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from builders import ROOT, TINY, TINY_BASE
 
@@ -81,6 +82,7 @@ def test_an_archive_has_the_same_weights(cli: Cli, project: Path) -> None:
 def test_json_counts_what_is_suppressed(cli: Cli, project: Path) -> None:
     settings(project, "*")
     report = json.loads(cli("check", "adapters/old", "--format", "json").out)
+    jsonschema.validate(report, json.loads((ROOT / "docs" / "schemas" / "report.schema.json").read_text()))
     assert (report["status"], report["findings"]) == ("ok", [])
     assert report["summary"] == {"errors": 0, "warnings": 0, "infos": 0, "suppressed": 1}
     (taken,) = report["suppressed"]

@@ -44,6 +44,8 @@ def test_most_types_have_no_list() -> None:
         # A name that only lost its beginning is put back: "Key should probably not have been renamed".
         ("kimi_k25", "language_model.lm_head", "language_model.lm_head"),
         ("nemotron_h", "backbone.layers.0.mixer.in_proj", "model.layers.0.mixer.in_proj"),
+        ("dory", "backbone.layers.3.mixer.up_proj", "model.layers.1.mlp.up_proj"),
+        ("dory", "backbone.layers.2.mixer.q_proj", "model.layers.1.self_attn.q_proj"),
         ("gemma3", "language_model.model.layers.0.mlp.up_proj", "model.language_model.layers.0.mlp.up_proj"),
         ("gemma3", "model.layers.0.mlp.up_proj", "model.layers.0.mlp.up_proj"),
         ("llava", "vision_tower.vision_model.encoder.layers.0.mlp.fc1", "model.vision_tower.encoder.layers.0.mlp.fc1"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builders import ROOT, TINY, TINY_BASE, renamed, tiny_config, write_adapter
 from jsonschema import Draft202012Validator, ValidationError
-from schemas import NAMES, schema, valid
+from schemas import NAMES, schema, strict, valid
 
 Cli = Callable[..., Any]
 HALF = ROOT / "fixtures" / "broken" / "missing-lora-b"
@@ -39,6 +39,8 @@ def test_a_schema_is_one(name: str) -> None:
         ("many", [], "schema_version status reports summary"),
         ("many", ["properties", "summary"], "adapters ok failed inconclusive unreadable"),
         ("fix", [], "schema_version status output repairs skipped check"),
+        ("verify", [], "schema_version status findings"),
+        ("verify", ["properties", "findings", "items"], "what expected actual"),
         ("error", ["$defs", "error"], "type message hint exit_code"),
     ],
 )
@@ -70,7 +72,7 @@ def test_what_is_printed_is_valid(
     monkeypatch.chdir(tmp_path)
     result = cli(*arguments, "--base-config", TINY_BASE, "--format", "json")
     assert result.code == code
-    valid(name, json.loads(result.out))
+    strict(name).validate(valid(name, json.loads(result.out)))
 
 
 def test_an_inconclusive_report_is_valid(cli: Cli, tmp_path: Path) -> None:
@@ -86,7 +88,21 @@ def test_what_fix_prints_is_valid(cli: Cli, tmp_path: Path) -> None:
         to = tmp_path / f"fixed-{adapter.name}"
         result = cli("fix", adapter, "--base-config", TINY_BASE, "--format", "json", "--output", to)
         assert result.code == code
-        valid("fix", json.loads(result.out))
+        strict("fix").validate(valid("fix", json.loads(result.out)))
+
+
+def test_every_field_that_is_printed_is_described(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    golden = json.loads((ROOT / "tests" / "report" / "golden" / "every-rule.json").read_text())
+    strict("many").validate(golden)
+    taken = '[[suppress]]\nrule = "LP306"\nadapter = "*"\nreason = "known"\n'
+    (tmp_path / "lora-packer.toml").write_text(taken)
+    report = json.loads(cli("check", HALF, "--base-config", TINY_BASE, "--format", "json").out)
+    strict("report").validate(report)
+    assert [item["reason"] for item in report["suppressed"]] == ["known"]
+    with pytest.raises(ValidationError):
+        strict("report").validate({**report, "brand_new": 1})
+    valid("report", {**report, "brand_new": 1})
 
 
 def _broken(report: dict[str, Any], place: list[Any], value: Any) -> dict[str, Any]:

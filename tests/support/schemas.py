@@ -12,9 +12,9 @@ from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 
 SCHEMAS = ROOT / "docs" / "schemas"
-NAMES = ("report", "many", "fix", "error")
+NAMES = ("report", "many", "fix", "verify", "error")
 # The commands whose JSON is published.
-_OF_COMMAND = {"check": "report", "fix": "fix"}
+_OF_COMMAND = {"check": "report", "fix": "fix", "verify": "verify"}
 
 
 @cache
@@ -28,6 +28,27 @@ def validator(name: str) -> Validator:
         (f"{other}.schema.json", Resource.from_contents(schema(other))) for other in NAMES
     )
     return Draft202012Validator(schema(name), registry=registry)
+
+
+def _strict(part: Any) -> Any:
+    """The same schema, in which an object has no field that is not described."""
+    if isinstance(part, list):
+        return [_strict(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    closed = {key: _strict(value) for key, value in part.items()}
+    return (
+        {**closed, "additionalProperties": False} if "properties" in part and part.get("type") == "object" else closed
+    )
+
+
+@cache
+def strict(name: str) -> Validator:
+    """The validator under which what is not described is an error: ours has to describe all that is printed."""
+    registry: Registry[Any] = Registry().with_resources(
+        (f"{other}.schema.json", Resource.from_contents(_strict(schema(other)))) for other in NAMES
+    )
+    return Draft202012Validator(_strict(schema(name)), registry=registry)
 
 
 def valid(name: str, value: Any) -> Any:

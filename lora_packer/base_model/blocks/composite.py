@@ -135,6 +135,28 @@ def renamed(build: Build, *prefixes: tuple[str, str]) -> Build:
     return other
 
 
+def renamed_inside(build: Build, names: Mapping[str, str]) -> Build:
+    """The same modules where another version names what is inside a layer otherwise: segments -> other segments."""
+
+    def other(s: Settings, head: Head) -> Named:
+        for path, module in build(s, head):
+            old = next((old for old in names if f".{old}." in f".{path}."), None)
+            yield path if old is None else f".{path}.".replace(f".{old}.", f".{names[old]}.").strip("."), module
+
+    return other
+
+
+def with_output_rows(build: Build, rows: Callable[[Settings], int]) -> Build:
+    """The same modules where the output head has another number of rows than the vocabulary."""
+
+    def other(s: Settings, head: Head) -> Named:
+        for path, module in build(s, head):
+            own = path == "lm_head"
+            yield path, module._replace(weight_shape=(rows(s), module.in_features)) if own else module
+
+    return other
+
+
 def head_inside(build: Build) -> Build:
     """The names where the language model had its head inside, and nothing stood below ``model``.
 

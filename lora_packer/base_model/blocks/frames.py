@@ -1,7 +1,7 @@
 """The frames that layers stand in: embedding, numbered layers, norms and a head; and how a type is declared.
 
-Defaults are those of transformers' config classes at v5.23.0
-(https://github.com/huggingface/transformers/tree/v5.23.0/src/transformers/models/<type>/configuration_<type>.py).
+Defaults are those of transformers' config classes at v5.24.0
+(https://github.com/huggingface/transformers/tree/v5.24.0/src/transformers/models/<type>/configuration_<type>.py).
 """
 
 from __future__ import annotations

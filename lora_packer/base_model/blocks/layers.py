@@ -1,7 +1,7 @@
 """The single layers that everything else is composed of: linear, convolution, embedding, norm, parameter.
 
-Names and shapes are those of the transformers modelling files (``models/<type>/modeling_<type>.py`` at v5.23.0,
-https://github.com/huggingface/transformers/tree/v5.23.0/src/transformers/models). Where names follow, there are several
+Names and shapes are those of the transformers modelling files (``models/<type>/modeling_<type>.py`` at v5.24.0,
+https://github.com/huggingface/transformers/tree/v5.24.0/src/transformers/models). Where names follow, there are several
 alike, by these names below the path.
 """
 

@@ -30,16 +30,18 @@ def residual(path: str, inputs: int, outputs: int, norm: Norm = layer_norm) -> N
         yield from plane(f"{path}.nin_shortcut", outputs, inputs, 1)
 
 
-def _attention(path: str, channels: int) -> Named:
+def plane_attention(path: str, channels: int) -> Named:
+    """Attention between the points of a square."""
     yield from layer_norm(f"{path}.norm", channels)
     for name in ("q", "k", "v", "proj_out"):
         yield from plane(f"{path}.{name}", channels, channels, 1)
 
 
-def _middle(path: str, channels: int, *, attends: bool = True) -> Named:
+def middle_block(path: str, channels: int, *, attends: bool = True) -> Named:
+    """Two residual blocks, with attention between them."""
     yield from residual(f"{path}.block_1", channels, channels)
     if attends:
-        yield from _attention(f"{path}.attn_1", channels)
+        yield from plane_attention(f"{path}.attn_1", channels)
     yield from residual(f"{path}.block_2", channels, channels)
 
 
@@ -57,10 +59,10 @@ def _encoder(s: Settings, attends: Callable[[int], bool], *, middle: bool = True
             yield from residual(f"down.{level}.block.{block}", channels, outputs)
             channels = outputs
             if attends(level):
-                yield from _attention(f"down.{level}.attn.{block}", channels)
+                yield from plane_attention(f"down.{level}.attn.{block}", channels)
         if level != len(multipliers) - 1:
             yield from plane(f"down.{level}.downsample.conv", channels, channels)
-    yield from _middle("mid", channels, attends=middle)
+    yield from middle_block("mid", channels, attends=middle)
     yield from layer_norm("norm_out", channels)
     yield from plane("conv_out", _latents(s), channels)
 
@@ -70,13 +72,13 @@ def _decoder(s: Settings) -> Named:
     base, multipliers = s.size("base_channels"), s.sizes("channel_multiplier")
     channels = base * multipliers[-1]
     yield from plane("conv_in", channels, s.size("latent_channels"))
-    yield from _middle("mid", channels)
+    yield from middle_block("mid", channels)
     for level, multiplier in enumerate(reversed(multipliers)):
         for block in range(s.size("num_res_blocks") + 1):
             yield from residual(f"up.{level}.block.{block}", channels, base * multiplier)
             channels = base * multiplier
             if level == 0:
-                yield from _attention(f"up.{level}.attn.{block}", channels)
+                yield from plane_attention(f"up.{level}.attn.{block}", channels)
         if level != len(multipliers) - 1:
             yield from plane(f"up.{level}.upsample.conv", channels, channels)
     yield from layer_norm("norm_out", channels)

@@ -7,7 +7,15 @@ from lora_packer.base_model.blocks.attention import grouped_attention, head_norm
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, with_towers
 from lora_packer.base_model.blocks.experts import first_dense, mixture_or_dense
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
-from lora_packer.base_model.blocks.frames import AFTER_BOTH, TRANSFORMER, decoder, framed, stacked
+from lora_packer.base_model.blocks.frames import (
+    AFTER_BOTH,
+    TRANSFORMER,
+    aliased,
+    decoder,
+    framed,
+    plain_decoder,
+    stacked,
+)
 from lora_packer.base_model.blocks.layers import linear, norm
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual, visual
 from lora_packer.base_model.module import Named
@@ -51,7 +59,11 @@ def _exaone_visual(s: Settings) -> Named:
 
 _EXAONE_TEXT = Part("text_config", "exaone4", aliases={"exaone4_5_text": "exaone4"})
 
+# Its class is Llama's; the names of its own code are read too.
+_EXAONE_NAMES = {"num_layers": "num_hidden_layers"}
+
 ARCHITECTURES: Architectures = {
+    "exaone": declared(aliased(framed(plain_decoder), _EXAONE_NAMES)),
     "exaone4": declared(framed(_exaone4, answering_prefix=TRANSFORMER)),
     "exaone_moe": declared(framed(_exaone_moe)),
     "exaone4_5": composite(with_towers(_EXAONE_TEXT, visual(Tower("exaone4_5_vision", _exaone_visual)))),

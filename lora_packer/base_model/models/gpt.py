@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_4,
+    TRANSFORMERS_5_23,
+    Architectures,
+    Build,
+    Head,
+    declared,
+    like,
+)
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.experts import local_experts
 from lora_packer.base_model.blocks.frames import (
@@ -135,8 +143,11 @@ def _gptj(s: Settings, attention: Mapping[str, int]) -> Named:
     yield from layer_norm("ln_f", s.hidden)
 
 
+_GPTJ = partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1})
+
+
 def _gptj_heads(s: Settings, head: Head) -> Named:
-    if head == "question-answering":  # as wide as there are labels, unlike everywhere else
+    if head == "question-answering":  # before transformers 5.24 as wide as there are labels
         yield from linear("qa_outputs", s.labels(), s.hidden, bias=True)
     else:
         yield from head_modules(s, head, output_bias=True)
@@ -207,7 +218,8 @@ ARCHITECTURES: Architectures = {
     "gpt2": declared(_gpt(_gpt2, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gpt_bigcode": declared(_gpt(_gpt_bigcode, classified_by_classifier), targets=("c_attn",), input_embedding="wte"),
     "gptj": declared(
-        _gpt(partial(_gptj, attention={"k_proj": 1, "v_proj": 1, "q_proj": 1}), _gptj_heads),
+        _gpt(_GPTJ, partial(head_modules, output_bias=True)),
+        {TRANSFORMERS_5_23: _gpt(_GPTJ, _gptj_heads)},
         targets=QUERY_VALUE,
         input_embedding="wte",
     ),

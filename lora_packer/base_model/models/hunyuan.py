@@ -136,6 +136,19 @@ def _hunyuan_merger(_s: Settings, vision: Settings, text: Settings) -> Named:
     yield from norm(f"{path}.after_rms", text.hidden)
 
 
+def _hy_v4_merger(_s: Settings, vision: Settings, _text: Settings) -> Named:
+    path, merge, outputs = (
+        "vision_tower.patch_merger",
+        vision.size("spatial_merge_size"),
+        vision.size("out_hidden_size"),
+    )
+    merged = vision.hidden * merge**2
+    yield from conv(f"{path}.proj_conv", (merged, vision.hidden, merge, merge), bias=True)
+    yield from conv(f"{path}.proj_out", (outputs, merged, 1, 1), bias=True)
+    yield from parameter(f"{path}.image_newline", outputs)
+    yield from norm(f"{path}.before_rms", vision.hidden)
+
+
 ARCHITECTURES: Architectures = {
     "hunyuan_v1_dense": declared(framed(_hunyuan)),
     "hunyuan_v1_moe": declared(*both_names(_hunyuan_v1_moe, _hunyuan_experts_before_5, framed)),
@@ -152,5 +165,11 @@ ARCHITECTURES: Architectures = {
             seeing(fixed("vision_config", Tower("hunyuan_vl_vision", _hunyuan_visual)), _hunyuan_merger),
         ),
         flat_text=True,
+    ),
+    "hy_v4_vl": composite(
+        with_towers(
+            fixed("text_config", Tower("hy_v4_vl_text", _hy_v4)),
+            seeing(fixed("vision_config", Tower("hy_v4_vl_vision", _hunyuan_visual)), _hy_v4_merger),
+        )
     ),
 }

@@ -3,14 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import accumulate, pairwise
 from operator import mul
 from typing import NamedTuple
 
-from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TEXT_ONLY_5_23,
+    TRANSFORMERS_5_23,
+    Architectures,
+    Build,
+    declared,
+)
 from lora_packer.base_model.blocks.attention import attention
-from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_only, text_part, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    renamed_inside,
+    text_only,
+    text_part,
+    with_output_rows,
+    with_towers,
+)
 from lora_packer.base_model.blocks.experts import fused_experts, fused_weights
 from lora_packer.base_model.blocks.feed_forward import gated_mlp
 from lora_packer.base_model.blocks.frames import aliased, framed, layer_kinds, stacked
@@ -87,8 +105,33 @@ def _inkling(s: Settings) -> Named:
     yield from norm("embed_tokens.embed_norm", s.hidden)
 
 
-def _inkling2(s: Settings) -> Named:
-    """Inkling 2's decoder: each block chooses what it reads of the layers before it."""
+def _message_gate(s: Settings, path: str) -> Named:
+    """What a looped layer takes over of the pass before it."""
+    rank = s.size("loop_gate_rank")
+    yield from linear(f"{path}.down_proj", rank, 2 * s.hidden)
+    yield from linear(path, s.hidden, rank, "forget_gate_proj", "message_gate_proj")
+
+
+def _looped(s: Settings) -> range:
+    """The layers that are run several times; older configs nest the fields."""
+    older = s.nested("loop_config")
+    first, end = (older.optional_size(name) for name in ("core_start", "core_end"))
+    return range(first or s.size("loop_layer_index_start"), end or s.size("loop_layer_index_end"))
+
+
+def _inkling2_loop(s: Settings) -> Named:
+    """Inkling 2's decoder, in which some layers are run several times."""
+    older, loop = s.nested("loop_config"), _looped(s)
+    s = s.with_fields(loop_gate_rank=older.optional_size("gate_rank") or s.size("loop_gate_rank"))
+    yield from _inkling2(s, loop)
+    yield from parameter("message_input.query", len(loop), 4, s.hidden)
+
+
+def _inkling2(s: Settings, loop: Collection[int] = ()) -> Named:
+    """Inkling 2's decoder: each block chooses what it reads of the layers before it.
+
+    Since transformers 5.24 a projection holds the convolution and the scale that follow it.
+    """
     s = s.aliased({"intermediate_size": "moe_intermediate_size"})
     hidden, kernel, relative = s.hidden, s.size("conv_kernel_size"), s.size("d_rel")
     attends = layer_kinds(s.names("layer_types"), lambda index: "hybrid_sliding" if (index + 1) % 6 else "hybrid")
@@ -96,12 +139,17 @@ def _inkling2(s: Settings) -> Named:
     def layer(prefix: str, index: int) -> Named:
         path, sliding = f"{prefix}.self_attn", attends(index) == "hybrid_sliding"
         heads, kv_heads, head_dim = _inkling_heads(s, sliding=sliding)
-        yield from _inkling_attention(s, path, sliding=sliding)
-        yield from linear(f"{path}.gate_proj", heads * head_dim, hidden)
+        yield from linear(f"{path}.q_proj.linear", heads * head_dim, hidden)
+        yield from linear(path, kv_heads * head_dim, hidden, "k_proj.linear", "v_proj.linear")
+        yield from linear(f"{path}.o_proj.linear", hidden, heads * head_dim)
+        yield from linear(f"{path}.o_proj.gate_proj", heads * head_dim, hidden)
         yield from linear(f"{path}.sink_proj", heads, hidden)
-        yield from parameter(f"{path}.q_l2_clip.scale", heads, head_dim)
-        yield from parameter(f"{path}.rel_l2_clip.scale", heads, relative)
-        for name in ("k_sconv", "v_sconv"):
+        yield from parameter(f"{path}.q_proj.norm.scale", heads, head_dim)
+        yield from linear(f"{path}.relative_position_bias.linear", heads * relative, hidden)
+        extent = s.size("sliding_window_size" if sliding else "rel_extent")
+        yield from parameter(f"{path}.relative_position_bias.proj", relative, extent)
+        yield from parameter(f"{path}.relative_position_bias.norm.scale", heads, relative)
+        for name in ("k_proj.sconv", "v_proj.sconv"):
             if sliding:
                 yield from depthwise(f"{path}.{name}.conv1d", kv_heads * head_dim, kernel)
             else:
@@ -116,10 +164,28 @@ def _inkling2(s: Settings) -> Named:
         for name in ("post_attention_convolution", "post_mlp_convolution"):
             yield from depthwise(f"{prefix}.{name}.conv1d", hidden, kernel)
         yield from fused_experts(f"{prefix}.mlp", hidden, s.inner, s.size("n_routed_experts"))
+        for name in ("q", "k", "v", "mlp") if index in loop else ():
+            yield from _message_gate(s, f"{prefix}.{name}_message_gate")
 
     yield from stacked(s, layer, norms=("post_attention_layernorm",))
     yield from norm("embed_tokens.embed_norm", hidden)
     yield from parameter("final_input.query", hidden)
+
+
+# How transformers 5.23 names what is in Inkling 2's attention.
+_BEFORE_5_24 = {
+    "q_proj.linear": "q_proj",
+    "k_proj.linear": "k_proj",
+    "v_proj.linear": "v_proj",
+    "o_proj.linear": "o_proj",
+    "o_proj.gate_proj": "gate_proj",
+    "q_proj.norm": "q_l2_clip",
+    "k_proj.sconv": "k_sconv",
+    "v_proj.sconv": "v_sconv",
+    "relative_position_bias.linear": "r_proj",
+    "relative_position_bias.norm": "rel_l2_clip",
+    "relative_position_bias.proj": "rel_logits_proj.proj",
+}
 
 
 # Two costs that differ by less than single precision tells apart.
@@ -237,18 +303,41 @@ def _inkling2_beside(s: Settings, _text: Settings) -> Named:
     return below("vision_tower", visual(vision))
 
 
+def _unpadded(build: Build) -> Build:
+    """Since transformers 5.24 the head has no rows for what pads the vocabulary."""
+    return with_output_rows(build, lambda s: s.size("unpadded_vocab_size"))
+
+
+def _unpadded_with_tower(build: Build, text: Part) -> Build:
+    return with_output_rows(build, lambda s: text.of(s)[0].size("unpadded_vocab_size"))
+
+
 _VISION_PART = fixed("vision_config", Tower("inkling_vision", lambda _: iter(())))
 _AUDIO_PART = fixed(
     "audio_config",
     Tower("inkling_audio", lambda _: iter(())),
     attribute_map={"num_codebooks": "n_mel_bins", "codebook_size": "mel_vocab_size"},
 )
-_VISION2_PART = fixed("vision_config", Tower("inkling2_vision", _inkling2_visual))
-_TEXT2 = text_part("inkling2_text")
+_VISION2_PART = Part("vision_config", "", lambda _: Tower("inkling2_vision", _inkling2_visual), filled=True)
+_TEXT2, _TEXT2_LOOP = text_part("inkling2_text"), text_part("inkling2_loop_text")
+_INKLING2 = aliased(framed(_inkling2), _INKLING_NAMES)
+_INKLING2_MM = with_towers(_TEXT2, _inkling2_beside)
 
 ARCHITECTURES: Architectures = {
     "inkling_text": declared(aliased(framed(_inkling), _INKLING_NAMES)),
-    "inkling2_text": declared(aliased(framed(_inkling2), _INKLING_NAMES)),
+    "inkling2_text": declared(_unpadded(_INKLING2), {TRANSFORMERS_5_23: renamed_inside(_INKLING2, _BEFORE_5_24)}),
+    "inkling2_loop_text": declared(_unpadded(aliased(framed(_inkling2_loop), _INKLING_NAMES))),
     "inkling_mm_model": composite(with_towers(text_part("inkling_text"), _inkling_beside)),
-    "inkling2": composite(with_towers(_TEXT2, _inkling2_beside), {TEXT_ONLY: text_only(_TEXT2)}),
+    "inkling2": composite(
+        _unpadded_with_tower(_INKLING2_MM, _TEXT2),
+        {
+            TRANSFORMERS_5_23: renamed_inside(_INKLING2_MM, _BEFORE_5_24),
+            TEXT_ONLY: _unpadded_with_tower(text_only(_TEXT2), _TEXT2),
+            TEXT_ONLY_5_23: renamed_inside(text_only(_TEXT2), _BEFORE_5_24),
+        },
+    ),
+    "inkling2_loop": composite(
+        _unpadded_with_tower(with_towers(_TEXT2_LOOP, _inkling2_beside), _TEXT2_LOOP),
+        {TEXT_ONLY: _unpadded_with_tower(text_only(_TEXT2_LOOP), _TEXT2_LOOP)},
+    ),
 }

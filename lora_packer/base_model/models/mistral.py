@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, declared, like
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5_23, Architectures, Build, declared, like
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import Part, Tower, composite, fixed, text_part, text_tower, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -97,7 +98,7 @@ def _realtime_part(model_type: str) -> Tower | None:
     return _REALTIME_TEXT if model_type == "voxtral_realtime_text" else text_tower(model_type)
 
 
-def _large_text(s: Settings) -> Named:
+def _large_text(s: Settings, *, scaled_rotation: bool = True) -> Named:
     """Latent attention whose layers may use an earlier one's latents, some without rotary positions."""
     indexes = indexer_kinds(s, offset=s.count("index_skip_topk_offset"))
     dense, sources = s.count("first_k_dense_replace"), s.numbers("kv_source_layers")
@@ -113,7 +114,10 @@ def _large_text(s: Settings) -> Named:
             yield from _large_indexer(s, f"{prefix}.self_attn.indexer")
         yield from mixture_or_dense(s, f"{prefix}.mlp", experts, sparse=kind(index) == "sparse")
 
-    return stacked(s, layer)
+    yield from stacked(s, layer)
+    if scaled_rotation:
+        # Learned, so since transformers 5.24 a parameter: one for each frequency.
+        yield from parameter("rotary_emb.alpha", (s.size("qk_rope_head_dim") + 1) // 2)
 
 
 def _rotates(s: Settings, index: int) -> bool:
@@ -152,6 +156,13 @@ _LIGHTON_VISION = vision_config("pixtral")
 _REALTIME_TEXT = Tower("voxtral_realtime_text", _realtime_text)
 _LARGE_VISION = vision_config("pixtral")
 
+
+def _large(text: Callable[[Settings], Named]) -> Build:
+    return with_towers(
+        fixed("text_config", Tower("mistral_large4_text", text)), seeing(_LARGE_VISION, mistral3_projector)
+    )
+
+
 ARCHITECTURES: Architectures = {
     "mistral": declared(framed(_mistral), targets=QUERY_VALUE),
     "ministral": declared(framed(_mistral, answering_prefix=TRANSFORMER)),
@@ -177,8 +188,6 @@ ARCHITECTURES: Architectures = {
     ),
     "mistral4": declared(framed(deepseek_v3)),
     "mistral_large4": composite(
-        with_towers(
-            fixed("text_config", Tower("mistral_large4_text", _large_text)), seeing(_LARGE_VISION, mistral3_projector)
-        )
+        _large(_large_text), {TRANSFORMERS_5_23: _large(partial(_large_text, scaled_rotation=False))}
     ),
 }

@@ -10,7 +10,6 @@ from lora_packer.base_model.blocks.attention import (
     grouped_attention,
     head_sizes,
     layer_norms_of_heads,
-    normed_attention,
     plain_attention,
 )
 from lora_packer.base_model.blocks.feed_forward import plain_mlp, ungated_mlp
@@ -117,18 +116,6 @@ def _stablelm(s: Settings) -> Named:
 _nanochat = decoder({"self_attn": plain_attention, "mlp": partial(ungated_mlp, names=("fc1", "fc2"))}, kind=no_norm)
 
 
-def _apertus_mlp(s: Settings, path: str) -> Named:
-    yield from ungated_mlp(s, path)
-    if s.value("hidden_act") == "xielu":  # an activation with parameters of its own
-        yield from parameter(f"{path}.act_fn.alpha_p", 1)
-        yield from parameter(f"{path}.act_fn.alpha_n", 1)
-
-
-_apertus = decoder(
-    {"self_attn": normed_attention, "mlp": _apertus_mlp}, ("attention_layernorm", "feedforward_layernorm")
-)
-
-
 def _diffllama_attention(s: Settings, path: str) -> Named:
     yield from plain_attention(s, path)
     for name in ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2"):
@@ -220,7 +207,28 @@ def _mpt(s: Settings) -> Named:
     yield from norm("norm_f", s.hidden)
 
 
+def _dory(s: Settings) -> Named:
+    """A normalised decoder, in which some layers are run several times."""
+    heads, _, head_dim = head_sizes(s)
+    # Released configs list attention and feed-forward as layers of their own.
+    layers = s.layers // 2 if "mlp" in (s.names("layer_types") or ()) else s.layers
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        yield from linear(f"{prefix}.self_attn.gate_proj", heads * head_dim, s.hidden)
+        for name in ("sqk", "s_gate"):
+            yield from parameter(f"{prefix}.self_attn.{name}", heads * head_dim)
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
+        for name in ("suv_gate", "suv_up"):
+            yield from parameter(f"{prefix}.mlp.{name}", s.inner)
+        for name in ("lambda_1", "lambda_2"):
+            yield from parameter(f"{prefix}.{name}", s.hidden)
+
+    return stacked(s, layer, norms=(), kind=no_norm, layers=layers)
+
+
 ARCHITECTURES: Architectures = {
+    "dory": declared(framed(_dory)),
     "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
     "iquestcoder": like("granite"),
     "smollm3": like("llama", {"default_targets": ()}),
@@ -234,7 +242,6 @@ ARCHITECTURES: Architectures = {
     "arcee": declared(framed(decoder(UNGATED_LAYER), answering_prefix=TRANSFORMER)),
     "jais2": declared(framed(decoder(UNGATED_LAYER, kind=layer_norm))),
     "nanochat": declared(framed(_nanochat)),
-    "apertus": declared(framed(_apertus)),
     "diffllama": declared(framed(_diffllama, answering_prefix=TRANSFORMER)),
     "bitnet": declared(framed(_bitnet)),
     "doge": declared(framed(_doge)),

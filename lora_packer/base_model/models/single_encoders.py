@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, Head, declared
+from functools import partial
+
+from lora_packer.base_model.architecture import TRANSFORMERS_5_23, Architectures, Build, Head, declared
 from lora_packer.base_model.blocks.encoders import (
+    Body,
     bert_predictions,
     embeddings,
     encoder,
@@ -102,9 +105,10 @@ def _reformer_positions(s: Settings, hidden: int) -> Named:
         yield from parameter(f"embeddings.position_embeddings.weights.{axis}", *extent, width)
 
 
-def _reformer_predictions(s: Settings) -> Named:
+def _reformer_predictions(s: Settings, *, bias: bool = True) -> Named:
+    """The head, which before transformers 5.24 added the bias itself."""
     yield from parameter("lm_head.bias", s.vocab)
-    yield from linear("lm_head.decoder", s.vocab, 2 * s.hidden)
+    yield from linear("lm_head.decoder", s.vocab, 2 * s.hidden, bias=bias)
 
 
 def _reformer_classifier(s: Settings) -> Named:
@@ -114,6 +118,10 @@ def _reformer_classifier(s: Settings) -> Named:
 
 def _reformer_answers(s: Settings) -> Named:
     yield from linear("qa_outputs", s.labels(), 2 * s.hidden, bias=True)
+
+
+def _reformer_under(predictions: Body) -> Build:
+    return unpooled_encoder(_reformer, "reformer.", predictions, _reformer_classifier, answering=_reformer_answers)
 
 
 _XLNET_NAMES = {
@@ -135,9 +143,8 @@ ARCHITECTURES: Architectures = {
         input_embedding="word_embeddings",
     ),
     "reformer": declared(
-        unpooled_encoder(
-            _reformer, "reformer.", _reformer_predictions, _reformer_classifier, answering=_reformer_answers
-        ),
+        _reformer_under(_reformer_predictions),
+        {TRANSFORMERS_5_23: _reformer_under(partial(_reformer_predictions, bias=False))},
         input_embedding="word_embeddings",
     ),
 }

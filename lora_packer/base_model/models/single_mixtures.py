@@ -24,6 +24,7 @@ from lora_packer.base_model.blocks.experts import (
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, head_modules, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.recurrent import delta_net
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -210,7 +211,24 @@ def _beam(s: Settings) -> Named:
     return stacked(s, layer, norms=(*LAYER_NORMS, "pre_feedforward_layernorm", "post_feedforward_layernorm"))
 
 
+def _lara_mini(s: Settings) -> Named:
+    """Gated delta nets, with two kinds of attention between them, and experts everywhere."""
+    kind = layer_kinds(s.names("layer_types"), lambda index: "linear_attention" if index % 5 in (0, 2) else "attention")
+    count = s.size("num_experts")
+
+    def layer(prefix: str, index: int) -> Named:
+        if kind(index) == "linear_attention":
+            yield from delta_net(s, f"{prefix}.linear_attn", fused=False)
+        else:
+            yield from normed_attention(s, f"{prefix}.self_attn")
+        yield from routed_experts(s, f"{prefix}.mlp", count)
+        yield from _shared_expert(s, f"{prefix}.mlp.shared_expert")
+
+    return stacked(s, layer)
+
+
 ARCHITECTURES: Architectures = {
+    "lara_mini": declared(framed(_lara_mini)),
     "solar_open": declared(framed(_solar_open)),
     "afmoe": declared(framed(_afmoe)),
     "mimo_v2_flash": declared(framed(_mimo_v2_flash)),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
-from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
-from lora_packer.base_model.blocks.hearing import heard
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.hearing import heard, hearing
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
 from lora_packer.base_model.module import Named
@@ -84,7 +84,40 @@ _VIBEVOICE_TOKENIZERS = {
     "semantic": fixed("semantic_tokenizer_encoder_config", _VIBEVOICE_TOKENIZER),
 }
 
+
+def _omniasr_encoder(s: Settings) -> Named:
+    """Wav2Vec2's encoder, with a norm after every convolution."""
+    bias, inputs = s.flag("conv_bias"), 1
+    for index, (width, kernel) in enumerate(zip(s.sizes("conv_dim"), s.sizes("conv_kernel"), strict=False)):
+        path = f"subsampling.conv_layers.{index}"
+        yield from conv(f"{path}.conv", (width, inputs, kernel), bias=bias)
+        yield from layer_norm(f"{path}.layer_norm", width)
+        inputs = width
+    yield from layer_norm("subsampling.layer_norm", inputs)
+    yield from linear("subsampling.projection", s.hidden, inputs, bias=True)
+    groups, kernel = s.size("num_conv_pos_embedding_groups"), s.size("num_conv_pos_embeddings")
+    yield from conv("encode_positions.conv", (s.hidden, s.hidden // groups, kernel), bias=True, groups=groups)
+    for index in range(s.layers):
+        path = f"layers.{index}"
+        names = ("k_proj", "v_proj", "q_proj", "out_proj")
+        yield from linear(f"{path}.attention", s.hidden, s.hidden, *names, bias=True)
+        sizes = (s.hidden, s.inner, s.hidden)
+        yield from chain(f"{path}.feed_forward", sizes, "intermediate_dense", "output_dense", bias=True)
+        yield from layer_norm(path, s.hidden, "layer_norm", "final_layer_norm")
+    yield from layer_norm("layer_norm", s.hidden)
+
+
+def _omniasr(_s: Settings, audio: Settings, text: Settings) -> Named:
+    yield from linear("multi_modal_projector", text.hidden, audio.hidden, bias=True)
+
+
 ARCHITECTURES: Architectures = {
+    "omniasr": composite(
+        with_towers(
+            Part("text_config", "llama", filled=True),
+            hearing(fixed("audio_config", Tower("omniasr_audio", _omniasr_encoder)), _omniasr),
+        )
+    ),
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3),
     "musicflamingo": like("audioflamingo3"),

@@ -10,7 +10,14 @@ from typing import Any
 from lora_packer.adapter.config import CONFIG_NAME
 from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
 from lora_packer.base_model import TEXT_ONLY, Module
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL, TRANSFORMERS_4, TRANSFORMERS_4_51
+from lora_packer.base_model.architecture import (
+    IMAGE_CLASSIFIER,
+    MULTIMODAL,
+    TEXT_ONLY_5_23,
+    TRANSFORMERS_4,
+    TRANSFORMERS_4_51,
+    TRANSFORMERS_5_23,
+)
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.names import OLDER_NAMES
@@ -40,7 +47,7 @@ OTHER_LAYOUT = Rule(
     needs="base",
 )
 
-_TODAY = "PEFT 0.21 with transformers 5"
+_TODAY = "PEFT 0.21 with transformers 5.24"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,10 @@ def _who_loads(case: Case, outcome: Outcome) -> str:
             return "the names are those of its class that classifies images, which loads them"
         case dialect if dialect == MULTIMODAL:
             return "the names are those of the multimodal class, which PEFT 0.18 with transformers 4.57 renames"
+        case dialect if dialect == TEXT_ONLY_5_23:
+            return "the names are those of the text-only class of transformers 5.23, which loads them"
+        case dialect if dialect == TRANSFORMERS_5_23:
+            return "the names and sizes are those of transformers 5.23, which loads them"
         case dialect if dialect == TRANSFORMERS_4:
             return "the names are those of transformers 4, which loads them"
         case dialect if dialect == TRANSFORMERS_4_51:
@@ -129,7 +140,7 @@ def _way_out(case: Case, outcome: Outcome) -> str | None:
         return "Set lora_dropout to 0 in adapter_config.json: it acts in training alone."
     if case.era.swapped_experts:
         return "Load it with PEFT 0.18 and merge it, or train again with PEFT 0.19 or newer."
-    if case.dialect == TEXT_ONLY:
+    if case.dialect in (TEXT_ONLY, TEXT_ONLY_5_23):
         return "Load it into the text-only class, or save it again from the class that will be served."
     return None
 

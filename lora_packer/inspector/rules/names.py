@@ -9,7 +9,7 @@ from typing import Any
 from lora_packer.adapter.keys import PREFIX, WEIGHTS_NAME, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import TEXT_ONLY, BaseModel
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL, TEXT_ONLY_5_23, TRANSFORMERS_5_23
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor
 from lora_packer.inspector.foreign import Framework
@@ -60,6 +60,7 @@ OLDER_NAMES = Rule(
 
 _CLASSES = {
     TEXT_ONLY: "the text-only class",
+    TEXT_ONLY_5_23: "the text-only class (transformers 5.23)",
     MULTIMODAL: "the multimodal class",
     IMAGE_CLASSIFIER: "the class for images",
 }
@@ -84,7 +85,10 @@ def older_names(case: Case, base: BaseModel) -> Iterator[Finding]:
     if case.dialect != first:
         named = _CLASSES.get(case.dialect)
         whose = f"{named} of this base model" if named else f"{case.dialect}, which {first} has renamed"
-        yield OLDER_NAMES.finding(f"the tensors have the names of {whose}", actual=case.dialect, **details)
+        message = f"the tensors have the names of {whose}"
+        if case.dialect == TRANSFORMERS_5_23:
+            message = "the tensors are those of transformers 5.23; transformers 5.24 names or sizes some otherwise"
+        yield OLDER_NAMES.finding(message, actual=case.dialect, **details)
     elif case.base.head == "none" != base.head and case.config.task_type is None:
         message = (
             "the tensors have the names of the bare model (AutoModel), and the base config is that of a class with a "

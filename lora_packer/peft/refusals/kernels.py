@@ -16,7 +16,7 @@ from lora_packer.redact import escape
 _MAMBA_TYPES = frozenset({"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"})
 _NOT_IN_MAMBA = frozenset({"out_proj", "conv1d"})
 
-# Model type -> the short convolution whose weight transformers 5.23 hands to a function (modeling_<type>.py).
+# Model type -> the short convolution whose weight transformers 5.24 hands to a function (modeling_<type>.py).
 # transformers 4 calls the module itself where the causal_conv1d package is not installed.
 _CONVOLUTIONS: Mapping[str, str] = {
     "bamba": "conv1d",
@@ -33,7 +33,7 @@ _CONVOLUTIONS: Mapping[str, str] = {
 }
 
 # Model type -> convolutions of which the model asks the stride, which PEFT's layer has not (modeling_whisper.py:609 and
-# its relatives in transformers 5.23): the adapter loads, and the first prompt raises.
+# its relatives in transformers 5.24): the adapter loads, and the first prompt raises.
 _ASKED_FOR_STRIDE: Mapping[str, tuple[str, ...]] = {
     "qwen2_audio": (".conv1", ".conv2"),
     "voxtral": (".conv1", ".conv2"),
