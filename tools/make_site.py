@@ -183,6 +183,17 @@ def targets_index(found: Mapping[str, Target]) -> str:
     return f"# Targets\n\n{lead}\n\n" + table(["name", "what it is", "newest release that was read"], rows) + "\n"
 
 
+def refusals(found: Mapping[str, Target]) -> str:
+    """Return the table of what the engines say when they refuse an adapter."""
+    rows: dict[tuple[str, str], list[str]] = {}
+    for name, target in found.items():
+        for feature, fact in target.facts.items():
+            if fact.says and fact.effect in ("rejected", "crash"):
+                rows.setdefault((name, fact.says), []).append(FEATURES[feature])
+    told = [[f"[{name}](targets/{name}.md)", plain(says), plain(", ".join(of))] for (name, says), of in rows.items()]
+    return table(["engine", "what it says, or what happens", "what it is about"], told)
+
+
 # --- the site --------------------------------------------------------------------------------------------------------
 
 
@@ -200,6 +211,9 @@ def make(folder: Path) -> None:
         "rules": {code: rule_page(rule) for code, rule in RULES.items()},
         "targets": {name: target_page(target) for name, target in targets.items()},
     }
+    symptoms = docs / "troubleshooting.md"
+    told = symptoms.read_text(encoding="utf-8").replace("<!-- engines -->", refusals(targets))
+    symptoms.write_text(told, encoding="utf-8")
     indexes = {"commands": commands_index(found), "rules": rules_index(), "targets": targets_index(targets)}
     for section, pages in made.items():
         (docs / section).mkdir()

@@ -52,6 +52,13 @@ def test_a_rule_s_page_says_what_the_rule_says(site: Path, code: str) -> None:
         assert " ".join(text.split()) in page
 
 
+def test_troubleshooting_has_what_each_engine_says_when_it_refuses(site: Path) -> None:
+    page = (site / "docs" / "troubleshooting.md").read_text()
+    assert "<!--" not in page
+    for said in ("vLLM does not yet support DoRA.", "LoRA serving currently doesn't support DoRA adapters"):
+        assert said in page
+
+
 def test_a_link_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(ROOT / "tools")
     import make_site
