@@ -183,7 +183,7 @@ def test_a_hub_that_does_not_answer_is_not_waited_for_where_a_config_is_given(
     monkeypatch.setattr("lora_packer.hub.client._FIRST_PAUSE", 0)
     asked = []
 
-    def silent(_hub: Hub, _repo: HubRepo, path: str, _span: object) -> bytes:
+    def silent(_hub: Hub, _repo: HubRepo, path: str, *_: object) -> bytes:
         asked.append(path)
         raise httpx2.ReadTimeout("no answer")
 
