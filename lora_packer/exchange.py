@@ -34,6 +34,9 @@ SLOWEST = 16 * 2**10
 ERROR_BYTES = 256 * 2**10
 """Bytes of an error's body that are looked at; what comes after them is not fetched."""
 
+HEAD_BYTES = 256 * 2**10
+"""Bytes of an answer's headers, with those of the interim answers before it; httpcore2 reads interim ones for ever."""
+
 _MAX_REDIRECTS = 5
 _PIECE = 2**16  # bytes
 _TO_SEND = 2**14  # bytes of one write: so little that a slow reader cannot hold it up for long
@@ -121,7 +124,9 @@ def _answered(client: httpx2.Client, request: httpx2.Request, left: _Left) -> ht
     import httpx2
 
     for _ in range(_MAX_REDIRECTS + 1):
+        left.head = HEAD_BYTES
         response = client.send(request, stream=True, follow_redirects=False)
+        left.head = None
         if not client.follow_redirects or response.next_request is None:
             return response
         request = response.next_request  # without the credentials, where it is for somebody else
@@ -153,11 +158,12 @@ def _slow_type() -> type[httpx2.ReadTimeout]:
 
 
 class _Left:
-    """What is left of a request's time."""
+    """What is left of a request's time; ``head``: of the bytes that its answer's headers may have, None in a body."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._ends = clock() + seconds
+        self.head: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -192,7 +198,15 @@ def _bound(event: str, info: Mapping[str, Any]) -> None:
 
 def _reading(read: Callable[..., bytes]) -> Callable[..., bytes]:
     def bounded(max_bytes: int, timeout: float | None = None) -> bytes:
-        return read(max_bytes, timeout=_shorter(timeout))
+        data = read(max_bytes, timeout=_shorter(timeout))
+        left = getattr(_request, "left", None)
+        if left is not None and left.head is not None:
+            left.head -= len(data)
+            if left.head < 0:
+                import httpcore2
+
+                raise httpcore2.RemoteProtocolError(f"the answer has more than {HEAD_BYTES} bytes of headers")
+        return data
 
     return bounded
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from every_rule import CASES, reports  # type: ignore[import-not-found]  # noqa: E402
+from every_rule import CASES, reports  # noqa: E402
 
 from lora_packer.inspector import RULES, Report  # noqa: E402
 from lora_packer.redact import inert  # noqa: E402

@@ -14,6 +14,7 @@ from lora_packer.cli.documents import Told, tell
 from lora_packer.cli.ends import print_result
 from lora_packer.cli.named_files import require_place
 from lora_packer.cli.page import Page, without_sizes
+from lora_packer.cli.streams import folded
 from lora_packer.files import exists
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def check_them(
     elif not output.quiet and not page.is_stdout:
         from lora_packer.report.several import total
 
-        print_result(total(summary, output))
+        print_result(folded(total(summary, output), sys.stdout))
     return exit_code
 
 
@@ -97,9 +98,9 @@ def _told(
         if silent or not output.is_text:
             continue
         if output.quiet:
-            print_result(line(result, output))
+            print_result(folded(line(result, output), sys.stdout))
             continue
         while following in found:
-            print_result(block(without_sizes(found[following], asked=stats), output))
+            print_result(folded(block(without_sizes(found[following], asked=stats), output), sys.stdout))
             following += 1
     return [found[at] for at in range(count)]

@@ -21,7 +21,8 @@ def verify(
         str,
         typer.Argument(
             metavar="ARCHIVE",
-            help="The .zip or .tar.gz; or the adapter's folder, or hf://org/repo, of which the files are compared.",
+            help="A .zip or .tar.gz, s3://bucket/key.zip or an https:// URL; or the adapter's folder or hf://org/repo, "
+            "of which the files are compared.",
         ),
     ],
     receipt: Annotated[

@@ -67,8 +67,8 @@ class Hub:
         endpoint: the Hub's address: https, or http on loopback. Raises InputError otherwise, and where the proxy or the
             authorities of the environment cannot be used.
         transport: what carries the requests; None is the network.
-        sleep: pauses between two attempts (seconds).
-        deadline: seconds that one request may take (``exchange``).
+        sleep, clock: pauses between two attempts, and the time, in seconds.
+        deadline: seconds that a request may take (``exchange``), its further tries after a silence too.
         quick: try each request once, for 5 seconds at the most: for what can be done without.
     """
 
@@ -79,6 +79,7 @@ class Hub:
         *,
         transport: httpx2.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         deadline: float = DEADLINE,
         quick: bool = False,
     ) -> None:
@@ -87,7 +88,7 @@ class Hub:
         self.endpoint, host = checked_endpoint(endpoint, "HF_ENDPOINT", DEFAULT_ENDPOINT)
         self.is_loopback = is_loopback(host)
         self.token = token
-        self._sleep = sleep
+        self._sleep, self._clock = sleep, clock
         self._deadline = min(deadline, _QUICK) if quick else deadline
         self._attempts = 1 if quick else _ATTEMPTS
         headers = {"Accept-Encoding": "identity", "User-Agent": "lora-packer"}
@@ -145,23 +146,29 @@ class Hub:
 
         if constants.HF_HUB_OFFLINE:
             raise unreadable(repo, "HF_HUB_OFFLINE is set")
-        attempt = 1
+        attempt, left = 1, self._deadline
         while True:
+            began = self._clock()
             try:
-                return self._once(repo, path, span)
+                return self._once(repo, path, span, left)
             except httpx2.HTTPError as error:
-                if attempt == self._attempts or not may_pass(error):
+                pause = _FIRST_PAUSE * 2 ** (attempt - 1)
+                if isinstance(error, httpx2.TimeoutException):
+                    left -= self._clock() - began + pause
+                if attempt == self._attempts or left <= 0 or not may_pass(error):
                     raise explain(error, repo, self.token) from None
-            self._sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
+            self._sleep(pause)
             attempt += 1
 
-    def _once(self, repo: HubRepo, path: str, span: tuple[int, int] | None) -> bytes:
+    def _once(self, repo: HubRepo, path: str, span: tuple[int, int] | None, deadline: float) -> bytes:
         import httpx2
 
         begin, end = span or (0, _MAX_INFO)
         headers = {"Range": f"bytes={begin}-{end - 1}"} if span else {}
         address = self.endpoint + path
-        answer = exchange(self._http, "GET", address, most=end - begin, headers=headers, deadline=self._deadline)
+        answer = exchange(
+            self._http, "GET", address, most=end - begin, headers=headers, deadline=deadline, clock=self._clock
+        )
         if not answer.is_success:
             refused = httpx2.Response(answer.status, headers=answer.headers, request=httpx2.Request("GET", answer.url))
             raise httpx2.HTTPStatusError(f"HTTP {answer.status}", request=refused.request, response=refused)

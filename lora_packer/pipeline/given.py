@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
 
-from lora_packer.adapter.archive_source import open_archive
+from lora_packer.adapter.archive_source import read_archive
 from lora_packer.adapter.config import parse_config
 from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
@@ -22,6 +22,7 @@ from lora_packer.files import is_folder
 from lora_packer.hub import Hub, HubRepo
 from lora_packer.names import CONFIG_NAME
 from lora_packer.pipeline import Progress
+from lora_packer.pipeline.local import name_of
 from lora_packer.pipeline.recorded import FileRecord
 from lora_packer.redact import escape
 
@@ -78,10 +79,33 @@ def read_given(path: Path, names: Sequence[str], progress: Progress | None) -> G
             raise InputError(reason)
         return Given("folder", str(path), files=files, base_model=_base_model(source))
     with _opened(path) as file:
-        size, magic = os.fstat(file.fileno()).st_size, file.read(2)
-        file.seek(0)
-        whole = FileRecord(size, _sha256(file, _Counted(progress, size)))
-    return _looked_into(Given("archive", str(path), _FORMATS.get(magic), whole), path, progress)
+        return _archive(str(path), file, progress)
+
+
+def fetch_given(address: str, progress: Progress | None) -> Given:
+    """Fetch an archive from ``s3://bucket/key.zip`` or a URL, and read it. Raises InputError, InconclusiveError."""
+    from lora_packer.publisher.reading import fetched
+
+    with fetched(address) as (name, file):
+        return _archive(name, file, progress)
+
+
+def _archive(name: str, file: BinaryIO, progress: Progress | None) -> Given:
+    """Return an open archive, with what it holds or why that cannot be read."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    magic = file.read(2)
+    file.seek(0)
+    whole = FileRecord(size, _sha256(file, _Counted(progress, size)))
+    given = Given("archive", name, _FORMATS.get(magic), whole)
+    try:
+        # What it is called does not matter here, so it is given a name without a suffix.
+        with read_archive(name_of(Path(name)), file) as source:
+            files, damaged = _digests(source, source.files(), progress)
+            base_model = None if CONFIG_NAME in damaged else _base_model(source)
+    except InputError as error:
+        return replace(given, unreadable=error.message)
+    return replace(given, files=files, damaged=damaged, base_model=base_model)
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -89,17 +113,6 @@ def _opened(path: Path) -> BinaryIO:
     if not path.name:
         raise InputError(f"'{escape(str(path))}' is no archive.")
     return FolderSource(path.parent).open(path.name)
-
-
-def _looked_into(given: Given, path: Path, progress: Progress | None) -> Given:
-    """Return what was given with what it holds, or why that cannot be read."""
-    try:
-        with open_archive(path) as source:
-            files, damaged = _digests(source, source.files(), progress)
-            base_model = None if CONFIG_NAME in damaged else _base_model(source)
-    except InputError as error:
-        return replace(given, unreadable=error.message)
-    return replace(given, files=files, damaged=damaged, base_model=base_model)
 
 
 def _digests(

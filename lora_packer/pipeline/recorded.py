@@ -14,11 +14,13 @@ from lora_packer.errors import InputError
 from lora_packer.names import REQUIRED
 from lora_packer.pipeline.local import name_of
 from lora_packer.pipeline.receipt import Receipt, Section, load_receipt
+from lora_packer.publisher.s3uri import digest_in
 from lora_packer.redact import escape
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # What `publish` and `release` put behind an archive's name in its object's key: the beginning of its SHA-256.
 _KEY_DIGEST = re.compile(r"-[0-9a-f]{16}$")
+_WHOLE = "0" * 64
 _SUFFIX = ".receipt.json"
 _MOST_ENTRIES = 100_000  # of a folder that are looked at
 _MOST_NAMED = 5
@@ -43,6 +45,7 @@ class Recorded:
         are_all_files: whether it has no others; of a Hub repository the two are recorded that an adapter needs.
         commit: of a Hub repository that was released.
         why_no_archive: the end of a sentence, where there is none.
+        is_partial: whether no more is known of its SHA-256 than the first digits.
         contradictions: where two sections of the receipt differ: what, and the two values.
     """
 
@@ -52,6 +55,7 @@ class Recorded:
     are_all_files: bool
     commit: str | None
     why_no_archive: str
+    is_partial: bool
     contradictions: tuple[tuple[str, str, str], ...]
 
 
@@ -80,6 +84,8 @@ def recorded(receipt: Receipt) -> Recorded:
         archive = FileRecord(read.size(packed, "archive"), read.sha256(packed, "archive", required=True))
     elif len(own) == len(of_archive) == 1:
         archive = FileRecord(None, own[of_archive[0]])
+    elif receipt.object is not None:
+        archive = read.stored(receipt.object)
     members = read.members(packed)
     commit = read.text(receipt.adapter, "adapter", "commit")
     files = members
@@ -91,6 +97,7 @@ def recorded(receipt: Receipt) -> Recorded:
         files=MappingProxyType(files),
         are_all_files=bool(files) and commit is None,
         commit=commit,
+        is_partial=archive is not None and len(archive.sha256 or _WHOLE) < len(_WHOLE),
         why_no_archive="" if archive else _why_no_archive(receipt),
         contradictions=tuple(_contradictions(read, receipt, archive, members, own, of_archive)),
     )
@@ -106,10 +113,11 @@ def _contradictions(
 ) -> Iterator[tuple[str, str, str]]:
     """Two sections that record one thing record the same, unless somebody changed one of them."""
     stored = read.sha256(receipt.object, "object") if receipt.object is not None else None
-    if archive is not None and archive.sha256 is not None:
+    whole = archive.sha256 if archive is not None else None
+    if whole is not None and len(whole) == len(_WHOLE):
         for section, digest in [("object", stored), *(("adapter", own[name]) for name in of_archive)]:
-            if digest is not None and digest != archive.sha256:
-                yield f"{section}.sha256 in the receipt", archive.sha256, digest
+            if digest is not None and digest != whole:
+                yield f"{section}.sha256 in the receipt", whole, digest
     for name, member in members.items():
         if name in own and member.sha256 is not None and own[name] != member.sha256:
             yield f"adapter.sha256 of {escape(name, 120)} in the receipt", member.sha256, own[name]
@@ -119,6 +127,8 @@ def _why_no_archive(receipt: Receipt) -> str:
     source = receipt.release.get("source")
     if source == "direct":
         return "the files were sent to the service themselves, with --direct"
+    if isinstance(source, str) and source.startswith("s3://"):
+        return "the archive was at the store already, and was not read as a whole"
     if source is not None:
         return "the service fetched the repo from the Hub itself"
     return "the release did not come as far as the upload"
@@ -157,6 +167,11 @@ class _Reading:
         if isinstance(value, dict) and all(isinstance(one, str) and _SHA256.fullmatch(one) for one in value.values()):
             return value
         raise self._odd("adapter.sha256", "an object: file name -> SHA-256 in hex")
+
+    def stored(self, section: Section) -> FileRecord:
+        """Return an object that was there already: its digest, or what its key tells of it, as those of `publish`."""
+        key = self.text(section, "object", "key") or ""
+        return FileRecord(self.size(section, "object"), self.sha256(section, "object") or digest_in(f"s3://b/{key}"))
 
     def members(self, packed: Section | None) -> dict[str, FileRecord]:
         """Return the archive's members, by name."""

@@ -9,17 +9,16 @@ from typing import Any, Literal
 
 from lora_packer.arguments import require_path
 from lora_packer.base_model.names import same_base
-from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.errors import InconclusiveError
 from lora_packer.hub import HubRepo
+from lora_packer.inspector.opening import is_elsewhere
 from lora_packer.names import CONFIG_NAME, WEIGHTS_NAME
 from lora_packer.pipeline import Progress
-from lora_packer.pipeline.given import Given, read_given, read_repo
+from lora_packer.pipeline.given import Given, fetch_given, read_given, read_repo
 from lora_packer.pipeline.local import parse_adapter
 from lora_packer.pipeline.receipt import Receipt
 from lora_packer.pipeline.recorded import FileRecord, Recorded, receipt_for, recorded
-from lora_packer.redact import escape, fit
-
-_KNOWN_SCHEMES = "a file, a folder or hf://org/repo"
+from lora_packer.redact import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +78,8 @@ def verify(archive: str | Path, receipt: str | Path | None = None, *, progress: 
     """Compare an archive with what a release's receipt records: size, SHA-256, and what is inside.
 
     Args:
-        archive: a ``.zip`` or ``.tar.gz``; or the adapter's folder, or ``hf://org/repo``, of which the files are
-            compared.
+        archive: a ``.zip`` or ``.tar.gz``, also as ``s3://bucket/key.zip`` or an ``https://`` URL, from where it is
+            fetched; or the adapter's folder, or ``hf://org/repo``, of which the files are compared.
         receipt: the file that ``release`` wrote. Default: ``NAME.*.receipt.json`` beside the archive or in the working
             folder, where NAME is the archive's and one alone fits.
         progress: told (bytes read, bytes in all).
@@ -95,7 +94,10 @@ def verify(archive: str | Path, receipt: str | Path | None = None, *, progress: 
     require_path(archive, "archive")
     if receipt is not None:
         require_path(receipt, "receipt")
-    place = _place(archive)
+    if is_elsewhere(archive):
+        place: str | HubRepo | Path = str(archive)
+    else:
+        place = parse_adapter(archive)
     record = receipt_for(archive, receipt)
     wanted = recorded(record)
     if wanted.archive is None and not wanted.files and wanted.commit is None:
@@ -103,25 +105,18 @@ def verify(archive: str | Path, receipt: str | Path | None = None, *, progress: 
             f"The receipt '{escape(str(record.path))}' records no digest to compare with: {wanted.why_no_archive}.",
             hint="Run the release again to its end.",
         )
-    given = read_repo(place) if isinstance(place, HubRepo) else read_given(place, tuple(wanted.files), progress)
-    return _compared(record, wanted, given)
-
-
-def _place(archive: str | Path) -> HubRepo | Path:
-    place = parse_adapter(archive)
-    if isinstance(place, Path) and "://" in str(archive):
-        raise InputError(
-            f"'{fit(str(archive))}' is not on this machine, and it is not read from there.",
-            hint=f"Download it; `verify` takes {_KNOWN_SCHEMES}.",
-        )
-    return place
+    if isinstance(place, HubRepo):
+        return _compared(record, wanted, read_repo(place))
+    if isinstance(place, Path):
+        return _compared(record, wanted, read_given(place, tuple(wanted.files), progress))
+    return _compared(record, wanted, fetch_given(place, progress))
 
 
 def _compared(receipt: Receipt, wanted: Recorded, given: Given) -> Verification:
     """Hold what was given against what is recorded."""
     compared, findings = [], [Discrepancy(*item) for item in wanted.contradictions]
     if given.archive is not None and wanted.archive is not None:
-        compared += ["size", "sha256"] if wanted.archive.size is not None else ["sha256"]
+        compared += [name for name in ("size", "sha256") if getattr(wanted.archive, name) is not None]
         findings += _of_the_whole(wanted, given)
     if given.kind == "repo" and wanted.commit is not None:
         compared.append("commit")
@@ -132,7 +127,7 @@ def _compared(receipt: Receipt, wanted: Recorded, given: Given) -> Verification:
     elif not given.unreadable:
         compared += [name for name in wanted.files if _can_compare(wanted.files[name], given.files.get(name))]
         findings += _of_the_files(wanted.files, given, are_all=wanted.are_all_files)
-    if not compared and not findings:
+    if not findings and not set(compared) - {"size"}:
         raise InconclusiveError(
             f"Nothing that the receipt records can be compared with {escape(given.name)}.",
             hint="Give the archive that was released.",
@@ -159,7 +154,8 @@ def _of_the_whole(wanted: Recorded, given: Given) -> Iterator[Discrepancy]:
         yield from _differing("format", wanted.format, given.format)
     if wanted.archive.size is not None:
         yield from _differing("size", wanted.archive.size, given.archive.size)
-    yield from _differing("sha256", wanted.archive.sha256, given.archive.sha256)
+    if wanted.archive.sha256 is not None and given.archive.sha256 is not None:
+        yield from _differing("sha256", wanted.archive.sha256, given.archive.sha256[: len(wanted.archive.sha256)])
 
 
 def _of_the_files(wanted: Mapping[str, FileRecord], given: Given, *, are_all: bool) -> Iterator[Discrepancy]:
@@ -220,6 +216,8 @@ def _notes(
         yield from _inside(wanted, given, findings, differing)
     elif "sha256" in differing:
         yield "A finished archive was released, so the receipt does not record what is inside."
+    if wanted.is_partial and "sha256" in compared:
+        yield "The receipt has only the first digits of the archive's SHA-256, from its key at the store."
     missing = [name for name in wanted.files if name not in compared and name not in differing]
     if missing and not given.unreadable:
         yield f"Not compared, for no digest of it is known: {', '.join(escape(name, 120) for name in missing)}."

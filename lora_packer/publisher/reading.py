@@ -58,10 +58,10 @@ def open_elsewhere(adapter: str) -> Iterator[AdapterSource]:
         InconclusiveError: who is asked does not answer, or not these credentials.
     """
     if adapter.startswith("s3://"):
-        opened = open_object(adapter) if adapter.endswith(SUFFIXES) else _prefix(adapter)
-    else:
-        opened = _url(adapter)
-    with opened as source:
+        with open_object(adapter) if adapter.endswith(SUFFIXES) else _prefix(adapter) as source:
+            yield source
+        return
+    with _url(adapter) as file, _archive(file) as source:
         yield source
 
 
@@ -69,7 +69,19 @@ def open_elsewhere(adapter: str) -> Iterator[AdapterSource]:
 
 
 @contextmanager
-def _url(text: str) -> Iterator[AdapterSource]:
+def fetched(archive: str) -> Iterator[tuple[str, BinaryIO]]:
+    """Fetch the archive at ``s3://bucket/key.zip`` or behind an ``https://`` URL, into a temporary file without a name.
+
+    Yields what to call it, without a secret, and the file. Raises InputError, InconclusiveError.
+    """
+    opened = _object(archive) if archive.startswith("s3://") else _url(archive)
+    with opened as file, tempfile.TemporaryFile() as whole:
+        _fetch_whole(file, file.size(), whole, f"{file.name} has", "Free some, or name another folder with TMPDIR.")
+        yield file.name, cast(BinaryIO, whole)
+
+
+@contextmanager
+def _url(text: str) -> Iterator[_File]:
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""
@@ -78,8 +90,8 @@ def _url(text: str) -> Iterator[AdapterSource]:
     name = f"{parts.scheme}://{escape(host)}{f':{parts.port}' if parts.port else ''}{escape(parts.path, 400)}"
     if parts.scheme != "https" and not is_loopback(host):
         raise InputError(f"{name} is not https: anybody could answer in its place.", hint="Use its https address.")
-    with connect(text, timeout=SILENCE, follow_redirects=True) as http, _archive(_File(http, text, name)) as source:
-        yield source
+    with connect(text, timeout=SILENCE, follow_redirects=True) as http:
+        yield _File(http, text, name)
 
 
 @contextmanager
@@ -88,7 +100,8 @@ def _archive(file: _File) -> Iterator[AdapterSource]:
     size = file.size()
     if file.fetch(0, min(2, size)) == b"\x1f\x8b":
         with tempfile.TemporaryFile() as whole:
-            _fetch_whole(file, size, whole)
+            hint = "Pack the adapter as a .zip, of which only the beginning of the weights is read."
+            _fetch_whole(file, size, whole, f"{file.name} is a .tar.gz of", hint)
             with read_archive(file.name, cast(BinaryIO, whole)) as source:
                 yield source
         return
@@ -96,12 +109,13 @@ def _archive(file: _File) -> Iterator[AdapterSource]:
         yield source
 
 
-def _fetch_whole(file: _File, size: int, into: BinaryIO | tempfile._TemporaryFileWrapper[bytes]) -> None:
+def _fetch_whole(
+    file: _File, size: int, into: BinaryIO | tempfile._TemporaryFileWrapper[bytes], what: str, hint: str
+) -> None:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if size > free:
         raise InputError(
-            f"{file.name} is a .tar.gz of {size:,} bytes, which is read as a whole, and there is room for {free:,}.",
-            hint="Pack the adapter as a .zip, of which only the beginning of the weights is read.",
+            f"{what} {size:,} bytes, which are read as a whole, and there is room for {free:,}.", hint=hint
         )
     for begin in range(0, size, _PIECE):
         into.write(file.fetch(begin, min(size, begin + _PIECE)))
@@ -113,13 +127,15 @@ def _fetch_whole(file: _File, size: int, into: BinaryIO | tempfile._TemporaryFil
 @contextmanager
 def open_object(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Iterator[AdapterSource]:
     """Open the archive at ``s3://bucket/key``, with a session of one's own. Raises InputError, InconclusiveError."""
-    bucket, key = parse_object(uri)
-    with (
-        _told(uri),
-        _store(bucket, session, endpoint_url) as (connection, http),
-        _archive(_signed(connection, http, bucket, key)) as source,
-    ):
+    with _object(uri, session, endpoint_url) as file, _archive(file) as source:
         yield source
+
+
+@contextmanager
+def _object(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Iterator[_File]:
+    bucket, key = parse_object(uri)
+    with _told(uri), _store(bucket, session, endpoint_url) as (connection, http):
+        yield _signed(connection, http, bucket, key)
 
 
 @contextmanager

@@ -114,6 +114,8 @@ def shown(width: int, *arguments: object, color: bool = False) -> str:
 
 COMMANDS: dict[str, tuple[object, ...]] = {
     "a report": ("check", BROKEN, "--base-config", TINY_BASE),
+    "several reports": ("check", BROKEN, "nowhere", "--base-config", TINY_BASE),
+    "several lines": ("check", BROKEN, "nowhere", "--base-config", TINY_BASE, "--quiet"),
     "a difference": ("diff", TINY, BROKEN),
     "a picture": ("check", TINY, "--base-config", TINY_BASE, "--stats"),
     "a help": ("release", "--help"),
@@ -147,3 +149,9 @@ def test_where_nobody_looks_a_sentence_is_one_line(cli: Cli, tmp_path: Path, mon
     for told in (cli("check", BROKEN, "--base-config", TINY_BASE).out,):
         assert SENTENCE in told.splitlines()
     assert "error: there is no folder or archive 'nowhere'." in cli("check", "nowhere").err.splitlines()
+
+
+@pytest.mark.parametrize("form", ["json", "sarif", "junit", "github"])
+def test_what_is_for_a_program_is_the_same_on_a_narrow_terminal(cli: Cli, form: str) -> None:
+    arguments = ("check", BROKEN, "nowhere", "--base-config", TINY_BASE, "--format", form)
+    assert shown(20, *arguments, color=True) == cli(*arguments).out

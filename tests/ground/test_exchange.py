@@ -102,6 +102,21 @@ def test_other_packing_is_refused(coding: str) -> None:
     assert is_final(told.value)
 
 
+@pytest.mark.parametrize(
+    "lies",
+    [endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 100), endless(b"", b"HTTP/1.1 103 Hints\r\nX: y\r\n\r\n" * 100)],
+)
+def test_interim_answers_are_bounded(lies: Lies) -> None:
+    with lying(lies) as url, pytest.raises(httpx2.RemoteProtocolError, match="more than 262144 bytes of headers"):
+        ask(url)
+
+
+def test_interim_answers_before_a_body_that_is_longer_than_headers_may_be() -> None:
+    given = b"HTTP/1.1 102 Processing\r\n\r\n" * 3 + answer(bytes(2**19))
+    with lying(lambda _: iter([given])) as url:
+        assert len(ask(url, most=2**20).body) == 2**19
+
+
 def test_large_bodies_have_the_time_they_need() -> None:
     """Each 16 KiB give a second more: half a megabyte each way outlives a deadline that is over at once."""
     ticks = iter(range(10**6))

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from lying_server import Lies, answer, endless, lying
+from together_support import FakeTime
 
 from lora_packer import BaseModel
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES
@@ -113,6 +115,19 @@ def test_slow_answers_end_once(lies: Lies) -> None:
     with lying(counted, pause=0.02) as url, Hub(endpoint=url, deadline=0.2) as hub, told:
         hub.snapshot(REPO)
     assert len(asked) == 1  # another try would be as slow
+
+
+def test_a_hub_that_is_silent_is_asked_again_within_the_same_deadline() -> None:
+    time, silences = FakeTime(), [20.0, 9.5, 0.0]
+
+    def silent(request: httpx2.Request) -> httpx2.Response:
+        time.now += silences.pop(0)
+        raise httpx2.ReadTimeout("the read operation timed out", request=request)
+
+    told = pytest.raises(InconclusiveError, match="no answer from the Hub")
+    with Hub(transport=httpx2.MockTransport(silent), sleep=time.sleep, clock=time.clock) as hub, told:
+        hub.snapshot(REPO)
+    assert silences == [0.0]
 
 
 # ---- the config of a base model

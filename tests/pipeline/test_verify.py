@@ -200,9 +200,63 @@ def test_what_differs_is_told_precisely(
     assert done.out.endswith(f"failed: {len(said['findings'])} difference{'s' if len(said['findings']) > 1 else ''}\n")
 
 
+@pytest.fixture
+def store(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Where the releases of this file lie, with the credentials for it."""
+    for name, value in sandbox.environment().items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{sandbox.s3.bucket}/"
+
+
+def test_what_lies_at_the_store_is_fetched_and_compared(cli: Cli, released: Path, store: str) -> None:
+    written = json.loads((released / "folder.json").read_text())
+    uri = store + written["object"]["key"]
+    code, said = verified(cli, uri, released / "folder.json")
+    assert (code, said["compared"], said["archive"]) == (0, ["size", "sha256", CONFIG, WEIGHTS], uri)
+    url = lora_packer.presign(uri, allow_private_endpoint=True).url.reveal()
+    done = cli("verify", url, "--receipt", released / "folder.json")
+    assert done.code == 0
+    assert "Signature" not in done.text
+    other = store + json.loads((released / "tar.json").read_text())["object"]["key"]
+    code, said = verified(cli, other, released / "folder.json")
+    assert (code, what(said)) == (1, ["format", "size", "sha256"])
+    done = cli("verify", store + "nothing/there.zip", "--receipt", released / "folder.json")
+    assert done.code == 2
+
+
+def test_an_archive_that_was_released_from_the_store(
+    cli: Cli, released: Path, store: str, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """It was never read as a whole: the receipt has what its key tells, or nothing but a size."""
+    key = json.loads((released / "folder.json").read_text())["object"]["key"]
+    receipt = tmp_path / "r.json"
+    lora_packer.release(
+        store + key, model_name="verify-object", base_model="tiny/llama", base_config=str(TINY_BASE), receipt=receipt
+    )
+    code, said = verified(cli, released / "tiny.zip", receipt)
+    assert (code, said["compared"]) == (0, ["size", "sha256"])
+    written = json.loads(receipt.read_text())
+    written["object"].update(key="my/own.zip", sha256=None)
+    receipt.write_text(json.dumps(written))
+    done = cli("verify", released / "tiny.zip", "--receipt", receipt)
+    assert done.code == 3
+    done = cli("verify", released / "tiny.tar.gz", "--receipt", receipt)
+    assert done.code == 1
+    written["object"].update(key=key, sha256=None)
+    receipt.write_text(json.dumps(written))
+    code, said = verified(cli, released / "tiny.zip", receipt)
+    assert (code, said["notes"]) == (
+        0,
+        ["The receipt has only the first digits of the archive's SHA-256, from its key at the store."],
+    )
+    code, said = verified(cli, released / "tiny.tar.gz", receipt)
+    assert (code, what(said)) == (1, ["size", "sha256"])
+
+
 def test_a_file_of_another_name_is_the_same_archive(cli: Cli, released: Path, tmp_path: Path) -> None:
-    shutil.copy(released / "tiny.zip", tmp_path / "whatever.bin")
-    assert verified(cli, tmp_path / "whatever.bin", released / "folder.json")[0] == 0
+    for name in ("whatever.bin", "it-is-a-zip.tar.gz"):
+        shutil.copy(released / "tiny.zip", tmp_path / name)
+        assert verified(cli, tmp_path / name, released / "folder.json")[0] == 0
 
 
 def test_a_finished_archive_that_is_another(cli: Cli, released: Path, tmp_path: Path) -> None:
@@ -359,7 +413,8 @@ def test_a_release_that_did_not_come_to_its_upload(cli: Cli, released: Path, tmp
         ("tiny.zip", "tiny.zip", "is not a receipt of this version"),
         ("tiny.zip", ".", "cannot be read"),
         ("pipe", "folder.json", "is not a regular file"),
-        ("s3://bucket/key.zip", "folder.json", "is not on this machine"),
+        ("s3://bucket/prefix/", "folder.json", "s3://bucket/prefix/"),
+        ("http://store.example.com/a.zip", "folder.json", "is not https"),
         ("tiny.zip", None, "There is no receipt for 'tiny.zip'"),
     ],
 )

@@ -39,6 +39,7 @@ class Case:
         stdout: where the standard output goes: kept, closed at once, or the device that is always full.
         leaves: names (globs) that may be in the folder afterwards beside what ``build`` made.
         silent: whether it may say nothing.
+        short_deadlines: whether requests have a short deadline (``short.py``).
         signal_after: a signal and the seconds after which it is sent.
         seconds, megabytes: what it may take: of the processor's time, of memory.
         deadline: seconds after which it is killed.
@@ -53,6 +54,7 @@ class Case:
     stdout: str = "kept"
     leaves: Sequence[str] = ()
     silent: bool = False
+    short_deadlines: bool = False
     signal_after: tuple[int, float] | None = None
     seconds: float = 2.0
     megabytes: int = 300
