@@ -5,7 +5,8 @@ usage: python tools/prove_fix.py [--corpus FILE.tar.xz] [--only KIND] [--every N
 The corpus is a ``.tar.xz`` of folders with an adapter's two files and ``base_config.json``; by default the fixtures'.
 Each adapter's constant numbers are replaced by ones that differ, so that a tensor under another's name shows. A kind of
 breakage that changes nothing of an adapter, or of which nobody could tell what is meant (a square layer's halves), is
-passed over and counted. Exit 0 where every adapter came back and a second ``fix`` changed nothing.
+passed over and counted. Exit 0 where every adapter came back, a second ``fix`` changed nothing, and ``check`` had said
+of each finding rightly whether it is fixable.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import numpy as np
 
 import lora_packer
 from lora_packer.adapter.safetensors_header import read_header
+from lora_packer.inspector.report import Report
+from lora_packer.pipeline.fix import Fixed
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fixtures" / "peft-adapters.tar.xz"
@@ -241,6 +244,7 @@ def proven(kind: str, original: Adapter, base: Path, folder: Path) -> str | None
     if kind in ON_DISK:
         ON_DISK[kind](folder / "broken")
     before = {path: path.read_bytes() for path in (folder / "broken").rglob("*") if path.is_file()}
+    told = lora_packer.check(folder / "broken", base_config=base, target="peft")
     result = lora_packer.fix(folder / "broken", folder / "fixed", base_config=base, target="peft")
     if {path: path.read_bytes() for path in (folder / "broken").rglob("*") if path.is_file()} != before:
         return "the input was changed"
@@ -253,6 +257,9 @@ def proven(kind: str, original: Adapter, base: Path, folder: Path) -> str | None
         config["target_modules"] = original[1]["target_modules"] if result.report.ok else None
     if config != original[1]:
         return f"the config differs in {[name for name in config if config[name] != original[1].get(name)]}"
+    wrong = promised(told, result)
+    if wrong is not None:
+        return wrong
     again = lora_packer.fix(folder / "fixed", folder / "again", base_config=base, target="peft")
     if again.status != "unchanged" or again.repairs:
         return f"a second fix does {[item.name for item in again.repairs]}"
@@ -260,6 +267,19 @@ def proven(kind: str, original: Adapter, base: Path, folder: Path) -> str | None
         (folder / "fixed" / name).read_bytes() == (folder / "again" / name).read_bytes() for name in (WEIGHTS, CONFIG)
     )
     return None if same else "a second fix gives other bytes"
+
+
+def promised(told: Report, result: Fixed) -> str | None:
+    """Return what ``check`` said of the broken adapter that ``fix`` did not keep, or did without its being said."""
+    fixable = {item.code for item in told.findings if item.fixable}
+    if not fixable and any(item.severity != "info" for item in told.findings):
+        return "check says of no finding that it is fixable"
+    left = fixable & {item.code for item in result.report.findings}
+    if left:
+        return f"{sorted(left)} were told to be fixable, and are there still"
+    gone = {item.code for item in told.findings} - {item.code for item in result.report.findings}
+    silent = gone & {item.code for item in result.repairs} - fixable
+    return f"{sorted(silent)} were mended, and not told to be fixable" if silent else None
 
 
 def main() -> int:

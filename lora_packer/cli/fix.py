@@ -10,6 +10,8 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.options import AdapterArgument, BaseConfigOption, BaseModelOption, TargetOption, targets
 from lora_packer.cli.progress import ProgressDisplay
+from lora_packer.errors import InputError
+from lora_packer.files import names_stdout
 
 _LARGE = 256_000_000  # bytes
 EXIT_CODES = {"fixed": 0, "unchanged": 0, "failed": 1, "inconclusive": 3}
@@ -61,6 +63,11 @@ def fix(
     from lora_packer.pipeline.fix import fix as run_fix
     from lora_packer.report.fix import render
 
+    if folder is not None and names_stdout(folder):
+        raise InputError(
+            "A mended adapter is a folder, and none can be written to standard output.",
+            hint="Name a new folder with --output.",
+        )
     display = ProgressDisplay(output, "copy")
 
     def progress(done: int, total: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
 }
 _SECTION_OF = {name: section for section, names in _SECTIONS.items() for name in names}
 _WIDEST_TERM, _NARROWEST = 28, 20  # characters of the two columns of a section
+_TYPE = re.compile(r" <(?:str|list\[str\])>$")  # what typer writes behind an argument
 _ARGUMENTS, _OPTIONS = "Arguments", "Options"
 
 _NAMES = "--model-name my-adapter --base-model meta-llama/Llama-3.3-70B-Instruct"
@@ -167,22 +169,29 @@ class Command(TyperCommand):
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
         """Write the usage; an argument is named without brackets where it has to be given."""
-        pieces = [piece.strip("{}") for piece in self.collect_usage_pieces(ctx)]
-        formatter.write_usage(ctx.command_path, " ".join(pieces))
+        formatter.write_usage(ctx.command_path, self.usage(ctx))
 
-    def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options by what they are about."""
+    def usage(self, ctx: Any) -> str:
+        """Return what stands behind the command's name."""
+        pieces = (piece.strip("{}") for piece in self.collect_usage_pieces(ctx))
+        return " ".join(piece.replace("...]...", "...]") for piece in pieces)
+
+    def sections(self, ctx: Any) -> dict[str, list[tuple[str, str]]]:
+        """Return the arguments and options by what they are about: section -> (what is written, what it means)."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in (_ARGUMENTS, _OPTIONS, *_SECTIONS)}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 is_argument = parameter.param_type_name == "argument"
                 section = _ARGUMENTS if is_argument else _SECTION_OF.get(parameter.name or "", _OPTIONS)
-                sections[section].append((record[0].removesuffix(" <str>"), record[1]))
-        for name, rows in sections.items():
-            if rows:
-                with formatter.section(name):
-                    write_rows(formatter, rows)
+                sections[section].append((_TYPE.sub("", record[0]), record[1]))
+        return {name: rows for name, rows in sections.items() if rows}
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options by what they are about."""
+        for name, rows in self.sections(ctx).items():
+            with formatter.section(name):
+                write_rows(formatter, rows)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - click's own signature
         """Write the examples, each on a line that can be copied, and the environment."""

@@ -53,10 +53,11 @@ class ReleaseLeft:
     Args:
         stages: what was told so far.
         deploying: whether an endpoint was asked for.
+        attaching: to what the adapter is to be attached, if it is.
     """
 
-    def __init__(self, stages: Stages, *, deploying: bool) -> None:
-        self._stages, self._deploying = stages, deploying
+    def __init__(self, stages: Stages, *, deploying: bool, attaching: str | None = None) -> None:
+        self._stages, self._deploying, self._attaching = stages, deploying, attaching
         self._path: Path | None = None
 
     def began(self, path: Path) -> None:
@@ -75,4 +76,4 @@ class ReleaseLeft:
 
         record = read_again(self._path)
         kept = was_kept(record, is_sent_in_part=self._stages.is_sending)
-        return (*self.costs(), *still_runs(record), *kept)
+        return (*self.costs(), *still_runs(record, attaching=self._attaching), *kept)

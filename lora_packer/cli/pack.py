@@ -63,7 +63,8 @@ def pack(
         output.detail(f"left out  {item.name}: {item.reason}")
     if packed.left_out and not output.verbose:
         output.note(f"left out  {len(packed.left_out)} other entries of the folder (--verbose names them)")
-    line = f"{escape(str(packed.path), 300)}  sha256 {packed.sha256}"
+    name = "standard output" if on_stdout else escape(str(packed.path), 300)
+    line = f"{name}  sha256 {packed.sha256}"
     if on_stdout:
         output.note(line)
         return

@@ -110,7 +110,7 @@ def release(
         _require_local(adapter)
     with ExitStack() as stack:
         stack.enter_context(show_failed_check(output))
-        left = ReleaseLeft(stages, deploying=deploy)
+        left = ReleaseLeft(stages, deploying=deploy, attaching=attach)
         if sandbox:
             stack.enter_context(told_where_it_stops(lambda: (_REHEARSED,)))
         else:

@@ -176,7 +176,7 @@ def _as_converted(case: Case, converted: Converted, base: BaseModel, given: Case
     names = {escape(name): tuple(map(escape, own)) for name, own in converted.sources.items()}
     findings = tuple(_by_own_names(item, names) for item in found.findings if item.code != OLDER_NAMES.code)
     case = replace(case, sources=converted.sources)
-    return Diagnosis(case, (*findings, *converted_names(case, converted.sources)), as_given=given)
+    return Diagnosis(case, (*findings, *converted_names(case, converted.sources, given)), as_given=given)
 
 
 def _by_own_names(finding: Finding, sources: Mapping[str, tuple[str, ...]]) -> Finding:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lora_packer.errors import InputError
 from lora_packer.pipeline.receipt import Receipt, load_receipt
+from lora_packer.redact import escape
 
 
 def still_costs(record: Receipt | None, *, deploying: bool = False) -> tuple[str, ...]:
@@ -19,7 +20,9 @@ def still_costs(record: Receipt | None, *, deploying: bool = False) -> tuple[str
         known = {item.name for item in fields(Endpoint)}
         try:
             seen = Endpoint(**{name: value for name, value in record.endpoint.items() if name in known})
-            return () if seen.is_stopped else (f"Endpoint {seen.id} goes on, and {seen.cost}.",)
+            attached = record.endpoint.get("attached")
+            which = f", which ran before, with {escape(str(attached), 120)} attached" if attached else ""
+            return () if seen.is_stopped else (f"Endpoint {seen.id} goes on{which}, and {seen.cost}.",)
         except (TypeError, ValueError, AttributeError):  # a receipt of another release, or one that was edited
             return (f"The endpoint that {record.path} names may go on, and cost money: look at it.",)
     if deploying and record.is_complete:
@@ -27,10 +30,18 @@ def still_costs(record: Receipt | None, *, deploying: bool = False) -> tuple[str
     return ()
 
 
-def still_runs(record: Receipt | None) -> tuple[str, ...]:
-    """Say what goes on at the service without this command, beside what costs money."""
-    if record is None or record.is_complete:
+def still_runs(record: Receipt | None, *, attaching: str | None = None) -> tuple[str, ...]:
+    """Say what goes on at the service without this command, beside what costs money.
+
+    ``attaching`` is to what the adapter was to be attached.
+    """
+    if record is None:
         return ()
+    if record.is_complete:
+        if attaching is None or record.endpoint:
+            return ()
+        where = escape(attaching, 120)
+        return (f"The adapter may be attached to {where} by now, and then stays so: the next run looks first.",)
     if (record.submission or {}).get("state") == "sending":
         return ("The job may have been submitted: the next run looks for it before it submits.",)
     return (f"Job {record.job_id} goes on at the service.",) if record.job_id else ()

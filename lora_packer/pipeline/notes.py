@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lora_packer.files import names_stdout
 from lora_packer.pipeline import DETAIL, Note
 from lora_packer.redact import escape
 
@@ -78,7 +79,8 @@ def note_planned(packed: Packed, note: Note) -> None:
 def note_packed(archive: Archive, note: Note) -> None:
     """Tell what was packed."""
     names = ", ".join(member.name for member in archive.members)
-    note("pack", f"{names} at the root of {archive.path.name}, {archive.size:,} bytes, sha256 {archive.sha256[:16]}...")
+    where = "the archive on standard output" if names_stdout(archive.path) else archive.path.name
+    note("pack", f"{names} at the root of {where}, {archive.size:,} bytes, sha256 {archive.sha256[:16]}...")
 
 
 def note_published(published: Published, note: Note) -> None:

@@ -383,6 +383,28 @@ def test_release_attaches_to_what_runs_already(
     assert len(sandbox.service.deployments.describe_all()) == before
 
 
+def test_an_interrupt_while_it_is_being_attached(
+    cli: Cli, env: dict[str, str], sandbox: Sandbox, shared: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lora_packer.together import v2
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    arguments = [*release_arguments("half-attached", sandbox), "--attach", shared]
+    with monkeypatch.context() as patch:
+        patch.setattr(v2, "attach", interrupt)
+        stopped = cli(*arguments)
+    assert stopped.code == 130, stopped.text
+    assert (
+        f"The adapter may be attached to {shared} by now, and then stays so: the next run looks first." in stopped.err
+    )
+    assert "Go on with: lora-packer release " in stopped.err
+    done = cli(*arguments)
+    assert done.code == 0, done.text
+    assert "with devuser/half-attached attached" in done.out
+
+
 @pytest.mark.parametrize("more", [["--deploy"], ["--hardware", "x"], ["--no-wait"]])
 def test_what_does_not_go_with_attach(cli: Cli, env: dict[str, str], sandbox: Sandbox, more: list[str]) -> None:
     result = cli(*release_arguments("unattached", sandbox), "--attach", "ep_1", *more)

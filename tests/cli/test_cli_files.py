@@ -40,6 +40,7 @@ def writes(option: str, uri: str) -> list[str]:
         "check --format json": ["check", *CHECKED, "--format", "json", "--output"],
         "pack": ["pack", *CHECKED, "--output"],
         "presign": ["presign", uri, "--url-file"],
+        "publish": ["publish", *CHECKED, "--to", f"{uri.rpartition('/')[0]}/", "--url-file"],
     }[option]
 
 
@@ -48,14 +49,14 @@ def is_right(option: str, data: bytes) -> bool:
     if option == "pack":
         return zipfile.ZipFile(io.BytesIO(data)).testzip() is None and data.startswith(b"PK")
     text = data.decode()
-    if option == "presign":
+    if option in ("presign", "publish"):
         return text.startswith("http://") and "X-Amz-Signature=" in text and text.count("\n") == 1
     if option == "check":
         return text.startswith("adapter  ") and text.endswith("ok: 0 errors, 0 warnings\n")
     return json.loads(text)["status"] == "ok"
 
 
-OPTIONS = ["check", "check --format json", "pack", "presign"]
+OPTIONS = ["check", "check --format json", "pack", "presign", "publish"]
 
 
 def run(*arguments: object, **options: Any) -> Any:
@@ -165,7 +166,7 @@ def test_a_full_device_is_told_in_a_sentence(cli: Cli, uri: str, tmp_path: Path,
     assert stat.S_ISCHR(device.stat().st_mode)
 
 
-@pytest.mark.parametrize("option", ["check", "pack", "presign"])
+@pytest.mark.parametrize("option", ["check", "pack", "presign", "publish"])
 def test_a_full_disk_leaves_nothing_behind(uri: str, tmp_path: Path, option: str) -> None:
     """A limit on how large a file may be stands for the end of the disk."""
     place = tmp_path / "place"
@@ -188,7 +189,7 @@ def test_a_full_disk_leaves_nothing_behind(uri: str, tmp_path: Path, option: str
     assert (place / "out.zip").read_text() == "old"
 
 
-@pytest.mark.parametrize("option", ["check", "pack", "presign"])
+@pytest.mark.parametrize("option", ["check", "pack", "presign", "publish"])
 def test_a_reader_that_has_gone(uri: str, option: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -227,6 +228,57 @@ def test_what_is_neither_a_file_nor_a_stream_is_refused(
     assert done.code == (4 if option == "pack" else 2), done.text
     assert "error: " in done.err
     assert (place.stat().st_mode if place.exists() else None) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a folder with something", "pipe", "folder", "-", "/dev/stdout"])
+def test_a_mended_adapter_is_a_new_folder_and_takes_nothing_elses_place(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    place = Path(kind if kind in ("-", "/dev/stdout") else "out")
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "mine").write_text("mine")
+    if kind == "file":
+        place.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.symlink_to("full")
+        place = full
+    elif kind.startswith("link"):
+        place.symlink_to(full)
+    before = place.lstat().st_mode if kind != "-" else None
+    done = cli("fix", *CHECKED, "--output", place)
+    assert done.code == 2, done.text
+    assert "error: " in done.err
+    assert before is None or place.lstat().st_mode == before
+    assert (full / "mine").read_text() == "mine"
+    assert not Path("-").exists()
+
+
+@pytest.mark.parametrize("kind", ["nowhere", "pipe", "/dev/zero", "text", "folder"])
+def test_base_weights_that_are_none(cli: Cli, tmp_path: Path, kind: str) -> None:
+    """A pipe is not waited for, and a device that never ends is not read."""
+    place = Path(kind) if kind.startswith("/") else tmp_path / f"{kind}.safetensors"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "text":
+        place.write_text("these are no weights")
+    elif kind == "folder":
+        place.mkdir()
+    done = cli("fix", *CHECKED, "--base-weights", place, "--output", tmp_path / "out")
+    assert done.code == 2, done.text
+    assert "error: " in done.err
+    assert "Traceback" not in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_archive_on_standard_output_is_called_that() -> None:
+    done = run("pack", *CHECKED, "--output", "-", stdout=subprocess.PIPE)
+    told = done.stderr.decode()
+    assert "adapter_model.safetensors at the root of the archive on standard output, " in told
+    assert "\nstandard output  sha256 " in told
 
 
 def test_a_named_pipe_chooses_the_format_by_its_name(cli: Cli, tmp_path: Path) -> None:

@@ -23,6 +23,10 @@ def receipt(**sections: Any) -> Receipt:
         (ENDPOINT, "Endpoint ep_1 goes on, and costs $3.90 an hour"),
         ({**ENDPOINT, "of_a_later_release": 1, "at": "now"}, "Endpoint ep_1 goes on, and costs $3.90 an hour"),
         ({**ENDPOINT, "cents_per_minute": None}, "Endpoint ep_1 goes on, and costs an unknown price"),
+        (
+            {**ENDPOINT, "attached": "me/mine"},
+            "Endpoint ep_1 goes on, which ran before, with me/mine attached, and costs $3.90 an hour",
+        ),
         ({"id": "ep_1"}, "The endpoint that r.json names may go on, and cost money: look at it."),
         ({**ENDPOINT, "id": 5, "cents_per_minute": "x"}, "The endpoint that r.json names may go on"),
     ],
@@ -37,6 +41,15 @@ def test_a_stopped_endpoint_costs_nothing_and_one_that_was_asked_for_may() -> No
     complete = receipt(job={"status": "Complete"})
     assert still_costs(complete) == ()
     assert "An endpoint may have been created" in still_costs(complete, deploying=True)[0]
+
+
+def test_an_adapter_that_was_being_attached_may_be() -> None:
+    complete = receipt(job={"status": "Complete"})
+    assert still_runs(complete) == ()
+    (told,) = still_runs(complete, attaching="ep_1")
+    assert told == "The adapter may be attached to ep_1 by now, and then stays so: the next run looks first."
+    assert still_runs(receipt(job={"status": "Complete"}, endpoint=ENDPOINT), attaching="ep_1") == ()
+    assert "Job j goes on" in still_runs(receipt(submission={"job_id": "j"}), attaching="ep_1")[0]
 
 
 def test_without_a_receipt_nothing_is_left(tmp_path: Path) -> None:

@@ -313,3 +313,26 @@ def test_numbers_at_the_edge_are_not_scaled(cli: Cli, tmp_path: Path) -> None:
     told = run(cli, adapter, TINY_BASE, tmp_path / "b", "--allow", "plain-scale")
     assert told["status"] == "unchanged"
     assert "too small or too large" in told["skipped"][0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("case", "fixable"),
+    [
+        ("peft-0.21-transformers-5.23/mixtral-rslora", True),
+        ("peft-0.18-transformers-4.57/mixtral-alllinear", False),
+        ("peft-0.21-transformers-5.23/mixtral-tparams", True),
+        ("peft-0.18-transformers-4.57/mixtral-tparams", False),
+    ],
+)
+def test_a_lost_prefix_that_peft_adds_is_fixable_where_nothing_else_is_renamed(
+    case: str, fixable: bool, cli: Cli, corpus: Path, tmp_path: Path
+) -> None:
+    source = corpus / case
+    tensors = {name.removeprefix(PREFIX): tensor for name, tensor in load_file(source / WEIGHTS).items()}
+    adapter = write_adapter(tmp_path / "a", tensors, json.loads((source / CONFIG).read_text()))
+    options = ("--base-config", source / "base_config.json", "--target", "peft")
+    report = json.loads(cli("check", adapter, *options, "--format", "json").out)
+    assert [item["fixable"] for item in report["findings"] if item["code"] == "LP321"] == [fixable]
+    told = run(cli, adapter, source / "base_config.json", tmp_path / "b", "--target", "peft")
+    assert [item["name"] for item in told["repairs"]] == ["names"]
+    assert ("LP321" in {item["code"] for item in told["check"]["findings"]}) is not fixable

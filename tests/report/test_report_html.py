@@ -307,6 +307,20 @@ def test_findings_of_targets_that_do_not_decide_are_folded(cli: Cli, tmp_path: P
     assert "for targets that do not decide" in page.text
 
 
+def test_what_is_suppressed_is_folded_with_its_reason(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken = {"rule": "LP306", "adapter": "*", "reason": "known <b>and</b> taken"}
+    settings = "[[suppress]]\n" + "".join(f"{name} = '{value}'\n" for name, value in taken.items())
+    (tmp_path / "lora-packer.toml").write_text(settings)
+    done = cli("check", BROKEN / "missing-lora-b", "--base-config", TINY_BASE, "--html", "a.html")
+    assert done.code == 0, done.text
+    page = Page((tmp_path / "a.html").read_text())
+    for told in ("1 suppressed", "known <b>and</b> taken", "LP306", "lora_B is missing for 1 module"):
+        assert told in page.text
+
+
 def test_the_python_check_takes_no_other_word_for_stats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="stats"):
         lora_packer.check(TINY, base_config=TINY_BASE, stats="yes")  # type: ignore[arg-type]

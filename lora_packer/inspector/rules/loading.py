@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.adapter.config import CONFIG_NAME
-from lora_packer.adapter.keys import WEIGHTS_NAME, parse_key
+from lora_packer.adapter.keys import PREFIX, WEIGHTS_NAME, parse_key
 from lora_packer.base_model import TEXT_ONLY, Module
 from lora_packer.base_model.architecture import (
     IMAGE_CLASSIFIER,
@@ -145,8 +145,8 @@ def _way_out(case: Case, outcome: Outcome) -> str | None:
     return None
 
 
-def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]]) -> Iterator[Finding]:
-    """Return that PEFT renames what is in the file, and loads it."""
+def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]], given: Case) -> Iterator[Finding]:
+    """Return that PEFT renames what is in the file, and loads it; ``given`` is the file with the config as it is."""
     changed = {name: own for name, own in sources.items() if own != (name,)}
     if not changed:
         return
@@ -154,7 +154,10 @@ def converted_names(case: Case, sources: Mapping[str, tuple[str, ...]]) -> Itera
     message = (
         f"{counted(len(names))} with the names of another release or of the model's own code: {_TODAY} renames them"
     )
-    yield OLDER_NAMES.finding(message, tensors=names, actual=case.dialect)
+    # Of a lost prefix alone, which PEFT adds to these model types' names, nothing is left once it is written.
+    is_lost = all(own == (name.removeprefix(PREFIX),) for name, own in changed.items())
+    is_lost = is_lost and given.dialect == next(iter(given.base.dialects))
+    yield OLDER_NAMES.finding(message, tensors=names, actual=case.dialect, fixable=is_lost)
 
 
 # PEFT writes its version since 0.18, and turned the halves round in 0.19 (tuners/lora/layer.py:2437 of 0.21.2).

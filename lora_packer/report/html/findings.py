@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lora_packer.report.html.markup import Markup, Part, tag
+from lora_packer.report.told import counted, not_checked, value
 
 if TYPE_CHECKING:
     from lora_packer.finding import Finding
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 _GROUPS = {"error": "Errors", "warning": "Warnings", "info": "Notes"}
 _MOST_TENSORS = 2000  # of one finding that are listed
-_WIDEST_VALUE = 400
 
 
 def findings(report: Report) -> Markup:
@@ -31,6 +31,13 @@ def findings(report: Report) -> Markup:
         groups.append(tag("details", summary, [_finding(item, several) for item in others], class_="others"))
     if not groups:
         groups.append(tag("p", "None.", class_="quiet"))
+    if report.suppressed:
+        taken = [
+            [tag("p", tag("b", "Suppressed"), " ", item.reason, class_="reason"), _finding(item.finding, several)]
+            for item in report.suppressed
+        ]
+        summary = tag("summary", f"{len(report.suppressed)} suppressed, each for a reason")
+        groups.append(tag("details", summary, taken, class_="others"))
     return tag("section", tag("h2", "Findings"), groups, class_="card")
 
 
@@ -75,27 +82,20 @@ def _folded(title: str, *parts: Part) -> Markup:
     return tag("details", tag("summary", title), parts)
 
 
-def _value(value: object) -> Markup | None:
-    if value is None:
-        return None
-    if isinstance(value, list | tuple):
-        joint = " x " if all(isinstance(item, int) for item in value) else ", "
-        value = joint.join(map(str, value))
-    return tag("code", str(value)[:_WIDEST_VALUE])
+def _value(found: object) -> Markup | None:
+    return None if found is None else tag("code", value(found))
 
 
 def unchecked(report: Report) -> Markup | None:
     """Return what was not checked, once for each reason."""
     from lora_packer.inspector.rules import RULES
 
-    if not report.unchecked:
-        return None
-    reasons: dict[str, list[str]] = {}
-    for item in report.unchecked:
-        reasons.setdefault(item.reason, []).append(item.code)
     parts = []
-    for reason, codes in reasons.items():
-        named = [tag("li", tag("code", code), " ", RULES[code].summary if code in RULES else "") for code in codes]
-        count = "1 check" if len(codes) == 1 else f"{len(codes)} checks"
-        parts.append(tag("div", tag("p", reason, class_="message"), _folded(count, tag("ul", named, class_="tensors"))))
-    return tag("section", tag("h2", "Not checked"), parts, class_="card unchecked")
+    for missed in not_checked(report):
+        named = [
+            tag("li", tag("code", code), " ", RULES[code].summary if code in RULES else "") for code in missed.codes
+        ]
+        listed = _folded(counted(len(missed.codes), "check"), tag("ul", named, class_="tensors"))
+        required = tag("span", "required", class_="tag") if missed.is_required else None
+        parts.append(tag("div", tag("p", missed.reason, " ", required, class_="message"), listed))
+    return tag("section", tag("h2", "Not checked"), parts, class_="card unchecked") if parts else None

@@ -50,6 +50,8 @@ def banner(result: Result, name: str, heading: str) -> Markup:
         told = [item.severity for item in result.decisive]
         chips = [(told.count(kind), kind) for kind in ("error", "warning", "info")]
         counts = [_chip(count, _NOUNS[kind], kind) for count, kind in chips if count or kind != "info"]
+        if result.suppressed:
+            counts.append(tag("li", tag("b", len(result.suppressed)), " suppressed", class_="chip info"))
         if result.unchecked:
             counts.append(_chip(len(result.unchecked), "check that did not run", "unchecked"))
     target = tag("p", "for ", tag("b", _target(result)), class_="for")
