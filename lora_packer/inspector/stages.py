@@ -19,6 +19,7 @@ from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework, is_convertible
 from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.kohya import needs_no_config
 from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.rules import (
     RULES,
@@ -154,6 +155,10 @@ def _judge_files(subject: Subject) -> Judged:
         ran.add(files.BAD_SAFETENSORS.code)
     found = files.defects, files.weights_beside, files.credentials_inside
     findings = tuple(finding for find in found for finding in find(subject.adapter))
+    if ("missing-file", CONFIG_NAME) in kinds and needs_no_config(subject.source, subject.base):
+        findings = tuple(
+            replace(item, fixable=True) if item.code == files.MISSING_FILE.code else item for item in findings
+        )
     return Judged(findings, frozenset(ran), _why_without(subject, *REQUIRED))
 
 
@@ -274,11 +279,7 @@ def _described(base: BaseModel) -> str:
 
 def _why_without(subject: Subject, *wanted: str) -> str:
     """Why nothing can be said of what these files hold."""
-    said = {
-        "missing-file": "is missing",
-        "unreadable-config": "could not be read",
-        "bad-safetensors": "could not be read",
-    }
+    said = dict.fromkeys(("unreadable-config", "bad-safetensors"), "could not be read") | {"missing-file": "is missing"}
     defects = [defect for defect in subject.adapter.defects if defect.file in wanted and defect.kind in said]
     return "; ".join(f"{defect.file} {said[defect.kind]}" for defect in defects)
 
