@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -76,6 +76,13 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_defaults.py --check
 	@$(PROOF_VENV)/bin/python tools/record_tasks.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
+
+# What the newest transformers and PEFT have otherwise: a table; 1 where a known type differs.
+FOLLOW_VENV := .venv-follow
+follow:
+	@test -x $(FOLLOW_VENV)/bin/python || $(PYTHON) -m venv $(FOLLOW_VENV)
+	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
+	@$(FOLLOW_VENV)/bin/python tools/follow.py
 
 # What is said of vLLM against its released code: the wheels are unpacked, and what they import is installed beside torch.
 VLLM_STAMP := .venv-proof-vllm/.installed
