@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -23,6 +23,7 @@ help:
 	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
+	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
 	@echo "make bench  print the benchmark tables"
 
 $(BIN)/python:
@@ -85,6 +86,17 @@ $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
 proof-dialects: proof-dialects-venvs
 	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
+
+HOOKS_VENV := .venv-hooks
+HOOKS_STAMP := $(HOOKS_VENV)/.installed
+$(HOOKS_STAMP): pyproject.toml
+	$(PYTHON) -m venv $(HOOKS_VENV)
+	$(HOOKS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check 'pre-commit>=4'
+	@touch $@
+
+# The hook of .pre-commit-hooks.yaml in a repository that is made for it.
+hooks: $(HOOKS_STAMP)
+	@$(HOOKS_VENV)/bin/python tools/hooks_proof.py
 
 # transformers' own Trainer, whose saves go wrong in a way of their own.
 callback-proof: $(PROOF_STAMP)

@@ -9,14 +9,14 @@ from typing import Literal
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.report import Status, TargetVerdict, verdict
-from lora_packer.inspector.rules import served
+from lora_packer.inspector.rules import placed, served
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.stages import OF_THE_TARGET, STAGES, Judged, Subject, unchecked
 from lora_packer.inspector.suppression import Suppressed, Suppressing
 from lora_packer.targets import Target
 
 # The rules that are about one target and no other.
-_OWN = frozenset(rule.code for rule in vars(served).values() if isinstance(rule, Rule))
+_OWN = frozenset(rule.code for of in (served, placed) for rule in vars(of).values() if isinstance(rule, Rule))
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Told:
     Attributes:
         judged: what the stages say for the first target.
         findings: those of all targets, each with the targets for which it holds.
-        unchecked: what was not checked, for any of them.
+        unchecked: what was not checked, for any that decides.
         status: the verdict of the targets that decide.
         targets: the verdict of each.
         suppressed: the findings that decided nothing, for any of them.
@@ -79,7 +79,7 @@ def tell(
         verdicts.append(_verdict(one, status, findings, not_run))
     statuses = [item.status for item in verdicts[:deciding]]
     status = next((worst for worst in ("failed", "inconclusive") if worst in statuses), "ok")
-    everything = tuple(dict.fromkeys(item for items in missed for item in items))
+    everything = tuple(dict.fromkeys(item for items in missed[:deciding] for item in items))
     labels = [one.label for one in targets]
     suppressed = suppressing.told(_merged(silent, labels))
     return Told(first, _merged(found, labels), everything, status, tuple(verdicts), suppressed)

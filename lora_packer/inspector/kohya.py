@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from lora_packer.adapter import AdapterSource
+from lora_packer.adapter.safetensors_header import HeaderError, read_header
 from lora_packer.base_model import BaseModel
+from lora_packer.misplaced import weights_meant
 
 PREFIX = re.compile(r"lora_(?:unet|te\d?)_")
 NAME = re.compile(rf"(?P<prefix>{PREFIX.pattern})(?P<flat>[^.]+)\.(?P<part>lora_down\.weight|lora_up\.weight|alpha)")
@@ -41,3 +44,16 @@ def modules_named(names: Iterable[str], base: BaseModel) -> Mapping[str, str] | 
 def flat(path: str) -> str:
     """Return a module's path as kohya writes it."""
     return path.replace(".", "_")
+
+
+def needs_no_config(source: AdapterSource, base: BaseModel | str) -> bool:
+    """Whether the one file of weights is kohya's, whose tensors say what a config would, and of this base model."""
+    weights = weights_meant(source.files())
+    if isinstance(base, str) or len(weights) != 1 or not weights[0].endswith(".safetensors"):
+        return False
+    try:
+        with source.open(weights[0]) as file:
+            names = read_header(file, source.size(weights[0])).tensors
+    except (HeaderError, OSError):
+        return False
+    return is_kohya(names) and modules_named(names, base) is not None

@@ -105,9 +105,9 @@ class Report:
 
     @property
     def summary(self) -> dict[str, int]:
-        """Count the findings by severity; and those that are suppressed, where there are any."""
+        """Count the findings that decide by severity; and those that are suppressed, where there are any."""
         counts = {"errors": 0, "warnings": 0, "infos": 0}
-        for finding in self.findings:
+        for finding in self.decisive:
             counts[f"{finding.severity}s"] += 1
         return counts | ({"suppressed": len(self.suppressed)} if self.suppressed else {})
 

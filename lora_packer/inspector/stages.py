@@ -1,4 +1,4 @@
-"""The five stages of a check: each says what it found, and which rules it really ran."""
+"""The six stages of a check: each says what it found, and which rules it really ran."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from lora_packer.inspector.case import Case, Tensor, parsed
 from lora_packer.inspector.diagnosis import diagnose, refused_on
 from lora_packer.inspector.foreign import Framework, foreign_framework, is_convertible
 from lora_packer.inspector.identify import fitting
+from lora_packer.inspector.kohya import needs_no_config
 from lora_packer.inspector.loading import as_peft_loads
 from lora_packer.inspector.rules import (
     RULES,
@@ -27,6 +28,7 @@ from lora_packer.inspector.rules import (
     extra,
     files,
     names,
+    placed,
     served,
     shapes,
     target,
@@ -153,6 +155,10 @@ def _judge_files(subject: Subject) -> Judged:
         ran.add(files.BAD_SAFETENSORS.code)
     found = files.defects, files.weights_beside, files.credentials_inside
     findings = tuple(finding for find in found for finding in find(subject.adapter))
+    if ("missing-file", CONFIG_NAME) in kinds and needs_no_config(subject.source, subject.base):
+        findings = tuple(
+            replace(item, fixable=True) if item.code == files.MISSING_FILE.code else item for item in findings
+        )
     return Judged(findings, frozenset(ran), _why_without(subject, *REQUIRED))
 
 
@@ -230,6 +236,19 @@ def _judge_against_base(subject: Subject) -> Judged:
         if error.kind == "invalid":
             return Judged((config_on_base.bad_pattern(error),), why=f"a pattern in {CONFIG_NAME} cannot be used")
         return Judged(why=f"a pattern in {CONFIG_NAME} was not evaluated: {escape(str(error))}")
+
+
+def _judge_placement(subject: Subject) -> Judged:
+    """Where the tensors land in the class that serves the base model. Not to know it decides nothing."""
+    adapter, base, codes = subject.adapter, subject.base, _codes(_PLACED)
+    engines = placed.engines(subject.target)
+    why = base if isinstance(base, str) else _why_without(subject, WEIGHTS_NAME)
+    if engines and (subject.framework is not None or config.other_format(adapter) is not None):
+        why = why or "the tensors are not PEFT's"
+    if not engines or why or isinstance(base, str):
+        return Judged(left_out=dict.fromkeys(codes, why)) if engines else Judged(ran=codes)
+    findings, why = placed.placed(engines, base, adapter.tensors)
+    return Judged(findings, left_out=dict.fromkeys(codes, why)) if why else Judged(findings, codes)
 
 
 def _judge_values(subject: Subject) -> Judged:
@@ -364,17 +383,19 @@ _FILES = (
     files.CREDENTIAL_INSIDE,
 )
 _TENSORS = (files.NO_TENSORS, value_rules.INTEGER_DTYPE, names.FOREIGN_NAMES)
-_BASE = (*(rule for rule in RULES.values() if rule.needs == "base"), HALF_PAIR)
+_PLACED = (placed.LANDS_NOWHERE,)
+_BASE = (*(rule for rule in RULES.values() if rule.needs == "base" and rule not in _PLACED), HALF_PAIR)
 _VALUES = tuple(rule for rule in RULES.values() if rule.needs == "values")
-_CONFIG = tuple(rule for rule in RULES.values() if rule not in (*_FILES, *_TENSORS, *_BASE, *_VALUES))
+_CONFIG = tuple(rule for rule in RULES.values() if rule not in (*_FILES, *_TENSORS, *_BASE, *_PLACED, *_VALUES))
 
 STAGES = (
     Stage(_FILES, _judge_files),
     Stage(_CONFIG, _judge_config),
     Stage(_TENSORS, _judge_tensors_alone),
     Stage(_BASE, _judge_against_base),
+    Stage(_PLACED, _judge_placement),
     Stage(_VALUES, _judge_values),
 )
 
 # What a stage says of these depends on the target.
-OF_THE_TARGET = (_judge_config, _judge_against_base)
+OF_THE_TARGET = (_judge_config, _judge_against_base, _judge_placement)

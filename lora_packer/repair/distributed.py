@@ -11,6 +11,8 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
@@ -38,7 +40,7 @@ _NAMES = frozenset(
     }
 )
 _MODEL = "model."
-_MOST_PIECES = 1024  # of one tensor: each is compared with every other
+_MOST_PIECES = 256  # of one tensor: each is compared with every other
 
 
 class _Place(NamedTuple):
@@ -67,12 +69,9 @@ def read_distributed(source: AdapterSource, metadata: str) -> dict[str, Blob]:
     entries = told.get("state_dict_metadata")
     if not isinstance(entries, dict) or not entries:
         raise UnpickleError("it names no tensors")
-    opened: dict[str, BinaryIO] = {}
-    try:
-        tensors = {str(name): _tensor(str(name), entry, places, source, opened) for name, entry in entries.items()}
-    finally:
-        for file in opened.values():
-            file.close()
+    with ExitStack() as stack:
+        parts = _Parts(source, places, frozenset(source.files()), stack)
+        tensors = {str(name): _tensor(str(name), entry, parts) for name, entry in entries.items()}
     if all(name.startswith(_MODEL + PREFIX) for name in tensors):
         return {name.removeprefix(_MODEL): blob for name, blob in tensors.items()}
     return tensors
@@ -109,13 +108,29 @@ def _places(value: Any, folder: str) -> Any:
                 raise UnpickleError("it has a piece without a place")
 
 
-def _tensor(
-    name: str,
-    entry: Any,
-    places: Mapping[tuple[str, Shape], _Place],
-    source: AdapterSource,
-    opened: dict[str, BinaryIO],
-) -> Blob:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The files of a checkpoint, each opened once and closed by ``stack``, and where the pieces lie in them."""
+
+    source: AdapterSource
+    places: Mapping[tuple[str, Shape], _Place]
+    names: frozenset[str]
+    stack: ExitStack
+    opened: dict[str, BinaryIO] = field(default_factory=dict)
+
+    def piece(self, name: str, offsets: Shape) -> Blob:
+        """Return a piece of a tensor. Raises UnpickleError, InputError."""
+        place = self.places.get((name, offsets))
+        if place is None or place.file not in self.names:
+            missing = "" if place is None else f": there is no '{escape(place.file, 80)}'"
+            raise UnpickleError(f"a piece of '{escape(name, 80)}' is missing{missing}")
+        if place.file not in self.opened:
+            self.opened[place.file] = self.stack.enter_context(self.source.open(place.file))
+        window = io.BufferedReader(_Window(self.opened[place.file], place.begin, place.length))
+        return _moved(read_torch_tensor(cast("BinaryIO", window), place.file), place.begin)
+
+
+def _tensor(name: str, entry: Any, parts: _Parts) -> Blob:
     if isinstance(entry, Inert) and entry.of == "BytesStorageMetadata":
         raise UnpickleError(f"'{escape(name, 80)}' is no tensor")
     fields = _fields(entry, "TensorStorageMetadata")
@@ -125,15 +140,13 @@ def _tensor(
     told = [_fields(item, "ChunkStorageMetadata") for item in listed]
     pieces = [_Piece(_shape(item.get("offsets")), _shape(item.get("sizes"))) for item in told]
     pieces = [piece for piece in pieces if math.prod(piece.sizes)] or pieces[:1]
+    if len(pieces) > _MOST_PIECES:
+        raise UnpickleError(f"'{escape(name, 80)}' is in {len(pieces):,} pieces; at most {_MOST_PIECES} are joined")
     if not _covers(pieces, shape):
         raise UnpickleError(f"the pieces of '{escape(name, 80)}' do not make the whole of it")
     blobs = []
     for piece in pieces:
-        place = places.get((name, piece.offsets))
-        if place is None or place.file not in source.files():
-            missing = "" if place is None else f": there is no '{escape(place.file, 80)}'"
-            raise UnpickleError(f"a piece of '{escape(name, 80)}' is missing{missing}")
-        blobs.append(_piece(place, source, opened))
+        blobs.append(parts.piece(name, piece.offsets))
         if blobs[-1].shape != piece.sizes or blobs[-1].dtype != blobs[0].dtype:
             raise UnpickleError(f"a piece of '{escape(name, 80)}' has another size or dtype than its metadata says")
     return _joined(blobs, pieces, shape)
@@ -141,15 +154,18 @@ def _tensor(
 
 def _covers(pieces: Sequence[_Piece], shape: Shape) -> bool:
     """Whether each element of a tensor is in one piece and no two: within it, apart, and as many in all."""
-    if not 0 < len(pieces) <= _MOST_PIECES:
-        return False
     within = all(
         len(offsets) == len(sizes) == len(shape)
         and all(begin + size <= length for begin, size, length in zip(offsets, sizes, shape, strict=True))
         for offsets, sizes in pieces
     )
     count = sum(math.prod(piece.sizes) for piece in pieces)
-    return within and count == math.prod(shape) and not any(_overlap(*pair) for pair in combinations(pieces, 2))
+    return (
+        bool(pieces)
+        and within
+        and count == math.prod(shape)
+        and not any(_overlap(*pair) for pair in combinations(pieces, 2))
+    )
 
 
 def _overlap(one: _Piece, other: _Piece) -> bool:
@@ -157,13 +173,6 @@ def _overlap(one: _Piece, other: _Piece) -> bool:
         a < b + b_size and b < a + a_size
         for a, a_size, b, b_size in zip(one.offsets, one.sizes, other.offsets, other.sizes, strict=True)
     )
-
-
-def _piece(place: _Place, source: AdapterSource, opened: dict[str, BinaryIO]) -> Blob:
-    if place.file not in opened:
-        opened[place.file] = source.open(place.file)
-    window = cast("BinaryIO", io.BufferedReader(_Window(opened[place.file], place.begin, place.length)))
-    return _moved(read_torch_tensor(window, place.file), place.begin)
 
 
 def _moved(blob: Blob, by: int) -> Blob:

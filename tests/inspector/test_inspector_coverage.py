@@ -101,7 +101,7 @@ def test_without_a_base_config_the_rules_that_need_it_are_named(
     report = lora_packer.check(folder, target="peft")
     assert report.status != "ok"
     named = {item.code for item in report.unchecked}
-    assert named == {code for code, rule in RULES.items() if rule.needs == "base"}
+    assert named == {code for code, rule in RULES.items() if rule.needs == "base" and code != "LP516"}  # of vLLM alone
     assert named >= not_run | {"LP302", "LP305", "LP312"}
     for code in sorted(named):
         assert lora_packer.check(folder, target="peft", select=[code]).status in ("inconclusive", "failed"), code

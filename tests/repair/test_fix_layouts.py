@@ -280,6 +280,8 @@ def kohya_file(folder: Path, tensors: Tensors, name: str = "my-style.safetensors
 def test_kohyas_names_come_back_with_a_config(prefix: str, dtype: Any, cli: Cli, tmp_path: Path) -> None:
     wanted = adapter_of()
     adapter = kohya_file(tmp_path / "a", as_kohya(wanted, {"": 2}, prefix, dtype))
+    last = cli("check", adapter, "--base-config", TINY_BASE).out.splitlines()[-1]
+    assert last == f"fixable: lora-packer fix {adapter} --base-config {TINY_BASE}"
     code, told = run(cli, adapter, TINY_BASE)
     assert (code, told["status"]) == (0, "fixed"), told["skipped"]
     assert "kohya" in {item["name"] for item in told["repairs"]}
@@ -348,6 +350,9 @@ def test_what_is_not_known_of_kohya_is_told_and_nothing_written(kind: str, cli: 
         tensors[f"{first}.alpha"] = np.array([1, 2], np.float32)
     adapter = kohya_file(tmp_path / "a", tensors)
     options = () if kind == "no base" else ("--base-config", TINY_BASE)
+    if kind in ("no base", "an image model's", "two models'"):
+        report = json.loads(cli("check", adapter, *options, "--format", "json").out)
+        assert not all(item["fixable"] for item in report["findings"] if item["code"] == "LP101")
     result = cli("fix", adapter, *options, "--format", "json")
     told = json.loads(result.out)
     wanted = {

@@ -174,6 +174,7 @@ CASES: dict[str, Case] = {
     "LP513": Case(how={"target_file": SMALL}),
     "LP514": Case(plus(f"{PREFIX}model.layers.0.self_attn.zz_proj.lora_A.weight", 4, 48), how=at("tgi")),
     "LP515": Case(how=at("cloudflare")),
+    "LP516": Case(plus(f"{PREFIX}model.layers.0.mlp.q_proj.lora_A.weight", 4, 48), how=at("vllm")),
 }  # fmt: skip
 
 

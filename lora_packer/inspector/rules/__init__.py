@@ -13,6 +13,7 @@ from lora_packer.inspector.rules import (
     loading,
     missing,
     names,
+    placed,
     served,
     shapes,
     target,
@@ -36,6 +37,7 @@ _MODULES = (
     values,
     target,
     served,
+    placed,
 )
 _DECLARED = {rule.code: rule for module in _MODULES for rule in vars(module).values() if isinstance(rule, Rule)}
 
