@@ -124,7 +124,7 @@ def rule_page(rule: Rule, example: str) -> str:
     parts = [
         f"# {rule.code} {rule.name}",
         f"**{plain(rule.summary)}**",
-        f"This is {words}, unless the target makes it more or less than that. To find it, `check` needs {NEEDS[rule.needs]}.",
+        f"This is {words}, where the target does not say otherwise. To find it, `check` needs {NEEDS[rule.needs]}.",
         "## Why it matters",
         plain(rule.why),
         "## What to do",
