@@ -9,7 +9,7 @@ piece by piece, as in https://arxiv.org/abs/0808.2664), and the norm is that of 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 1 << 20  # elements in float64 at a time: 8 MB
-_LARGEST_RANK = 2048  # of both together: a matrix of 32 MB
+_LARGEST = 1 << 23  # elements of a matrix of ranks by ranks, for all experts together: 64 MB
 _BYTES = 1 << 20
 # Below this part of what was summed up, rounding shows in the sixth digit of the root.
 _CANCELLED = 1e-8
@@ -82,10 +82,12 @@ def why_not(update: Update) -> str | None:
         return f"its values are {'/'.join(sorted({a.dtype, b.dtype}))}"
     if len(a.shape) < 2 or len(b.shape) < 2 or b.shape[1] != a.shape[0] or math.prod(b.shape[2:]) != 1:
         return "its lora_A and lora_B do not multiply, as those of a grouped convolution"
-    if not a.shape[0] or a.shape[0] % update.experts:
+    if not math.prod(a.shape) or not math.prod(b.shape):
+        return "it has tensors without a value"
+    if a.shape[0] % update.experts:
         return "its rank is not that of the config"
-    if a.shape[0] > _LARGEST_RANK // 2:
-        return f"its rank is above {_LARGEST_RANK // 2}"
+    if update.experts * (2 * update.rank) ** 2 > _LARGEST:
+        return f"its rank is {update.rank}, for which matrices of {_LARGEST:,} numbers are not enough"
     return None
 
 
@@ -116,7 +118,7 @@ def _norms(signed: Sequence[tuple[Update, float]]) -> tuple[float, list[float]]:
     import numpy as np
 
     with np.errstate(all="ignore"):
-        products = _grams(_inputs(signed)) * _grams(_outputs(signed))
+        products = _of_each(_grams, signed) * _grams(_outputs(signed))
         ends = np.cumsum([item.rank for item, _ in signed])
         own = [
             products[:, end - item.rank : end, end - item.rank : end]
@@ -124,7 +126,7 @@ def _norms(signed: Sequence[tuple[Update, float]]) -> tuple[float, list[float]]:
         ]
         total = float(products.sum())
         if math.isfinite(total) and total < _CANCELLED * float(np.abs(products).sum()):
-            whole = _triangles(_outputs(signed)) @ _triangles(_inputs(signed)).transpose(0, 2, 1)
+            whole = _triangles(_outputs(signed)) @ _of_each(_triangles, signed).transpose(0, 2, 1)
             between = float(np.linalg.norm(whole))
         else:
             between = _root(total)
@@ -156,22 +158,37 @@ def _triangles(pieces: Iterator[NDArray[Any]]) -> NDArray[Any]:
     return found[0]
 
 
-def _inputs(signed: Sequence[tuple[Update, float]]) -> Iterator[NDArray[Any]]:
-    """All A side by side, transposed: (experts, some columns of A, ranks)."""
+def _of_each(
+    function: Callable[[Iterator[NDArray[Any]]], NDArray[Any]], signed: Sequence[tuple[Update, float]]
+) -> NDArray[Any]:
+    """Return what a function makes of each expert's rows of A, which lie together: (experts, ...)."""
     import numpy as np
 
-    step = _step(signed)
-    pieces = [columns_of(item.a.file, item.a.start, item.a.info, step) for item, _ in signed]
+    return np.concatenate([function(_inputs(signed, expert)) for expert in range(signed[0][0].experts)])
+
+
+def _inputs(signed: Sequence[tuple[Update, float]], expert: int) -> Iterator[NDArray[Any]]:
+    """One expert's A of all side by side, transposed: (1, some columns of A, ranks)."""
+    import numpy as np
+
+    step = max(1, _PIECE // sum(item.rank for item, _ in signed))
+    pieces = [columns_of(item.a.file, item.a.start, _rows_of_expert(item, expert), step) for item, _ in signed]
     for beside in zip(*pieces, strict=True):
-        shaped = [piece.reshape(item.experts, item.rank, -1) for piece, (item, _) in zip(beside, signed, strict=True)]
-        yield np.concatenate(shaped, axis=1).transpose(0, 2, 1)
+        yield np.concatenate(beside).T[np.newaxis]
+
+
+def _rows_of_expert(update: Update, expert: int) -> TensorInfo:
+    info = update.a.info
+    size = (info.end - info.begin) // update.experts
+    begin = info.begin + expert * size
+    return info._replace(shape=(update.rank, *info.shape[1:]), begin=begin, end=begin + size)
 
 
 def _outputs(signed: Sequence[tuple[Update, float]]) -> Iterator[NDArray[Any]]:
     """All B side by side, each times its factor: (experts, some rows of B, ranks)."""
     import numpy as np
 
-    step = _step(signed)
+    step = max(1, _PIECE // sum(item.a.info.shape[0] for item, _ in signed))
     pieces = [rows_of(item.b.file, item.b.start, item.b.info, step) for item, _ in signed]
     for beside in zip(*pieces, strict=True):
         shaped = [
@@ -179,10 +196,6 @@ def _outputs(signed: Sequence[tuple[Update, float]]) -> Iterator[NDArray[Any]]:
             for piece, (item, factor) in zip(beside, signed, strict=True)
         ]
         yield np.concatenate(shaped, axis=1).transpose(2, 0, 1)
-
-
-def _step(signed: Sequence[tuple[Update, float]]) -> int:
-    return max(1, _PIECE // sum(item.a.info.shape[0] for item, _ in signed))
 
 
 def tensor_distance(old: Stored | None, new: Stored | None) -> Distance | str:

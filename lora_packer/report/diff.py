@@ -25,6 +25,8 @@ def render(found: Diff, canvas: Canvas, fail_above: float | None = None) -> str:
         lines += [f"old       {escape(found.old, 360)}", f"new       {escape(found.new, 360)}", ""]
         lines += _config(found) + _modules(found, canvas)
     lines += _not_compared(found, canvas)
+    if found.modules and all(item.change in ("added", "removed") for item in found.modules):
+        lines.append(f"{canvas.style('nothing in common:', 'bold', 'yellow')} the two have no module of the same name")
     if lines and lines[-1] and not canvas.quiet:
         lines.append("")
     above = found.above(fail_above) if fail_above is not None else ()

@@ -307,9 +307,15 @@ def transposed(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
     return tensors, {}
 
 
+def empty(tensors: Tensors) -> tuple[Tensors, dict[str, Any]]:
+    tensors[f"{PREFIX}{Q0}.lora_A.weight"] = np.ones((4, 0), np.float32)
+    return tensors, {}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
+        (empty, "it has tensors without a value"),
         (half_lost, "lora_B is missing"),
         (not_finite, "its values are not finite"),
         (other_base, "the base models differ"),
@@ -333,6 +339,24 @@ def test_what_cannot_be_compared_is_told_and_is_no_zero(
     assert f"not compared {Q0}: " in cli("diff", old, new, "-q").out
     # The same on both sides is the same, whatever it is.
     assert cli("diff", new, new, "--fail-above", "0").code == 0
+
+
+def test_a_rank_beyond_what_memory_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moved, "_LARGEST", 63)
+    old = write_adapter(tmp_path / "o", random_tensors(1))
+    found = lora_packer.diff(old, write_adapter(tmp_path / "n", random_tensors(2)))
+    assert {item.not_compared for item in found.modules} == {
+        "its rank is 4, for which matrices of 63 numbers are not enough"
+    }
+    assert found.overall is None
+
+
+def test_adapters_with_no_name_in_common(cli: Cli, tmp_path: Path) -> None:
+    other = {name.replace(".layers.", ".h."): tensor for name, tensor in random_tensors().items()}
+    done = cli("diff", TINY, write_adapter(tmp_path / "n", other))
+    assert done.code == 0
+    assert "nothing in common: the two have no module of the same name" in done.out
+    assert "changed: 4 added, 4 removed of 8 modules" in done.out
 
 
 def test_a_scale_that_needs_the_base_model_is_not_guessed(tmp_path: Path) -> None:
