@@ -279,11 +279,7 @@ def _described(base: BaseModel) -> str:
 
 def _why_without(subject: Subject, *wanted: str) -> str:
     """Why nothing can be said of what these files hold."""
-    said = {
-        "missing-file": "is missing",
-        "unreadable-config": "could not be read",
-        "bad-safetensors": "could not be read",
-    }
+    said = dict.fromkeys(("unreadable-config", "bad-safetensors"), "could not be read") | {"missing-file": "is missing"}
     defects = [defect for defect in subject.adapter.defects if defect.file in wanted and defect.kind in said]
     return "; ".join(f"{defect.file} {said[defect.kind]}" for defect in defects)
 
