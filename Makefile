@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -23,6 +23,7 @@ help:
 	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
 	@echo "make site   build the documentation site into build/site/html"
 	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
+	@echo "make canaries run the tests with a canary in every credential variable, and see none of them"
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
@@ -138,6 +139,10 @@ site: $(DEV_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	@$(BIN)/python tools/make_site.py build/site
 	@cd build/site && ../../$(BIN)/zensical build --strict -f mkdocs.yml
+
+# The tests with a canary in every credential variable: none in any output, log record, file or argument.
+canaries: $(DEV_STAMP)
+	@PYTHONPATH=tests/support $(BIN)/python -m pytest -p canaries --tb=no
 
 # Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; some of them in PEFT itself.
 fix-proof: $(DEV_STAMP)
