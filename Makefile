@@ -8,19 +8,22 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
+	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
+	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
 	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
 	@echo "make site   build the documentation site into build/site/html"
 	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
+	@echo "make canaries run the tests with a canary in every credential variable, and see none of them"
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
@@ -75,6 +78,23 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_tasks.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
+# What the newest transformers and PEFT have otherwise: a table; 1 where a known type differs.
+FOLLOW_VENV := .venv-follow
+follow:
+	@test -x $(FOLLOW_VENV)/bin/python || $(PYTHON) -m venv $(FOLLOW_VENV)
+	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
+	@$(FOLLOW_VENV)/bin/python tools/follow.py
+
+# What is said of vLLM against its released code: the wheels are unpacked, and what they import is installed beside torch.
+VLLM_STAMP := .venv-proof-vllm/.installed
+$(VLLM_STAMP): pyproject.toml tools/vllm-imports.txt
+	$(PYTHON) -m venv .venv-proof-vllm
+	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/vllm-imports.txt
+	@touch $@
+proof-targets: $(VLLM_STAMP)
+	@.venv-proof-vllm/bin/python tools/proof_targets.py
+
 # An older transformers and a PEFT of its time.
 OLDER := 5-23 4-57 4-51
 $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
@@ -120,6 +140,10 @@ site: $(DEV_STAMP)
 	@$(BIN)/python tools/make_site.py build/site
 	@cd build/site && ../../$(BIN)/zensical build --strict -f mkdocs.yml
 
+# The tests with a canary in every credential variable: none in any output, log record, file or argument.
+canaries: $(DEV_STAMP)
+	@PYTHONPATH=tests/support $(BIN)/python -m pytest -p canaries --tb=no
+
 # Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; some of them in PEFT itself.
 fix-proof: $(DEV_STAMP)
 	@$(BIN)/python tools/prove_fix.py
@@ -156,4 +180,4 @@ bench: $(DEV_STAMP) bench-tools
 	@$(BIN)/python tools/bench_upload.py
 
 clean:
-	rm -rf $(VENV) $(PROOF_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info
+	rm -rf $(VENV) $(PROOF_VENV) $(FOLLOW_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -1,11 +1,13 @@
 """Train a tiny model with transformers' own Trainer, and see the callback catch a save that wrote nothing.
 
-usage: python tools/callback_proof.py    (in the environment of `make proof`)
+usage: python tools/callback_proof.py    (in the environment of `make proof`; calls itself in two processes, too)
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -87,8 +89,30 @@ def train(folder: str, spoil: str | None, on_error: str) -> tuple[int, list[str]
     return trainer.state.global_step, sentences.told
 
 
+def train_together() -> bool:
+    """Train in two processes, and return whether both stopped at the bad save: one alone would wait for the other."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", __file__, folder]
+        done = subprocess.run(
+            [sys.executable, *words],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+    good = done.returncode == 0 and done.stdout.count(f"ended at step {BAD_STEP}\n") == 2
+    print(f"{'ok  ' if good else 'FAIL'} empty saves in two processes: both ended at step {BAD_STEP}")
+    if not good:
+        print(done.stdout, done.stderr)
+    return good
+
+
 def main() -> int:
     """Run each case, and return whether all went as they should."""
+    if "RANK" in os.environ:  # one of the two processes
+        print(f"ended at step {train(sys.argv[1], 'empty', 'stop')[0]}", flush=True)
+        return 0
     fine = True
     for spoil, on_error, ends, count in (
         (None, "stop", STEPS, 0),
@@ -103,7 +127,7 @@ def main() -> int:
         print(f"{'ok  ' if good else 'FAIL'} {spoil or 'good'} saves, on_error={on_error}: ended at step {step}")
         for line in told:
             print(f"       {line}")
-    return 0 if fine else 1
+    return 0 if train_together() and fine else 1
 
 
 if __name__ == "__main__":

@@ -108,13 +108,23 @@ def commands_index(found: Mapping[str, Command]) -> str:
 # --- rules -----------------------------------------------------------------------------------------------------------
 
 
-def rule_page(rule: Rule) -> str:
+def examples() -> dict[str, str]:
+    """Return what ``check`` says of a small adapter that breaks each rule: a test holds that output."""
+    text = (ROOT / "tests" / "report" / "golden" / "every-rule.txt").read_text(encoding="utf-8")
+    found = re.finditer(r"^(?:error|warning|info) (LP\d+) .*(?:\n    .*)*", text, re.MULTILINE)
+    told: dict[str, str] = {}
+    for item in found:
+        told.setdefault(item[1], item[0])
+    return told
+
+
+def rule_page(rule: Rule, example: str) -> str:
     """Return a rule's page."""
     words = {"error": "an error", "warning": "a warning", "info": "a note"}[rule.severity]
     parts = [
         f"# {rule.code} {rule.name}",
         f"**{plain(rule.summary)}**",
-        f"This is {words}. To find it, `check` needs {NEEDS[rule.needs]}.",
+        f"This is {words}, where the target does not say otherwise. To find it, `check` needs {NEEDS[rule.needs]}.",
         "## Why it matters",
         plain(rule.why),
         "## What to do",
@@ -122,7 +132,9 @@ def rule_page(rule: Rule) -> str:
     ]
     if rule.fixable:
         parts.append("Where a finding says that it is fixable, [`lora-packer fix`](../fix.md) mends it without loss.")
-    explained = list(dict.fromkeys(effect.code for effect in rule.explains if effect.code in RULES))
+    explained = list(
+        dict.fromkeys(effect.code for effect in rule.explains if effect.code in RULES.keys() - {rule.code})
+    )
     if explained:
         links = ", ".join(f"[{code}]({code}.md) {RULES[code].name}" for code in explained)
         parts += [
@@ -130,6 +142,9 @@ def rule_page(rule: Rule) -> str:
             f"These follow from it, and are then not told as findings of their own: {links}.",
         ]
     parts += [
+        "## An example",
+        "What `check` says of a small adapter with this fault:",
+        f"```\n{example}\n```",
         "## On the command line",
         f"```\nlora-packer rule {rule.code}\nlora-packer check my-adapter --select {rule.code}\n"
         f"lora-packer check my-adapter --ignore {rule.code}\n```",
@@ -205,10 +220,11 @@ def make(folder: Path) -> None:
     for place in (*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in BESIDE)):
         text = moved_links(place.read_text(encoding="utf-8"), place)
         (docs / (place.name if place.parent.name == "docs" else place.name.lower())).write_text(text, encoding="utf-8")
+    told_of = examples()
     found, targets = commands(), {name: find_target(name) for name in NAMES}
     made = {
         "commands": {name: command_page(name, command) for name, command in found.items()},
-        "rules": {code: rule_page(rule) for code, rule in RULES.items()},
+        "rules": {code: rule_page(rule, told_of[code]) for code, rule in RULES.items()},
         "targets": {name: target_page(target) for name, target in targets.items()},
     }
     symptoms = docs / "troubleshooting.md"

@@ -76,12 +76,13 @@ class Selection:
     left_out: tuple[LeftOut, ...]
 
 
-def select(folder: Path, *, include_extras: bool = False) -> Selection:
+def select(folder: Path, *, include_extras: bool = False, allow_credentials: bool = False) -> Selection:
     """Decide what of an adapter's folder is packed. Of files that are optional, the text is looked through for tokens.
 
     Args:
         folder: the adapter's folder.
         include_extras: also pack the files of ``EXTRAS`` that are there.
+        allow_credentials: take what looks like a token in one of these for none.
 
     Raises:
         InputError: there is no such folder.
@@ -97,7 +98,7 @@ def select(folder: Path, *, include_extras: bool = False) -> Selection:
     _refuse_twins(names, entries)
     sources = tuple(_locate(root, name) for name in names)
     for source in sources:
-        if source.name not in REQUIRED:
+        if source.name not in REQUIRED and not allow_credentials:
             _refuse_credential(source)
     left_out = [LeftOut(escape(name), _reason(name, entries[name])) for name in sorted(entries.keys() - set(names))]
     if not is_all:
@@ -113,7 +114,8 @@ def _refuse_credential(source: Source) -> None:
     if found is not None:
         raise PackError(
             f"{source.name} has what looks like {found} in it.",
-            hint="Revoke it and take it out of the file, or pack without --include-extras.",
+            hint="Revoke it and take it out of the file, or pack without --include-extras. Where it is none: "
+            "--ignore LP108.",
         )
 
 

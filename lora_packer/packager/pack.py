@@ -42,6 +42,7 @@ def pack(
     output: Path,
     *,
     include_extras: bool = False,
+    allow_credentials: bool = False,
     compress: bool = False,
     checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
     note: Callable[[str], None] | None = None,
@@ -55,6 +56,7 @@ def pack(
             there already is replaced; a link is followed. A stream (``-`` for standard output, a named pipe) is
             written into, and gets a ``.zip`` where its name has no suffix.
         include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
+        allow_credentials: take what looks like a token in one of these for none.
         compress: deflate the members that get at least 5 % smaller by it. The members are the same, but the archive's
             bytes depend on the compressor's version and, with ISA-L, on the processor.
         checked: files that were read by a check, by name (``Report.checked``): the archive holds exactly those bytes,
@@ -72,7 +74,7 @@ def pack(
     archive_format = format_of(output)
     check_output(output)
     tell(f"Reading {escape(str(folder))}.")
-    selection = select(folder, include_extras=include_extras)
+    selection = select(folder, include_extras=include_extras, allow_credentials=allow_credentials)
     require_unchanged(selection.sources, checked)
     size = sum(source.size for source in selection.sources)
     draft = lay_out(archive_format, selection, [unread(source) for source in selection.sources])

@@ -75,6 +75,7 @@ def plan_archive(
     archive_format: str = "zip",
     *,
     include_extras: bool = False,
+    allow_credentials: bool = False,
     checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
     sha256: bool = True,
 ) -> PlannedArchive:
@@ -84,6 +85,7 @@ def plan_archive(
         folder: the adapter's folder.
         archive_format: ``zip`` or ``tar.gz``.
         include_extras: also pack known optional files: model card, tokenizer, chat template and the like.
+        allow_credentials: take what looks like a token in one of these for none.
         checked: files that were read already, by name; all others are read once for their checksums.
         sha256: whether the members' SHA-256 are wanted, on which no byte of the archive depends.
 
@@ -92,7 +94,7 @@ def plan_archive(
         PackError: the folder does not hold an adapter that can be packed as it is, or a file changed since it was
             checked.
     """
-    selection = select(folder, include_extras=include_extras)
+    selection = select(folder, include_extras=include_extras, allow_credentials=allow_credentials)
     require_unchanged(selection.sources, checked)
     members = read_members(selection.sources, checked, Meter(), sha256=sha256)
     return lay_out(archive_format, selection, members)

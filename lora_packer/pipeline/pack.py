@@ -30,10 +30,12 @@ class ArchiveOptions:
     Attributes:
         include_extras: whether README and tokenizer files are packed too.
         stem: what its name begins with; None: the adapter's own name.
+        allow_credentials: whether what looks like a token in a README is taken for none.
     """
 
     include_extras: bool = False
     stem: str | None = None
+    allow_credentials: bool = False
 
 
 def pack(
@@ -86,6 +88,7 @@ def check_and_pack(
         folder,
         Path(output) if output is not None else Path(f"{name_of(folder)}.zip"),
         include_extras=include_extras,
+        allow_credentials=options.allow_credentials,
         compress=compress,
         checked=report.checked if report else {},
         progress=progress,
@@ -147,5 +150,11 @@ def plan_folder(
 ) -> Packed:
     """Plan the archive of a folder, with the checksums that were made of its files. Raises PackError, InputError."""
     require_folder(folder)
-    plan = plan_archive(folder, include_extras=options.include_extras, checked=checked, sha256=sha256)
+    plan = plan_archive(
+        folder,
+        include_extras=options.include_extras,
+        allow_credentials=options.allow_credentials,
+        checked=checked,
+        sha256=sha256,
+    )
     return Packed(options.stem or name_of(folder), plan.format, plan, plan.members, plan.left_out)

@@ -111,7 +111,7 @@ def publish(
     require_path(adapter, "adapter")
     checks = options or CheckOptions(base_config, base_model, target, skip=not check)
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
-    path, archive = local_path(adapter), ArchiveOptions(include_extras, name)
+    path, archive = local_path(adapter), ArchiveOptions(include_extras, name, checks.allow_credentials)
     finished = finished_archive(path, name) if path.is_file() else None
     judge_store(store, journal, note)
     # The archive's own SHA-256 names what is sent; nobody asks for those of its members.

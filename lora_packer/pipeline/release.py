@@ -121,9 +121,10 @@ def release(
     store, place = None, str(adapter) if to is None and is_stored_archive(adapter) else to
     if place is not None:
         store = StoreOptions(place, expires_in, endpoint_url, allow_private_endpoint, session=session)
-    route = choose(adapter, ArchiveOptions(include_extras), store, direct=direct, api=api)
-    path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
     checks = options or CheckOptions(base_config, base_model, target)
+    archive = ArchiveOptions(include_extras, allow_credentials=checks.allow_credentials)
+    route = choose(adapter, archive, store, direct=direct, api=api)
+    path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
     with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
         began(path)
         found = load_receipt(path)

@@ -43,6 +43,7 @@ FEATURES: Mapping[str, str] = MappingProxyType(
         "stray_weights": "other files of weights beside it",
         "added_tokens": "added_tokens.json beside it",
         "odd_dtype": "a dtype other than BF16, F16 and F32",
+        "velora_or_monteclora": "tensors of VeLoRA or MonteCLoRA",
         "peft_format": "PEFT's format",
     }
 )
@@ -65,6 +66,7 @@ _FIELD = {
     "stray_weights": None,
     "added_tokens": None,
     "odd_dtype": None,
+    "velora_or_monteclora": None,
     "peft_format": None,
     "targets_null": "target_modules",
     "targets_pattern": "target_modules",
@@ -140,6 +142,8 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
         yield "lora_bias"
     elif part == "lora_diag":
         yield "kasa_config"
+    elif part.startswith(("lora_velora", "lora_monteclora")):
+        yield "velora_or_monteclora"
     elif part.startswith("token_adapter."):
         yield "trainable_token_indices"
     elif part.startswith("base_layer."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,18 @@ def test_a_shell_completes_beside_a_broken_file(cli_process: Cli, folder: Path) 
     write(folder, "nonsense")
     words = {"COMP_WORDS": "lora-packer check --base-c", "COMP_CWORD": "2", "_LORA_PACKER_COMPLETE": "complete_bash"}
     assert "--base-config" in cli_process(env=words, cwd=folder).out
+
+
+def test_what_the_documentation_shows_is_taken(cli: Cli, folder: Path) -> None:
+    project, own = re.findall(r"```toml\n(.*?)```", (ROOT.parent / "docs" / "configuration.md").read_text(), re.DOTALL)
+    (folder / "base").mkdir()
+    (folder / "base" / "config.json").write_bytes(TINY_BASE.read_bytes())
+    write(folder, project, "pyproject.toml")
+    done = cli("check", TINY, "--verbose")
+    assert (done.code, "pyproject.toml' [tool.lora-packer]" in done.err, "vllm@0.31.0" in done.out) == (0, True, True)
+    write(folder, own)
+    done = cli("check", TINY, "--base-config", TINY_BASE)
+    assert (done.code, "target      vllm" in done.out, "--no-weights" in done.out) == (0, True, True)
 
 
 # --- what it does not ------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_every_exit_code_is_documented() -> None:
     assert documented == raised | {0, 130}
 
 
-@pytest.mark.parametrize("tool", ["make_docs.py", "make_index.py", "make_goldens.py"])
+@pytest.mark.parametrize("tool", ["make_docs.py", "make_index.py", "make_goldens.py", "make_targets.py"])
 def test_what_is_generated_is_current(tool: str) -> None:
     done = subprocess.run([sys.executable, ROOT / "tools" / tool, "--check"], check=False)
     assert done.returncode == 0, f"run python tools/{tool}"

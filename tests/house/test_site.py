@@ -50,6 +50,7 @@ def test_a_rule_s_page_says_what_the_rule_says(site: Path, code: str) -> None:
     rule = RULES[code]
     for text in (rule.name, rule.summary, rule.why, rule.fix):
         assert " ".join(text.split()) in page
+    assert re.search(rf"```\n(error|warning|info) {code} {rule.name}: ", page)
 
 
 def test_troubleshooting_has_what_each_engine_says_when_it_refuses(site: Path) -> None:

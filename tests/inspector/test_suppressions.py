@@ -119,6 +119,14 @@ def test_every_format_tells_it(cli: Cli, project: Path, form: str, told: str) ->
     assert (done.code, told in done.out) == (0, True)
 
 
+def test_the_page_tells_it_with_its_reason(cli: Cli, project: Path) -> None:
+    settings(project, "*")
+    assert cli("check", "adapters/old", "--html", "page.html").code == 0
+    page = (project / "page.html").read_text()
+    assert "1 suppressed, each for a reason" in page
+    assert "serves since May" in page
+
+
 def test_what_did_not_run_is_never_suppressed(cli: Cli, project: Path) -> None:
     settings(project, "*")
     done = cli("check", "adapters/old", "--base-config", "org/nowhere")

@@ -97,6 +97,14 @@ def test_tensors_and_files_show_features_too(tmp_path: Path) -> None:
     assert ("LP514", "error") in codes(checked(tmp_path, "tgi", outside), "tgi")
 
 
+def test_tensors_that_are_no_lora_are_refused_by_name(tmp_path: Path) -> None:
+    for part in ("lora_velora_embed", "lora_monteclora_sampler.expert_weights"):
+        beside = {**tiny_tensors(), f"{Q}.{part}": ones(4, 48)}
+        report = checked(tmp_path / part, "vllm,tgi", beside)
+        assert codes(report, "vllm").count(("LP505", "error")) == 1
+        assert ("LP505", "error") not in codes(report, "tgi")
+
+
 def test_what_the_model_class_decides_is_never_passed_over(tmp_path: Path) -> None:
     head = {f"{PREFIX}lm_head.lora_A.weight": ones(4, 48), f"{PREFIX}lm_head.lora_B.weight": ones(112, 4)}
     report = checked(tmp_path, "llama-cpp", {**tiny_tensors(), **head}, target_modules=["q_proj", "v_proj", "lm_head"])

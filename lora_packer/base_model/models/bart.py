@@ -73,6 +73,53 @@ def _bigbird_side(s: Settings, side: str) -> Named:
         yield from side_layer(path, width, s.size("encoder_ffn_dim"), {"self_attn": projections})
 
 
+_LONGFORMER = ("query", "key", "value", "query_global", "key_global", "value_global")
+
+
+def _led_side(s: Settings, side: str) -> Named:
+    """Longformer's attention in the encoder, BART's in the decoder."""
+    width = s.size("d_model")
+    positions = s.size(f"max_{side}_position_embeddings")
+    yield from _frame(s.with_fields(max_position_embeddings=positions), side, Style(0), s.vocab)
+    if side == "decoder":
+        yield from side_layers(s, side)
+        return
+    names = (*(f"longformer_self_attn.{name}" for name in _LONGFORMER), "output")
+    for index in range(s.size("encoder_layers")):
+        path = f"encoder.layers.{index}"
+        projections = linear(f"{path}.self_attn", width, width, *names, bias=True)
+        yield from side_layer(path, width, s.size("encoder_ffn_dim"), {"self_attn": projections})
+
+
+def _pegasus_x_side(s: Settings, side: str) -> Named:
+    """Pegasus without biases in its attention, whose encoder has tokens of its own for what is far."""
+    width = s.size("d_model")
+    yield from _frame(s, side, Style(None, embedding_norm=False, last_norm=True), s.vocab)
+    yield from side_layers(s, side, bias=False)
+    if side == "encoder":
+        yield from embedding("encoder.embed_global", s.size("num_global_tokens"), width)
+        for index in range(s.size("encoder_layers")):
+            yield from layer_norm(f"encoder.layers.{index}.global_self_attn_layer_norm", width)
+
+
+def _nllb_moe_side(s: Settings, side: str) -> Named:
+    """M2M-100 with experts in every so many layers."""
+    width, inner, step = s.size("d_model"), s.size(f"{side}_ffn_dim"), s.count(f"{side}_sparse_step")
+    yield from _frame(s, side, Style(None, embedding_norm=False, last_norm=True), s.vocab)
+    for index in range(s.size(f"{side}_layers")):
+        path = f"{side}.layers.{index}"
+        for name in ("self_attn", "cross_attention") if side == "decoder" else ("self_attn",):
+            yield from side_attention(f"{path}.{name}", width)
+            yield from layer_norm(f"{path}.{name}_layer_norm", width)
+        blocks = [f"{path}.ffn"]
+        if step and (index + 1) % step == 0:
+            yield from linear(f"{path}.ffn.router.classifier", s.size("num_experts"), width, bias=s.flag("router_bias"))
+            blocks = [f"{path}.ffn.experts.expert_{expert}" for expert in range(s.size("num_experts"))]
+        for block in blocks:
+            yield from chain(block, (width, inner, width), "fc1", "fc2", bias=True)
+        yield from layer_norm(f"{path}.ff_layer_norm", width)
+
+
 def _shared(s: Settings) -> bool:
     return s.value("share_encoder_decoder_embeddings") is not False
 
@@ -91,13 +138,13 @@ def _heads(s: Settings, head: Head) -> Named:
             return
 
 
-def _build(side: Side, *, causal: bool = True) -> Build:
+def _build(side: Side, *, causal: bool = True, prefix: str = "model.") -> Build:
     """Two sides; the causal language model, where there is such a class, has the decoder alone."""
 
     def build(raw: Settings, head: Head) -> Named:
         s = raw.aliased(BART_NAMES)
         head = head if causal or head != "causal-lm" else "seq2seq"
-        before = "" if head == "none" else "model."
+        before = "" if head == "none" else prefix
         if head != "causal-lm" and _shared(s):
             yield from embedding(f"{before}shared", s.vocab, s.size("d_model"))
         for name in ("decoder",) if head == "causal-lm" else ("encoder", "decoder"):
@@ -200,6 +247,9 @@ ARCHITECTURES: Architectures = {
     ),
     "pegasus": declared(_styled(_PEGASUS), input_embedding="shared", encoder_decoder=True),
     "bigbird_pegasus": declared(_build(_bigbird_side), input_embedding="shared", encoder_decoder=True),
+    "led": declared(_build(_led_side, causal=False, prefix="led."), input_embedding="shared", encoder_decoder=True),
+    "pegasus_x": declared(_build(_pegasus_x_side, causal=False), input_embedding="shared", encoder_decoder=True),
+    "nllb-moe": declared(_build(_nllb_moe_side, causal=False), input_embedding="shared", encoder_decoder=True),
     "blenderbot": like("pegasus"),
     "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
     "trocr": declared(_trocr),

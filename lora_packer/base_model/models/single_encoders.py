@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_5_23, Architectures, Build, Head, declared
+from lora_packer.base_model.blocks.attention import grouped_attention
 from lora_packer.base_model.blocks.encoders import (
     Body,
+    bert_body,
     bert_predictions,
     embeddings,
     encoder,
@@ -124,6 +126,49 @@ def _reformer_under(predictions: Body) -> Build:
     return unpooled_encoder(_reformer, "reformer.", predictions, _reformer_classifier, answering=_reformer_answers)
 
 
+def _gte(s: Settings) -> Named:
+    """BERT with gated feed-forward blocks and rotary positions."""
+
+    def layer(path: str, _index: int) -> Named:
+        yield from grouped_attention(s, f"{path}.self_attn", bias=True, output_bias=True)
+        yield from linear(f"{path}.mlp", s.inner, s.hidden, "gate_proj", "up_proj")
+        yield from linear(f"{path}.mlp.down_proj", s.hidden, s.inner, bias=True)
+        yield from layer_norm(path, s.hidden, "post_attention_layernorm", "post_mlp_layernorm")
+
+    yield from embeddings(s, s.hidden, tables=("word", "token_type"))
+    yield from numbered(s, "layers", layer)
+
+
+def _gte_predictions(s: Settings) -> Named:
+    yield from linear("lm_head.dense", s.hidden, s.hidden, bias=True)
+    yield from layer_norm("lm_head.layer_norm", s.hidden)
+    yield from linear("lm_head.decoder", s.vocab, s.hidden, bias=True)
+
+
+def _luke(s: Settings) -> Named:
+    """RoBERTa that reads entities beside words."""
+    narrow, path = s.size("entity_emb_size"), "entity_embeddings"
+    yield from bert_body(s)
+    yield from embedding(f"{path}.entity_embeddings", s.size("entity_vocab_size"), narrow)
+    if narrow != s.hidden:
+        yield from linear(f"{path}.entity_embedding_dense", s.hidden, narrow)
+    yield from embedding(f"{path}.position_embeddings", s.size("max_position_embeddings"), s.hidden)
+    yield from embedding(f"{path}.token_type_embeddings", s.size("type_vocab_size"), s.hidden)
+    yield from layer_norm(f"{path}.LayerNorm", s.hidden)
+    for index in range(s.layers) if s.flag("use_entity_aware_attention") else ():
+        between = f"encoder.layer.{index}.attention.self"
+        yield from linear(between, s.hidden, s.hidden, "w2e_query", "e2w_query", "e2e_query", bias=True)
+
+
+def _luke_predictions(s: Settings) -> Named:
+    entities, narrow, path = s.size("entity_vocab_size"), s.size("entity_emb_size"), "entity_predictions"
+    yield from roberta_predictions(s)
+    yield from parameter(f"{path}.bias", entities)
+    yield from linear(f"{path}.transform.dense", narrow, s.hidden, bias=True)
+    yield from layer_norm(f"{path}.transform.LayerNorm", narrow)
+    yield from linear(f"{path}.decoder", entities, narrow)
+
+
 _XLNET_NAMES = {
     "hidden_size": "d_model",
     "num_attention_heads": "n_head",
@@ -132,6 +177,14 @@ _XLNET_NAMES = {
 }
 
 ARCHITECTURES: Architectures = {
+    "gte": declared(
+        encoder(_gte, "gte.", _gte_predictions, one_layer, pooled=("sequence-classification",)),
+        input_embedding="word_embeddings",
+    ),
+    "luke": declared(
+        encoder(_luke, "luke.", _luke_predictions, one_layer, pooled=("none", "causal-lm", "sequence-classification")),
+        input_embedding="word_embeddings",
+    ),
     "mpnet": declared(encoder(_mpnet, "mpnet.", roberta_predictions), input_embedding="word_embeddings"),
     "xlnet": declared(
         aliased(unpooled_encoder(_xlnet, "transformer.", _xlnet_predictions, _xlnet_classifier), _XLNET_NAMES),

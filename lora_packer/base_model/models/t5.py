@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Build, Head, declared, like
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed
@@ -19,14 +20,36 @@ _T5_NAMES = {
 }
 
 
-def t5_side(s: Settings, side: str, *, every_bias: bool) -> Named:
-    """One side; ``every_bias``: whether every layer has its own table of relative positions, not the first alone."""
-    width, inner, heads = s.size("d_model"), s.size("d_ff"), s.size("num_heads")
-    projected = heads * s.size("d_kv")
+# Yields the modules of a feed-forward block: path, side, number of the layer.
+_Feed = Callable[[Settings, str, str, int], Named]
+
+
+def _dense_relu_dense(s: Settings, path: str, _side: str, _index: int) -> Named:
+    """T5's feed-forward block, gated or not."""
+    width, inner = s.size("d_model"), s.size("d_ff")
     gated = str(s.value("feed_forward_proj")).startswith("gated-")
     if "is_gated_act" in s.raw:
         gated = s.flag("is_gated_act")
-    names = ("SelfAttention", "EncDecAttention") if side == "decoder" else ("SelfAttention",)
+    for name in ("wi_0", "wi_1") if gated else ("wi",):
+        yield from linear(f"{path}.DenseReluDense.{name}", inner, width)
+    yield from linear(f"{path}.DenseReluDense.wo", width, inner)
+
+
+def t5_side(
+    s: Settings,
+    side: str,
+    *,
+    every_bias: bool = False,
+    attention: str = "SelfAttention",
+    feed: _Feed = _dense_relu_dense,
+) -> Named:
+    """One side; ``every_bias``: whether every layer has its own table of relative positions, not the first alone.
+
+    ``attention`` is the name of its attention to itself.
+    """
+    width, heads = s.size("d_model"), s.size("num_heads")
+    projected = heads * s.size("d_kv")
+    names = (attention, "EncDecAttention") if side == "decoder" else (attention,)
     layers = s.optional_size("num_decoder_layers") if side == "decoder" else None
     yield from embedding(f"{side}.embed_tokens", s.vocab, width)
     for index in range(layers or s.size("num_layers")):
@@ -37,23 +60,37 @@ def t5_side(s: Settings, side: str, *, every_bias: bool) -> Named:
             yield from norm(f"{path}.{number}.layer_norm", width)
         if every_bias or index == 0:
             buckets = s.size("relative_attention_num_buckets")
-            yield from embedding(f"{path}.0.SelfAttention.relative_attention_bias", buckets, heads)
+            yield from embedding(f"{path}.0.{attention}.relative_attention_bias", buckets, heads)
         last = f"{path}.{len(names)}"
-        for name in ("wi_0", "wi_1") if gated else ("wi",):
-            yield from linear(f"{last}.DenseReluDense.{name}", inner, width)
-        yield from linear(f"{last}.DenseReluDense.wo", width, inner)
+        yield from feed(s, last, side, index)
         yield from norm(f"{last}.layer_norm", width)
     yield from norm(f"{side}.final_layer_norm", width)
 
 
-def _t5(*, every_bias: bool = False) -> Build:
+def _longt5_side(s: Settings, side: str) -> Named:
+    """T5, whose encoder attends to what is near, and may attend to summaries of the rest."""
+    if side == "decoder":
+        yield from t5_side(s, side)
+        return
+    summaries = s.value("encoder_attention_type") == "transient-global"
+    name = "TransientGlobalSelfAttention" if summaries else "LocalSelfAttention"
+    yield from t5_side(s, side, attention=name)
+    for index in range(s.size("num_layers")) if summaries else ():
+        path = f"encoder.block.{index}.layer.0.{name}"
+        yield from norm(f"{path}.global_input_layer_norm", s.size("d_model"))
+        if index == 0:
+            buckets = s.size("relative_attention_num_buckets")
+            yield from embedding(f"{path}.global_relative_attention_bias", buckets, s.size("num_heads"))
+
+
+def _t5(side_of: Callable[[Settings, str], Named] = t5_side) -> Build:
     def build(raw: Settings, head: Head) -> Named:
         s = raw.aliased(_T5_NAMES)
         width = s.size("d_model")
         before = "transformer." if head in ("sequence-classification", "token-classification") else ""
         yield from embedding(f"{before}shared", s.vocab, width)
         for side in ("encoder",) if head == "token-classification" else ("encoder", "decoder"):
-            for path, module in t5_side(s, side, every_bias=every_bias):
+            for path, module in side_of(s, side):
                 yield before + path, module
         match head:
             case "causal-lm" | "seq2seq":
@@ -108,7 +145,7 @@ def _udop(s: Settings, head: Head) -> Named:
     yield from embedding("shared", s.vocab, width)
     yield from conv("patch_embed.proj", patch, bias=True)
     for side in ("encoder", "decoder"):
-        yield from t5_side(s, side, every_bias=False)
+        yield from t5_side(s, side)
         yield from conv(f"{side}.embed_patches.proj", patch, bias=True)
         for index, own in enumerate(_udop_buckets(s)):
             # In the class that writes, the first table is tied to that of the attention.
@@ -143,7 +180,8 @@ _PIX_VISION_PART = fixed("vision_config", Tower("pix2struct_vision_model", lambd
 ARCHITECTURES: Architectures = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "mt5": like("t5"),
-    "umt5": declared(_t5(every_bias=True), input_embedding="shared", encoder_decoder=True),
+    "umt5": declared(_t5(partial(t5_side, every_bias=True)), input_embedding="shared", encoder_decoder=True),
+    "longt5": declared(_t5(_longt5_side), input_embedding="shared", encoder_decoder=True),
     "pix2struct": composite(_pix2struct),
     "udop": declared(_udop, input_embedding="shared"),
 }

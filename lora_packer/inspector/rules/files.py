@@ -78,7 +78,7 @@ CREDENTIAL_INSIDE = Rule(
     "error",
     "adapter_config.json or the weights' metadata holds what looks like a token or key.",
     "Whoever gets the adapter gets the credential: a service, everybody who may read the bucket or the repository.",
-    "Revoke the credential, take it out of the file, and check again.",
+    "Revoke the credential, take it out of the file, and check again. Where it is none: --ignore LP108.",
 )
 
 _OF_DEFECT = {

@@ -98,7 +98,7 @@ CONFIG_AT_TARGET = Rule(
 # Told only where a target has a fact of it: nobody else would call it a feature.
 _INCIDENTAL = frozenset(
     {"peft_format", "stray_weights", "added_tokens", "odd_dtype", "partial_layers", "base_layer", "classification_head"}
-    | {"targets_null", "targets_pattern", "targets_all_linear"}
+    | {"velora_or_monteclora", "targets_null", "targets_pattern", "targets_all_linear"}
 )
 _DOES: Mapping[Effect, str] = {
     "rejected": "refuses",

@@ -1,0 +1,200 @@
+"""Hold what is said of vLLM against vLLM itself: its own config reader, loader and LoRA manager, on a CPU.
+
+usage: python tools/proof_targets.py [--cache FOLDER] [--corpus FILE] [--only NAME] [VERSION ...]
+
+Each adapter of the corpus (``fixtures/peft-adapters.tar.xz``), and some of them under other names, is read by the
+released vLLM for the class of its base model: used, refused, or loaded and used in part or not at all. ``check`` has to
+say the same. It ends with 1 where one differs. The facts that no code was run for are listed with their source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import vllm_on_cpu
+from record_vllm import RELEASES
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "fixtures" / "peft-adapters.tar.xz"
+_SERVES_ELSE = {"LP506", "LP516"}
+
+
+def main() -> int:
+    """Compare each release in a process of its own, and print what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "vllm-wheels")
+    parser.add_argument("--corpus", type=Path, default=CORPUS)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)
+    parser.add_argument("versions", nargs="*", default=RELEASES)
+    options = parser.parse_args()
+    if options.inside:
+        return compared(options.inside, options.corpus, options.only)
+    options.cache.mkdir(parents=True, exist_ok=True)
+    code = 0
+    for version in options.versions:
+        folder = vllm_on_cpu.unpacked(version, options.cache)
+        command = [
+            sys.executable,
+            __file__,
+            f"--inside={version}",
+            f"--only={options.only}",
+            f"--corpus={options.corpus}",
+        ]
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
+        code |= subprocess.run(command, check=False, env=environment).returncode
+    print("\nread, not run:")
+    for line in not_run():
+        print(f"  {line}")
+    return code
+
+
+def compared(version: str, corpus: Path, only: str) -> int:
+    """Compare one release, and return 1 where a verdict differs."""
+    vllm_on_cpu.prepare()
+    import lora_packer
+
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    made: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as work:
+        for name, folder, base in cases(corpus, Path(work)):
+            if only not in name:
+                continue
+            key = json.dumps(base, sort_keys=True)
+            if key not in made:
+                made[key] = served(base)
+            if isinstance(made[key], str):
+                counts[f"not made here: {made[key]}"] += 1
+                continue
+            theirs = said_by_vllm(made[key], folder)
+            report = lora_packer.check(folder, base_config=base, target=f"vllm@{version}", weights=False)
+            errors = {item.code for item in report.findings if item.severity == "error" and item.targets}
+            # A server as it starts has no LoRA outside the language model: there it is a warning with the setting.
+            by_setting = any("--enable-tower-connector-lora" in (item.hint or "") for item in report.findings)
+            ours = "refused" if errors - _SERVES_ELSE else "serves else" if errors or by_setting else "used"
+            counts[ours if ours == theirs[0] else "differs"] += 1
+            if ours != theirs[0]:
+                wrong.append(f"{name}: vLLM {theirs[0]} ({theirs[1]}), check {ours} {sorted(errors)}")
+    agreed = sum(counts[verdict] for verdict in ("used", "serves else", "refused"))
+    print(f"vLLM {version}: {agreed + len(wrong)} cases, {agreed} agree, {len(wrong)} differ", flush=True)
+    for verdict, count in sorted(counts.items()):
+        print(f"  {count:>4}  {verdict}")
+    for line in wrong:
+        print(f"  {line[:400]}")
+    return 1 if wrong or not agreed else 0
+
+
+def served(base: Mapping[str, Any]) -> Any:
+    """vLLM's LoRA manager for a base model, None where its class takes no LoRA, or why it cannot be made here."""
+    from vllm.model_executor.models.interfaces import supports_lora
+    from vllm.model_executor.models.registry import ModelRegistry
+
+    name = base["architectures"][0]
+    made = ModelRegistry._try_load_model_cls(name)
+    if made is not None and not supports_lora(made):
+        return None
+    try:
+        return vllm_on_cpu.manager(*vllm_on_cpu.make(base, name))
+    except Exception as error:  # noqa: BLE001  what a class wants and this machine has not is anything
+        return f"{name} ({type(error).__name__})"
+
+
+def said_by_vllm(manager: Any, folder: Path) -> tuple[str, str]:
+    """What vLLM does with an adapter, as ``WorkerLoRAManager._load_adapter`` and ``LoRAModelManager`` go about it."""
+    if manager is None:
+        return "refused", "the class takes no LoRA"
+    from vllm.lora.lora_model import LoRAModel
+    from vllm.lora.peft_helper import PEFTHelper
+
+    packed, supported = manager.packed_modules_mapping, manager.supported_lora_modules
+    expected = {name for module in supported for name in packed.get(module, [module])}
+    expected |= {"experts"} & set(supported)
+    mapper = getattr(manager.model, "hf_to_vllm_mapper", None)
+    try:
+        helper = PEFTHelper.from_local_dir(str(folder), 64)
+        helper.validate_legal(manager.lora_config)
+        lora = LoRAModel.from_local_checkpoint(
+            str(folder),
+            expected,
+            peft_helper=helper,
+            lora_model_id=1,
+            device="cpu",
+            model_vocab_size=manager.vocab_size,
+            weights_mapper=mapper and mapper.get_rename_mapper(),
+            skip_prefixes=getattr(manager.model, "lora_skip_prefixes", None),
+        )
+        if manager.modules and lora.loras:
+            manager._validate_moe_lora_format(lora)
+            manager._create_merged_loras_inplace(lora)
+    except Exception as error:  # noqa: BLE001  whatever it raises, it refuses
+        return "refused", f"{type(error).__name__}: {str(error)[:120]}"
+    used = {id(manager._get_lora_layer_weights(lora, name)) for name in manager.modules}
+    unused = [name for name, weights in lora.loras.items() if id(weights) not in used]
+    # 0.32.0 keeps the entry of fused experts after it has put the weights into that of their module.
+    unused = [name for name in unused if id(lora.loras.get(name.removesuffix(".base_layer"))) not in used]
+    return ("serves else", f"nothing uses {len(unused)} of {len(lora.loras)}: {unused[0]}") if unused else ("used", "")
+
+
+def cases(corpus: Path, work: Path) -> Iterator[tuple[str, Path, dict[str, Any]]]:
+    """Adapters: a name, the folder, and the base model's config with the class that it was made on."""
+    with tarfile.open(corpus) as archive:
+        archive.extractall(work, filter="data")
+    for oracle in sorted(work.glob("*/*/oracle.json")):
+        base = json.loads((oracle.parent / "base_config.json").read_text())
+        base["architectures"] = [json.loads(oracle.read_text())["model_class"]]
+        folder = next(oracle.parent.rglob("adapter_config.json")).parent
+        name = f"{oracle.parent.parent.name}/{oracle.parent.name}"
+        yield name, folder, base
+        for kind, change in RENAMED.items():
+            if oracle.parent.name.endswith(("-alllinear", "-qv")):
+                yield f"{name} {kind}", renamed(folder, work / "renamed" / f"{name} {kind}", change), base
+
+
+# The same tensors under other names: of a wrapper, of a text-only class and back, of experts elsewhere.
+RENAMED: Mapping[str, tuple[str, str]] = {
+    "under one prefix more": ("base_model.model.", "base_model.model.model."),
+    "in a wrapper": ("base_model.model.model.", "base_model.model.model.language_model."),
+    "of the text-only class": ("model.language_model.", "model."),
+    "of an older wrapper": ("model.language_model.", "language_model.model."),
+    "without PEFT's prefix": ("base_model.model.", ""),
+    "in another block": (".mlp.", ".block_sparse_moe."),
+    "fused already": (".q_proj.", ".qkv_proj."),
+    "of another block's projection": (".o_proj.", ".dense."),
+}
+
+
+def renamed(folder: Path, to: Path, change: tuple[str, str]) -> Path:
+    """Write an adapter again with one part of every name changed."""
+    from safetensors.numpy import load_file, save_file
+
+    to.mkdir(parents=True)
+    (to / "adapter_config.json").write_text((folder / "adapter_config.json").read_text())
+    tensors = load_file(folder / "adapter_model.safetensors")
+    save_file({name.replace(*change): tensor for name, tensor in tensors.items()}, to / "adapter_model.safetensors")
+    return to
+
+
+def not_run() -> Iterator[str]:
+    """The facts of all targets that no code was run for, each with where it was read."""
+    for path in sorted((ROOT / "lora_packer" / "targets" / "data").glob("*.toml")):
+        for fact in tomllib.loads(path.read_text()).get("facts", ()):
+            span = fact.get("versions", "")
+            if path.stem != "vllm" or span.startswith("<"):
+                yield f"{path.stem}{span} {fact['of']}: {fact['effect']}  [{fact.get('source', '')}]"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
