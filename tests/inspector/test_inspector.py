@@ -23,7 +23,7 @@ from builders import (
     tiny_tensors,
     write_adapter,
 )
-from follow import follow, is_known
+from follow_hints import follow, is_known
 
 import lora_packer
 from lora_packer.inspector import RULES

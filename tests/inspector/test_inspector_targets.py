@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders import ones, write_adapter
-from follow import follow
+from follow_hints import follow
 from lora_on import GPT_OSS, MISTRAL3, PHI3, QWEN_VL, T5, lora_config, lora_on, pair
 
 import lora_packer

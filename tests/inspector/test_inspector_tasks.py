@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from builders import ones, write_adapter
-from follow import follow
+from follow_hints import follow
 
 import lora_packer
 from lora_packer.adapter.config import parse_config
