@@ -45,7 +45,7 @@ def adapters() -> Iterator[Adapter]:
 
 def followed() -> Iterator[dict[str, Any]]:
     """Yield each adapter with a hint to follow, and what comes out of that."""
-    follow = import_module("follow").follow
+    follow = import_module("follow_hints").follow
     write_adapter = import_module("builders").write_adapter
     for name, base, tensors, config in adapters():
         with tempfile.TemporaryDirectory() as folder:
