@@ -20,8 +20,8 @@ TRIES = 4
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with Sandbox(delay=0.01) as sandbox:
-        yield Commands(sandbox, tmp_path_factory.mktemp("races"))
+    with Sandbox(delay=0.01) as sandbox, Commands(sandbox, tmp_path_factory.mktemp("races")) as made:
+        yield made
 
 
 @pytest.mark.parametrize("how", CHANGES)

@@ -24,7 +24,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -98,6 +98,12 @@ class Commands:
             return put(model_id, upload_id, number, signature, body)
 
         direct.put = recorded  # type: ignore[method-assign]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
 
     def check(self, adapter: Path) -> Files:
         """Judge it. What was judged is told by its digest: what has the good one's is the good one."""
@@ -203,14 +209,14 @@ def run(tries: int, only: str = "") -> bool:
     print(f"\n{'race':28} {'tries':>6} {'done':>6} {'refused':>8} {'wrong':>6}")
     with tempfile.TemporaryDirectory() as name, Sandbox(delay=0.01) as sandbox:
         root = Path(name)
-        commands = Commands(sandbox, root)
-        for command in ("check", "pack", "publish", "release", "direct"):
-            for how, change in CHANGES.items():
-                if only in f"{command}, {how}":
-                    seen = race(getattr(commands, command), change, root, tries)
-                    right &= not seen["WRONG"]
-                    row = f"{command}, {how}"
-                    print(f"{row:28} {tries:6} {seen['done']:6} {seen['refused']:8} {seen['WRONG']:6}", flush=True)
+        with Commands(sandbox, root) as commands:
+            for command in ("check", "pack", "publish", "release", "direct"):
+                for how, change in CHANGES.items():
+                    if only in f"{command}, {how}":
+                        seen = race(getattr(commands, command), change, root, tries)
+                        right &= not seen["WRONG"]
+                        row = f"{command}, {how}"
+                        print(f"{row:28} {tries:6} {seen['done']:6} {seen['refused']:8} {seen['WRONG']:6}", flush=True)
     return right
 
 
