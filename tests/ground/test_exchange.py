@@ -29,8 +29,7 @@ SLOW: dict[str, tuple[Lies, float]] = {
     "a body": (endless(_OPEN + b"Content-Length: 1000000\r\n\r\n", b"x"), 0.02),
     "an error's body": (endless(b"HTTP/1.1 500 Sorry\r\nContent-Length: 1000000\r\n\r\n", b"x"), 0.02),
     "a chunked body": (endless(_OPEN + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"), 0.02),
-    "interim answers": (endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"), 0.0),
-    "interim answers, slowly": (endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n"), 0.02),
+    "interim answers": (endless(b"", b"HTTP/1.1 102 Processing\r\n\r\n"), 0.02),
     "nothing": (endless(b"", b""), 0.02),
 }
 
