@@ -13,7 +13,7 @@ from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeade
 from lora_packer.adapter.source import AdapterSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
-from lora_packer.misplaced import Holder, is_elsewhere, next_step
+from lora_packer.misplaced import is_elsewhere, next_step
 from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.redact import escape
 
@@ -145,10 +145,6 @@ def _parse_config(data: bytes) -> tuple[Mapping[str, Any], list[Defect]]:
 
 def _missing(files: tuple[str, ...], source: AdapterSource) -> list[Defect]:
     """One defect for each required file that is not at the root, with a hint from what is there instead."""
-    missing = [name for name in REQUIRED if name not in files]
-    if not missing:
-        return []  # without asking for a path, which a file that is being written has only when it is whole
-    holder = _holder(source)
     return [
         Defect(
             "missing-file",
@@ -156,17 +152,9 @@ def _missing(files: tuple[str, ...], source: AdapterSource) -> list[Defect]:
             f"{name} is missing at the root of the adapter",
             expected=name,
             actual="missing",
-            hint=next_step(name, files, holder),
+            hint=next_step(name, files, source.holder),
             fixable=is_elsewhere(name, files),
         )
-        for name in missing
+        for name in REQUIRED
+        if name not in files
     ]
-
-
-def _holder(source: AdapterSource) -> Holder:
-    """What holds the files."""
-    if source.remote and not source.name.startswith(("s3://", "https://", "http://")):
-        return "repo"
-    if source.remote and source.name.endswith("/"):  # a prefix of S3
-        return "folder"
-    return "archive" if source.path(CONFIG_NAME) is None else "folder"

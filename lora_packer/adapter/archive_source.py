@@ -29,6 +29,7 @@ from lora_packer.adapter.archive_safety import (
 from lora_packer.adapter.gzip_stream import GzipStream
 from lora_packer.adapter.tar_headers import Counted, DamagedTarError, Member, TarError, members
 from lora_packer.errors import InputError
+from lora_packer.misplaced import Holder
 from lora_packer.redact import escape
 
 # What the readers raise over a file that is not what it should be.
@@ -51,6 +52,8 @@ _REMOTE_BUFFER = 1 << 12
 
 class ZipSource:
     """An adapter in a ``.zip``."""
+
+    holder: Holder = "archive"
 
     def __init__(self, name: str, file: BinaryIO, opened: zipfile.ZipFile, remote: bool = False) -> None:
         self._name = name
@@ -100,6 +103,7 @@ class TarSource:
     """An adapter in a ``.tar.gz``."""
 
     remote = False
+    holder: Holder = "archive"
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         self._name = name

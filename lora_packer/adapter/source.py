@@ -16,6 +16,7 @@ from typing import BinaryIO, Protocol
 from lora_packer.errors import InputError
 from lora_packer.files import FileState, exists, is_file, is_folder
 from lora_packer.hub import proposed, repo_in
+from lora_packer.misplaced import Holder
 from lora_packer.redact import escape
 
 _MAX_LISTED = 10_000
@@ -28,9 +29,11 @@ class AdapterSource(Protocol):
 
     Attributes:
         remote: whether reading costs the network: then headers are read, and no values.
+        holder: what holds the files, as advice is worded for it.
     """
 
     remote: bool
+    holder: Holder
 
     @property
     def name(self) -> str:
@@ -64,6 +67,7 @@ class FolderSource:
     """An adapter in a folder."""
 
     remote = False
+    holder: Holder = "folder"
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

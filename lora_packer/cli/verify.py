@@ -21,8 +21,8 @@ def verify(
         str,
         typer.Argument(
             metavar="ARCHIVE",
-            help="A .zip or .tar.gz, s3://bucket/key.zip or an https:// URL; or the adapter's folder or hf://org/repo, "
-            "of which the files are compared.",
+            help="The archive: a .zip or .tar.gz, s3://bucket/key.zip or a URL. Or the adapter's folder or "
+            "hf://org/repo, of which the files are compared.",
         ),
     ],
     receipt: Annotated[

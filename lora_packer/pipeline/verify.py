@@ -245,7 +245,7 @@ def _inside(wanted: Recorded, given: Given, findings: Sequence[Discrepancy], dif
     elif WEIGHTS_NAME not in others:
         yield f"The weights inside are the same, byte for byte; what differs is {', '.join(others)}."
     else:
-        yield "The weights inside are others: another adapter, or another state of this one."
+        yield "The weights inside are others: this is another adapter, or another checkpoint of this one."
 
 
 def _named(receipt: Receipt) -> Mapping[str, str | None]:

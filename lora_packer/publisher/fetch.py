@@ -18,7 +18,7 @@ from lora_packer.redact import PresignedUrl, escape, scrub
 if TYPE_CHECKING:
     import httpx2
 
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
+CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _HINTS = {
     "AccessDenied": "The signer needs s3:GetObject (s3:GetObjectVersion in a versioned bucket, and kms:Decrypt in an "
     "encrypted one), and no policy of the bucket may deny it.",
@@ -124,7 +124,7 @@ def checked_range(
 
     Raises PublishError where it is anything else: the status alone says nothing.
     """
-    match = _CONTENT_RANGE.fullmatch(answer.content_range)
+    match = CONTENT_RANGE.fullmatch(answer.content_range)
     begin, end, length = map(int, match.groups()) if match else (-1, -1, -1)
     expected = (first, min(last, length - 1), length if size is None else size)
     if match is None or (begin, end, length) != expected or len(answer.body) != end - begin + 1:

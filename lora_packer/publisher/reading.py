@@ -5,18 +5,19 @@ A ``.tar.gz`` is one stream, of which no part can be read without all that comes
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.adapter.archive_source import read_archive
+from lora_packer.adapter.listed_source import ListedSource
 from lora_packer.address import is_loopback
 from lora_packer.errors import InconclusiveError, InputError, PublishError
 from lora_packer.exchange import SILENCE, exchange
@@ -24,6 +25,7 @@ from lora_packer.http import connect, may_pass
 from lora_packer.publisher.answers import objects_in
 from lora_packer.publisher.connection import Connection, open_store
 from lora_packer.publisher.errors import S3Error
+from lora_packer.publisher.fetch import CONTENT_RANGE
 from lora_packer.publisher.s3uri import SUFFIXES, parse_destination, parse_object
 from lora_packer.publisher.stored import plain_etag
 from lora_packer.ranges import Blocks, RangeFile
@@ -39,7 +41,6 @@ _FIRST_PAUSE = 0.5  # seconds
 _LIFE = 3600  # seconds of the URLs that are signed to read an object with; nobody else gets them
 _PIECE = 16 << 20
 _MOST_NAMES = 10_000
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _HINTS = {
     401: "Give a URL that needs no login: a presigned one.",
     403: "A presigned URL may be over, or cut off; for an object of S3 the credentials need s3:GetObject.",
@@ -98,14 +99,15 @@ def _url(text: str) -> Iterator[_File]:
 def _archive(file: _File) -> Iterator[AdapterSource]:
     """Read an archive at the other end: a zip in place, a tar.gz once it is here."""
     size = file.size()
-    if file.fetch(0, min(2, size)) == b"\x1f\x8b":
+    blocks = Blocks(size, file.fetch)
+    if blocks(0, min(2, size)) == b"\x1f\x8b":
         with tempfile.TemporaryFile() as whole:
             hint = "Pack the adapter as a .zip, of which only the beginning of the weights is read."
             _fetch_whole(file, size, whole, f"{file.name} is a .tar.gz of", hint)
             with read_archive(file.name, cast(BinaryIO, whole)) as source:
                 yield source
         return
-    with read_archive(file.name, cast(BinaryIO, RangeFile(size, Blocks(size, file.fetch))), remote=True) as source:
+    with read_archive(file.name, cast(BinaryIO, RangeFile(size, blocks)), remote=True) as source:
         yield source
 
 
@@ -146,15 +148,19 @@ def _prefix(uri: str) -> Iterator[AdapterSource]:
         def listed(client: S3Client) -> Mapping[str, int]:
             pages = client.get_paginator("list_objects_v2")
             found = objects_in(pages.paginate(Bucket=place.bucket, Prefix=place.prefix), str(place))
-            names = ((item.key.removeprefix(place.prefix), item.size) for item in found)
-            return {name: size for name, size in names if name and not name.endswith("/") and name.count("/") <= 1}
+            names = sorted((item.key.removeprefix(place.prefix), item.size) for item in found)
+            kept = ((name, size) for name, size in names if name and not name.endswith("/") and name.count("/") <= 1)
+            return dict(islice(kept, _MOST_NAMES))
 
         sizes = connection.call("ListObjectsV2", str(place), listed)
         if not sizes:
             raise InputError(f"there is nothing below {place}.", hint="Check the bucket and the prefix.")
-        yield _PrefixSource(
-            str(place), sizes, lambda name: _signed(connection, http, place.bucket, place.prefix + name)
-        )
+
+        def opened(name: str) -> BinaryIO:
+            file = _signed(connection, http, place.bucket, place.prefix + name)
+            return cast(BinaryIO, RangeFile(sizes[name], file.fetch))
+
+        yield ListedSource(str(place), sizes, opened, "folder")
 
 
 @contextmanager
@@ -187,40 +193,6 @@ def _told(where: str) -> Iterator[None]:
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-class _PrefixSource:
-    """An adapter's files below one prefix."""
-
-    remote = True
-
-    def __init__(self, name: str, sizes: Mapping[str, int], opener: Callable[[str], _File]) -> None:
-        self._name = name
-        self._sizes = sizes
-        self._opener = opener
-
-    @property
-    def name(self) -> str:
-        """The prefix."""
-        return self._name
-
-    def files(self) -> tuple[str, ...]:
-        """Return the names of the files at the root and one folder below."""
-        return tuple(sorted(self._sizes))[:_MOST_NAMES]
-
-    def size(self, name: str) -> int:
-        """Return a file's size in bytes. Raises InputError."""
-        if name not in self._sizes:
-            raise InputError(f"there is no {escape(name)!r} below {self.name}.")
-        return self._sizes[name]
-
-    def path(self, name: str) -> None:  # noqa: ARG002 - the protocol has it
-        """A remote file has no path."""
-        return
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file; every read is one ranged request. Raises InputError, InconclusiveError."""
-        return cast(BinaryIO, RangeFile(self.size(name), self._opener(name).fetch))
-
-
 @dataclass(slots=True)
 class _File:
     """A file that answers requests for ranges of it.
@@ -247,21 +219,18 @@ class _File:
         """Return the bytes from ``begin`` to ``end``. Raises InputError, InconclusiveError."""
         import httpx2
 
-        attempt = 0
+        attempt = 1
         while True:
-            attempt += 1
             try:
-                answered = self._once(begin, end)
+                return self._once(begin, end)
             except (httpx2.HTTPError, httpx2.InvalidURL) as error:
                 if attempt == _ATTEMPTS or not may_pass(error):
                     reason = escape(scrub(str(error)).replace(self.url, MASK), 200) or "no answer"
                     raise InconclusiveError(
                         f"{self.name} cannot be read: {reason}.", hint="Check the address, the network and the proxy."
                     ) from None
-                answered = None
-            if answered is not None:
-                return answered
             time.sleep(_FIRST_PAUSE * 2 ** (attempt - 1))
+            attempt += 1
 
     def _once(self, begin: int, end: int) -> bytes:
         import httpx2
@@ -274,7 +243,7 @@ class _File:
             raise InputError(f"{self.name} is empty.")
         if not answer.is_success:
             raise self._refused(answer.status)
-        match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+        match = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != begin:
             raise InputError(
                 f"the server of {self.name} answers no byte ranges.", hint="Download it, and give the file's path."

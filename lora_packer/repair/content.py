@@ -201,6 +201,7 @@ class DraftSource:
         self._parts = segments(draft)
         self._written = written
         self.remote = source.remote
+        self.holder = source.holder
 
     @property
     def name(self) -> str:

@@ -29,13 +29,14 @@ class View:
     """Some files of a source under names of their own.
 
     Attributes:
-        remote: whether reading costs the network.
+        remote, holder: those of the source.
     """
 
     def __init__(self, source: AdapterSource, names: Mapping[str, str]) -> None:
         self._source = source
         self._names = names
         self.remote = source.remote
+        self.holder = source.holder
 
     @property
     def name(self) -> str:

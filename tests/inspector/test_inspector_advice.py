@@ -136,6 +136,7 @@ class _Repo(FolderSource):
     """What a Hub repository looks like to a check: remote, and without paths."""
 
     remote = True
+    holder = "repo"
     name = "hf://org/repo"
 
     def path(self, name: str) -> None:  # type: ignore[override]

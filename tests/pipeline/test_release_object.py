@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
 
 import lora_packer
+from lora_packer.pipeline import by_object, service
 from lora_packer.sandbox import Sandbox
 
 Cli = Callable[..., Any]
@@ -72,43 +74,37 @@ def test_a_broken_one_is_not_submitted(sandbox: Sandbox, cli: Cli, tmp_path: Pat
     assert not Path("broken-one.receipt.json").exists()
 
 
-def test_what_changed_after_the_check_is_not_submitted(
-    sandbox: Sandbox, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = stored(sandbox, "swapped")
-    other = write_adapter(tmp_path / "other", None, tiny_config(lora_alpha=2))
-    from lora_packer.pipeline import by_object
+@pytest.fixture
+def swapped_before(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[ModuleType, str, str], str]:
+    """Put an archive into S3, and another under the same key just before a function of a module is called."""
 
-    real = by_object.check_section
+    def prepare(module: ModuleType, function: str, name: str) -> str:
+        other = write_adapter(tmp_path / "other", None, tiny_config(lora_alpha=2))
+        real = getattr(module, function)
 
-    def swap(*arguments: Any) -> Any:
-        (tmp_path / "swapped.zip").unlink(missing_ok=True)
-        stored(sandbox, "swapped", other)
-        return real(*arguments)
+        def swap(*arguments: Any) -> Any:
+            (tmp_path / f"{name}.zip").unlink()
+            stored(sandbox, name, other)
+            return real(*arguments)
 
-    monkeypatch.setattr(by_object, "check_section", swap)
+        monkeypatch.setattr(module, function, swap)
+        return stored(sandbox, name)
+
+    return prepare
+
+
+def test_what_changed_after_the_check_is_not_submitted(cli: Cli, swapped_before: Callable[..., str]) -> None:
+    place = swapped_before(by_object, "check_section", "swapped")
     done = cli(*release(place, "v2"))
     assert done.code == 4, done.text
     assert f"{place} is not what was checked" in done.err
     assert receipt("swapped")["submission"] is None
 
 
-def test_what_changes_before_the_service_fetched_it_is_told(
-    sandbox: Sandbox, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = stored(sandbox, "late")
-    other = write_adapter(tmp_path / "other", None, tiny_config(lora_alpha=2))
-    from lora_packer.pipeline import service
-
-    real = service.wait
-
-    def swap(*arguments: Any) -> Any:
-        (tmp_path / "late.zip").unlink(missing_ok=True)
-        stored(sandbox, "late", other)
-        return real(*arguments)
-
-    monkeypatch.setattr(service, "wait", swap)
-    done = cli(*release(place, "v2"))
+def test_what_changes_before_the_service_fetched_it_is_told(cli: Cli, swapped_before: Callable[..., str]) -> None:
+    done = cli(*release(swapped_before(service, "wait", "late"), "v2"))
     assert done.code == 0, done.text
     assert "The service may have fetched either." in done.err
 
