@@ -26,10 +26,9 @@ UNDEFINED: Mapping[str, str] = {
     **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), _ANY_TWO),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
-    **dict.fromkeys(("fsmt", "switch_transformers"), _YET),
-    **dict.fromkeys(("canary", "cohere_asr", "fun_asr_nano", "kyutai_speech_to_text", "moonshine"), _YET),
+    **dict.fromkeys(("canary", "fsmt", "fun_asr_nano", "kyutai_speech_to_text"), _YET),
     **dict.fromkeys(("moonshine_streaming", "moss_transcribe_diarize", "nemo_speechlm", "seamless_m4t"), _YET),
-    **dict.fromkeys(("seamless_m4t_v2", "speech_to_text"), _YET),
+    "seamless_m4t_v2": _YET,
 }
 
 

@@ -26,7 +26,7 @@ from proof_configs import class_type  # noqa: E402
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
-TASKS = ("sequence-classification", "token-classification", "question-answering")
+TASKS = ("causal-lm", "sequence-classification", "token-classification", "question-answering")
 
 
 def recorded_text() -> str:

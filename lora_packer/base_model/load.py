@@ -22,6 +22,7 @@ from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
+from lora_packer.base_model.tasks import has_class
 from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.redact import escape
@@ -48,10 +49,16 @@ _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
     "LMHeadModel": "causal-lm",
     "ForMaskedLM": "causal-lm",
+    "ForCTC": "causal-lm",
     "ForConditionalGeneration": "seq2seq",
     "MarianMTModel": "seq2seq",
     "ForSequenceClassification": "sequence-classification",
+    # It classifies with the language model's head; its names are a dialect.
+    "ShieldGemma2ForImageClassification": "causal-lm",
+    "ForImageClassification": "sequence-classification",
+    "ForAudioClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
+    "ForAudioFrameClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "EncoderModel": "encoder",
     "Model": "none",
@@ -69,7 +76,7 @@ class BaseModel:
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
         default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
-        input_embedding: the path of the input embedding.
+        input_embedding: the path of the input embedding; None where the class reads no tokens.
         sha256: of the config's file; without one, of the config as JSON with sorted keys and no blanks. None for what
             was made from a loaded model.
     """
@@ -80,7 +87,7 @@ class BaseModel:
     source: str | None
     head: Head
     default_targets: tuple[str, ...] | str
-    input_embedding: str
+    input_embedding: str | None
     _config: Mapping[str, Any] = field(repr=False)
     sha256: str | None = None
 
@@ -98,9 +105,9 @@ class BaseModel:
         return base_from(config_of(source))
 
     @property
-    def vocab_size(self) -> int:
-        """The number of rows of the input embedding."""
-        return self.modules[self.input_embedding].weight_shape[0]
+    def vocab_size(self) -> int | None:
+        """The number of rows of the input embedding, or None where there is none."""
+        return None if self.input_embedding is None else self.modules[self.input_embedding].weight_shape[0]
 
     @property
     def attention_heads(self) -> tuple[int, int, int]:
@@ -178,7 +185,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    chosen = _offered(head or head_of(config, "seq2seq"), architecture)
+    chosen = _offered(head or head_of(config, "seq2seq"), model_type, architecture)
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
@@ -188,11 +195,12 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     )
 
 
-def _offered(head: Head, architecture: Architecture) -> Head:
-    """The head itself, or what a type without an encoder and a decoder has in its place."""
-    if architecture.encoder_decoder:
-        return head
-    return {"seq2seq": "causal-lm", "encoder": "none"}.get(head, head)  # type: ignore[return-value]
+def _offered(head: Head, model_type: str, architecture: Architecture) -> Head:
+    """The head itself, or what a type has in its place that has no encoder and decoder, or no vocabulary to predict."""
+    if not architecture.encoder_decoder:
+        others: Mapping[Head, Head] = {"seq2seq": "causal-lm", "encoder": "none"}
+        head = others.get(head, head)
+    return "none" if head == "causal-lm" and not has_class(model_type, head) else head
 
 
 def _under(head: Head, build: Build, settings: Settings) -> Named:
@@ -212,18 +220,18 @@ def _modules(named: Named) -> Modules:
     return MappingProxyType(modules)
 
 
-def _input_embedding(modules: Modules, architecture: Architecture) -> str:
-    """The path of the input embedding: the embedding of that name that lies highest.
+def _input_embedding(modules: Modules, architecture: Architecture) -> str | None:
+    """The path of the input embedding: the embedding of that name that lies highest, or None where there is none.
 
-    A decoder alone has ``embed_tokens`` in place of what it shares with an encoder.
+    A decoder alone has ``embed_tokens`` in place of what it shares with an encoder. A class may read no tokens where
+    others of its type do, such as one that classifies images.
     """
-
-    def order(path: str) -> tuple[bool, bool, int]:
-        dotted = f".{path}"
-        named = dotted.endswith(f".{architecture.input_embedding}")
-        return not named, not dotted.endswith(".embed_tokens"), path.count(".")
-
-    return min((path for path, module in modules.items() if module.kind == "embedding"), key=order)
+    embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
+    for name in (architecture.input_embedding, "embed_tokens"):
+        named = [path for path in embeddings if name is not None and f".{path}".endswith(f".{name}")]
+        if architecture.input_embedding is not None and named:
+            return min(named, key=lambda path: path.count("."))
+    return None
 
 
 def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:

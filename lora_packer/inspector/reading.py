@@ -226,7 +226,7 @@ def _with_dialects(base: BaseModel, dialects: Mapping[str, Modules]) -> BaseMode
 
 def input_embedding(base: BaseModel, modules: Modules) -> str | None:
     """Return the path of the input embedding under the names of a dialect, or None where it has none."""
-    if base.input_embedding in modules:
+    if base.input_embedding is None or base.input_embedding in modules:
         return base.input_embedding
     leaf = base.input_embedding.rpartition(".")[2]
     named = [p for p, m in modules.items() if m.kind == "embedding" and p.rpartition(".")[2] == leaf]
@@ -277,7 +277,7 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
     sizes: dict[int, list[str]] = {}
     rows = _rows(base) if shapes else {}
-    vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
+    vocab = min((least for own in rows.values() for least in own), default=0)
     for (path, kind), own in rows.items():
         for part, axis in _VOCABULARY_AXES[kind]:
             found = shapes.get(core_of(key_name(path, part)))
@@ -293,6 +293,8 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     if len(sizes) > 1:
         return base, (vocabularies_disagree(sizes, vocab),)
     (size, names), *_ = sizes.items()
+    if base.input_embedding is None:  # such as speech recognition by CTC: every language has letters of its own
+        return _resized(base, size), ()
     return _resized(base, size), (resized_vocabulary(names, size, vocab),)
 
 
