@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from proof_configs import class_type, random_config  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
+from proof_timm import import_timm  # noqa: E402
 from proof_undefined import unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
@@ -67,6 +68,7 @@ MORE_CLASSES: Mapping[str, tuple[str, ...]] = {
     "clip_text_model": ("CLIPTextModelWithProjection",),
     "clip_vision_model": ("CLIPVisionModelWithProjection",),
     "dpr": ("DPRContextEncoder", "DPRReader"),
+    "seamless_m4t_v2": tuple(f"SeamlessM4Tv2For{name}" for name in ("SpeechToText", "TextToSpeech", "SpeechToSpeech")),
 }
 # Its class for images is a dialect of the one that writes.
 _DIALECTS = ("ShieldGemma2ForImageClassification",)
@@ -96,6 +98,7 @@ def build(config: Mapping[str, Any], head: str, device: str = "meta") -> Any:
     import torch
     from transformers import AutoConfig
 
+    import_timm()
     cls = model_class(config["model_type"], head)
     if cls is None:
         return None

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from proof_configs import class_type  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
+from proof_timm import import_timm  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, TEXT_ONLY, BaseModel  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
@@ -46,7 +47,7 @@ class Row(NamedTuple):
     how: str = ""
 
 
-class NoClass(Exception):
+class NothingToCompareError(Exception):
     """There is nothing to compare a config with: why, as a verdict."""
 
     def __init__(self, verdict: str, how: str) -> None:
@@ -55,7 +56,7 @@ class NoClass(Exception):
 
 
 def built(config: Mapping[str, Any]) -> tuple[Any, bool]:
-    """Return transformers' model, and whether it is of the class that the config names. Raises NoClass."""
+    """Return transformers' model, and whether it is of the class that is named. Raises NothingToCompareError."""
     import torch
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -63,9 +64,9 @@ def built(config: Mapping[str, Any]) -> tuple[Any, bool]:
     plain = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "quantization_config"}
     plain["model_type"] = class_type(str(plain.get("model_type")))
     if plain["model_type"] not in CONFIG_MAPPING_NAMES:
-        raise NoClass(NO_TYPE, "")
+        raise NothingToCompareError(NO_TYPE, "")
     names = [name for name in config.get("architectures") or () if isinstance(name, str)]
-    named = getattr(transformers, names[0], None) if names and names[0].isidentifier() else None
+    named: Any = getattr(transformers, names[0], None) if names and names[0].isidentifier() else None
     known = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
     try:
         with torch.device("meta"):
@@ -80,7 +81,7 @@ def built(config: Mapping[str, Any]) -> tuple[Any, bool]:
             return named(transformers.AutoConfig.for_model(**plain) if typed else own.from_dict(plain)), True
     except Exception as error:  # noqa: BLE001 - whatever a class meets in a config that it was not written for
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise NoClass(REFUSED, f"{type(error).__name__}: {' '.join(lines[:2])[:100]}") from None
+        raise NothingToCompareError(REFUSED, f"{type(error).__name__}: {' '.join(lines[:2])[:100]}") from None
 
 
 def compared(config: Mapping[str, Any], file: str) -> Row:
@@ -89,7 +90,7 @@ def compared(config: Mapping[str, Any], file: str) -> Row:
     names = config.get("architectures") or ["-"]
     try:
         theirs, own = built(config)
-    except NoClass as reason:
+    except NothingToCompareError as reason:
         told = "the definition was not compared" if defined else "no definition"
         return Row(file, model_type, str(names[0]), reason.verdict, f"{reason or told}")
     cls = type(theirs).__name__
@@ -133,6 +134,7 @@ def main() -> int:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    import_timm()
     rows = []
     for row in rows_of(args.folder):
         rows.append(row)

@@ -58,7 +58,8 @@ class Architecture:
             (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
         flat_text: whether old configs hold those fields at the root, without the nested config.
-        input_embedding: how the input embedding's path ends; None for a type that reads no tokens.
+        input_embedding: how the input embedding's path ends, or how under each head, with ``none`` for the others;
+            None for a type that reads no tokens.
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
     """
 
@@ -66,7 +67,7 @@ class Architecture:
     default_targets: tuple[str, ...] | str = ()
     text_config: str | None = None
     flat_text: bool = False
-    input_embedding: str | None = "embed_tokens"
+    input_embedding: str | Mapping[Head, str] | None = "embed_tokens"
     encoder_decoder: bool = False
     defaults: Mapping[str, Any] | str | None = None
 
@@ -105,7 +106,7 @@ def declared(
     targets: tuple[str, ...] | str = (),
     text_config: str | None = None,
     flat_text: bool = False,
-    input_embedding: str | None = "embed_tokens",
+    input_embedding: str | Mapping[Head, str] | None = "embed_tokens",
     encoder_decoder: bool = False,
 ) -> Architecture:
     """Return the definition of a model type; see :class:`Architecture`.

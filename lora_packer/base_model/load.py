@@ -189,7 +189,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
-    embedding = _input_embedding(modules, architecture)
+    embedding = _input_embedding(modules, architecture.input_embedding, chosen)
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
@@ -220,16 +220,19 @@ def _modules(named: Named) -> Modules:
     return MappingProxyType(modules)
 
 
-def _input_embedding(modules: Modules, architecture: Architecture) -> str | None:
+def _input_embedding(modules: Modules, declared: str | Mapping[Head, str] | None, head: Head) -> str | None:
     """The path of the input embedding: the embedding of that name that lies highest, or None where there is none.
 
     A decoder alone has ``embed_tokens`` in place of what it shares with an encoder. A class may read no tokens where
     others of its type do, such as one that classifies images.
     """
+    if declared is None:
+        return None
+    own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
     embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
-    for name in (architecture.input_embedding, "embed_tokens"):
-        named = [path for path in embeddings if name is not None and f".{path}".endswith(f".{name}")]
-        if architecture.input_embedding is not None and named:
+    for name in (own, "embed_tokens"):
+        named = [path for path in embeddings if f".{path}".endswith(f".{name}")]
+        if named:
             return min(named, key=lambda path: path.count("."))
     return None
 

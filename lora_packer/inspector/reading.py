@@ -19,7 +19,7 @@ from lora_packer.inspector.matching import ADAPTER_NAME, agreement, agrees, core
 from lora_packer.inspector.rules.vocabulary import resized_vocabulary, vocabularies_disagree
 from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, expect
 from lora_packer.peft.replicate import Ranges, replicated
-from lora_packer.peft.targets import ALL_LINEAR, output_head
+from lora_packer.peft.targets import ALL_LINEAR, HEAD_WITHOUT_ROWS, output_head
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -303,7 +303,7 @@ def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:
     result: dict[tuple[str, str], set[int]] = {}
     for modules in base.dialects.values():
         for path, kind in ((input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
-            if path is not None:
+            if path not in (None, HEAD_WITHOUT_ROWS):
                 result.setdefault((path, kind), set()).add(modules[path].weight_shape[0])
     return result
 

@@ -38,7 +38,10 @@ OUTPUT_HEADS = (
     "lm_loss",
     "proj_out",
 )
-_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output")
+# DeBERTa's newer head multiplies with the input embedding, and calls its output embedding what stands before that
+# (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
+HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
+_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output", HEAD_WITHOUT_ROWS)
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 _LAST_INDEX = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")

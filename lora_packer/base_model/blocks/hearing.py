@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
-from lora_packer.base_model.blocks.attention import attention
+from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, head_inside, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
 from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
@@ -62,21 +62,17 @@ def conformer(s: Settings) -> Named:
 
 
 def _conformer_layer(s: Settings, path: str) -> Named:
-    head_dim, bias, folded = (
-        s.optional_size("head_dim") or s.hidden // s.heads,
-        s.flag("attention_bias"),
-        (s.hidden, s.hidden, 1),
-    )
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
     for name in ("feed_forward1", "feed_forward2"):
         yield from chain(f"{path}.{name}", (s.hidden, s.inner, s.hidden), "linear1", "linear2", bias=bias)
-    yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
-    yield from linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
-    yield from parameter(f"{path}.self_attn.bias_u", s.heads, head_dim)
-    yield from parameter(f"{path}.self_attn.bias_v", s.heads, head_dim)
+    yield from attention(f"{path}.self_attn", s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+    yield from linear(f"{path}.self_attn.relative_k_proj", heads * head_dim, s.hidden)
+    yield from parameter(f"{path}.self_attn.bias_u", heads, head_dim)
+    yield from parameter(f"{path}.self_attn.bias_v", heads, head_dim)
     bias = s.flag("convolution_bias")
     yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
     yield from depthwise(f"{path}.conv.depthwise_conv", s.hidden, s.size("conv_kernel_size"), bias=bias)
-    yield from conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
+    yield from conv(f"{path}.conv.pointwise_conv2", (s.hidden, s.hidden, 1), bias=bias)
     yield from layer_norm(
         path,
         s.hidden,

@@ -100,9 +100,9 @@ def _switch_feed(s: Settings, path: str, side: str, index: int) -> Named:
         yield from linear(f"{block}.wo", width, inner)
 
 
-def _t5(side_of: Callable[[Settings, str], Named] = t5_side) -> Build:
+def _t5(side_of: Callable[[Settings, str], Named] = t5_side, names: Mapping[str, str] = _T5_NAMES) -> Build:
     def build(raw: Settings, head: Head) -> Named:
-        s = raw.aliased(_T5_NAMES)
+        s = raw.aliased(names)
         width = s.size("d_model")
         before = "transformer." if head in ("sequence-classification", "token-classification") else ""
         yield from embedding(f"{before}shared", s.vocab, width)
@@ -199,7 +199,9 @@ ARCHITECTURES: Architectures = {
     "mt5": like("t5"),
     "umt5": declared(_t5(partial(t5_side, every_bias=True)), input_embedding="shared", encoder_decoder=True),
     "switch_transformers": declared(
-        _t5(partial(t5_side, feed=_switch_feed)), input_embedding="shared", encoder_decoder=True
+        _t5(partial(t5_side, feed=_switch_feed), {name: _T5_NAMES[name] for name in _T5_NAMES if name != "head_dim"}),
+        input_embedding="shared",
+        encoder_decoder=True,
     ),
     "longt5": declared(_t5(_longt5_side), input_embedding="shared", encoder_decoder=True),
     "pix2struct": composite(_pix2struct),
