@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 import record_conversions  # noqa: E402
 import record_tasks  # noqa: E402
 from proof import model_class, prove  # noqa: E402
-from proof_configs import class_type  # noqa: E402
+from proof_configs import class_type, of_transformers  # noqa: E402
 from proof_undefined import unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
@@ -56,7 +56,7 @@ def known_types(only: Iterable[str] | None, wanted: int) -> Iterator[Row]:
     """Yield each known type that the installed transformers builds otherwise."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    names = sorted(only or ARCHITECTURES)
+    names = sorted(only or of_transformers())
     here = [name for name in names if class_type(name) in CONFIG_MAPPING_NAMES and _has_class(name)]
     yield from (Row("known type", name, "transformers has no class of it", True) for name in names if name not in here)
     # Forked, so that transformers is imported once.
@@ -226,7 +226,7 @@ def main() -> int:
         found.append(row)
         print(line(row), flush=True)
     known = sum(row.fails for row in found)
-    types = len(args.only or ARCHITECTURES)
+    types = len(args.only or of_transformers())
     print(f"\n{known} of {types} known types differ, {len(found) - known} other differences")
     return 1 if known else 0
 

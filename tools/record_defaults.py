@@ -27,9 +27,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "lora_packer" / "base_model"
 sys.path.insert(0, str(ROOT))
 
-from proof_configs import class_type, random_config  # noqa: E402
+from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 
-from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
+from lora_packer.base_model import BaseModel  # noqa: E402
 from lora_packer.base_model import settings as settings_module  # noqa: E402
 from lora_packer.base_model.architecture import Head  # noqa: E402
 from lora_packer.base_model.defaults import FILE  # noqa: E402
@@ -92,7 +92,7 @@ def config_classes() -> Mapping[str, Any]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     found: dict[str, Any] = {}
-    for model_type in sorted(ARCHITECTURES):
+    for model_type in of_transformers():
         _walk(CONFIG_MAPPING[class_type(model_type)](), model_type, found)
     # What stands below none of them by default, such as a tower of another type.
     for model_type in CONFIG_MAPPING:
@@ -248,7 +248,7 @@ def note_all() -> None:
         mock.patch.object(Settings, "_value", value),
         mock.patch.object(Settings, "aliased", other_names),
     ):
-        for model_type in ARCHITECTURES:
+        for model_type in of_transformers():
             for number, config in enumerate(configs_of(model_type)):
                 for head in get_args(Head) if number else ("causal-lm",):
                     try:

@@ -25,6 +25,7 @@ from lora_packer.inspector.rules import (
     RULES,
     config,
     config_on_base,
+    definition,
     extra,
     files,
     names,
@@ -315,7 +316,8 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
             why = f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
             return Judged((*_with_hints(kept, settings, adapter, hosted), *refused), why=why, case=found.case)
     ran = _codes(_BASE if found.only is None else found.only)
-    return Judged((*_with_hints(told, settings, adapter, hosted), *refused), ran, found.why, case=found.case)
+    held = definition.how_it_is_held(base)
+    return Judged((*_with_hints(told, settings, adapter, hosted), *refused, *held), ran, found.why, case=found.case)
 
 
 def _fails(judged: Judged) -> bool:
