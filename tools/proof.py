@@ -24,7 +24,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from make_docs import with_remote_code  # noqa: E402
+from make_models import with_remote_code  # noqa: E402
 from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
 from proof_undefined import unlisted  # noqa: E402
