@@ -110,6 +110,7 @@ proof-dialects: proof-dialects-venvs
 
 # The types of remote code, against copies of that code on PyPI, in an environment of its time.
 proof-remote: .venv-proof-4-51/.installed
+	@.venv-proof-4-51/bin/python -m pip install --quiet --disable-pip-version-check --no-deps einops==0.8.1 timm==1.0.9
 	@.venv-proof-4-51/bin/python tools/proof_remote.py
 
 HOOKS_VENV := .venv-hooks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import Architectures, Head, Proof, remote
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import attention, biased_attention, grouped_attention
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
-from lora_packer.base_model.blocks.frames import decoder, framed, head_modules, stacked
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, head_modules, stacked
 from lora_packer.base_model.blocks.layers import conv, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -30,6 +30,7 @@ def _baichuan_head(s: Settings, head: Head) -> Named:
 
 _baichuan = decoder({"self_attn": _packed_attention, "mlp": plain_mlp})
 _orion = decoder({"self_attn": grouped_attention, "mlp": plain_mlp}, kind=layer_norm)
+_qwen2 = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
 _xverse = decoder({"self_attn": grouped_attention, "mlp": plain_mlp})
 
 
@@ -53,7 +54,38 @@ def _yuan(s: Settings) -> Named:
     return stacked(s, layer)
 
 
+def _deci(s: Settings) -> Named:
+    """DeciLM's decoder: Llama's, with a number of key heads of its own in each layer."""
+    listed, head_dim = s.numbers("num_key_value_heads_per_layer"), s.hidden // s.heads
+
+    def layer(prefix: str, index: int) -> Named:
+        kv_heads = listed[index] if listed is not None and index < len(listed) else s.heads
+        yield from attention(f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, head_dim)
+        yield from plain_mlp(s, f"{prefix}.mlp", bias=s.flag("mlp_bias"))
+
+    return stacked(s, layer)
+
+
+def _mimo(s: Settings) -> Named:
+    """MiMo: Qwen 2's layers, and those beside them that predict further tokens."""
+    yield from _qwen2(s)
+    for index in range(s.count("num_nextn_predict_layers")):
+        path = f"mtp_layers.{index}"
+        yield from biased_attention(s, f"{path}.self_attn")
+        yield from plain_mlp(s, f"{path}.mlp")
+        yield from norm(path, s.hidden, *LAYER_NORMS, "token_layernorm", "hidden_layernorm", "final_layernorm")
+        yield from linear(f"{path}.input_proj", s.hidden, 2 * s.hidden)
+
+
 ARCHITECTURES: Architectures = {
+    "deci": remote(
+        framed(_deci),
+        Proof("built", "decilm/modeling_decilm.py (optimum-habana 1.21.2)"),
+    ),
+    "mimo": remote(
+        framed(_mimo),
+        Proof("read", "mlx_lm/models/mimo.py (mlx-lm 0.32.2), vllm/model_executor/models/mimo_mtp.py (vllm 0.33.0)"),
+    ),
     "baichuan": remote(
         framed(_baichuan, heads=_baichuan_head),
         Proof(
@@ -67,7 +99,7 @@ ARCHITECTURES: Architectures = {
     ),
     "xverse": remote(
         framed(_xverse),
-        Proof("read", "vllm/model_executor/models/llama.py (vllm 0.6.0 has XverseForCausalLM in xverse.py)"),
+        Proof("read", "sgl-project/sglang, python/sglang/srt/models/xverse.py"),
     ),
     "yuan": remote(
         framed(_yuan),
