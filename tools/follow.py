@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 import record_conversions  # noqa: E402
 import record_tasks  # noqa: E402
 from proof import model_class, prove  # noqa: E402
-from proof_configs import class_type  # noqa: E402
+from proof_configs import class_type, of_transformers  # noqa: E402
 from proof_undefined import UNDEFINED, unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
@@ -58,7 +58,7 @@ def known_types(only: Iterable[str] | None, wanted: int) -> Iterator[Row]:
     """Yield each known type that the installed transformers builds otherwise."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    names = sorted(only or ARCHITECTURES)
+    names = sorted(only or of_transformers())
     here = [name for name in names if class_type(name) in CONFIG_MAPPING_NAMES and _has_class(name)]
     yield from (Row("known type", name, "transformers has no class of it", True) for name in names if name not in here)
     # Forked, so that transformers is imported once.
@@ -228,7 +228,7 @@ def main() -> int:
     for row in rows(args.only, args.random):
         found.append(row)
         print(line(row), flush=True)
-    print(f"\n{summary(found, len(args.only or ARCHITECTURES))}, {time.perf_counter() - started:.0f} s")
+    print(f"\n{summary(found, len(args.only or of_transformers()))}, {time.perf_counter() - started:.0f} s")
     return 1 if any(row.fails for row in found) else 0
 
 

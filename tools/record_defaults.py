@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "lora_packer" / "base_model"
 sys.path.insert(0, str(ROOT))
 
-from proof_configs import class_type, random_config  # noqa: E402
+from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 
-from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
+from lora_packer.base_model import BaseModel  # noqa: E402
 from lora_packer.base_model import settings as settings_module  # noqa: E402
 from lora_packer.base_model.architecture import Head  # noqa: E402
 from lora_packer.base_model.defaults import FILE  # noqa: E402
@@ -95,7 +95,7 @@ def config_classes() -> Mapping[str, Any]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     found: dict[str, Any] = {}
-    for model_type in sorted(ARCHITECTURES):
+    for model_type in of_transformers():
         _walk(CONFIG_MAPPING[class_type(model_type)](), model_type, found)
     # What stands below none of them by default, such as a tower of another type.
     for model_type in CONFIG_MAPPING:
@@ -264,7 +264,7 @@ def recorded_text(only: Sequence[str] | None = None) -> str:
     """Return the file's text: for all types, or with what these add to it."""
     import transformers
 
-    note_all(only or ARCHITECTURES)
+    note_all(only or of_transformers())
     before = json.loads(FILE.read_text(encoding="utf-8"))["types"] if only else {}
     return text_of(merged(before, {name: record(name) for name in NOTED}), transformers.__version__)
 
