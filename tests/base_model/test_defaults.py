@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+from builders import ROOT
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, like, resolved
@@ -102,3 +104,12 @@ def test_a_config_with_nothing_but_its_type_is_the_class_default():
     assert BaseModel.load({"model_type": "voxtral"}).modules[
         "model.language_model.layers.0.self_attn.q_proj"
     ].weight_shape == (4096, 3072)
+
+
+def test_what_one_type_adds_leaves_the_rest_as_it_is():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from record_defaults import merged, text_of
+
+    assert text_of(_TYPES, "5.24.0") == FILE.read_text(encoding="utf-8")
+    more = merged({"a": {"x": 1, "y": 2}, "b": {"z": 3}}, {"a": {"y": 2, "w": 4}, "c": {"v": 5}})
+    assert more == {"a": {"x": 1, "y": 2, "w": 4}, "b": {"z": 3}, "c": {"v": 5}}
