@@ -82,6 +82,12 @@ VL2 = {
                         "n_shared_experts": 2, "moe_intermediate_size": 24, "first_k_dense_replace": 1},
 }  # fmt: skip
 
+KIMI_VL = {
+    "model_type": "kimi_vl", "vision_config": VIT, "text_config": {
+        **SIZES, "kv_lora_rank": 16, "q_lora_rank": None, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
+        "first_k_dense_replace": 1, "n_routed_experts": 2, "moe_layer_freq": 1},
+}  # fmt: skip
+
 T, L, M = "transformer.h.0.", "model.layers.0.", "transformer.encoder.layers.0."
 Shapes = dict[str, tuple[int, int]]
 # What it is, its config, target_modules, and the weight of each module that they mean (out, in).
@@ -156,6 +162,26 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("internvl_chat", INTERNVL, ["wqkv", "qkv", "3"], {
         "language_model." + L + "attention.wqkv": (128, 64), "mlp1.3": (64, 64),
         "vision_model.encoder.layers.0.attn.qkv": (96, 32), "vision_model.encoder.layers.1.attn.qkv": (96, 32)}),
+    ("h2ovl_chat", INTERNVL | {"model_type": "h2ovl_chat", "architectures": ["H2OVLChatModel"]}, ["wo", "mlp1.1"], {
+        "language_model." + L + "attention.wo": (64, 64), "mlp1.1": (64, 128)}),
+    ("nvlm", INTERNVL | {"model_type": "NVLM_D", "architectures": ["NVLM_D"]}, ["wo", "mlp1.1"], {
+        "language_model." + L + "attention.wo": (64, 64), "mlp1.1": (96, 128)}),
+    ("molmo", {"model_type": "molmo", **SIZES, "num_key_value_heads": 2, "embedding_size": 40, "qkv_bias": True},
+     ["att_proj", "ff_out", "w3"], {
+        "model.transformer.blocks.0.att_proj": (128, 64), "model.transformer.blocks.0.ff_out": (64, 48),
+        "model.transformer.ff_out": (40, 64), "model.vision_backbone.image_projector.w3": (48, 1024)}),
+    ("kimi_vl", KIMI_VL, ["wqkv", "q_proj", "linear_2", "gate_proj"], {
+        "vision_tower.encoder.blocks.0.wqkv": (96, 32), "vision_tower.encoder.blocks.1.wqkv": (96, 32),
+        "multi_modal_projector.linear_2": (64, 128), "language_model." + L + "self_attn.q_proj": (96, 64),
+        "language_model." + L + "mlp.gate_proj": (96, 64)}),
+    ("telechat", {"model_type": "telechat", "n_layer": 1, "n_head": 4, "hidden_size": 64, "ffn_hidden_size": 96,
+                  "vocab_size": 40}, ["key_value", "gate_proj"], {
+        T + "self_attention.key_value": (128, 64), T + "mlp.gate_proj": (96, 64)}),
+    ("TeleFLM", {"model_type": "TeleFLM", **SIZES}, ["v_proj"], {L + "self_attn.v_proj": (64, 64)}),
+    ("solar", {"model_type": "solar", **SIZES, "num_key_value_heads": 2}, ["v_proj"], {L + "self_attn.v_proj": (32, 64)}),
+    ("minimind", {"model_type": "minimind", "architectures": ["MiniMindLM"], "dim": 64, "hidden_dim": 96, "n_heads": 4,
+                  "n_kv_heads": 2, "n_layers": 1, "vocab_size": 40}, ["wk", "w1", "output"], {
+        "layers.0.attention.wk": (32, 64), "layers.0.feed_forward.w1": (96, 64), "output": (40, 64)}),
     ("minicpmv 2.6", MINICPMV, ["q_proj", "kv_proj"], {
         "llm." + L + "self_attn.q_proj": (64, 64), "vpm.encoder.layers.0.self_attn.q_proj": (32, 32),
         "resampler.kv_proj": (64, 32)}),
@@ -214,7 +240,7 @@ def test_each_type_is_in_the_table_above(model_type: str) -> None:
     assert model_type in {case[1]["model_type"] for case in CASES}
     defaults = ARCHITECTURES[model_type].defaults
     assert isinstance(defaults, str)
-    assert recorded(defaults)
+    assert recorded(defaults) is not None
 
 
 @pytest.mark.parametrize("tower", ["visual", "audio"])

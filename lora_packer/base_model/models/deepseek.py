@@ -270,8 +270,8 @@ def _first_deepseek(s: Settings) -> Named:
     return stacked(s, layer)
 
 
-def _vl2_language(s: Settings) -> Named:
-    """The decoder inside DeepSeek-VL2: latent or plain attention, and experts that are linears each."""
+def remote_deepseek(s: Settings) -> Named:
+    """DeepSeek's decoder as its own code has it: latent or plain attention, and experts that are linears each."""
     sparse, count = sparse_layers(s), s.count("n_routed_experts")
 
     def layer(prefix: str, index: int) -> Named:
@@ -308,7 +308,7 @@ def _vl2(s: Settings, _head: Head) -> Named:
         raise UnknownArchitecture("there is no proven definition for a tile_tag other than '2D'.")
     for name in ("image_newline", "view_seperator"):
         yield from parameter(name, joins.size("n_embed"))
-    yield from below("language", framed(_vl2_language)(s.nested("language_config"), "causal-lm"))
+    yield from below("language", framed(remote_deepseek)(s.nested("language_config"), "causal-lm"))
 
 
 def _vl2_projector(s: Settings) -> Named:
