@@ -65,7 +65,7 @@ def rule_page(rule: Rule, case: Case) -> str:
         ]
     parts += [
         "## Look for it alone, or leave it out",
-        f"```\n{_COMMAND} --select {rule.code}\n{_COMMAND} --ignore {rule.code}\n```",
+        f"```sh\n{_COMMAND} --select {rule.code}\n{_COMMAND} --ignore {rule.code}\n```",
         "## An example",
         "All that the adapter is made of, and what `check` says of it. A test builds the adapter from this page.",
     ]

@@ -66,17 +66,17 @@ def command_page(name: str, command: Command) -> str:
     """Return a command's page."""
     context = typer.Context(command, info_name=f"lora-packer {name}")
     first, *others = (command.help or "").strip().split("\n\n")
-    usage = f"```\nlora-packer {name} {command.usage(context)}\n```"
+    usage = f"```text\nlora-packer {name} {command.usage(context)}\n```"
     parts = [f"# lora-packer {name}", plain(first), usage, *(plain(part) for part in others)]
     if name in EXAMPLES:
-        parts += ["## Examples", "```\n" + "\n".join(EXAMPLES[name]) + "\n```"]
+        parts += ["## Examples", "```sh\n" + "\n".join(EXAMPLES[name]) + "\n```"]
     for section, rows in command.sections(context).items():
         cells = [[f"`{term}`", plain(text)] for term, text in rows]
         parts += [f"## {section}", table(["argument" if section == "Arguments" else "option", "what it means"], cells)]
     if name in ENVIRONMENT:
         rows = [(f"`{term}`", text) for term, text in ENVIRONMENT[name].items()]
         parts += ["## Environment", table(["variable", "what it means"], rows)]
-    parts.append("What each exit code means: [exit codes](../readme.md#exit-codes).")
+    parts.append("What each exit code means: [exit codes](../options.md#exit-codes).")
     return "\n\n".join(parts) + "\n"
 
 
