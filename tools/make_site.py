@@ -1,4 +1,4 @@
-"""Make what the documentation site is built from: docs/, and a page for each command and target.
+"""Make what the documentation site is built from: docs/, and a page for each command, target and JSON schema.
 
 The pages come from the options and the data themselves, so that none can be missing or old. Those of the rules are in
 docs/rules already (``tools/make_docs.py``).
@@ -20,6 +20,7 @@ from typing import Any
 import typer
 import yaml
 from generated import plain
+from site_reference import api, schema_page, schemas, schemas_index
 
 from lora_packer.cli import COMMANDS, build
 from lora_packer.cli.help import ENVIRONMENT, EXAMPLES, Command
@@ -148,11 +149,12 @@ def make(folder: Path) -> None:
     made = {
         "commands": {name: command_page(name, command) for name, command in found.items()},
         "targets": {name: target_page(target) for name, target in targets.items()},
+        "json": {name: f"{schema_page(name, schema)}\n" for name, schema in schemas().items()},
     }
-    symptoms = docs / "troubleshooting.md"
-    told = symptoms.read_text(encoding="utf-8").replace("<!-- engines -->", refusals(targets))
-    symptoms.write_text(told, encoding="utf-8")
-    indexes = {"commands": commands_index(found), "targets": targets_index(targets)}
+    for page, mark, told in (("troubleshooting", "engines", refusals(targets)), ("python", "api", api())):
+        text = (docs / f"{page}.md").read_text(encoding="utf-8")
+        (docs / f"{page}.md").write_text(text.replace(f"<!-- {mark} -->", told), encoding="utf-8")
+    indexes = {"commands": commands_index(found), "targets": targets_index(targets), "json": schemas_index()}
     for section, pages in made.items():
         (docs / section).mkdir()
         for name, text in {"index": indexes[section], **pages}.items():

@@ -70,5 +70,5 @@ def parse(words: list[str]) -> None:
     try:
         with group.commands[name].make_context(name, others):
             pass
-    except Exception as error:  # of typer's own click
+    except Exception as error:  # noqa: BLE001 - of typer's own click
         raise AssertionError(f"lora-packer {shlex.join(words)}: {error}") from None
