@@ -29,6 +29,8 @@ from lora_packer.targets import NAMES, Target, find_target
 from lora_packer.targets.features import FEATURES
 
 ROOT = Path(__file__).resolve().parent.parent
+# A page of docs/ whose address another one has in the site: targets/ lists the targets.
+RENAMED = {"targets.md": "targets-by-feature.md"}
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 EFFECTS = {
     "supported": "works",
@@ -144,7 +146,10 @@ def make(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", docs)
     for place in (*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in BESIDE)):
         text = moved_links(place.read_text(encoding="utf-8"), place)
-        (docs / (place.name if place.parent.name == "docs" else place.name.lower())).write_text(text, encoding="utf-8")
+        name = RENAMED.get(place.name, place.name) if place.parent.name == "docs" else place.name.lower()
+        (docs / name).write_text(text, encoding="utf-8")
+    for name in RENAMED:
+        (docs / name).unlink()
     found, targets = commands(), {name: find_target(name) for name in NAMES}
     made = {
         "commands": {name: command_page(name, command) for name, command in found.items()},
@@ -185,7 +190,8 @@ def moved_links(text: str, place: Path) -> str:
         if not path or not aim.exists():
             return f"[{words}]({path}{anchor})"
         if aim.is_relative_to(ROOT / "docs"):
-            return f"[{words}]({aim.relative_to(ROOT / 'docs')}{anchor})"
+            name = str(aim.relative_to(ROOT / "docs"))
+            return f"[{words}]({RENAMED.get(name, name)}{anchor})"
         return f"[{words}]({aim.name.lower()}{anchor})" if aim.parent == ROOT and aim.name in BESIDE else words
 
     return re.sub(r"\[([^\]\n]*)\]\((?![a-z]+:)([^)\s#]*)(#[^)\s]*)?\)", moved, text)

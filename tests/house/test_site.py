@@ -75,6 +75,13 @@ def test_the_walk_through_follows_the_service_s_page_to_its_end() -> None:
     assert [said for said in VENDOR.replace("\n", "").split("|") if said not in page] == []
 
 
+def test_no_two_pages_have_one_address(site: Path) -> None:
+    """The site has folders for addresses: a.md and a/index.md would both be a/."""
+    pages = [page.relative_to(site / "docs").with_suffix("") for page in (site / "docs").rglob("*.md")]
+    addresses = [page.parent if page.name == "index" else page for page in pages]
+    assert len(set(addresses)) == len(addresses)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_command_s_page_has_every_option_of_its_help(site: Path, cli: Callable[..., Any], name: str) -> None:
     page = (site / "docs" / "commands" / f"{name}.md").read_text()
