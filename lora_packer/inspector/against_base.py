@@ -17,6 +17,7 @@ from lora_packer.inspector.rules import (
     RULES,
     config,
     config_on_base,
+    definition,
     extra,
     placed,
     shapes,
@@ -94,7 +95,8 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
             why = f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
             return Judged((*_with_hints(kept, settings, adapter, hosted), *refused), why=why, case=found.case)
     ran = codes_of(BASE_RULES if found.only is None else found.only)
-    return Judged((*_with_hints(told, settings, adapter, hosted), *refused), ran, found.why, case=found.case)
+    findings = (*_with_hints(told, settings, adapter, hosted), *refused, *definition.how_it_is_held(base))
+    return Judged(findings, ran, found.why, case=found.case)
 
 
 def _fails(judged: Judged) -> bool:

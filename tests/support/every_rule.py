@@ -36,6 +36,10 @@ class Case:
     how: dict[str, Any] = field(default_factory=lambda: {"target": "peft"})
 
 
+BAICHUAN = {"model_type": "baichuan", "architectures": ["BaichuanForCausalLM"], "vocab_size": 40, "hidden_size": 16,
+            "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}  # fmt: skip
+
+
 def config(**changes: Any) -> dict[str, Any]:
     return tiny_config(**changes)
 
@@ -157,6 +161,9 @@ CASES: dict[str, Case] = {
                   how=at("together")),
     "LP323": Case(on_experts, config(target_modules=[], target_parameters=["mlp.experts.gate_up_proj"], peft_version="0.18.1"),
                   base=SQUARE),
+    "LP324": Case(lambda: {f"{PREFIX}model.layers.0.self_attn.W_pack.lora_{x}.weight": ones(*shape)
+                           for x, shape in (("A", (4, 16)), ("B", (48, 4)))},
+                  config(target_modules=["W_pack"]), base=BAICHUAN),
     "LP401": Case(not_a_number),
     "LP402": Case(each(lambda tensor: tensor * 0, "lora_B")),
     "LP403": Case(each(lambda tensor: tensor * 0, "layers.0.self_attn.q_proj.lora_B")),
