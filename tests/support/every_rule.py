@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
@@ -196,7 +195,7 @@ OTHERWISE: dict[str, Tensors] = {"LP105": only("lora_A")()}
 def reports(folder: Path) -> dict[str, Report]:
     """Return the report of each case, each on a folder that is named as its rule, below the working folder."""
     found = {}
-    with chdir(folder), patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
+    with chdir(folder), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
         for code, case in CASES.items():
             base = write(code, case)
             with library_reads(OTHERWISE.get(code), Path()):
