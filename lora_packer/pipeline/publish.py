@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_packer.arguments import require_duration, require_path, require_text
+from lora_packer.errors import LoraPackerError
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.pipeline import Note, Progress, silent
@@ -21,7 +23,7 @@ from lora_packer.targets import DEFAULT_TARGET
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Place, Published
     from lora_packer.redact import PresignedUrl
 
 DEFAULT_EXPIRY = timedelta(hours=12)
@@ -113,12 +115,13 @@ def publish(
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
     path, archive = local_path(adapter), ArchiveOptions(include_extras, name, checks.allow_credentials)
     finished = finished_archive(path, name) if path.is_file() else None
-    judge_store(store, journal, note)
-    # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-    report = run_check(path, checks, note, sha256=False)
+    place = judge_store(store, journal, note)
+    with answering(place) as look:
+        # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+        report = run_check(path, checks, note, sha256=False, progress=look)
     packed = finished or plan_folder(path, report.checked if report else {}, archive, sha256=False)
     note_planned(packed, note)
-    return Publication(report, packed, upload(packed, store, journal, note, progress))
+    return Publication(report, packed, upload(packed, store, journal, note, progress, place=place))
 
 
 def presign(
@@ -153,14 +156,14 @@ def presign(
     return published
 
 
-def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> None:
-    """Judge destination, options and credentials, before the weights are read.
+def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> Place:
+    """Judge destination, options and credentials, before the weights are read; ask the bucket, too (``answering``).
 
     Raises PublishError, CredentialsError, InputError.
     """
-    from lora_packer.publisher import require_store
+    from lora_packer.publisher import open_place
 
-    require_store(
+    return open_place(
         store.to,
         expires_in=with_slack(store.expires_in),
         endpoint_url=store.endpoint_url,
@@ -171,6 +174,26 @@ def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> None:
     )
 
 
+@contextmanager
+def answering(place: Place | None) -> Iterator[Progress]:
+    """Let something be read while the bucket answers, which takes as long as some round trips.
+
+    The bucket's refusal comes before whatever is found meanwhile. Who reads much calls the function that is given, as
+    he would tell progress: it raises as soon as the bucket has refused. Without a place nothing is asked.
+
+    Raises PublishError, InputError.
+    """
+    if place is None:
+        yield lambda _done, _total: None
+        return
+    try:
+        yield lambda _done, _total: place.require()
+    except LoraPackerError:
+        place.connection()
+        raise
+    place.connection()
+
+
 def upload(
     packed: Packed,
     store: StoreOptions,
@@ -179,10 +202,12 @@ def upload(
     progress: Progress | None,
     *,
     accept: Callable[[PresignedUrl], object] | None = None,
+    place: Place | None = None,
 ) -> Published:
     """Upload an archive (nothing is sent that is there already), mint a URL and prove it.
 
-    ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not.
+    ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not. ``place`` is
+    what ``judge_store`` returned, where that was asked.
     Raises PackError, PublishError, CredentialsError, InputError.
     """
     from lora_packer.publisher import publish as publish_archive
@@ -198,6 +223,7 @@ def upload(
         verify_full=store.verify_full,
         session=store.session,
         accept=accept,
+        place=place,
         note=lambda text: note("note", text),
         progress=progress,
     )
