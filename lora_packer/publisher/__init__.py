@@ -1,6 +1,6 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` and ``place`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
+The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
 store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts``
 (once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign``
 and ``sigv4`` (the URL), ``proof`` and ``fetch`` (what it gives).
@@ -22,8 +22,8 @@ from lora_packer.publisher.connection import Connection, Store, open_store
 from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE
+from lora_packer.publisher.opened import Opened, open_destination
 from lora_packer.publisher.payload import Content, Integrity, Progress, encryption_of, fingerprint
-from lora_packer.publisher.place import Place, open_place
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import presign, validate_expiry
@@ -47,8 +47,8 @@ __all__ = [
     "MINIMUM_EXPIRY",
     "Begun",
     "Content",
+    "Opened",
     "Patience",
-    "Place",
     "Proof",
     "Published",
     "StoredObject",
@@ -56,7 +56,7 @@ __all__ = [
     "digest_in",
     "fingerprint",
     "look_at",
-    "open_place",
+    "open_destination",
     "presign_object",
     "publish",
     "split_suffix",
@@ -104,7 +104,7 @@ def publish(
     journal: Path | None = None,
     verify_full: bool = False,
     accept: Callable[[PresignedUrl], object] | None = None,
-    place: Place | None = None,
+    opened: Opened | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -132,7 +132,7 @@ def publish(
         verify_full: download everything by the URL and hash it, instead of both ends alone.
         accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
             not.
-        place: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
+        opened: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
             ``allow_private_endpoint``, ``now`` and ``patience`` are those it was opened with.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
@@ -150,7 +150,7 @@ def publish(
         PublishError: the upload failed, or the URL does not work.
     """
     validate_expiry(expires_in)
-    destination = parse_destination(to) if place is None else place.destination
+    destination = parse_destination(to) if opened is None else opened.destination
     split_suffix(name)
     encryption = encryption_of(sse, sse_kms_key_id)
     unfinished = Journal(journal, now=now)
@@ -158,7 +158,7 @@ def publish(
     with ExitStack() as stack:
         # To import boto3 and httpx2 and make the first client takes as long as to hash some hundred megabytes.
         with aside(meter.stop, fingerprint, content, meter) as hashed:
-            place = place or open_place(
+            opened = opened or open_destination(
                 to,
                 expires_in=expires_in,
                 endpoint_url=endpoint_url,
@@ -168,7 +168,7 @@ def publish(
                 patience=patience,
                 now=now,
             )
-            store, connection = place.store, place.connection()
+            store, connection = opened.store, opened.connection()
             listed = None
             if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
                 listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))

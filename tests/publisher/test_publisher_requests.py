@@ -17,15 +17,17 @@ from publisher_support import MIB, archive, connection, expiry, patience, record
 from s3_support import env, local_s3, session_for
 
 from lora_packer.errors import CheckFailedError, PublishError
+from lora_packer.pipeline.place import Elsewhere, Here
 from lora_packer.pipeline.publish import answering
 from lora_packer.pipeline.publish import publish as publish_adapter
-from lora_packer.publisher import Place, client, publish
+from lora_packer.publisher import Opened, client, publish
 from lora_packer.publisher.s3uri import Destination, key_beginning, object_key
 from lora_packer.sandbox.s3 import LocalS3
 
 __all__ = ["env", "local_s3"]
 
 PROOF = ["GetObject"] * 3
+HERE = Here(TINY)
 
 
 @pytest.fixture
@@ -150,23 +152,30 @@ def test_a_key_begins_as_was_said_before_its_digest_was_known(stem: str, digest:
     assert object_key("a/", stem, digest, ".zip").startswith(key_beginning("a/", stem))
 
 
-def refused() -> Place:
+def refused() -> Opened:
     answer: Future[Any] = Future()
     answer.set_exception(PublishError("There is no such bucket."))
-    return Place(Destination("bucket", ""), None, answer)  # type: ignore[arg-type]
+    return Opened(Destination("bucket", ""), None, answer)  # type: ignore[arg-type]
 
 
 def test_who_reads_while_the_bucket_answers_is_stopped_by_its_refusal() -> None:
-    with pytest.raises(PublishError, match="no such bucket"), answering(refused()) as look:
+    with pytest.raises(PublishError, match="no such bucket"), answering(refused(), HERE) as look:
         look(0, 100)
 
 
+def test_an_adapter_that_is_elsewhere_is_not_fetched_for_a_bucket_that_refuses() -> None:
+    elsewhere = Elsewhere("hf://org/repo", "repo", lambda: pytest.fail("it was fetched"))
+    with pytest.raises(PublishError, match="no such bucket"), answering(refused(), elsewhere):
+        elsewhere.source  # noqa: B018 - it is fetched when it is asked for
+
+
 def test_the_buckets_refusal_comes_before_what_was_found_meanwhile() -> None:
-    with pytest.raises(PublishError, match="no such bucket"), answering(refused()):
+    with pytest.raises(PublishError, match="no such bucket"), answering(refused(), HERE):
         raise CheckFailedError("It failed.", report=None)  # type: ignore[arg-type]
 
 
 def test_an_answer_that_is_still_to_come_stops_nobody() -> None:
-    with answering(Place(Destination("bucket", ""), None, answer := Future())) as look:  # type: ignore[arg-type]
+    opened = Opened(Destination("bucket", ""), None, answer := Future())  # type: ignore[arg-type]
+    with answering(opened, HERE) as look:
         look(0, 100)
         answer.set_result(None)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Opened:
     """A destination, the store it is at, and the connection to its bucket, which is being made.
 
     Attributes:
@@ -48,7 +48,7 @@ class Place:
             self._connecting.result()
 
 
-def open_place(
+def open_destination(
     to: str,
     *,
     expires_in: timedelta = DEFAULT,
@@ -59,7 +59,7 @@ def open_place(
     note: Callable[[str], None] | None = None,
     patience: Patience | None = None,
     now: Callable[[], datetime] = utc_now,
-) -> Place:
+) -> Opened:
     """Judge a destination, options and credentials, and ask the bucket for its region, which is not waited for.
 
     Args are those of ``publish``.
@@ -76,4 +76,4 @@ def open_place(
     store = open_store(session, endpoint_url, allow_private_endpoint, patience, note, now)
     store.signer()
     store.client()  # here, and not beside other work: its imports would take turns with that
-    return Place(destination, store, ahead(store.connect, destination.bucket))
+    return Opened(destination, store, ahead(store.connect, destination.bucket))
