@@ -10,7 +10,7 @@ PROOF_STAMP := $(PROOF_VENV)/.installed
 # For towers that are timm's, without the torchvision that it asks for and the proof has no need of.
 TIMM := timm==1.0.31 pillow
 
-.PHONY: help demo test check lint types smoke proof proof-real follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-real follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -19,6 +19,7 @@ help:
 	@echo "make proof-real DIR=folder  the same for a folder of config.json files, each under the class that it names"
 	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
+	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
@@ -30,7 +31,7 @@ help:
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
-	@echo "make bench  print the benchmark tables"
+	@echo "make bench  print one table of what everything costs, beside the fastest peers (BENCH=--quick: small and short)"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "lora-packer needs Python 3.11 or newer; none was found on PATH" >&2; exit 2; }
@@ -118,6 +119,11 @@ proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
 proof-dialects: proof-dialects-venvs
 	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
 
+# The types of remote code, against copies of that code on PyPI, in an environment of its time.
+proof-remote: .venv-proof-4-51/.installed
+	@.venv-proof-4-51/bin/python -m pip install --quiet --disable-pip-version-check --no-deps einops==0.8.1 timm==1.0.9
+	@.venv-proof-4-51/bin/python tools/proof_remote.py
+
 HOOKS_VENV := .venv-hooks
 HOOKS_STAMP := $(HOOKS_VENV)/.installed
 $(HOOKS_STAMP): pyproject.toml
@@ -180,15 +186,14 @@ oracle: $(PROOF_STAMP) $(ORACLE_STAMPS)
 
 # What packing is measured against, where the system's packages can be installed; the bench names what is missing.
 bench-tools:
-	@for tool in zip pigz; do command -v $$tool >/dev/null || apt-get install --yes --quiet $$tool >/dev/null 2>&1 || \
-		echo "bench-tools: $$tool could not be installed" >&2; done
+	@for tool in zip pigz isal:igzip; do command -v $${tool#*:} >/dev/null || \
+		apt-get install --yes --quiet $${tool%:*} >/dev/null 2>&1 || \
+		echo "bench-tools: $${tool%:*} could not be installed" >&2; done
 
+# BENCH=--quick is small and short, BENCH="--only pack" a part of it. The ratios of a full run are kept in docs/.
 bench: $(DEV_STAMP) bench-tools
-	@$(BIN)/python tools/bench.py
-	@$(BIN)/python tools/bench_inspect.py
-	@$(BIN)/python tools/bench_pack.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
-	@$(BIN)/python tools/bench_upload.py
+	@$(BIN)/python tools/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(PROOF_VENV) $(FOLLOW_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

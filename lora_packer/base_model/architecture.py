@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -47,6 +47,22 @@ Build = Callable[[Settings, Head], Named]
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What holds a definition of a model type that transformers does not have.
+
+    Attributes:
+        how: ``built``: the modelling file was built on the meta device, and every module compared
+            (``tools/proof_remote.py``); ``read``: the definition was written from the file, and nothing was built.
+        source: the file: its repository or package, the release or commit, the path.
+        heads: the heads that the file has a class for, besides the language model's.
+    """
+
+    how: Literal["built", "read"]
+    source: str
+    heads: tuple[Head, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """One model type.
 
@@ -61,6 +77,9 @@ class Architecture:
         input_embedding: how the input embedding's path ends, or how under each head, with ``none`` for the others;
             None for a type that reads no tokens.
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
+        proof: what holds the definition where transformers has no such type; None where transformers itself does.
+        classes: the heads of classes whose names do not say them: class -> head.
+        vocabulary: the fields that hold the number of rows of the input embedding.
     """
 
     dialects: Mapping[str, Build]
@@ -70,6 +89,9 @@ class Architecture:
     input_embedding: str | Mapping[Head, str] | None = "embed_tokens"
     encoder_decoder: bool = False
     defaults: Mapping[str, Any] | str | None = None
+    proof: Proof | None = None
+    classes: Mapping[str, Head] = field(default_factory=lambda: MappingProxyType({}))
+    vocabulary: tuple[str, ...] = ("vocab_size",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +145,32 @@ def named_class(s: Settings) -> str | None:
     named = s.value("architectures")
     first = named[0] if isinstance(named, list | tuple) and named else None
     return None if first is None else str(first)
+
+
+def remote(
+    build: Build,
+    proof: Proof,
+    others: Mapping[str, Build] = MappingProxyType({}),
+    *,
+    targets: tuple[str, ...] | str = (),
+    text_config: str | None = None,
+    input_embedding: str = "embed_tokens",
+    classes: Mapping[str, Head] = MappingProxyType({}),
+    vocabulary: tuple[str, ...] = ("vocab_size",),
+) -> Architecture:
+    """Return the definition of a model type whose code is in its own repository; see :class:`Architecture`.
+
+    Such code is bound to no release of transformers: it has ``others`` only where it holds a model of transformers.
+    """
+    return Architecture(
+        {TRANSFORMERS_5: build, **others},
+        targets,
+        text_config,
+        input_embedding=input_embedding,
+        proof=proof,
+        classes=classes,
+        vocabulary=vocabulary,
+    )
 
 
 def only_for(build: Build, *classes: str) -> Build:

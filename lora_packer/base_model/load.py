@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head, Proof
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -131,6 +131,12 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def proof(self) -> Proof | None:
+        """What holds the definition where transformers has no such type, else None."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        return architecture.proof if architecture else None
+
+    @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
         parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
@@ -142,7 +148,7 @@ class BaseModel:
 
     def with_vocab(self, vocab_size: int) -> BaseModel:
         """Return the same model after ``resize_token_embeddings(vocab_size)``."""
-        return self._with_text(vocab_size=vocab_size)
+        return self._with_text(**dict.fromkeys(ARCHITECTURES[self.model_type].vocabulary, vocab_size))
 
     def with_labels(self, count: int) -> BaseModel:
         """Return the same model with another number of labels."""
@@ -185,7 +191,8 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    chosen = _offered(head or head_of(config, "seq2seq"), model_type, architecture)
+    own = architecture.classes.get(_named_class(config) or "")
+    chosen = _offered(head or own or head_of(config, "seq2seq"), model_type, architecture)
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
@@ -221,7 +228,9 @@ def _modules(named: Named) -> Modules:
 
 
 def _input_embedding(modules: Modules, declared: str | Mapping[Head, str] | None, head: Head) -> str | None:
-    """The path of the input embedding: the embedding of that name that lies highest, or None where there is none.
+    """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
+
+    None where there is none.
 
     A decoder alone has ``embed_tokens`` in place of what it shares with an encoder. A class may read no tokens where
     others of its type do, such as one that classifies images.
@@ -231,7 +240,7 @@ def _input_embedding(modules: Modules, declared: str | Mapping[Head, str] | None
     own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
     embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
     for name in (own, "embed_tokens"):
-        named = [path for path in embeddings if f".{path}".endswith(f".{name}")]
+        named = [path for path in embeddings or modules if f".{path}".endswith(f".{name}")]
         if named:
             return min(named, key=lambda path: path.count("."))
     return None

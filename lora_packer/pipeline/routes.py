@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
-from lora_packer.hub import HubRepo
+from lora_packer.hub import repo_in
 from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
+from lora_packer.pipeline import Progress
 from lora_packer.pipeline.by_hub import ByHub
 from lora_packer.pipeline.by_object import ByObject
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
 from lora_packer.pipeline.existing import archive_told, unproven
-from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
+from lora_packer.pipeline.local import Files, read_files
 from lora_packer.pipeline.notes import note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
-from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
+from lora_packer.pipeline.place import Elsewhere, Here, Place
+from lora_packer.pipeline.publish import StoreOptions, answering, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Opened, Published
     from lora_packer.together import Job, ModelSource
 
 
@@ -90,30 +92,30 @@ class Route(Protocol):
         """Say whether what the service read is what was checked, once the job has ended."""
 
 
-def choose(
-    adapter: str | Path, archive: ArchiveOptions, store: StoreOptions | None, *, direct: bool, api: str
-) -> Route:
-    """Return the way that ADAPTER and the options name; ``store`` is None where no destination was given.
+def choose(place: Place, archive: ArchiveOptions, store: StoreOptions | None, *, direct: bool, api: str) -> Route:
+    """Return the way that ADAPTER's place and the options name; ``store`` is None where no destination was given.
 
     Raises InputError where they do not go together.
     """
-    if is_stored_archive(adapter):
-        return _stored(store, adapter, direct=direct)
-    place = parse_adapter(adapter)
-    if direct and (isinstance(place, HubRepo) or store is not None):
+    repo = None
+    if isinstance(place, Elsewhere):
+        repo = repo_in(place.adapter)
+        if is_stored_archive(place.adapter):
+            return _stored(store, place.adapter, direct=direct)
+    if direct and (repo is not None or store is not None):
         raise InputError(
             "--direct sends a folder to the service itself: neither --to nor a Hub repo goes with it.",
             hint="Give one of the three.",
         )
-    if isinstance(place, HubRepo):
+    if repo is not None:
         if store is not None:
             raise InputError(
-                f"--to does not go with {place}: the service fetches it from the Hub itself, and nothing is uploaded.",
-                hint="Leave --to out; to go through S3, download the repo and release the folder.",
+                f"--to does not go with {repo}: the service fetches it from the Hub itself, and nothing is uploaded.",
+                hint=f"Leave --to out; to go through S3, `lora-packer pack {repo}` first, and release the archive.",
             )
-        return ByHub(place)
+        return ByHub(repo)
     if direct:
-        if api == "v1" or not place.is_dir():
+        if api == "v1" or (isinstance(place, Here) and not place.path.is_dir()):
             raise InputError(
                 "Only a folder can be sent directly, and only through version 2 of the API.",
                 hint="Give a folder, without --api v1, or publish through S3 with --to.",
@@ -136,14 +138,19 @@ def _stored(store: StoreOptions | None, adapter: str | Path, *, direct: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """A folder or a finished archive on this machine."""
+    """A folder or a finished archive that is on this machine, or is brought to it."""
 
-    path: Path
+    place: Place
 
     @property
     def name(self) -> str:
         """What to call the adapter."""
-        return name_of(self.path)
+        return self.place.name
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine."""
+        return self.place.path
 
     @property
     def at_hand(self) -> None:
@@ -162,22 +169,33 @@ class _Local:
 
     def adapter(self, files: Files) -> Section:
         """Return where it is, and the SHA-256 of its files."""
-        return {"source": str(self.path), "sha256": {name: file.member.sha256 for name, file in files.items()}}
+        return {"source": self.place.told, "sha256": {name: file.member.sha256 for name, file in files.items()}}
 
     def is_of(self, record: Receipt, files: Files) -> bool:
         """Whether the receipt names the same SHA-256."""
         return bool(record.adapter.get("sha256") == self.adapter(files)["sha256"])
 
-    def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
+    def check(
+        self,
+        run: Run,
+        record: Receipt,
+        files: Files,
+        options: CheckOptions,
+        progress: Progress | None = None,
+    ) -> tuple[Receipt, Files]:
         """Check the files, also where the receipt says that they passed: anybody may have written that.
 
-        Files that were not read before are read by the check itself, for their checksums too. Raises PackError where
-        what was checked are not the files that were read.
+        Files that were not read before are read by the check itself, for their checksums too; ``progress`` is told how
+        far that is. Raises PackError where what was checked are not the files that were read.
         """
         # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
         if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
             files = self.read()
-        report = recheck(record, run.note, lambda: run_check(self.path, options, run.note, sha256=not files))
+        report = recheck(
+            record,
+            run.note,
+            lambda: run_check(self.place.source, options, run.note, sha256=not files, progress=progress),
+        )
         if report is None:
             return replace(record, adapter=self.adapter(files)), files
         files = files or report.checked
@@ -204,6 +222,8 @@ class ByS3(_Local):
 
     archive: ArchiveOptions
     store: StoreOptions
+    # The store that was judged, if it was: what is sent goes over the same connection.
+    _judged: list[Opened] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def asked(self) -> Mapping[str, str]:
@@ -217,7 +237,23 @@ class ByS3(_Local):
 
     def require_place(self, run: Run) -> None:
         """Judge destination, expiry and credentials. Raises PublishError, CredentialsError, InputError."""
-        judge_store(self.store, None, run.note)
+        self._judged[:] = [judge_store(self.store, None, run.note)]
+
+    @property
+    def _opened(self) -> Opened | None:
+        return self._judged[0] if self._judged else None
+
+    def check(
+        self,
+        run: Run,
+        record: Receipt,
+        files: Files,
+        options: CheckOptions,
+        progress: Progress | None = None,  # noqa: ARG002 - told whether the bucket has refused
+    ) -> tuple[Receipt, Files]:
+        """Check the files while the bucket answers; its refusal comes first."""
+        with answering(self._opened, self.place) as look:
+            return _Local.check(self, run, record, files, options, look)
 
     def address(self, record: Receipt) -> str | None:
         """Return the URL without its query."""
@@ -260,7 +296,13 @@ class ByS3(_Local):
     def _send(self, run: Run, record: Receipt, packed: Packed) -> tuple[Receipt, Published]:
         journal = record.path.with_suffix(".upload.json") if record.path else None
         published = upload(
-            packed, self.store, journal, run.note, run.progress, accept=lambda url: self._reach(run, url.reveal())
+            packed,
+            self.store,
+            journal,
+            run.note,
+            run.progress,
+            accept=lambda url: self._reach(run, url.reveal()),
+            opened=self._opened,
         )
         summary = published.to_dict()
         stored = summary.pop("object")
