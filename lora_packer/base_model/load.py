@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
@@ -171,7 +171,7 @@ def base_from(found: FoundConfig) -> BaseModel:
     return replace(base, source=found.source, sha256=found.sha256)
 
 
-def _has_type(part: Any) -> bool:
+def _has_type(part: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(part, Mapping) and isinstance(part.get("model_type"), str)
 
 
@@ -196,7 +196,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
-    embedding = _input_embedding(modules, architecture.input_embedding, chosen)
+    embedding = _input_embedding(modules, _embedding_names(config, architecture, chosen))
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
@@ -227,19 +227,28 @@ def _modules(named: Named) -> Modules:
     return MappingProxyType(modules)
 
 
-def _input_embedding(modules: Modules, declared: str | Mapping[Head, str] | None, head: Head) -> str | None:
+def _embedding_names(config: Mapping[str, Any], architecture: Architecture, head: Head) -> tuple[str, ...]:
+    """How the input embedding may be called: as declared, as in a decoder alone, and as in the language model inside.
+
+    A type that reads no tokens has no name for it.
+    """
+    declared = architecture.input_embedding
+    if declared is None:
+        return ()
+    own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
+    nested = config.get(architecture.text_config or "")
+    inside = ARCHITECTURES.get(nested["model_type"]) if _has_type(nested) else None
+    name = inside.input_embedding if inside is not None else None
+    return (own, "embed_tokens", *((name,) if isinstance(name, str) else ()))
+
+
+def _input_embedding(modules: Modules, names: tuple[str, ...]) -> str | None:
     """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
 
-    None where there is none.
-
-    A decoder alone has ``embed_tokens`` in place of what it shares with an encoder. A class may read no tokens where
-    others of its type do, such as one that classifies images.
+    A class may have none where others of its type do, such as one that classifies images.
     """
-    if declared is None:
-        return None
-    own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
     embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
-    for name in (own, "embed_tokens"):
+    for name in names:
         named = [path for path in embeddings or modules if f".{path}".endswith(f".{name}")]
         if named:
             return min(named, key=lambda path: path.count("."))

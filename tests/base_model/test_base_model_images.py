@@ -125,6 +125,8 @@ def test_letters_of_another_language_are_no_resized_vocabulary(tmp_path: Path) -
         "task_type": None,
     }
     adapter = write_adapter(tmp_path / "adapter", tensors, fields)
-    result = lora_packer.check(adapter, base_config={**TINY_WAV2VEC2, "architectures": ["Wav2Vec2ForCTC"]}, target="peft")
+    result = lora_packer.check(
+        adapter, base_config={**TINY_WAV2VEC2, "architectures": ["Wav2Vec2ForCTC"]}, target="peft"
+    )
     assert result.status == "ok", result.findings
     assert {finding.code for finding in result.findings} <= {"LP406"}, result.findings  # ones fit any precision

@@ -8,10 +8,13 @@ from lora_packer.base_model.architecture import Architectures, Head, declared, n
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.encoder_decoder import side_attention
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
+from lora_packer.base_model.blocks.frames import aliased
 from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
+# transformers' ``attribute_map``.
+_NAMES = {"num_hidden_layers": "decoder_layers", "num_attention_heads": "decoder_attention_heads"}
 # The kernels of a layer that makes sound units of words, and of the first and the last convolution of the vocoder.
 _UNIT_KERNEL = _WAVE_KERNEL = 7
 
@@ -120,8 +123,9 @@ def _vocoder(s: Settings) -> Named:
     yield from embedding("language_embedding", s.size("vocoder_num_langs"), language)
     width, path = s.size("upsample_initial_channel"), "hifi_gan"
     yield from conv(f"{path}.conv_pre", (width, units + language + speaker, _WAVE_KERNEL), bias=True)
+    upsamplings = s.sizes("upsample_kernel_sizes")
     kernels, dilations = s.sizes("resblock_kernel_sizes"), s.value("resblock_dilation_sizes")
-    for index, upsampling in enumerate(s.sizes("upsample_kernel_sizes")):
+    for index, (_, upsampling) in enumerate(zip(s.sizes("upsample_rates"), upsamplings, strict=False)):
         yield from parameter(f"{path}.upsampler.{index}.weight", width, width // 2, upsampling)
         yield from parameter(f"{path}.upsampler.{index}.bias", width // 2)
         width //= 2
@@ -160,6 +164,8 @@ def _seamless(s: Settings, head: Head) -> Named:
 
 ARCHITECTURES: Architectures = {
     "seamless_m4t_v2": declared(
-        only_for(_seamless, *_CLASSES), input_embedding="text_decoder.embed_tokens", encoder_decoder=True
+        only_for(aliased(_seamless, _NAMES), *_CLASSES),
+        input_embedding="text_decoder.embed_tokens",
+        encoder_decoder=True,
     ),
 }
