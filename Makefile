@@ -14,7 +14,7 @@ help:
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
-	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
+	@echo "make proof-targets  hold what is said of vLLM, SGLang, llama.cpp, MLX-LM and PEFT against their own code, on a CPU"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
@@ -85,15 +85,16 @@ follow:
 	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
 	@$(FOLLOW_VENV)/bin/python tools/follow.py
 
-# What is said of vLLM against its released code: the wheels are unpacked, and what they import is installed beside torch.
-VLLM_STAMP := .venv-proof-vllm/.installed
-$(VLLM_STAMP): pyproject.toml tools/vllm-imports.txt
-	$(PYTHON) -m venv .venv-proof-vllm
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/vllm-imports.txt
+# What is said of the engines against their released code: wheels are unpacked, and what they import is beside torch.
+ENGINES_VENV := .venv-proof-engines
+ENGINES_STAMP := $(ENGINES_VENV)/.installed
+$(ENGINES_STAMP): pyproject.toml tools/engine-imports.txt
+	$(PYTHON) -m venv $(ENGINES_VENV)
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/engine-imports.txt
 	@touch $@
-proof-targets: $(VLLM_STAMP)
-	@.venv-proof-vllm/bin/python tools/proof_targets.py
+proof-targets: $(ENGINES_STAMP) $(PROOF_STAMP)
+	@$(ENGINES_VENV)/bin/python tools/proof_targets.py --peft-python $(PROOF_VENV)/bin/python
 
 # An older transformers and a PEFT of its time.
 OLDER := 5-23 4-57 4-51

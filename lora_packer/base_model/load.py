@@ -124,6 +124,14 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def tied(self) -> bool:
+        """Whether the output head is the input embedding (``tie_word_embeddings``)."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        if architecture is None:
+            return bool(self._config.get("tie_word_embeddings"))
+        return Settings(self._config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
+
+    @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
         parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
