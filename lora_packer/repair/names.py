@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from lora_packer.adapter.keys import PREFIX, WRAPPER_SEGMENTS, canonical_name, key_name, parse_key
+from lora_packer.adapter.keys import PREFIX, canonical_name, key_name, parse_key
 from lora_packer.base_model import TEXT_ONLY, Modules
 from lora_packer.inspector.diagnosis import Diagnosis
 from lora_packer.inspector.matching import ADAPTER_NAME, core_of
 from lora_packer.inspector.narrowing import exact_change
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
+from lora_packer.repair.plain import plain_name
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
 
@@ -79,12 +79,9 @@ def _as_peft_writes(draft: Draft, setting: Setting) -> Mended:
     return _by_names_alone(draft, setting) if found is not None and found.case.sources else (draft, [])
 
 
-_LOWER = re.compile(r"\.lora_([ab])(?=\.|$)")
-
-
 def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
     """What is sure without a base model: segments of wrappers, a prefix that stands twice, an adapter's name."""
-    names = {name: plain for name in draft.tensors if (plain := _plain(name)) != name}
+    names = {name: plain for name in draft.tensors if (plain := plain_name(name)) != name}
     if not names:
         return draft, []
     mended = draft.renamed(names)
@@ -100,19 +97,6 @@ def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
     )
     name, code = ("adapter-name", _LEFT) if left else ("names", _RENAMED)
     return mended, [repaired(name, code, len(names), message, proof)]
-
-
-def _plain(name: str) -> str:
-    """The name without what no base model has in it; another framework's stays."""
-    segments = [segment for segment in name.split(".") if segment not in WRAPPER_SEGMENTS]
-    plain = ".".join(segments)
-    at = plain.rfind(PREFIX)
-    if at < 0:
-        known = plain.startswith("model.") and parse_key(plain).part
-        return PREFIX + canonical_name(plain) if known else name
-    if at > 0 and plain[:at].strip(".") and not re.fullmatch(r"(?:base_model\.model\.)+", plain[:at]):
-        return name
-    return canonical_name(_LOWER.sub(lambda found: f".lora_{found[1].upper()}", plain[at:]))
 
 
 # --- the names of another release or class ---------------------------------------------------------------------------
