@@ -24,7 +24,7 @@ help:
 	@echo "make site   build the documentation site into build/site/html"
 	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
 	@echo "make canaries run the tests with a canary in every credential variable, and see none of them"
-	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
+	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back, in PEFT too (as make proof)"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
 	@echo "make bench  print the benchmark tables"
@@ -144,9 +144,14 @@ site: $(DEV_STAMP)
 canaries: $(DEV_STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python -m pytest -p canaries --tb=no --deselect tests/cli/test_cli_submit.py::test_a_key_that_is_none
 
-# Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; some of them in PEFT itself.
-fix-proof: $(DEV_STAMP)
+# Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; and for each repair what
+# PEFT itself merges of the result.
+FIX_CASES := build/fix-cases
+fix-proof: $(DEV_STAMP) $(PROOF_STAMP)
 	@$(BIN)/python tools/prove_fix.py
+	@rm -rf $(FIX_CASES)
+	@PYTHONPATH=tests/support:tests/repair $(BIN)/python tools/fix_cases.py $(FIX_CASES)
+	@$(PROOF_VENV)/bin/python tools/fix_in_peft.py $(FIX_CASES) 2>/dev/null
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
 sweep: $(PROOF_STAMP)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.adapter.keys import PREFIX, canonical_name, key_name, parse_key
-from lora_packer.base_model import TEXT_ONLY, Modules
+from lora_packer.adapter.keys import PREFIX, canonical_name
+from lora_packer.base_model import TEXT_ONLY
 from lora_packer.inspector.diagnosis import Diagnosis
-from lora_packer.inspector.matching import ADAPTER_NAME, core_of
+from lora_packer.inspector.matching import ADAPTER_NAME
 from lora_packer.inspector.narrowing import exact_change
+from lora_packer.inspector.todays import todays_names
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.plain import plain_name
@@ -109,12 +110,8 @@ def to_todays_names(draft: Draft, setting: Setting) -> Mended:
         return draft, []
     diagnosis, findings = found
     case = diagnosis.case
-    first = next(iter(case.base.dialects))
     reason = f"{findings[0].message}. {findings[0].hint or ''}"
-    if case.dialect == first or case.sources:
-        return draft, [skipped("older-names", _NOT_LOADED, reason)]
-    paths = _moved(case.base.dialects[case.dialect], case.base.dialects[first])
-    names = _names(draft, paths)
+    names = todays_names(case, draft.tensors)
     mended = draft.renamed(names) if names else None
     if mended is None or not names:
         return draft, [skipped("older-names", _NOT_LOADED, reason)]
@@ -122,36 +119,9 @@ def to_todays_names(draft: Draft, setting: Setting) -> Mended:
     if result is None:
         return draft, [skipped("older-names", _NOT_LOADED, reason)]
     of = "the text-only class" if case.dialect == TEXT_ONLY else case.dialect
-    message = f"{len(names)} tensors had the names of {of}, and have those of {first} now"
+    message = f"{len(names)} tensors had the names of {of}, and have those of {next(iter(case.base.dialects))} now"
     proof = "each name is that of the one module of this kind and size at the same place in the same layer"
     return result, [repaired("older-names", _NOT_LOADED, len(names), message, proof)]
-
-
-def _moved(old: Modules, new: Modules) -> Mapping[str, str]:
-    """Where each module of one tree is in the other: the one with the same place behind what stands in front."""
-    by_core: dict[str, str | None] = {}
-    for path in new:
-        core = core_of(key_name(path, ""))
-        by_core[core] = None if core in by_core else path
-    paths = {}
-    for path, module in old.items():
-        meant = by_core.get(core_of(key_name(path, "")))
-        if meant is not None and new[meant] == module:
-            paths[path] = meant
-    return paths
-
-
-def _names(draft: Draft, paths: Mapping[str, str]) -> dict[str, str] | None:
-    """The new name of each tensor, or None where one has no place."""
-    names = {}
-    for name in draft.tensors:
-        key = parse_key(name)
-        path, leaf = (key.path, "") if key.part else key.path.rpartition(".")[::2]
-        if path not in paths:
-            return None
-        moved = paths[path]
-        names[name] = key_name(moved if key.part else f"{moved}.{leaf}", key.part)
-    return {old: new for old, new in names.items() if old != new}
 
 
 def _retargeted(draft: Draft, before: Diagnosis, setting: Setting) -> Draft | None:
