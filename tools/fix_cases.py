@@ -205,7 +205,45 @@ def main() -> int:
             told = {"name": case.name, "repair": case.repair, "bound": case.bound}
             (folder / "case.json").write_text(json.dumps(told))
     print(f"{count - wrong} of {count} broken adapters were mended, by {len(set(_repairs(out)))} repairs")
+    wrong += for_mlx(out)
     return 1 if wrong else 0
+
+
+def for_mlx(out: Path) -> int:
+    """Write what MLX-LM's own reader is to take: adapters of PEFT's, and the same in its layout."""
+    tiny = builders.tiny_config
+    own = layouts.adapter_of()
+    everywhere = tiny(target_modules=list(layouts.ALL), r=layouts.RANK)
+    last = {name: tensor for name, tensor in own.items() if ".layers.1." in name}
+    with tempfile.TemporaryDirectory() as place:
+        _, single = forms.one_by_one(Path(place) / "a")
+        experts = json.loads((Path(place) / "a" / CONFIG).read_text())
+    cases: list[tuple[Tensors, Mapping[str, Any], Path]] = [
+        (numbers(), tiny(), builders.TINY_BASE),
+        (numbers(), tiny(use_rslora=True, lora_alpha=5), builders.TINY_BASE),
+        (own, everywhere, builders.TINY_BASE),
+        (last, {**everywhere, "layers_to_transform": [1]}, builders.TINY_BASE),
+        (single, experts, forms.QWEN),
+    ]
+    wrong = 0
+    for at, (tensors, config, base) in enumerate(cases):
+        folder = out / f"mlx-{at}"
+        builders.write_adapter(folder / "peft", tensors, config)
+        (folder / "base.json").write_text(base.read_text())
+        result = lora_packer.fix(folder / "peft", folder / "mlx", base_config=base, target="mlx")
+        back = lora_packer.fix(folder / "mlx", folder / "back", base_config=base, target="peft")
+        again = lora_packer.fix(folder / "back", folder / "mlx-again", base_config=base, target="mlx")
+        same = all(
+            (folder / "mlx" / name).read_bytes() == (folder / "mlx-again" / name).read_bytes()
+            for name in ("adapters.safetensors", CONFIG)
+        )
+        if not (result.ok and back.ok and again.ok and same):
+            wrong += 1
+            print(f"mlx {at}: {[item.reason for item in result.skipped + back.skipped]}"[:300], file=sys.stderr)
+    print(
+        f"{len(cases) - wrong} of {len(cases)} adapters of PEFT are in MLX-LM's layout, and came back from it the same"
+    )
+    return wrong
 
 
 def _repairs(out: Path) -> Iterator[str]:
