@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head, Proof
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -124,6 +124,12 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def proof(self) -> Proof | None:
+        """What holds the definition where transformers has no such type, else None."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        return architecture.proof if architecture else None
+
+    @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
         parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
@@ -135,7 +141,7 @@ class BaseModel:
 
     def with_vocab(self, vocab_size: int) -> BaseModel:
         """Return the same model after ``resize_token_embeddings(vocab_size)``."""
-        return self._with_text(vocab_size=vocab_size)
+        return self._with_text(**dict.fromkeys(ARCHITECTURES[self.model_type].vocabulary, vocab_size))
 
     def with_labels(self, count: int) -> BaseModel:
         """Return the same model with another number of labels."""
@@ -178,7 +184,8 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    chosen = _offered(head or head_of(config, "seq2seq"), architecture)
+    own = architecture.classes.get(_named_class(config) or "")
+    chosen = _offered(head or own or head_of(config, "seq2seq"), architecture)
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]

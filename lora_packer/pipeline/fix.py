@@ -6,12 +6,10 @@ chooses the repairs is loaded while the kernel copies.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from lora_packer.adapter import AdapterSource, open_source
 from lora_packer.arguments import require_codes, require_path, require_text
@@ -107,24 +105,16 @@ def _is_folder(adapter: str | Path) -> bool:
 
 def default_output(adapter: str | Path) -> Path:
     """Return the folder beside an adapter that its mended form goes to; that of a remote one is made here."""
+    place = Path(adapter)
     if _is_folder(adapter):
-        path = Path(adapter)
-        return (
-            path.parent / f"{path.name}-fixed"
-            if path.name
-            else path.resolve().with_name(f"{path.resolve().name}-fixed")
-        )
-    from lora_packer.hub import HubRepo
-    from lora_packer.inspector.opening import is_elsewhere
-    from lora_packer.pipeline.local import name_of, parse_adapter
+        if not place.name:  # . is called something only where it is
+            place = place.resolve()
+        return place.parent / f"{place.name}-fixed"
+    from lora_packer.pipeline.local import name_of
+    from lora_packer.pipeline.place import remote_name
 
-    if is_elsewhere(adapter):
-        named = urlsplit(str(adapter)).path.rstrip("/").rpartition("/")[2]
-        return Path(f"{name_of(Path(re.sub(r'[^A-Za-z0-9._-]+', '-', named).strip('.-') or 'adapter'))}-fixed")
-    place = parse_adapter(adapter)
-    if isinstance(place, HubRepo):
-        return Path(f"{place.id.rpartition('/')[2]}-fixed")
-    return place.parent / f"{name_of(place)}-fixed"
+    name = remote_name(adapter)
+    return Path(f"{name}-fixed") if name is not None else place.parent / f"{name_of(place)}-fixed"
 
 
 def _require_place(place: Path, adapter: str | Path) -> None:
