@@ -228,7 +228,7 @@ def example(code: str, case: Case, folder: Path) -> str:
         for name, value in case.how.items():
             words += [f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, list) else str(value)]
         whole = tiny_tensors() if case.change is cut else None
-        return page(Path(code), " ".join(words), _other_than_good(code, plain), whole=whole, other=OTHERWISE.get(code))
+        return page(Path(code), " ".join(words), _unlike_good(code, plain), whole=whole, other=OTHERWISE.get(code))
 
 
 def brief(written: dict[str, Any]) -> dict[str, Any]:
@@ -238,10 +238,10 @@ def brief(written: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in written.items() if name not in off or value != usual.get(name)}
 
 
-def _other_than_good(code: str, case: Case) -> list[str]:
+def _unlike_good(code: str, case: Case) -> str:
     weights = Path(code, "adapter_model.safetensors")
     if case.base != TINY_BASE or not weights.exists() or case.change is cut:
-        return []
+        return ""
     text = case.config if isinstance(case.config, str) else json.dumps(case.config)
     told = differences(text, load_file(weights), brief(tiny_config()), tiny_tensors())
-    return [f"Unlike [a good one](index.md#a-good-adapter): {told}."] if told else []
+    return f"Unlike [a good one](index.md#a-good-adapter): {told}." if told else ""
