@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lora_packer.hub.repo import DEFAULT_ENDPOINT, HubRepo, parse_repo, proposed, repo_in
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from lora_packer.hub.client import Hub, Snapshot, stored_token
     from lora_packer.hub.errors import explain
-
-# Loaded when first asked for: to name a repository, or to see that a path names none, needs no HTTP.
-_LAZY = {
-    **dict.fromkeys(("Hub", "Snapshot", "stored_token"), "lora_packer.hub.client"),
-    "explain": "lora_packer.hub.errors",
-}
 
 __all__ = [
     "DEFAULT_ENDPOINT",
@@ -29,12 +22,18 @@ __all__ = [
     "stored_token",
 ]
 
+# What speaks to the Hub brings http, ssl and logging with it: most adapters are on this machine.
+_LAZY = {
+    **dict.fromkeys(("Hub", "Snapshot", "stored_token"), "lora_packer.hub.client"),
+    "explain": "lora_packer.hub.errors",
+}
 
-def __getattr__(name: str) -> Any:
+
+def __getattr__(name: str) -> object:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(_LAZY[name]), name)
+    value: object = getattr(import_module(_LAZY[name]), name)
     globals()[name] = value
     return value
