@@ -34,6 +34,8 @@ from lora_packer.errors import LoraPackerError  # noqa: E402
 EXACT, DIFFERS, UNDEFINED = "exact", "differs", "no definition"
 # Nothing to compare with: another library's class, which one of transformers stands in for, its own type, or neither.
 STANDS_IN, NO_TYPE, REFUSED = "another class", "no such type", "refused"
+# The config names a class of another type than its own: from_pretrained and the auto classes read it otherwise.
+CONTRADICTS = "two types"
 FAILING = (DIFFERS, UNDEFINED)
 
 
@@ -55,8 +57,8 @@ class NothingToCompareError(Exception):
         self.verdict = verdict
 
 
-def built(config: Mapping[str, Any]) -> tuple[Any, bool]:
-    """Return transformers' model, and whether it is of the class that is named. Raises NothingToCompareError."""
+def built(config: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return transformers' model, and what it is that is exact. Raises NothingToCompareError."""
     import torch
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -74,11 +76,12 @@ def built(config: Mapping[str, Any]) -> tuple[Any, bool]:
                 loaded = transformers.AutoConfig.for_model(**plain)
                 generates = type(loaded) in transformers.AutoModelForCausalLM._model_mapping
                 auto = transformers.AutoModelForCausalLM if generates else transformers.AutoModel
-                return auto.from_config(loaded), not names
+                return auto.from_config(loaded), STANDS_IN if names else EXACT
             # A class reads a config of another type as its own, such as a text model's of one with towers.
             own = named.config_class
             typed = getattr(own, "model_type", None) == plain["model_type"]
-            return named(transformers.AutoConfig.for_model(**plain) if typed else own.from_dict(plain)), True
+            loaded = transformers.AutoConfig.for_model(**plain) if typed else own.from_dict(plain)
+            return named(loaded), EXACT if typed else CONTRADICTS
     except Exception as error:  # noqa: BLE001 - whatever a class meets in a config that it was not written for
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise NothingToCompareError(REFUSED, f"{type(error).__name__}: {' '.join(lines[:2])[:100]}") from None
@@ -89,19 +92,21 @@ def compared(config: Mapping[str, Any], file: str) -> Row:
     model_type, defined = str(config.get("model_type")), config.get("model_type") in ARCHITECTURES
     names = config.get("architectures") or ["-"]
     try:
-        theirs, own = built(config)
+        theirs, verdict = built(config)
     except NothingToCompareError as reason:
         told = "the definition was not compared" if defined else "no definition"
         return Row(file, model_type, str(names[0]), reason.verdict, f"{reason or told}")
     cls = type(theirs).__name__
     try:
-        base = BaseModel.load(config if own else {**config, "architectures": [cls]})
+        base = BaseModel.load({**config, "architectures": [cls]} if verdict == STANDS_IN else config)
     except LoraPackerError as error:
         return Row(file, model_type, cls, UNDEFINED, str(error)[:100])
     found = _difference(theirs, base)
-    if own:
+    if verdict == CONTRADICTS:
+        return Row(file, model_type, cls, verdict, found or "as which it is exact")
+    if found or verdict == EXACT:
         return Row(file, model_type, cls, DIFFERS if found else EXACT, found or "")
-    return Row(file, model_type, cls, DIFFERS if found else STANDS_IN, found or f"for {names[0]}, as which it is exact")
+    return Row(file, model_type, cls, verdict, f"for {names[0]}, as which it is exact")
 
 
 def _difference(theirs: Any, base: BaseModel) -> str | None:
