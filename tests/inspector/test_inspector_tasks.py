@@ -168,7 +168,7 @@ def test_a_class_that_generates_or_that_nobody_knows(tmp_path: Path, named: str 
     base = {**BERT, "architectures": [named] if named else None}
     told = found(tmp_path, base, "causal-lm", target_modules=["query"], task_type="CAUSAL_LM")
     # Another class stands in for one that nobody knows, and that is all that is said.
-    assert [item.code for item in told] == (["LP325"] if named == "NobodysBert" else [])
+    assert told == ([("LP325", "info")] if named == "NobodysBert" else [])
 
 
 def test_a_class_that_does_not_generate_under_another_task(tmp_path: Path) -> None:
