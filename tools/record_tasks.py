@@ -42,8 +42,9 @@ def recorded_text() -> str:
     generating = {name: found for name in types if (found := _generating(name))}
     others = sorted({cls for name in generating for cls in _classes(name) if not _has_it(getattr(transformers, cls))})
     described = {name: _described(name) for name in types}
-    named = {"without": without, "generating": generating, "described": described}
-    groups = [f"{json.dumps(group)}: {_lines(lines)}" for group, lines in named.items()]
+    named: tuple[tuple[str, Mapping[str, Any]], ...]
+    named = (("without", without), ("generating", generating), ("described", described))
+    groups = [f"{json.dumps(group)}: {_lines(lines)}" for group, lines in named]
     return f'{{{made_by}, {", ".join(groups)}, "not_generating": {json.dumps(others)}}}\n'
 
 

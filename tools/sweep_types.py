@@ -63,8 +63,8 @@ def classes_of(model_type: str) -> list[str]:
     import transformers
     from transformers.models.auto import modeling_auto
 
-    names = (name for name in dir(modeling_auto) if name.startswith("MODEL_") and name.endswith("MAPPING_NAMES"))
-    found = [getattr(modeling_auto, name).get(model_type, ()) for name in names]
+    tables = (name for name in dir(modeling_auto) if name.startswith("MODEL_") and name.endswith("MAPPING_NAMES"))
+    found = [getattr(modeling_auto, name).get(model_type, ()) for name in tables]
     names = {name for item in found for name in ((item,) if isinstance(item, str) else item)}
     return sorted(name for name in names if hasattr(transformers, name))
 

@@ -57,14 +57,14 @@ def _built(config: Mapping[str, Any]) -> Any:
     plain = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "quantization_config"}
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    named = getattr(transformers, name, None) if name.isidentifier() else None
-    has_it = isinstance(named, type) and issubclass(named, transformers.PreTrainedModel)
-    if name and not has_it:
+    found = getattr(transformers, name, None) if name.isidentifier() else None
+    named = found if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel) else None
+    if name and named is None:
         # Another class of the type is another model: a draft model has the type of what it drafts for.
         raise LookupError(f"it has no class '{name}', which the base config names")
     loaded = transformers.AutoConfig.for_model(**plain)
     with torch.device("meta"):
-        return named(loaded) if has_it else transformers.AutoModelForCausalLM.from_config(loaded)
+        return transformers.AutoModelForCausalLM.from_config(loaded) if named is None else named(loaded)
 
 
 def _input_embedding(model: Any) -> str:
