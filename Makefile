@@ -29,7 +29,7 @@ help:
 	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
-	@echo "make bench  print the benchmark tables"
+	@echo "make bench  print one table of what everything costs, beside the fastest peers (BENCH=--quick: small and short)"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "lora-packer needs Python 3.11 or newer; none was found on PATH" >&2; exit 2; }
@@ -111,6 +111,7 @@ proof-dialects: proof-dialects-venvs
 
 # The types of remote code, against copies of that code on PyPI, in an environment of its time.
 proof-remote: .venv-proof-4-51/.installed
+	@.venv-proof-4-51/bin/python -m pip install --quiet --disable-pip-version-check --no-deps einops==0.8.1 timm==1.0.9
 	@.venv-proof-4-51/bin/python tools/proof_remote.py
 
 HOOKS_VENV := .venv-hooks
@@ -179,15 +180,14 @@ oracle: $(PROOF_STAMP) $(ORACLE_STAMPS)
 
 # What packing is measured against, where the system's packages can be installed; the bench names what is missing.
 bench-tools:
-	@for tool in zip pigz; do command -v $$tool >/dev/null || apt-get install --yes --quiet $$tool >/dev/null 2>&1 || \
-		echo "bench-tools: $$tool could not be installed" >&2; done
+	@for tool in zip pigz isal:igzip; do command -v $${tool#*:} >/dev/null || \
+		apt-get install --yes --quiet $${tool%:*} >/dev/null 2>&1 || \
+		echo "bench-tools: $${tool%:*} could not be installed" >&2; done
 
+# BENCH=--quick is small and short, BENCH="--only pack" a part of it. The ratios of a full run are kept in docs/.
 bench: $(DEV_STAMP) bench-tools
-	@$(BIN)/python tools/bench.py
-	@$(BIN)/python tools/bench_inspect.py
-	@$(BIN)/python tools/bench_pack.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
-	@$(BIN)/python tools/bench_upload.py
+	@$(BIN)/python tools/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(PROOF_VENV) $(FOLLOW_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -233,7 +233,7 @@ def _modules(named: Named) -> Modules:
 
 
 def _input_embedding(modules: Modules, architecture: Architecture) -> str:
-    """The path of the input embedding: the embedding of that name that lies highest.
+    """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
 
     A decoder alone has ``embed_tokens`` in place of what it shares with an encoder.
     """
@@ -243,7 +243,8 @@ def _input_embedding(modules: Modules, architecture: Architecture) -> str:
         named = dotted.endswith(f".{architecture.input_embedding}")
         return not named, not dotted.endswith(".embed_tokens"), path.count(".")
 
-    return min((path for path, module in modules.items() if module.kind == "embedding"), key=order)
+    found = [path for path, module in modules.items() if module.kind == "embedding"]
+    return min(found or (path for path in modules if path.endswith(architecture.input_embedding)), key=order)
 
 
 def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
