@@ -129,6 +129,14 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def tied(self) -> bool:
+        """Whether the output head is the input embedding (``tie_word_embeddings``)."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        if architecture is None:
+            return bool(self._config.get("tie_word_embeddings"))
+        return Settings(self._config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
+
+    @property
     def proof(self) -> Proof | None:
         """What holds the definition where transformers has no such type, else None."""
         architecture = ARCHITECTURES.get(self.model_type)
