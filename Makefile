@@ -147,7 +147,7 @@ page: $(DEV_STAMP)
 site: $(DEV_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	@$(BIN)/python tools/make_site.py build/site
-	@cd build/site && ../../$(BIN)/zensical build --strict -f mkdocs.yml
+	@cd build/site && $(abspath $(BIN))/zensical build --strict -f mkdocs.yml
 
 # The tests with a canary in every credential variable: none in any output, log record, file or argument.
 canaries: $(DEV_STAMP)
