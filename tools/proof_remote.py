@@ -1,9 +1,9 @@
 """Prove the definitions of types whose code is in their own repositories against that code, on the meta device.
 
-``proof_remote_listed.py`` says where PyPI has a copy of the code: it is fetched, built under random and real configs, and
-every module path, kind, weight shape and bias is compared, as ``proof.py`` does; and for two of them what PEFT writes.
-Run it in an environment with an older transformers (``make proof-remote``): such code was written for one. The defaults
-in ``lora_packer/base_model/remote.json`` are compared with the config classes. Any difference is exit 1.
+``proof_remote_listed.py`` says where PyPI has a copy of the code: it is fetched, built under random and real configs,
+and every module path, kind, weight shape and bias is compared, as ``proof.py`` does; and for two of them what PEFT
+writes. Run it in an environment with an older transformers (``make proof-remote``): such code was written for one.
+The defaults in ``lora_packer/base_model/remote.json`` are compared with the config classes. Any difference is exit 1.
 
 usage: python tools/proof_remote.py [--only TYPE] [--random N] [--configs FOLDER ...] [--cache FOLDER]
 """
