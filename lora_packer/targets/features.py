@@ -102,6 +102,10 @@ class Use:
         return bool(self.config or self.tensors or self.files) if by != "config" else self.config
 
 
+_ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
+_EXPERTS = re.compile(r"\.experts(\.base_layer)*$")
+
+
 def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: Iterable[str] = ()) -> dict[str, Use]:
     """Return the features that an adapter uses, in the order of ``FEATURES``."""
     keys = {name: parse_key(name) for name in tensors}
@@ -132,10 +136,11 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
             yield "lm_head"
         if leaf in ("embed_tokens", "wte", "word_embeddings"):
             yield "embeddings"
-        if re.search(r"\.experts\.\d+\.", key.path):
-            yield "per_expert"
-        if re.search(r"\.experts(\.base_layer)*$", key.path):
-            yield "target_parameters"
+        if ".experts" in key.path:
+            if _ONE_EXPERT.search(key.path):
+                yield "per_expert"
+            if _EXPERTS.search(key.path):
+                yield "target_parameters"
     elif part == "lora_magnitude_vector":
         yield "use_dora"
     elif part == "lora_B.bias":
