@@ -10,7 +10,7 @@ from builders import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 
-from bench_rows import Row, against_best, keep, line, slower  # noqa: E402
+from bench_rows import Row, against_best, keep, line, slower
 
 
 def row(*ours: float, limit: float | None = None) -> Row:
