@@ -37,7 +37,13 @@ OUTPUT_HEADS = (
     "pred_layer.proj",
     "lm_loss",
     "proj_out",
+    # Of remote code: Phi's first, and Molmo's.
+    "lm_head.linear",
+    "transformer.ff_out",
 )
+# Heads of remote code whose classes do not say that they are the output embedding, so that all linear layers are with
+# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's and MiniMind's.
+_UNSAID_HEADS = (("language.lm_head", "language.model.embed_tokens"), ("output", "tok_embeddings"))
 _LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output")
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
@@ -103,13 +109,16 @@ def _excluder(config: LoraConfig) -> Callable[[str], bool]:
     # Of the heads, PEFT adds those of a sequence classifier only before it puts LoRA on the modules.
     saved = saved_modules(config) if config.task_type == "SEQ_CLS" else config.modules_to_save
     # PEFT puts the name into a pattern unescaped: it matches the module and everything below it.
-    names_of_saved = [name for name in saved if is_plain(name)]
+    plain = PlainPatterns((0, name) for name in saved if is_plain(name))
     others = within_budget([name for name in saved if not is_plain(name)])
-    if names_of_saved:  # most have none, and to look took a fifth of the check of an adapter of all experts
-        plain = PlainPatterns((0, name) for name in names_of_saved)
+    if saved:
         tests.append(lambda path: any(plain.matches(part) for part in _beginnings(path)))
-    tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in others]
-    return lambda path: any(test(path) for test in tests)
+        tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in others]
+    return (lambda path: any(test(path) for test in tests)) if tests else _never
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def _beginnings(path: str) -> Iterator[str]:
@@ -191,6 +200,8 @@ class PatternLookup(Generic[V]):
 
     def __call__(self, path: str) -> V:
         """Return the module's value."""
+        if not self._patterns:
+            return self._default
         number = min(self._matching(path), default=None)
         if number is None:
             return self._default
@@ -212,6 +223,7 @@ def output_head(modules: Modules) -> str | None:
     names = frozenset(OUTPUT_HEADS)
     found = [path for path in modules if path.endswith(OUTPUT_HEADS) and _ends_with_any(path, names)]
     found += [path for path in _LONE_OUTPUT_HEADS if path in modules]
+    found = [path for path in found if not any(path == head and known in modules for head, known in _UNSAID_HEADS)]
     linear = (path for path in found if modules[path].kind == "linear")
     return min(linear, key=lambda path: path.count("."), default=None)
 

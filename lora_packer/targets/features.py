@@ -102,10 +102,6 @@ class Use:
         return bool(self.config or self.tensors or self.files) if by != "config" else self.config
 
 
-_ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
-_EXPERTS = re.compile(r"\.experts(\.base_layer)*$")
-
-
 def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: Iterable[str] = ()) -> dict[str, Use]:
     """Return the features that an adapter uses, in the order of ``FEATURES``."""
     keys = {name: parse_key(name) for name in tensors}
@@ -137,9 +133,9 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
         if leaf in ("embed_tokens", "wte", "word_embeddings"):
             yield "embeddings"
         if ".experts" in key.path:
-            if _ONE_EXPERT.search(key.path):
+            if re.search(r"\.experts\.\d+\.", key.path):
                 yield "per_expert"
-            if _EXPERTS.search(key.path):
+            if re.search(r"\.experts(\.base_layer)*$", key.path):
                 yield "target_parameters"
     elif part == "lora_magnitude_vector":
         yield "use_dora"
@@ -152,7 +148,7 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
     elif part.startswith("token_adapter."):
         yield "trainable_token_indices"
     elif part.startswith("base_layer."):
-        yield "base_layer"
+        yield "bias" if part.endswith(".bias") else "base_layer"
     elif not part:
         yield from _shown_by_a_weight(key.path)
 
