@@ -37,7 +37,13 @@ OUTPUT_HEADS = (
     "pred_layer.proj",
     "lm_loss",
     "proj_out",
+    # Of remote code: Phi's first, and Molmo's.
+    "lm_head.linear",
+    "transformer.ff_out",
 )
+# Heads of remote code whose classes do not say that they are the output embedding, so that all linear layers are with
+# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's and MiniMind's.
+_UNSAID_HEADS = (("language.lm_head", "language.model.embed_tokens"), ("output", "tok_embeddings"))
 _LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output")
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
@@ -217,6 +223,7 @@ def output_head(modules: Modules) -> str | None:
     names = frozenset(OUTPUT_HEADS)
     found = [path for path in modules if path.endswith(OUTPUT_HEADS) and _ends_with_any(path, names)]
     found += [path for path in _LONE_OUTPUT_HEADS if path in modules]
+    found = [path for path in found if not any(path == head and known in modules for head, known in _UNSAID_HEADS)]
     linear = (path for path in found if modules[path].kind == "linear")
     return min(linear, key=lambda path: path.count("."), default=None)
 
