@@ -39,6 +39,12 @@ LISTED = (
         ("text-only",),
     ),
     Listed(
+        ("speech_to_text",),
+        r"embed_positions\.weights$",
+        "the table of positions, which is computed, was a parameter without a gradient",
+        releases=("4.51",),
+    ),
+    Listed(
         ("wav2vec2",),
         r"lm_head$",
         "transformers 4 had a masked class, which nothing trains, with a head that does not follow output_hidden_size",
