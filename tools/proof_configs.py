@@ -307,6 +307,8 @@ def vary(config: dict[str, Any], chance: random.Random, *, declared: bool) -> No
     for name in ("is_gated_act", "dense_act_fn"):  # follow from feed_forward_proj
         config.pop(name, None)
     for name, values in CHOICES.items():
+        if name == "num_groups" and isinstance(config.get(name), list):
+            continue  # one for each stage
         if name in config and chance.random() < 0.7:
             config[name] = chance.choice(values)
     for name in ("layer_types", "mlp_layer_types", "layers_block_type", "indexer_types"):
