@@ -50,9 +50,11 @@ HEADS = {
     "none": ("MODEL_MAPPING_NAMES",),
     # The same head in another class, for types that have a causal language model too.
     "masked-lm": ("MODEL_FOR_MASKED_LM_MAPPING_NAMES",),
-    # Not a head but a dialect: the class without the towers, where a type has both.
+    # Not heads but dialects: the class without the towers, where a type has both, and the one that classifies images.
     "text-only": ("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",),
+    "image-classification": ("MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",),
 }
+DIALECTS = ("text-only", "image-classification")
 
 # No config of Reformer is good for its causal and for its masked class.
 OF_OTHER_CONFIGS = (("reformer", "masked-lm"),)
@@ -99,7 +101,7 @@ def difference(config: Mapping[str, Any], head: str, *, parts: bool = True) -> s
         return None
     expected = modules_of(theirs)
     base = BaseModel.load(config)
-    if head == "text-only":
+    if head in DIALECTS:
         ours = base.with_head("causal-lm").dialects[head]
     elif head == "masked-lm":
         masked_is_seq2seq = model_class(config["model_type"], head) is model_class(config["model_type"], "seq2seq")
@@ -111,7 +113,7 @@ def difference(config: Mapping[str, Any], head: str, *, parts: bool = True) -> s
     for path in [*expected, *ours]:
         if expected.get(path) != ours.get(path):
             return f"{path}: transformers has {expected.get(path)}, the definition {ours.get(path)}"
-    return parts_difference(theirs, base) if parts and head != "text-only" else None
+    return parts_difference(theirs, base) if parts and head not in DIALECTS else None
 
 
 def real_configs(folders: list[Path]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -132,8 +134,7 @@ def prove(model_type: str, real: list[tuple[str, dict[str, Any]]], wanted: int) 
     problems: list[str] = []
     counts = {"heads": 0, "random": 0, "real": 0}
     heads = [head for head in HEADS if model_class(model_type, head) is not None]
-    if "text-only" not in ARCHITECTURES[model_type].dialects:
-        heads.remove("text-only") if "text-only" in heads else None
+    heads = [head for head in heads if head not in DIALECTS or head in ARCHITECTURES[model_type].dialects]
     # One class may stand under several heads.
     for head in ("seq2seq", "masked-lm"):
         if head in heads and model_class(model_type, head) is model_class(model_type, "causal-lm"):

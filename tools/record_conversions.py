@@ -28,7 +28,15 @@ from proof_configs import SAME_CLASS, class_type, random_config  # noqa: E402
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.peft.conversions import FILE, TYPES  # noqa: E402
 
-_HEADS = ("causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none")
+_HEADS = (
+    "causal-lm",
+    "seq2seq",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "image-classification",
+    "none",
+)
 _DRAWS = 12
 # PEFT's own first entries, the same for every model: its prefix, and the adapter's name.
 _GENERAL = 3

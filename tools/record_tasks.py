@@ -1,8 +1,8 @@
 """Write ``lora_packer/base_model/tasks.json``: the model types that transformers has no class of for a task.
 
-Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the
-other types, ``generating`` has the classes that have it (for the one task, and for the other where that is another
-class), and ``not_generating`` every class that has it not.
+Under ``none`` stand those of which AutoModel has no bare model, under ``generation`` those of which no class has what
+PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the other types, ``generating`` has the classes that have it (for
+the one task, and for the other where that is another class), and ``not_generating`` every class that has it not.
 
 Needs torch and transformers (see the Makefile's ``proof``).
 
@@ -26,7 +26,7 @@ from proof_configs import class_type  # noqa: E402
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
-TASKS = ("sequence-classification", "token-classification", "question-answering")
+TASKS = ("sequence-classification", "token-classification", "question-answering", "none")
 
 
 def recorded_text() -> str:

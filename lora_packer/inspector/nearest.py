@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from lora_packer.base_model import Modules
 
@@ -40,7 +40,13 @@ def nearest(name: str, modules: Modules) -> tuple[str, ...]:
         found = [other for one in part for other in ((one,) if one in leaves else _same_work(one, leaves))]
         if found:
             return tuple(dict.fromkeys(found))
-    return tuple(get_close_matches(leaf, leaves, 1, 0.75))
+    return tuple(get_close_matches(leaf, [other for other in leaves if _alike(leaf, other)], 1, 0.75))
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether names are spelt alike apart from the last word, which says little where both have it: q_proj, up_proj."""
+    (first, _, end), (second, _, other_end) = one.rpartition("_"), other.rpartition("_")
+    return end != other_end or not first or SequenceMatcher(None, first, second).ratio() >= 0.6
 
 
 def nearest_parameters(name: str, modules: Modules) -> tuple[str, ...]:
