@@ -86,6 +86,11 @@ UNMATCHED: list[Any] = [
         (PHI3, {"target_modules": ["o_proj", "query_key_value"]}, "target_modules", "(nearest: qkv_proj)"),
         (PHI3, {"target_modules": ["o_proj", "model.layers.7.self_attn.qkv_proj"]}, "target_modules", "names model.layers.7"),
         (PHI3, {"target_modules": ["o_proj", ".*mlp.*"]}, "target_modules", "names .*mlp.*, which"),
+        (PHI3, {"target_modules": ["o_proj", "model.layers.0.self_attn.qkv_proj.weight"]}, "target_modules", "qkv_proj.weight, which"),
+        (PHI3, {"target_modules": ["o_proj", "qkv_proj.lora_A"]}, "target_modules", "names qkv_proj.lora_A, which"),
+        (PHI3, {"target_modules": ["o_proj", "base_model.model"]}, "target_modules", "names base_model.model, which"),
+        (PHI3, {"target_modules": ["o_proj", " qkv_proj"]}, "target_modules", "names ' qkv_proj', which"),
+        (PHI3, {"target_modules": ["o_proj", "qkv_proj, gate_up_proj"]}, "target_modules", "names 'qkv_proj, gate_up_proj', which"),
         (PHI3, {"target_modules": ["o_proj", "all-linear"]}, "target_modules", "names all-linear, which"),
         (PHI3, {"target_modules": ["o_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters",
          "target_parameters names mlp.experts.gate_up_proj, which"),
@@ -109,7 +114,15 @@ def test_a_name_that_matches_nothing_is_told_with_the_nearest(
 
 @pytest.mark.parametrize(
     ("name", "meant"),
-    [("o_porj", "o_proj"), ("dwn_proj", "down_proj"), ("gat_up_proj", "gate_up_proj"), ("oproj", "o_proj")],
+    [
+        ("o_porj", "o_proj"),
+        ("dwn_proj", "down_proj"),
+        ("gat_up_proj", "gate_up_proj"),
+        ("oproj", "o_proj"),
+        ("O_proj", "o_proj"),
+        ("W_pack", "qkv_proj"),
+        ("linear_fc2", "down_proj"),
+    ],
 )
 def test_a_slip_of_the_pen_is_told_with_what_was_meant(name: str, meant: str) -> None:
     assert nearest(name, BaseModel.load(PHI3).modules) == (meant,)

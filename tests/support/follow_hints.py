@@ -85,7 +85,7 @@ def _without_names(
     named = re.search(r"names (.+?), (?:which|and) this base", finding.message)
     assert named is not None
     assert finding.field is not None
-    names = named[1].split(", ")
+    names = [quoted or plain for quoted, plain in re.findall(r"'([^']+)'|([^, ]+)", named[1])]
     yield {**config, finding.field: [name for name in config[finding.field] if str(name) not in names]}, tensors
 
 
