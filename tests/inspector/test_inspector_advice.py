@@ -162,3 +162,29 @@ def test_an_adapter_folders_below_is_found(tmp_path: Path) -> None:
     hints = {item.hint for item in report.findings if item.code == "LP101"}
     assert len(hints) == 1
     assert "run-1/checkpoint-500/adapter" in hints.pop()
+
+
+@pytest.mark.parametrize("halves", [("lora_down", "lora_up"), ("lora.down", "lora.up")])
+def test_halves_that_are_called_down_and_up_are_renamed(tmp_path: Path, halves: tuple[str, str]) -> None:
+    """Such names alone make no image model of a language model's layers."""
+    down, up = halves
+    tensors = {name.replace("lora_A", down).replace("lora_B", up): value for name, value in tiny_tensors().items()}
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert finding.code == "LP319"
+    assert (finding.hint or "").startswith(f"Name the tensors {PREFIX}<module path>.lora_A.weight and lora_B.weight")
+    as_told = {name.replace(down, "lora_A").replace(up, "lora_B"): value for name, value in tensors.items()}
+    assert is_fine(write_adapter(tmp_path / "b", as_told))
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts"), [("te", "Name the tensors"), ("unet_down_blocks", "This adapter is for an")]
+)
+def test_what_fix_gives_its_names_is_no_image_models(tmp_path: Path, kind: str, starts: str) -> None:
+    tensors = {}
+    for name, value in tiny_tensors().items():
+        path, _, part = name.removeprefix(PREFIX).rpartition(".lora_")
+        half = "lora_down" if part.startswith("A") else "lora_up"
+        tensors[f"lora_{kind}_{path.replace('.', '_')}.{half}.weight"] = value
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert (finding.code, finding.fixable) == ("LP319", kind == "te")
+    assert (finding.hint or "").startswith(starts)
