@@ -25,15 +25,36 @@ def is_fine(adapter: Path) -> bool:
     return report.ok and not report.findings
 
 
-@pytest.mark.parametrize("folders", [("dpo/reference", "dpo/train"), ("out/checkpoint-600", "out/checkpoint-5000")])
+@pytest.mark.parametrize(
+    "folders",
+    [("dpo/reference", "dpo/train"), ("out/checkpoint-600", "out/checkpoint-5000"),
+     ("out/global_step_90/actor/lora", "out/global_step_100/actor/lora")],
+)  # fmt: skip
 def test_the_folder_that_the_hint_names_passes(tmp_path: Path, folders: tuple[str, str]) -> None:
     for folder in folders:
         write_adapter(tmp_path / folder)
-    outer = (tmp_path / folders[0]).parent
+    outer = tmp_path / folders[0].partition("/")[0]
     hints = {item.hint or "" for item in found(outer, "LP101")}
     (named,) = {re.search("in the folder '([^']+)'", hint)[1] for hint in hints}  # type: ignore[index]
     assert outer / named == tmp_path / folders[1]
     assert is_fine(outer / named)
+
+
+@pytest.mark.parametrize(
+    ("folders", "listed"),
+    [
+        (["checkpoint-90", "checkpoint-1000", "checkpoint-100", "final"],
+         "4 folders, 'final', 'checkpoint-1000', 'checkpoint-100' and 1 more"),
+        (["checkpoint-9", "checkpoint-10/adapter"], "2 folders, 'checkpoint-10/adapter', 'checkpoint-9'"),
+        (["run1/checkpoint-5", "run2/checkpoint-7"], "2 folders, 'run2/checkpoint-7', 'run1/checkpoint-5'"),
+    ],
+)  # fmt: skip
+def test_of_folders_that_no_name_tells_apart_the_likely_ones_are_named(
+    tmp_path: Path, folders: list[str], listed: str
+) -> None:
+    for folder in folders:
+        write_adapter(tmp_path / folder)
+    assert {item.hint for item in found(tmp_path, "LP101")} == {f"It is in {listed}: give the one to be served."}
 
 
 def test_what_the_hint_says_of_an_archive_with_a_top_folder_can_be_followed(tmp_path: Path) -> None:
