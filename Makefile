@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -16,6 +16,7 @@ help:
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
 	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
+	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
@@ -106,6 +107,10 @@ $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 proof-dialects-venvs: $(OLDER:%=.venv-proof-%/.installed)
 proof-dialects: proof-dialects-venvs
 	@for release in $(OLDER); do .venv-proof-$$release/bin/python tools/proof_dialects.py || exit 1; done
+
+# The types of remote code, against copies of that code on PyPI, in an environment of its time.
+proof-remote: .venv-proof-4-51/.installed
+	@.venv-proof-4-51/bin/python tools/proof_remote.py
 
 HOOKS_VENV := .venv-hooks
 HOOKS_STAMP := $(HOOKS_VENV)/.installed

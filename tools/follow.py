@@ -6,7 +6,8 @@ known type gained or lost, and of PEFT the fields of a LoraConfig, the default t
 conversions of names, and what it refuses. What PEFT was when it was last read stands in ``followed.json``.
 
 usage: python tools/follow.py [--only TYPE] [--random N] [--record]
-       (exit 1: a known type differs; everything else is reported. --record: write followed.json)
+       (exit 1: a known type differs, or one that generates is neither defined nor listed with a reason; everything else
+       is reported. --record: write followed.json)
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import dataclasses
 import json
 import multiprocessing
 import sys
+import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +30,8 @@ sys.path.insert(0, str(ROOT))
 import record_conversions  # noqa: E402
 import record_tasks  # noqa: E402
 from proof import model_class, prove  # noqa: E402
-from proof_configs import class_type  # noqa: E402
-from proof_undefined import unlisted  # noqa: E402
+from proof_configs import class_type, of_transformers  # noqa: E402
+from proof_undefined import UNDEFINED, unlisted  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.tasks import FILE as TASKS  # noqa: E402
@@ -44,7 +46,7 @@ Raw = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """One difference: of what, which, and how; ``fails`` where a known type differs."""
+    """One difference: of what, which, and how; ``fails`` where a type is not, or no longer, known."""
 
     what: str
     name: str
@@ -56,7 +58,7 @@ def known_types(only: Iterable[str] | None, wanted: int) -> Iterator[Row]:
     """Yield each known type that the installed transformers builds otherwise."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-    names = sorted(only or ARCHITECTURES)
+    names = sorted(only or of_transformers())
     here = [name for name in names if class_type(name) in CONFIG_MAPPING_NAMES and _has_class(name)]
     yield from (Row("known type", name, "transformers has no class of it", True) for name in names if name not in here)
     # Forked, so that transformers is imported once.
@@ -81,12 +83,12 @@ def _proven(case: tuple[str, int]) -> list[str]:
 
 
 def new_types() -> Iterator[Row]:
-    """Yield each type that generates and has neither a definition nor a reason why not."""
+    """Yield each type that generates and has neither a definition nor a reason why not, and each reason of the past."""
     from transformers.models.auto import modeling_auto
 
     for line in unlisted(vars(modeling_auto), ARCHITECTURES):
         name, _, how = line.partition(": ")
-        yield Row("new type", name, how)
+        yield Row("new type", name, how, name not in UNDEFINED)
 
 
 def classes() -> Iterator[Row]:
@@ -216,19 +218,25 @@ def main() -> int:
     import peft
     import transformers
 
-    transformers.logging.set_verbosity_error()
+    # Classes say of random configs what they do not like, one and all of the config with it.
+    transformers.logging.set_verbosity(transformers.logging.CRITICAL)
     if args.record:
         FOLLOWED.write_text(json.dumps(peft_now(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
         return 0
     print(f"transformers {transformers.__version__}, PEFT {peft.__version__}\n\n| what | which | how |\n|---|---|---|")
-    found = []
+    started, found = time.perf_counter(), []
     for row in rows(args.only, args.random):
         found.append(row)
         print(line(row), flush=True)
-    known = sum(row.fails for row in found)
-    types = len(args.only or ARCHITECTURES)
-    print(f"\n{known} of {types} known types differ, {len(found) - known} other differences")
-    return 1 if known else 0
+    print(f"\n{summary(found, len(args.only or of_transformers()))}, {time.perf_counter() - started:.0f} s")
+    return 1 if any(row.fails for row in found) else 0
+
+
+def summary(found: Sequence[Row], types: int) -> str:
+    """Return what there is to do: known types that differ, types that nobody has looked at, and the rest."""
+    known = sum(row.what == "known type" for row in found)
+    new = sum(row.what == "new type" for row in found)
+    return f"{known} of {types} known types differ, {new} new types, {len(found) - known - new} other differences"
 
 
 if __name__ == "__main__":

@@ -1,17 +1,18 @@
 """Write ``fixtures/broken/``: the tiny adapter, broken in three ways that loaders take or misread.
 
-usage: python tools/make_broken.py
+usage: python tools/make_broken.py [--check]     (--check: say what differs, exit 1)
 """
 
 from __future__ import annotations
 
-import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from generated import settle
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 ROOT = Path(__file__).resolve().parent.parent
 ADAPTER = ROOT / "fixtures" / "adapters" / "tiny-llama-qv"
@@ -33,14 +34,14 @@ def variants() -> dict[str, dict[str, NDArray[Any]]]:
     return {"wrong-hidden-size": wrong_hidden, "missing-lora-b": missing_b, "nan": with_nan}
 
 
-def main() -> None:
-    """Write the folders."""
+def main() -> int:
+    """Write the folders, or check them."""
+    made: dict[Path, str | bytes] = {}
     for name, tensors in variants().items():
-        folder = BROKEN / name
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ADAPTER / "adapter_config.json", folder / "adapter_config.json")
-        save_file(tensors, folder / "adapter_model.safetensors", {"format": "pt"})
+        made[BROKEN / name / "adapter_config.json"] = (ADAPTER / "adapter_config.json").read_bytes()
+        made[BROKEN / name / "adapter_model.safetensors"] = save(tensors, {"format": "pt"})
+    return settle(made)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 Every config whose model type has a definition is taken, without the fields that are known not to decide a shape.
 
-usage: python tools/make_catalogue.py [--check]     (--check: exit 1 where the file is not current)
+usage: python tools/make_catalogue.py [--check]     (--check: print what differs, exit 1)
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from generated import settle
 
 from lora_packer.base_model import ARCHITECTURES
 
@@ -64,11 +66,7 @@ def catalogue() -> str:
 
 def main() -> int:
     """Write the catalogue, or check it."""
-    text = catalogue()
-    if "--check" in sys.argv[1:]:
-        return 0 if CATALOGUE.read_text(encoding="utf-8") == text else 1
-    CATALOGUE.write_text(text, encoding="utf-8")
-    return 0
+    return settle({CATALOGUE: catalogue()})
 
 
 if __name__ == "__main__":

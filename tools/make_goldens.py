@@ -1,11 +1,10 @@
 """Write what every format says of an adapter for every rule into ``tests/report/golden/``.
 
-usage: python tools/make_goldens.py [--check]     (--check: exit 1 with the difference where one is not current)
+usage: python tools/make_goldens.py [--check]     (--check: print what differs, exit 1)
 """
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import sys
@@ -17,13 +16,13 @@ sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from every_rule import CASES, reports  # noqa: E402
+from generated import settle  # noqa: E402
 
 from lora_packer.inspector import RULES, Report  # noqa: E402
 from lora_packer.redact import inert  # noqa: E402
 from lora_packer.report import formats, github, json, several  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "report" / "golden"
-_MOST_LINES = 40  # of a difference that are shown
 
 
 class _Plain:
@@ -66,20 +65,7 @@ def main() -> int:
     if missing := sorted(set(RULES) - set(CASES)):
         sys.stderr.write(f"tests/support/every_rule.py has no case for {', '.join(missing)}\n")
         return 1
-    stale = 0
-    GOLDEN.mkdir(exist_ok=True)
-    for name, text in _made().items():
-        path = GOLDEN / name
-        before = path.read_text(encoding="utf-8") if path.exists() else ""
-        if before == text:
-            continue
-        stale += 1
-        if "--check" in sys.argv[1:]:
-            lines = difflib.unified_diff(before.splitlines(), text.splitlines(), name, "now", lineterm="", n=1)
-            sys.stderr.write("".join(f"{line}\n" for line in list(lines)[:_MOST_LINES]))
-        else:
-            path.write_text(text, encoding="utf-8")
-    return 1 if stale and "--check" in sys.argv[1:] else 0
+    return settle({GOLDEN / name: text for name, text in _made().items()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Write ``lora_packer/base_model/models/index.json``: which file defines which model type.
 
-With it a check imports the one lineage that it needs. usage: python tools/make_index.py [--check]
+With it a check imports the one lineage that it needs.
+
+usage: python tools/make_index.py [--check]     (--check: print what differs, exit 1)
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ import json
 import sys
 from importlib import import_module
 from pathlib import Path
+
+from generated import settle
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "lora_packer" / "base_model" / "models"
@@ -31,11 +35,7 @@ def index() -> str:
 
 def main() -> int:
     """Write the index, or check it."""
-    text = index()
-    if "--check" in sys.argv[1:]:
-        return 0 if INDEX.read_text(encoding="utf-8") == text else 1
-    INDEX.write_text(text, encoding="utf-8")
-    return 0
+    return settle({INDEX: index()})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Cut the service's specification down to the calls that this project makes: fixtures/together-openapi/openapi.json.
 
-usage: python tools/make_openapi.py OPENAPI_YAML
+usage: python tools/make_openapi.py OPENAPI_YAML [--check]     (--check: print what differs, exit 1)
 
 The specification is openapi.yaml of github.com/togethercomputer/openapi (MIT licence) at commit 090263a. What is kept
 is kept word for word, but for descriptions and examples.
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from generated import settle
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / "fixtures" / "together-openapi" / "openapi.json"
@@ -71,7 +72,7 @@ def _references(value: Any) -> set[str]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) not in (2, 3):
         sys.exit(__doc__)
     text = json.dumps(cut(yaml.safe_load(Path(sys.argv[1]).read_text(encoding="utf-8"))), indent=1)
-    OUTPUT.write_text(text + "\n", encoding="utf-8")
+    sys.exit(settle({OUTPUT: f"{text}\n"}))

@@ -1,6 +1,7 @@
-"""Make what the documentation site is built from: docs/, and a page for each command, rule and target.
+"""Make what the documentation site is built from: docs/, and a page for each command and target.
 
-The pages come from the options, the declarations and the data themselves, so that none can be missing or old.
+The pages come from the options and the data themselves, so that none can be missing or old. Those of the rules are in
+docs/rules already (``tools/make_docs.py``).
 
 usage: python tools/make_site.py FOLDER      (writes FOLDER/mkdocs.yml and FOLDER/docs)
        python tools/make_site.py --check     (writes nothing; exit 1 where a link leads nowhere)
@@ -18,28 +19,16 @@ from typing import Any
 
 import typer
 import yaml
+from generated import plain
 
 from lora_packer.cli import COMMANDS, build
 from lora_packer.cli.help import ENVIRONMENT, EXAMPLES, Command
 from lora_packer.inspector import RULES
-from lora_packer.inspector.rules import Rule
 from lora_packer.targets import NAMES, Target, find_target
 from lora_packer.targets.features import FEATURES
 
 ROOT = Path(__file__).resolve().parent.parent
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
-GROUPS = {
-    "1": "Files",
-    "2": "The config",
-    "3": "Tensors against the base model",
-    "4": "Values",
-    "5": "The place that loads it",
-}
-NEEDS = {
-    "files": "the adapter's files",
-    "base": "the base model's config",
-    "values": "the tensors' values",
-}
 EFFECTS = {
     "supported": "works",
     "rejected": "is refused",
@@ -62,11 +51,6 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def plain(text: str) -> str:
-    """Return a text so that Markdown shows it as it is: `<` and `*` in it begin nothing."""
-    return re.sub(r"([<*_\[\]])", r"\\\1", " ".join(text.split()))
 
 
 # --- commands --------------------------------------------------------------------------------------------------------
@@ -103,66 +87,6 @@ def commands_index(found: Mapping[str, Command]) -> str:
         for name, command in found.items()
     ]
     return "# Commands\n\n" + table(["command", "what it does"], rows) + "\n"
-
-
-# --- rules -----------------------------------------------------------------------------------------------------------
-
-
-def examples() -> dict[str, str]:
-    """Return what ``check`` says of a small adapter that breaks each rule: a test holds that output."""
-    text = (ROOT / "tests" / "report" / "golden" / "every-rule.txt").read_text(encoding="utf-8")
-    found = re.finditer(r"^(?:error|warning|info) (LP\d+) .*(?:\n    .*)*", text, re.MULTILINE)
-    told: dict[str, str] = {}
-    for item in found:
-        told.setdefault(item[1], item[0])
-    return told
-
-
-def rule_page(rule: Rule, example: str) -> str:
-    """Return a rule's page."""
-    words = {"error": "an error", "warning": "a warning", "info": "a note"}[rule.severity]
-    parts = [
-        f"# {rule.code} {rule.name}",
-        f"**{plain(rule.summary)}**",
-        f"This is {words}, where the target does not say otherwise. To find it, `check` needs {NEEDS[rule.needs]}.",
-        "## Why it matters",
-        plain(rule.why),
-        "## What to do",
-        plain(rule.fix),
-    ]
-    if rule.fixable:
-        parts.append("Where a finding says that it is fixable, [`lora-packer fix`](../fix.md) mends it without loss.")
-    explained = list(
-        dict.fromkeys(effect.code for effect in rule.explains if effect.code in RULES.keys() - {rule.code})
-    )
-    if explained:
-        links = ", ".join(f"[{code}]({code}.md) {RULES[code].name}" for code in explained)
-        parts += [
-            "## What else it causes",
-            f"These follow from it, and are then not told as findings of their own: {links}.",
-        ]
-    parts += [
-        "## An example",
-        "What `check` says of a small adapter with this fault:",
-        f"```\n{example}\n```",
-        "## On the command line",
-        f"```\nlora-packer rule {rule.code}\nlora-packer check my-adapter --select {rule.code}\n"
-        f"lora-packer check my-adapter --ignore {rule.code}\n```",
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def rules_index() -> str:
-    """Return the page that lists the rules by group."""
-    parts = ["# Rules", "Each finding of `check` has the code of a rule. A code never changes its meaning."]
-    for group, title in GROUPS.items():
-        rows = [
-            [f"[{rule.code}]({rule.code}.md)", rule.name, rule.severity, plain(rule.summary)]
-            for rule in RULES.values()
-            if rule.code[2] == group
-        ]
-        parts += [f"## {title}", table(["code", "name", "severity", "what it finds"], rows)]
-    return "\n\n".join(parts) + "\n"
 
 
 # --- targets ---------------------------------------------------------------------------------------------------------
@@ -220,27 +144,26 @@ def make(folder: Path) -> None:
     for place in (*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in BESIDE)):
         text = moved_links(place.read_text(encoding="utf-8"), place)
         (docs / (place.name if place.parent.name == "docs" else place.name.lower())).write_text(text, encoding="utf-8")
-    told_of = examples()
     found, targets = commands(), {name: find_target(name) for name in NAMES}
     made = {
         "commands": {name: command_page(name, command) for name, command in found.items()},
-        "rules": {code: rule_page(rule, told_of[code]) for code, rule in RULES.items()},
         "targets": {name: target_page(target) for name, target in targets.items()},
     }
     symptoms = docs / "troubleshooting.md"
     told = symptoms.read_text(encoding="utf-8").replace("<!-- engines -->", refusals(targets))
     symptoms.write_text(told, encoding="utf-8")
-    indexes = {"commands": commands_index(found), "rules": rules_index(), "targets": targets_index(targets)}
+    indexes = {"commands": commands_index(found), "targets": targets_index(targets)}
     for section, pages in made.items():
         (docs / section).mkdir()
         for name, text in {"index": indexes[section], **pages}.items():
             (docs / section / f"{name}.md").write_text(text, encoding="utf-8")
     config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
     titles = {code: f"{code} {rule.name}" for code, rule in RULES.items()}
+    listing = {**made, "rules": titles}
     for entry in config["nav"]:
         for title, section in entry.items():
-            if isinstance(section, str) and section in made:
-                listed = [{titles.get(name, name): f"{section}/{name}.md"} for name in made[section]]
+            if isinstance(section, str) and section in listing:
+                listed = [{titles.get(name, name): f"{section}/{name}.md"} for name in listing[section]]
                 entry[title] = [f"{section}/index.md", *listed]
     named = yaml.safe_dump(config["nav"])
     others = [page.name for page in sorted(docs.glob("*.md")) if page.name not in named]
@@ -269,7 +192,7 @@ def moved_links(text: str, place: Path) -> str:
 def dead_links(docs: Path) -> Iterator[str]:
     """Yield each link within the site that leads nowhere."""
     for page in sorted(docs.rglob("*.md")):
-        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        text = re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for link in re.findall(r"\]\(([^)\s]+)\)", text):
             if re.match(r"[a-z]+:", link):
                 continue

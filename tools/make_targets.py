@@ -1,6 +1,6 @@
 """Write ``docs/targets.md``: what every target makes of adapters that PEFT wrote, one for each of its features.
 
-usage: python tools/make_targets.py [--check]     (--check: exit 1 where the page is not current)
+usage: python tools/make_targets.py [--check]     (--check: print what differs, exit 1)
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+from generated import settle
 
 import lora_packer
 from lora_packer.adapter import REQUIRED
@@ -50,11 +52,7 @@ def _cell(report: lora_packer.Report, label: str) -> str:
 
 def main() -> int:
     """Write the page, or check it."""
-    made = page()
-    if "--check" in sys.argv[1:]:
-        return 0 if PAGE.exists() and PAGE.read_text(encoding="utf-8") == made else 1
-    PAGE.write_text(made, encoding="utf-8")
-    return 0
+    return settle({PAGE: page()})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proof_configs import class_type, random_config  # noqa: E402
+from make_models import with_remote_code  # noqa: E402
+from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
 from proof_undefined import unlisted  # noqa: E402
 
@@ -196,7 +197,7 @@ def main() -> int:
 
     transformers.logging.set_verbosity_error()
     real = list(real_configs(args.configs))
-    types = sorted(args.only or ARCHITECTURES)
+    types = sorted(args.only or of_transformers())
     cases = [(name, [item for item in real if item[1]["model_type"] == name], args.random) for name in types]
     rows, failed = [], 0
     strays = [] if args.only else list(unlisted(vars(modeling_auto), ARCHITECTURES))
@@ -217,7 +218,7 @@ def main() -> int:
         head = f"# Base models\n\nCompared module by module with transformers {version} by `make proof`.\n\n"
         head += "| model type | classes | random configs | real configs |\n|---|---|---|---|\n"
         args.write.parent.mkdir(exist_ok=True)
-        args.write.write_text(head + "\n".join(rows) + "\n", encoding="utf-8")
+        args.write.write_text(with_remote_code(head + "\n".join(rows) + "\n"), encoding="utf-8")
     return 1 if failed or strays else 0
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 from proof_values import CHOICES, EXPERTS, FLAGS, HEADS_AND_WIDTH, SIZES
 
+from lora_packer.base_model import ARCHITECTURES
+
 # What a class default lacks or has in a way that cannot be built.
 SEEDS: Mapping[str, Mapping[str, Any]] = {
     "nemotron_h_omni": {
@@ -172,6 +174,11 @@ EQUAL: Mapping[str, Mapping[tuple[str, str], tuple[str, str]]] = {
 SAME_CLASS = {"kimi_k2": "deepseek_v3"}
 
 
+def of_transformers() -> list[str]:
+    """Return the defined model types that transformers has: the others are ``tools/proof_remote.py``'s."""
+    return sorted(name for name in ARCHITECTURES if ARCHITECTURES[name].proof is None)
+
+
 def class_type(model_type: str) -> str:
     """Return the model type that transformers has a class for."""
     return SAME_CLASS.get(model_type, model_type)
@@ -199,7 +206,7 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
     for part in [config, *_nested(config)]:
         if part is not config:
             part.update(copy.deepcopy(dict(SEEDS.get(part.get("model_type") or "", {}))))
-        _vary(part, chance, declared=declared)
+        vary(part, chance, declared=declared)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
     for key, fields in FIXED.get(model_type, {}).items():
@@ -226,7 +233,8 @@ def _aliased(config: dict[str, Any], model_type: str, chance: random.Random) -> 
     return config
 
 
-def _vary(config: dict[str, Any], chance: random.Random, *, declared: bool) -> None:
+def vary(config: dict[str, Any], chance: random.Random, *, declared: bool) -> None:
+    """Give a config few layers, and other sizes; ``declared`` is as for :func:`random_config`."""
     layers = chance.randint(1, 4)
     config.pop("per_layer_config", None)  # holds numbers of layers
     for name in ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depth"):

@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from proof import HEADS, OF_OTHER_CONFIGS, build, model_class  # noqa: E402
-from proof_configs import class_type, random_config  # noqa: E402
+from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 from proof_dialects_listed import UNBUILT, reason  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel, Module, Modules  # noqa: E402
@@ -229,7 +229,7 @@ def main() -> int:
     if release not in RELEASES:
         print(f"transformers {transformers.__version__} is installed; this needs one of {sorted(RELEASES)}")
         return 2
-    held = [name for name in ARCHITECTURES if class_type(name) in CONFIG_MAPPING_NAMES]
+    held = [name for name in of_transformers() if class_type(name) in CONFIG_MAPPING_NAMES]
     types = sorted(args.only or [name for name in held if heads_of(name)])
     work = [(name, args.random, release) for name in types]
     started, failed, total = time.perf_counter(), 0, 0

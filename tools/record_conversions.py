@@ -23,9 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from proof import build, model_class  # noqa: E402
-from proof_configs import SAME_CLASS, class_type, random_config  # noqa: E402
+from proof_configs import SAME_CLASS, class_type, of_transformers, random_config  # noqa: E402
 
-from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.peft.conversions import FILE, TYPES  # noqa: E402
 
 _HEADS = (
@@ -121,7 +120,7 @@ def record() -> dict[str, Any]:
     classes: dict[str, dict[str, str]] = {}
     trees: dict[str, dict[str, Any]] = {}
     owners: dict[str, str] = {}
-    for model_type in sorted(ARCHITECTURES):
+    for model_type in of_transformers():
         # Of a model type without a list of its own, PEFT converts nothing, whatever models are in it.
         for head in _HEADS if class_type(model_type) in known else ():
             cls = model_class(model_type, head)
@@ -141,7 +140,7 @@ def record() -> dict[str, Any]:
     converted = {
         name: pattern
         for name, pattern in sorted(_MODEL_TO_CONVERSION_PATTERN.items())
-        if pattern in _MOE_TARGET_MODULE_MAPPING and name in {class_type(item) for item in ARCHITECTURES}
+        if pattern in _MOE_TARGET_MODULE_MAPPING and name in {class_type(item) for item in of_transformers()}
     }
     return {
         "by": "tools/record_conversions.py",

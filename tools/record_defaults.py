@@ -5,11 +5,14 @@ under every head and dialect, with settings that note what is read of which conf
 in the definitions by name is recorded too, because few configs may lead to it. A value is what the config class
 declares; what it derives from other fields the definitions derive too. One type a line.
 
-usage: python tools/record_defaults.py [--check]     (--check: print what differs, and exit 1 where anything does)
+usage: python tools/record_defaults.py [--check] [--only TYPE ...]
+       (--check: print what differs, and exit 1 where anything does; --only: add what these types' definitions read, and
+       leave the rest as it is: quick, for a new type)
 """
 
 from __future__ import annotations
 
+import argparse
 import ast
 import dataclasses
 import difflib
@@ -17,7 +20,7 @@ import json
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
@@ -27,9 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "lora_packer" / "base_model"
 sys.path.insert(0, str(ROOT))
 
-from proof_configs import class_type, random_config  # noqa: E402
+from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 
-from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
+from lora_packer.base_model import BaseModel  # noqa: E402
 from lora_packer.base_model import settings as settings_module  # noqa: E402
 from lora_packer.base_model.architecture import Head  # noqa: E402
 from lora_packer.base_model.defaults import FILE  # noqa: E402
@@ -92,7 +95,7 @@ def config_classes() -> Mapping[str, Any]:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     found: dict[str, Any] = {}
-    for model_type in sorted(ARCHITECTURES):
+    for model_type in of_transformers():
         _walk(CONFIG_MAPPING[class_type(model_type)](), model_type, found)
     # What stands below none of them by default, such as a tower of another type.
     for model_type in CONFIG_MAPPING:
@@ -228,8 +231,8 @@ def configs_of(model_type: str) -> Iterator[Mapping[str, Any]]:
             yield config
 
 
-def note_all() -> None:
-    """Build every definition, and note what it reads."""
+def note_all(types: Iterable[str]) -> None:
+    """Build these definitions, and note what they read."""
     aliased = Settings.aliased
 
     def value(self: Settings, name: str) -> Any:
@@ -248,7 +251,7 @@ def note_all() -> None:
         mock.patch.object(Settings, "_value", value),
         mock.patch.object(Settings, "aliased", other_names),
     ):
-        for model_type in ARCHITECTURES:
+        for model_type in types:
             for number, config in enumerate(configs_of(model_type)):
                 for head in get_args(Head) if number else ("causal-lm",):
                     try:
@@ -257,28 +260,42 @@ def note_all() -> None:
                         continue  # a random config that transformers would refuse too
 
 
-def recorded_text() -> str:
-    """Return the file's text."""
+def recorded_text(only: Sequence[str] | None = None) -> str:
+    """Return the file's text: for all types, or with what these add to it."""
     import transformers
 
-    note_all()
-    lines = [
-        f"{json.dumps(name)}: {json.dumps(record(name), separators=(',', ':'), sort_keys=True)}"
-        for name in sorted(NOTED)
-    ]
-    types = ",\n".join(lines)
-    made_by = f'"made_by": "tools/record_defaults.py", "transformers": "{transformers.__version__}"'
-    return f'{{{made_by}, "types": {{\n{types}\n}}}}\n'
+    note_all(only or of_transformers())
+    before = json.loads(FILE.read_text(encoding="utf-8"))["types"] if only else {}
+    return text_of(merged(before, {name: record(name) for name in NOTED}), transformers.__version__)
+
+
+def merged(before: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the recorded defaults with those of further readings: a field that any of them asked for stays."""
+    return {**before, **{name: {**before.get(name, {}), **fields} for name, fields in more.items()}}
+
+
+def text_of(types: Mapping[str, Any], version: str) -> str:
+    """Return the file's text, a type a line."""
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(types[name], separators=(',', ':'), sort_keys=True)}"
+        for name in sorted(types)
+    )
+    joined = ",\n".join(lines)
+    return f'{{"made_by": "tools/record_defaults.py", "transformers": "{version}", "types": {{\n{joined}\n}}}}\n'
 
 
 def main() -> int:
     """Write the defaults, or check them."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--check", action="store_true")
+    options.add_argument("--only", nargs="+")
+    args = options.parse_args()
     warnings.simplefilter("ignore")
     import transformers
 
     transformers.logging.set_verbosity_error()
-    text = recorded_text()
-    if "--check" not in sys.argv[1:]:
+    text = recorded_text(args.only)
+    if not args.check:
         FILE.write_text(text, encoding="utf-8")
         return 0
     now = FILE.read_text(encoding="utf-8") if FILE.exists() else ""

@@ -21,9 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from proof import HEADS, model_class  # noqa: E402
-from proof_configs import class_type  # noqa: E402
+from proof_configs import class_type, of_transformers  # noqa: E402
 
-from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
 TASKS = ("sequence-classification", "token-classification", "question-answering", "none")
@@ -33,7 +32,7 @@ def recorded_text() -> str:
     """Return the file's text: one task a line."""
     import transformers
 
-    types = sorted(ARCHITECTURES)
+    types = of_transformers()
     without = {task: [name for name in types if model_class(name, task) is None] for task in TASKS}
     without[GENERATION] = [name for name in types if not _generates(name)]
     made_by = f'"made_by": "tools/record_tasks.py", "transformers": "{transformers.__version__}"'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -46,6 +46,22 @@ Build = Callable[[Settings, Head], Named]
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """What holds a definition of a model type that transformers does not have.
+
+    Attributes:
+        how: ``built``: the modelling file was built on the meta device, and every module compared
+            (``tools/proof_remote.py``); ``read``: the definition was written from the file, and nothing was built.
+        source: the file: its repository or package, the release or commit, the path.
+        heads: the heads that the file has a class for, besides the language model's.
+    """
+
+    how: Literal["built", "read"]
+    source: str
+    heads: tuple[Head, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """One model type.
 
@@ -59,6 +75,9 @@ class Architecture:
         flat_text: whether old configs hold those fields at the root, without the nested config.
         input_embedding: how the input embedding's path ends.
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
+        proof: what holds the definition where transformers has no such type; None where transformers itself does.
+        classes: the heads of classes whose names do not say them: class -> head.
+        vocabulary: the fields that hold the number of rows of the input embedding.
     """
 
     dialects: Mapping[str, Build]
@@ -68,6 +87,9 @@ class Architecture:
     input_embedding: str = "embed_tokens"
     encoder_decoder: bool = False
     defaults: Mapping[str, Any] | str | None = None
+    proof: Proof | None = None
+    classes: Mapping[str, Head] = field(default_factory=lambda: MappingProxyType({}))
+    vocabulary: tuple[str, ...] = ("vocab_size",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +136,31 @@ def declared(
     """
     dialects = {TRANSFORMERS_5: build, **others}
     return Architecture(dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
+
+
+def remote(
+    build: Build,
+    proof: Proof,
+    *,
+    targets: tuple[str, ...] | str = (),
+    text_config: str | None = None,
+    input_embedding: str = "embed_tokens",
+    classes: Mapping[str, Head] = MappingProxyType({}),
+    vocabulary: tuple[str, ...] = ("vocab_size",),
+) -> Architecture:
+    """Return the definition of a model type whose code is in its own repository; see :class:`Architecture`.
+
+    Such code is bound to no release of transformers: it has one dialect.
+    """
+    return Architecture(
+        {TRANSFORMERS_5: build},
+        targets,
+        text_config,
+        input_embedding=input_embedding,
+        proof=proof,
+        classes=classes,
+        vocabulary=vocabulary,
+    )
 
 
 def only_for(build: Build, *classes: str) -> Build:

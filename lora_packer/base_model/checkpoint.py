@@ -19,7 +19,7 @@ from typing import Any
 from lora_packer.adapter.hub_source import HubSource
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
 from lora_packer.adapter.source import AdapterSource, FolderSource
-from lora_packer.base_model.architecture import CHECKPOINT
+from lora_packer.base_model.architecture import CHECKPOINT, Proof
 from lora_packer.base_model.load import BaseModel, config_of, head_of
 from lora_packer.base_model.module import Kind, Module
 from lora_packer.base_model.names import cached_repo
@@ -47,6 +47,11 @@ class CheckpointModel(BaseModel):
     """A base model known by its checkpoint's headers alone; its head is the one it was saved with."""
 
     __slots__ = ()
+
+    @property
+    def proof(self) -> Proof | None:
+        """None: no definition was needed."""
+        return None
 
     def with_head(self, head: Any) -> BaseModel:  # noqa: ARG002 - a checkpoint has one head
         """Return the model itself."""

@@ -3,6 +3,9 @@
 A type is a config class's own ``model_type``; a class that has none goes by the field that holds it, such as
 ``dbrx.attn_config``. A nested config's default is a mapping with its ``model_type`` and what differs from the defaults
 of that type.
+
+The types of ``remote.json`` are those that transformers does not have: their defaults are those of the config class in
+the model's own repository, where ``tools/proof_remote.py`` compares them.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from types import MappingProxyType
 from typing import Any
 
 FILE = Path(__file__).with_name("defaults.json")
+REMOTE = Path(__file__).with_name("remote.json")
 
 
 @cache
@@ -23,13 +27,14 @@ def recorded(config_type: str) -> Mapping[str, Any]:
 
     Only its line is parsed: a check needs a handful of the 400 types, and the whole file takes longer than the rest.
     """
-    _, found, rest = _contents().partition(f'\n"{config_type}": '.encode())
-    if not found:
-        raise KeyError(config_type)
-    line, _, _ = rest.partition(b"\n")
-    return MappingProxyType(json.loads(line.removesuffix(b",")))
+    for path in (FILE, REMOTE):
+        _, found, rest = _contents(path).partition(f'\n"{config_type}": '.encode())
+        if found:
+            line, _, _ = rest.partition(b"\n")
+            return MappingProxyType(json.loads(line.removesuffix(b",")))
+    raise KeyError(config_type)
 
 
 @cache
-def _contents() -> bytes:
-    return FILE.read_bytes()
+def _contents(path: Path) -> bytes:
+    return path.read_bytes()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, Architecture, Build, Head
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, Architecture, Build, Head, Proof
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -125,6 +125,12 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def proof(self) -> Proof | None:
+        """What holds the definition where transformers has no such type, else None."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        return architecture.proof if architecture else None
+
+    @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
         parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
@@ -136,7 +142,7 @@ class BaseModel:
 
     def with_vocab(self, vocab_size: int) -> BaseModel:
         """Return the same model after ``resize_token_embeddings(vocab_size)``."""
-        return self._with_text(vocab_size=vocab_size)
+        return self._with_text(**dict.fromkeys(ARCHITECTURES[self.model_type].vocabulary, vocab_size))
 
     def with_labels(self, count: int) -> BaseModel:
         """Return the same model with another number of labels."""
@@ -179,12 +185,13 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    chosen = _offered(head or head_of(config, "seq2seq"), architecture)
+    own = architecture.classes.get(_named_class(config) or "")
+    chosen = _offered(head or own or head_of(config, "seq2seq"), architecture)
     settings = Settings(config, architecture.defaults or model_type)
-    own = _own_dialect(config, architecture)
-    builds = {own: architecture.dialects[own], **architecture.dialects}
+    first = _own_dialect(config, architecture)
+    builds = {first: architecture.dialects[first], **architecture.dialects}
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in builds.items()}
-    modules = dialects[own]
+    modules = dialects[first]
     embedding = _input_embedding(modules, architecture)
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config

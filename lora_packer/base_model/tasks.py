@@ -12,13 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from lora_packer.base_model.architecture import Head
+from lora_packer.base_model.registry import ARCHITECTURES
 
 FILE = Path(__file__).with_name("tasks.json")
 GENERATION = "generation"
 
 
 def has_class(model_type: str, head: Head) -> bool:
-    """Whether transformers' auto classes have one with this head for the type (models/auto/modeling_auto.py)."""
+    """Whether transformers' auto classes have one with this head for the type (models/auto/modeling_auto.py).
+
+    For a type that transformers does not have: whether its own modelling file has one.
+    """
+    own = ARCHITECTURES.get(model_type)
+    if own is not None and own.proof is not None:
+        return head not in _without() or head in own.proof.heads
     return model_type not in _without().get(head, ())
 
 

@@ -8,10 +8,12 @@ from typing import Literal
 
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.causes import one_cause_once
+from lora_packer.inspector.judged import Judged
 from lora_packer.inspector.report import Status, TargetVerdict, verdict
 from lora_packer.inspector.rules import placed, served
 from lora_packer.inspector.rules.rule import Rule
-from lora_packer.inspector.stages import OF_THE_TARGET, STAGES, Judged, Subject, unchecked
+from lora_packer.inspector.stages import OF_THE_TARGET, STAGES, unchecked
+from lora_packer.inspector.subject import Subject
 from lora_packer.inspector.suppression import Suppressed, Suppressing
 from lora_packer.targets import Target
 

@@ -21,7 +21,7 @@ from lora_packer.inspector.norms import ModuleStats, module_stats
 from lora_packer.inspector.opening import open_adapter
 from lora_packer.inspector.report import AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.rules import RULES
-from lora_packer.inspector.stages import Subject, plainly
+from lora_packer.inspector.subject import Subject, plainly
 from lora_packer.inspector.suppression import Suppressing, Suppression, require_suppressions
 from lora_packer.inspector.watched import watched
 from lora_packer.redact import escape, fit

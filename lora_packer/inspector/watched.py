@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from lora_packer.inspector.stages import Reading
+from lora_packer.inspector.subject import Reading
 from lora_packer.inspector.values import Reader
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
+from builders import ROOT
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, like, resolved
 from lora_packer.base_model.blocks.composite import Part, Tower, fixed
-from lora_packer.base_model.defaults import FILE, recorded
+from lora_packer.base_model.defaults import FILE, REMOTE, recorded
 from lora_packer.base_model.settings import Settings
 
 _TYPES = json.loads(FILE.read_text(encoding="utf-8"))["types"]
@@ -22,7 +24,11 @@ def test_the_file_says_what_made_it_and_from_which_transformers():
 
 
 def test_every_definition_has_recorded_defaults():
-    assert not [model_type for model_type in ARCHITECTURES if model_type not in _TYPES]
+    remote = json.loads(REMOTE.read_text(encoding="utf-8"))["types"]
+    assert [
+        name for name, found in ARCHITECTURES.items() if name not in (_TYPES if found.proof is None else remote)
+    ] == []
+    assert [name for name in remote if name in _TYPES] == []
 
 
 def test_what_llama_has():
@@ -99,3 +105,12 @@ def test_a_config_with_nothing_but_its_type_is_the_class_default():
     assert BaseModel.load({"model_type": "voxtral"}).modules[
         "model.language_model.layers.0.self_attn.q_proj"
     ].weight_shape == (4096, 3072)
+
+
+def test_what_one_type_adds_leaves_the_rest_as_it_is():
+    sys.path.insert(0, str(ROOT / "tools"))
+    from record_defaults import merged, text_of
+
+    assert text_of(_TYPES, "5.24.0") == FILE.read_text(encoding="utf-8")
+    more = merged({"a": {"x": 1, "y": 2}, "b": {"z": 3}}, {"a": {"y": 2, "w": 4}, "c": {"v": 5}})
+    assert more == {"a": {"x": 1, "y": 2, "w": 4}, "b": {"z": 3}, "c": {"v": 5}}

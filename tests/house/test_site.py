@@ -45,12 +45,11 @@ def test_a_command_s_page_has_every_option_of_its_help(site: Path, cli: Callable
 
 
 @pytest.mark.parametrize("code", RULES)
-def test_a_rule_s_page_says_what_the_rule_says(site: Path, code: str) -> None:
-    page = (site / "docs" / "rules" / f"{code}.md").read_text().replace("\\", "")
+def test_a_rule_s_page_says_what_the_rule_says(code: str) -> None:
+    page = (ROOT / "docs" / "rules" / f"{code}.md").read_text().replace("\\", "")
     rule = RULES[code]
     for text in (rule.name, rule.summary, rule.why, rule.fix):
         assert " ".join(text.split()) in page
-    assert re.search(rf"```\n(error|warning|info) {code} {rule.name}: ", page)
 
 
 def test_troubleshooting_has_what_each_engine_says_when_it_refuses(site: Path) -> None:

@@ -344,6 +344,7 @@ def test_every_rule_is_shown_by_a_case() -> None:
         "LP321",
         "LP322",
         "LP323",
+        "LP324",
         "LP501",
         "LP502",
         "LP503",

@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import chdir
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from builders import PREFIX, ROOT, TINY_BASE, Tensors, ones, renamed, tiny_config, tiny_tensors, write_adapter
+from rule_pages import differences, library_reads, page
+from safetensors.numpy import load_file
 
 from lora_packer.inspector import check
 from lora_packer.inspector.report import Report
@@ -32,6 +34,10 @@ class Case:
     change: Callable[[Path], object] | None = None
     base: Path | dict[str, Any] = TINY_BASE
     how: dict[str, Any] = field(default_factory=lambda: {"target": "peft"})
+
+
+BAICHUAN = {"model_type": "baichuan", "architectures": ["BaichuanForCausalLM"], "vocab_size": 40, "hidden_size": 16,
+            "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}  # fmt: skip
 
 
 def config(**changes: Any) -> dict[str, Any]:
@@ -155,6 +161,9 @@ CASES: dict[str, Case] = {
                   how=at("together")),
     "LP323": Case(on_experts, config(target_modules=[], target_parameters=["mlp.experts.gate_up_proj"], peft_version="0.18.1"),
                   base=SQUARE),
+    "LP324": Case(lambda: {f"{PREFIX}model.layers.0.self_attn.W_pack.lora_{x}.weight": ones(*shape)
+                           for x, shape in (("A", (4, 16)), ("B", (48, 4)))},
+                  config(target_modules=["W_pack"]), base=BAICHUAN),
     "LP401": Case(not_a_number),
     "LP402": Case(each(lambda tensor: tensor * 0, "lora_B")),
     "LP403": Case(each(lambda tensor: tensor * 0, "layers.0.self_attn.q_proj.lora_B")),
@@ -177,31 +186,63 @@ CASES: dict[str, Case] = {
     "LP516": Case(plus(f"{PREFIX}model.layers.0.mlp.q_proj.lora_A.weight", 4, 48), how=at("vllm")),
 }  # fmt: skip
 
+# On unless somebody says otherwise, or of no weight here.
+OFF = {"inference_mode", "init_lora_weights", "megatron_core", "qalora_group_size"}
+GOOD = Case()
+# What the safetensors library reads in the file's place.
+OTHERWISE: dict[str, Tensors] = {"LP105": only("lora_A")()}
+
 
 def reports(folder: Path) -> dict[str, Report]:
     """Return the report of each case, each on a folder that is named as its rule, below the working folder."""
     found = {}
     with chdir(folder), patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
-        Path(SMALL).write_text('engine = "peft"\nmax_bytes = 100\ndtypes = ["F16"]\n')
         for code, case in CASES.items():
-            text = case.config if isinstance(case.config, str) else json.dumps(case.config or tiny_config(), indent=2)
-            write_adapter(Path(code), case.tensors() if case.tensors else None, text)
-            if case.change is not None:
-                case.change(Path(code))
-            found[code] = _checked(code, case)
+            base = write(code, case)
+            with library_reads(OTHERWISE.get(code), Path()):
+                found[code] = check(code, base_config=base, **case.how)
     return found
 
 
-def _checked(code: str, case: Case) -> Report:
-    base = case.base
-    if isinstance(base, Path):
-        base = Path(base.name)
-        base.write_bytes(Path(case.base).read_bytes())  # type: ignore[arg-type]
-    if code != "LP105":
-        return check(code, base_config=base, **case.how)
-    import safetensors
+def write(code: str, case: Case) -> str | dict[str, Any]:
+    """Write a case's adapter and what it is checked against into the working folder, and return its base config."""
+    if case.how.get("target_file") == SMALL:
+        Path(SMALL).write_text('engine = "peft"\nmax_bytes = 100\ndtypes = ["F16"]\n')
+    text = case.config if isinstance(case.config, str) else json.dumps(case.config or tiny_config(), indent=2)
+    write_adapter(Path(code), case.tensors() if case.tensors else None, text)
+    if case.change is not None:
+        case.change(Path(code))
+    if not isinstance(case.base, Path):
+        return case.base
+    Path(case.base.name).write_bytes(case.base.read_bytes())
+    return case.base.name
 
-    real = safetensors.safe_open
-    other = write_adapter(Path("other"), only("lora_A")()) / "adapter_model.safetensors"
-    with patch.object(safetensors, "safe_open", lambda _, **how: real(other, **how)):
-        return check(code, base_config=base, **case.how)
+
+def example(code: str, case: Case, folder: Path) -> str:
+    """Return a case as its rule's page has it, up to what the command prints."""
+    plain = case if isinstance(case.config, str) else replace(case, config=brief(case.config or tiny_config()))
+    with chdir(folder):
+        base = write(code, plain)
+        if not isinstance(base, str):
+            Path("base.json").write_text(json.dumps(base, indent=2))
+        words = ["lora-packer check", code, "--base-config", base if isinstance(base, str) else "base.json"]
+        for name, value in case.how.items():
+            words += [f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, list) else str(value)]
+        whole = tiny_tensors() if case.change is cut else None
+        return page(Path(code), " ".join(words), _other_than_good(code, plain), whole=whole, other=OTHERWISE.get(code))
+
+
+def brief(written: dict[str, Any]) -> dict[str, Any]:
+    """Return a config without the fields that only say that a feature is off, as they are when nobody names them."""
+    usual = tiny_config()
+    off = {name for name, value in usual.items() if value in (None, False, 0.0, {}, "none")} | OFF
+    return {name: value for name, value in written.items() if name not in off or value != usual.get(name)}
+
+
+def _other_than_good(code: str, case: Case) -> list[str]:
+    weights = Path(code, "adapter_model.safetensors")
+    if case.base != TINY_BASE or not weights.exists() or case.change is cut:
+        return []
+    text = case.config if isinstance(case.config, str) else json.dumps(case.config)
+    told = differences(text, load_file(weights), brief(tiny_config()), tiny_tensors())
+    return [f"Unlike [a good one](index.md#a-good-adapter): {told}."] if told else []

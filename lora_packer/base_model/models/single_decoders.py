@@ -23,7 +23,6 @@ from lora_packer.base_model.blocks.frames import (
     decoder,
     framed,
     numbered,
-    plain_decoder,
     stacked,
 )
 from lora_packer.base_model.blocks.latent import latent_decoder
@@ -229,7 +228,6 @@ def _dory(s: Settings) -> Named:
 
 ARCHITECTURES: Architectures = {
     "dory": declared(framed(_dory)),
-    "internlm3": declared(aliased(framed(plain_decoder), {"qkv_bias": "attention_bias", "bias": "mlp_bias"})),
     "iquestcoder": like("granite"),
     "smollm3": like("llama", {"default_targets": ()}),
     "hyperclovax": declared(framed(_hyperclovax)),

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from lora_packer.inspector.rules import (
     config,
     config_on_base,
+    definition,
     extra,
     files,
     loading,
@@ -33,6 +34,7 @@ _MODULES = (
     extra,
     names,
     loading,
+    definition,
     vocabulary,
     values,
     target,

@@ -1,0 +1,1 @@
+"""What ``tools/draft.py`` writes a definition's first version with: only ``record`` knows transformers."""

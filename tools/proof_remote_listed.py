@@ -1,0 +1,192 @@
+"""Where the modelling files of remote code are that ``tools/proof_remote.py`` builds: in packages on PyPI.
+
+They are copies of what the models' own repositories hold, each at one release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Config = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder of a package with a config class and modelling classes of one model type.
+
+    Attributes:
+        package: its name and release on PyPI.
+        folder: where the files are in it.
+        config: the config class, ``file:class``.
+        classes: head -> class, ``file:class``.
+        digest: of the named files, see ``remote_code.digest``.
+        absent: packages that the files import, and that decide no shape.
+        without: files of the folder to do without, such as a tokenizer's.
+        stand_ins: what matters of their modules: module -> name -> what stands for it.
+        arguments: what the classes take besides the config.
+        seed: fields that the class does not declare, and that its code reads.
+        choices: fields -> values worth trying, besides those of ``proof_values.py``.
+        names: what the copy calls a field -> what the repository's own config calls it.
+        fits: whether a real config is one of this class.
+    """
+
+    package: str
+    folder: str
+    config: str
+    classes: Mapping[str, str]
+    digest: str = ""
+    absent: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    stand_ins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    seed: Mapping[str, Any] = field(default_factory=dict)
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+    fits: Callable[[Config], bool] = field(default=lambda _: True)
+
+
+class Model:
+    """ModelScope's base class, which keeps a folder's name; and anything that keeps what it is given."""
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+
+class TorchModel(Model):
+    """ModelScope's base class of what torch runs."""
+
+
+# Rotary positions have no parameters; their class took other arguments once.
+_ROTARY = {"transformers.models.llama.modeling_llama": {"LlamaRotaryEmbedding": Model}}
+_MODELSCOPE = {name: {"Model": Model, "TorchModel": TorchModel} for name in ("modelscope", "modelscope.models")}
+_HABANA = ("habana_frameworks", "optimum", "sentencepiece")
+_GLM_PREFIX = {"pre_seq_len": (None, 8), "prefix_projection": (False, True)}
+_GLM2 = {
+    "multi_query_attention": (False, True),
+    "multi_query_group_num": (1, 2),
+    "add_qkv_bias": (False, True),
+    "rmsnorm": (False, True),
+    "post_layer_norm": (False, True),
+    "padded_vocab_size": (64, 104),
+    **_GLM_PREFIX,
+}
+_GLM4V = {
+    "vision_config": {
+        "dropout_prob": 0.0, "hidden_act": "gelu", "in_channels": 3, "num_hidden_layers": 2, "hidden_size": 32,
+        "patch_size": 14, "num_heads": 4, "intermediate_size": 48, "layer_norm_eps": 1e-6, "num_positions": 65,
+        "image_size": 112, "scaling_factor": 8,
+    }
+}  # fmt: skip
+
+# What ``config.json`` of the first Qwen has besides what the class declares, and what later configs call its fields.
+_EARLY_QWEN = {
+    "max_position_embeddings": 64, "seq_length": 64, "params_dtype": "float32", "fp16": False, "bf16": False,
+    "attn_pdrop": 0.0, "pos_emb": "rotary", "use_flash_attn": False,
+}  # fmt: skip
+_QWEN_NAMES = {
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "ffn_hidden_size": "intermediate_size",
+    "padded_vocab_size": "vocab_size",
+}
+_YUAN = {
+    "max_position_embeddings": 64, "causal_mask": True, "use_flash_attention": False, "dropout": 0.0, "eod_token": 3,
+    "sep_token": 4, "mask_token_id": 5, "reset_attention_mask": True, "use_loss_mask": False,
+    "reset_position_ids": True,
+}  # fmt: skip
+
+SOURCES: Mapping[str, tuple[Source, ...]] = {
+    "chatglm": (
+        Source(
+            "colossalai==0.5.0",
+            "colossalai/shardformer/modeling/chatglm2_6b",
+            "configuration_chatglm:ChatGLMConfig",
+            {
+                "causal-lm": "modeling_chatglm:ChatGLMForConditionalGeneration",
+                "none": "modeling_chatglm:ChatGLMModel",
+            },
+            digest="ab36f2cee01514b9",
+            arguments={"empty_init": False},
+            seed={"original_rope": True},
+            choices=_GLM2,
+            fits=lambda config: "vision_config" not in config and "num_layers" in config,
+        ),
+        Source(
+            "modelscope==1.9.5",
+            "modelscope/models/nlp/chatglm",
+            "configuration:ChatGLMConfig",
+            {"causal-lm": "text_generation:ChatGLMForConditionalGeneration", "none": "text_generation:ChatGLMModel"},
+            digest="b3b9bfa14bfa9781",
+            absent=("modelscope", "sentencepiece"),
+            without=("tokenization",),
+            stand_ins=_MODELSCOPE,
+            choices={"inner_hidden_size": (64, 96), **_GLM_PREFIX},
+            fits=lambda config: "inner_hidden_size" in config,
+        ),
+        Source(
+            "optimum-habana==1.21.2",
+            "optimum/habana/transformers/models/glm4v",
+            "configuration_chatglm:GLM4VConfig",
+            {"causal-lm": "modeling_chatglm:GLM4VForConditionalGeneration"},
+            digest="cacc8f9302caae7b",
+            absent=_HABANA,
+            arguments={"empty_init": False},
+            seed={**_GLM4V, "original_rope": True},
+            choices=_GLM2,
+            fits=lambda config: "vision_config" in config,
+        ),
+    ),
+    "qwen": (
+        Source(
+            "modelscope==1.9.5",
+            "modelscope/models/nlp/qwen",
+            "configuration:QWenConfig",
+            {"causal-lm": "text_generation:QWenForTextGeneration", "none": "backbone:QWenModel"},
+            digest="dc9047d9e5fe88d8",
+            absent=("modelscope",),
+            without=("tokenization", "qwen_generation_utils"),
+            stand_ins=_MODELSCOPE,
+            seed=_EARLY_QWEN,
+            names=_QWEN_NAMES,
+        ),
+    ),
+    "baichuan": (
+        Source(
+            "ipex-llm==2.2.0",
+            "ipex_llm/transformers/gguf/models/model_implement/baichuan",
+            "configuration_baichuan:BaiChuanConfig",
+            {"causal-lm": "modeling_baichuan:BaiChuanForCausalLM", "none": "modeling_baichuan:Model"},
+            digest="fcc1358e5976c7d4",
+            absent=("sentencepiece",),
+            fits=lambda config: config["vocab_size"] == 64000,
+        ),
+        Source(
+            "optimum-habana==1.21.2",
+            "optimum/habana/transformers/models/baichuan",
+            "configuration_baichuan:BaichuanConfig",
+            {"causal-lm": "modeling_baichuan:BaichuanForCausalLM", "none": "modeling_baichuan:BaichuanModel"},
+            digest="f3577f57ba6cafb6",
+            absent=_HABANA,
+            without=("generation_utils", "tokenization_baichuan"),
+            fits=lambda config: config["vocab_size"] != 64000,
+        ),
+    ),
+    "yuan": (
+        Source(
+            "ipex-llm==2.2.0",
+            "ipex_llm/transformers/gguf/models/model_implement/yuan2",
+            "configuration_yuan:YuanConfig",
+            {
+                "causal-lm": "yuan_hf_model:YuanForCausalLM",
+                "sequence-classification": "yuan_hf_model:YuanForSequenceClassification",
+                "none": "yuan_hf_model:YuanModel",
+            },
+            digest="f8b5ff59812532a8",
+            stand_ins=_ROTARY,
+            seed=_YUAN,
+            choices={"use_shareqk": (False, True)},
+        ),
+    ),
+}
