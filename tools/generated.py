@@ -51,5 +51,13 @@ def _difference(path: Path, before: bytes, after: bytes) -> list[str]:
 
 
 def plain(text: str) -> str:
-    """Return a text so that Markdown shows it as it is: `<` and `*` in it begin nothing."""
-    return re.sub(r"([<*_\[\]])", r"\\\1", " ".join(text.split()))
+    """Return a text so that Markdown shows it as it is: `<` and `*` begin nothing in it; what is code stays code."""
+    words, *others = re.split(r"(`+[^`]+`+)", " ".join(text.split()))
+    shown = [_escaped(words)]
+    for code, words in zip(others[::2], others[1::2], strict=True):
+        shown += [code, _escaped(words)]
+    return "".join(shown)
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"([<*_\[\]])", r"\\\1", text)

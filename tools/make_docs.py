@@ -19,7 +19,7 @@ sys.path[1:1] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 from every_rule import CASES, GOOD, Case, example  # noqa: E402
 from generated import plain, settle  # noqa: E402
-from rule_pages import Example, build, library_reads  # noqa: E402
+from rule_pages import PRINTED, Example, build, library_reads  # noqa: E402
 
 from lora_packer.cli import build as build_cli  # noqa: E402
 from lora_packer.inspector import RULES  # noqa: E402
@@ -65,24 +65,24 @@ def rule_page(rule: Rule, case: Case) -> str:
         ]
     parts += [
         "## Look for it alone, or leave it out",
-        f"```\n{_COMMAND} --select {rule.code}\n{_COMMAND} --ignore {rule.code}\n```",
+        f"```sh\n{_COMMAND} --select {rule.code}\n{_COMMAND} --ignore {rule.code}\n```",
         "## An example",
-        "All that the adapter is made of, and what `check` says of it. A test builds the adapter from this page.",
+        "What `check` says of a small adapter with this fault, and all that it is made of. A test builds it from here.",
     ]
     return "\n\n".join([*parts, shown(rule.code, case)])
 
 
 def shown(name: str, case: Case) -> str:
-    """Return an example: what the adapter is made of, the command, and what it prints."""
+    """Return an example: the command, what it prints, and what the adapter is made of."""
     with tempfile.TemporaryDirectory() as made:
         text = example(name, case, Path(made))
-    return f"{text}{printed(text)}```\n"
+    return text.replace(PRINTED, printed(text))
 
 
 def printed(text: str) -> str:
     """Return what the command of a page's example prints, on what the page says."""
     with tempfile.TemporaryDirectory() as folder, chdir(folder), patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
-        said, other = build(f"{text}```", Path())
+        said, other = build(text, Path())
         with library_reads(other, Path()):
             return run(said)
 

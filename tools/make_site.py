@@ -1,4 +1,4 @@
-"""Make what the documentation site is built from: docs/, and a page for each command and target.
+"""Make what the documentation site is built from: docs/, and a page for each command, target and JSON schema.
 
 The pages come from the options and the data themselves, so that none can be missing or old. Those of the rules are in
 docs/rules already (``tools/make_docs.py``).
@@ -20,6 +20,7 @@ from typing import Any
 import typer
 import yaml
 from generated import plain
+from site_reference import api, schema_page, schemas, schemas_index
 
 from lora_packer.cli import COMMANDS, build
 from lora_packer.cli.help import ENVIRONMENT, EXAMPLES, Command
@@ -28,6 +29,8 @@ from lora_packer.targets import NAMES, Target, find_target
 from lora_packer.targets.features import FEATURES
 
 ROOT = Path(__file__).resolve().parent.parent
+# A page of docs/ whose address another one has in the site: targets/ lists the targets.
+RENAMED = {"targets.md": "targets-by-feature.md"}
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")
 EFFECTS = {
     "supported": "works",
@@ -66,17 +69,17 @@ def command_page(name: str, command: Command) -> str:
     """Return a command's page."""
     context = typer.Context(command, info_name=f"lora-packer {name}")
     first, *others = (command.help or "").strip().split("\n\n")
-    usage = f"```\nlora-packer {name} {command.usage(context)}\n```"
+    usage = f"```text\nlora-packer {name} {command.usage(context)}\n```"
     parts = [f"# lora-packer {name}", plain(first), usage, *(plain(part) for part in others)]
     if name in EXAMPLES:
-        parts += ["## Examples", "```\n" + "\n".join(EXAMPLES[name]) + "\n```"]
+        parts += ["## Examples", "```sh\n" + "\n".join(EXAMPLES[name]) + "\n```"]
     for section, rows in command.sections(context).items():
         cells = [[f"`{term}`", plain(text)] for term, text in rows]
         parts += [f"## {section}", table(["argument" if section == "Arguments" else "option", "what it means"], cells)]
     if name in ENVIRONMENT:
         rows = [(f"`{term}`", text) for term, text in ENVIRONMENT[name].items()]
         parts += ["## Environment", table(["variable", "what it means"], rows)]
-    parts.append("What each exit code means: [exit codes](../readme.md#exit-codes).")
+    parts.append("What each exit code means: [exit codes](../options.md#exit-codes).")
     return "\n\n".join(parts) + "\n"
 
 
@@ -143,16 +146,20 @@ def make(folder: Path) -> None:
     shutil.copytree(ROOT / "docs", docs)
     for place in (*(ROOT / "docs").glob("*.md"), *(ROOT / name for name in BESIDE)):
         text = moved_links(place.read_text(encoding="utf-8"), place)
-        (docs / (place.name if place.parent.name == "docs" else place.name.lower())).write_text(text, encoding="utf-8")
+        name = RENAMED.get(place.name, place.name) if place.parent.name == "docs" else place.name.lower()
+        (docs / name).write_text(text, encoding="utf-8")
+    for name in RENAMED:
+        (docs / name).unlink()
     found, targets = commands(), {name: find_target(name) for name in NAMES}
     made = {
         "commands": {name: command_page(name, command) for name, command in found.items()},
         "targets": {name: target_page(target) for name, target in targets.items()},
+        "json": {name: f"{schema_page(name, schema)}\n" for name, schema in schemas().items()},
     }
-    symptoms = docs / "troubleshooting.md"
-    told = symptoms.read_text(encoding="utf-8").replace("<!-- engines -->", refusals(targets))
-    symptoms.write_text(told, encoding="utf-8")
-    indexes = {"commands": commands_index(found), "targets": targets_index(targets)}
+    for page, mark, told in (("troubleshooting", "engines", refusals(targets)), ("python", "api", api())):
+        text = (docs / f"{page}.md").read_text(encoding="utf-8")
+        (docs / f"{page}.md").write_text(text.replace(f"<!-- {mark} -->", told), encoding="utf-8")
+    indexes = {"commands": commands_index(found), "targets": targets_index(targets), "json": schemas_index()}
     for section, pages in made.items():
         (docs / section).mkdir()
         for name, text in {"index": indexes[section], **pages}.items():
@@ -183,7 +190,8 @@ def moved_links(text: str, place: Path) -> str:
         if not path or not aim.exists():
             return f"[{words}]({path}{anchor})"
         if aim.is_relative_to(ROOT / "docs"):
-            return f"[{words}]({aim.relative_to(ROOT / 'docs')}{anchor})"
+            name = str(aim.relative_to(ROOT / "docs"))
+            return f"[{words}]({RENAMED.get(name, name)}{anchor})"
         return f"[{words}]({aim.name.lower()}{anchor})" if aim.parent == ROOT and aim.name in BESIDE else words
 
     return re.sub(r"\[([^\]\n]*)\]\((?![a-z]+:)([^)\s#]*)(#[^)\s]*)?\)", moved, text)

@@ -64,19 +64,25 @@ def _names(folder: Path, prefix: str, depth: int) -> Iterator[str]:
 
 
 class FolderSource:
-    """An adapter in a folder."""
+    """An adapter in a folder.
+
+    Args:
+        folder: where it is.
+        name: what to call it; default: the folder's path.
+    """
 
     remote = False
     holder: Holder = "folder"
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str | None = None) -> None:
         self._folder = folder
+        self._name = str(folder) if name is None else name
         self._seen: dict[str, FileState] = {}
 
     @property
     def name(self) -> str:
-        """The folder's path."""
-        return str(self._folder)
+        """What to call it."""
+        return self._name
 
     def files(self) -> tuple[str, ...]:
         """Return the names in the folder and ``_DEPTH`` levels down, as far as they can be read."""

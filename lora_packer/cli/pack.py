@@ -28,7 +28,12 @@ CompressOption = Annotated[
 @command
 def pack(
     *,
-    adapter: Annotated[str, typer.Argument(metavar="ADAPTER", help="A folder with PEFT's two files.")],
+    adapter: Annotated[
+        str,
+        typer.Argument(
+            metavar="ADAPTER", help="A folder with PEFT's two files; or an adapter elsewhere, as for check."
+        ),
+    ],
     archive: Annotated[
         Path | None,
         typer.Option(

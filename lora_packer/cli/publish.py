@@ -35,7 +35,10 @@ def publish(
         ),
     ],
     adapter: Annotated[
-        str | None, typer.Argument(metavar="ADAPTER", help="A folder, or a .zip or .tar.gz archive.")
+        str | None,
+        typer.Argument(
+            metavar="ADAPTER", help="A folder, a .zip or .tar.gz archive, or an adapter elsewhere, as for check."
+        ),
     ] = None,
     store: Store,
     journal: Annotated[

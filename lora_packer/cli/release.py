@@ -151,19 +151,18 @@ def release(
 
 def _require_local(adapter: str) -> None:
     """Raise InputError where a sandbox, with a Hub and an S3 of its own, could not have the adapter."""
-    from lora_packer.hub import HubRepo
+    from lora_packer.hub import repo_in
     from lora_packer.inspector.opening import is_stored_archive
-    from lora_packer.pipeline.local import parse_adapter
 
     if is_stored_archive(adapter):
         raise InputError(
             f"--sandbox has an S3 of its own, without {escape(adapter)}.",
             hint="Start `lora-packer sandbox`, put the archive there, and release from there without --sandbox.",
         )
-    place = parse_adapter(adapter)
-    if isinstance(place, HubRepo):
+    repo = repo_in(adapter)
+    if repo is not None:
         raise InputError(
-            f"--sandbox has a Hub of its own, without {place}.",
+            f"--sandbox has a Hub of its own, without {repo}.",
             hint="Start `lora-packer sandbox --hub ORG/NAME=FOLDER`, and release from there without --sandbox.",
         )
 

@@ -40,9 +40,9 @@ EXTRAS = (
     "vocab.txt",
 )
 
-# How many entries of a folder are looked at: an adapter has a dozen.
 # Bytes of an optional file that are looked through: all of a model card, the beginning of a large vocabulary.
 _MOST_TEXT = 1 << 20
+# How many entries of a folder are looked at: an adapter has a dozen.
 MAX_ENTRIES = 1000
 
 # Why a file stays behind, by its name in lower case; the first that fits.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.arguments import require_base, require_codes, require_path, require_text
@@ -16,14 +14,14 @@ from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
 from lora_packer.files import is_folder
 from lora_packer.folders import new_folder, require_new
-from lora_packer.hub import HubRepo
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.base import base_for
 from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.opening import is_elsewhere, open_adapter
+from lora_packer.inspector.opening import open_adapter
 from lora_packer.packager.members import EXTRAS
 from lora_packer.pipeline import Progress
-from lora_packer.pipeline.local import name_of, parse_adapter
+from lora_packer.pipeline.local import name_of
+from lora_packer.pipeline.place import remote_name
 from lora_packer.redact import escape
 from lora_packer.repair.base_weights import BaseWeights
 from lora_packer.repair.content import DraftSource, is_copied, require_written, write
@@ -124,30 +122,21 @@ def fix(
 
 def default_output(adapter: str | Path) -> Path:
     """Return the folder beside an adapter that its mended form goes to; that of a remote one is made here."""
-    if is_elsewhere(adapter):
-        path = urlsplit(str(adapter)).path.rstrip("/").rpartition("/")[2]
-        return Path(f"{name_of(Path(re.sub(r'[^A-Za-z0-9._-]+', '-', path).strip('.-') or 'adapter'))}-fixed")
-    place = parse_adapter(adapter)
-    if isinstance(place, HubRepo):
-        return Path(f"{place.id.rpartition('/')[2]}-fixed")
-    resolved = Path(place).resolve()
-    return (
-        Path(place).parent / f"{name_of(Path(place))}-fixed"
-        if Path(place).name
-        else resolved.with_name(f"{resolved.name}-fixed")
-    )
+    name = remote_name(adapter)
+    if name is not None:
+        return Path(f"{name}-fixed")
+    place = Path(adapter)
+    if not place.name:  # . is called something only where it is
+        place = place.resolve()
+    return place.parent / f"{name_of(place)}-fixed"
 
 
 def _require_place(place: Path, adapter: str | Path) -> None:
     require_new(place, "--output")
-    if is_elsewhere(adapter):
+    source = Path(adapter)
+    if remote_name(adapter) is not None or not is_folder(source):
         return
-    source = parse_adapter(adapter)
-    if (
-        isinstance(source, Path)
-        and is_folder(source)
-        and source.resolve() in (place.resolve(), *place.resolve().parents)
-    ):
+    if source.resolve() in (place.resolve(), *place.resolve().parents):
         raise InputError(
             f"'{escape(str(place))}' is in the adapter's own folder, which is left as it is.",
             hint="Choose another --output.",

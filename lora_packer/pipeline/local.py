@@ -1,4 +1,4 @@
-"""An adapter's place: a repository of the Hub, or a folder or a finished archive on this machine and what is in it."""
+"""A folder or a finished archive on this machine, and what is in it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,23 @@ from types import MappingProxyType
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
-from lora_packer.hub import HubRepo, proposed, repo_in
-from lora_packer.inspector.opening import is_elsewhere
+from lora_packer.hub import proposed
 from lora_packer.packager import CheckedFile
 from lora_packer.packager.digest import digest
 from lora_packer.packager.pack import format_of
 from lora_packer.packager.source import Source
-from lora_packer.redact import escape, scrub
+from lora_packer.redact import escape
 
 # The files of an adapter as they were read, by name; or the finished archive, by its own name.
 Files = Mapping[str, CheckedFile]
 NO_FILES: Files = MappingProxyType({})
 
 
-def parse_adapter(adapter: str | Path) -> HubRepo | Path:
-    """Return what ADAPTER names. Raises InputError where it begins like a repository and names none, or is no file."""
-    if is_elsewhere(adapter):
-        named = str(adapter).partition("?")[0]
-        raise InputError(
-            f"'{escape(scrub(named))}' is not on this machine: only check, fix and identify read it from there.",
-            hint="Download it, and give the folder or the archive. A finished archive in S3 is released as it is: "
-            "`lora-packer release s3://bucket/key.zip`, without --to.",
-        )
-    return repo_in(str(adapter)) or Path(adapter)
-
-
-def local_path(adapter: str | Path) -> Path:
-    """Return where an adapter is on this machine. Raises InputError for a Hub repository."""
-    place = parse_adapter(adapter)
-    if isinstance(place, HubRepo):
-        raise InputError(
-            f"{place} is on the Hub, where the service fetches it itself: there is nothing to pack.",
-            hint="Submit it with `lora-packer submit`, or download it and give the folder.",
-        )
-    return place
-
-
 def require_folder(path: Path) -> Path:
     """Return the path of a folder. Raises InputError where there is none."""
     if not path.exists():
         repo_id = proposed(str(path))
-        hint = f"A repo of the Hugging Face Hub is not packed: release {repo_id} instead." if repo_id else None
+        hint = f"For a repo of the Hugging Face Hub write {repo_id}." if repo_id else None
         raise InputError(f"there is no folder '{escape(str(path))}'.", hint=hint)
     if not path.is_dir():
         raise InputError(f"{str(path)!r} is not a folder.", hint="An archive is packed already: publish it as it is.")

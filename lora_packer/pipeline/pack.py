@@ -15,8 +15,9 @@ from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
-from lora_packer.pipeline.local import Files, archive_format, local_path, name_of, require_folder
+from lora_packer.pipeline.local import Files, archive_format, name_of, require_folder
 from lora_packer.pipeline.notes import note_packed
+from lora_packer.pipeline.place import open_place
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
@@ -80,19 +81,20 @@ def check_and_pack(
     require_path(adapter, "adapter")
     if output is not None:
         require_path(output, "output")
-    folder = require_folder(local_path(adapter))
-    report = run_check(adapter, options, note)
-    if compress and compressor_name() == "zlib":
-        note("note", "isal is not installed, so zlib compresses, many times slower: pip install isal")
-    archive = write_archive(
-        folder,
-        Path(output) if output is not None else Path(f"{name_of(folder)}.zip"),
-        include_extras=include_extras,
-        allow_credentials=options.allow_credentials,
-        compress=compress,
-        checked=report.checked if report else {},
-        progress=progress,
-    )
+    with open_place(adapter, options, note, extras=include_extras) as place:
+        folder = require_folder(place.path)
+        report = run_check(place.source, options, note)
+        if compress and compressor_name() == "zlib":
+            note("note", "isal is not installed, so zlib compresses, many times slower: pip install isal")
+        archive = write_archive(
+            folder,
+            Path(output) if output is not None else Path(f"{place.name}.zip"),
+            include_extras=include_extras,
+            allow_credentials=options.allow_credentials,
+            compress=compress,
+            checked=report.checked if report else {},
+            progress=progress,
+        )
     note_packed(archive, note)
     return archive, report
 

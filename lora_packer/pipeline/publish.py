@@ -13,9 +13,9 @@ from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
-from lora_packer.pipeline.local import local_path
 from lora_packer.pipeline.notes import note_planned, note_proven, note_published
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
+from lora_packer.pipeline.place import Here, open_place
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def publish(
     """Check, pack, upload to S3, mint a presigned URL and prove it.
 
     Args:
-        adapter: a folder or a finished archive.
+        adapter: a folder or a finished archive; or one on the Hub, at a store or behind a URL, as for ``check``.
         to: ``s3://bucket/prefix/``; the object's key is content-addressed below it.
         expires_in: how long the URL shall live, 100 minutes to 7 days.
         endpoint_url: of an S3-compatible store; default: what the environment says, else AWS.
@@ -111,14 +111,16 @@ def publish(
     require_path(adapter, "adapter")
     checks = options or CheckOptions(base_config, base_model, target, skip=not check)
     store = StoreOptions(to, expires_in, endpoint_url, allow_private_endpoint, verify_full, session)
-    path, archive = local_path(adapter), ArchiveOptions(include_extras, name, checks.allow_credentials)
-    finished = finished_archive(path, name) if path.is_file() else None
-    judge_store(store, journal, note)
-    # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-    report = run_check(path, checks, note, sha256=False)
-    packed = finished or plan_folder(path, report.checked if report else {}, archive, sha256=False)
-    note_planned(packed, note)
-    return Publication(report, packed, upload(packed, store, journal, note, progress))
+    archive = ArchiveOptions(include_extras, name, checks.allow_credentials)
+    with open_place(adapter, checks, note, extras=include_extras) as place:
+        is_file = isinstance(place, Here) and place.path.is_file()
+        finished = finished_archive(place.path, name) if is_file else None
+        judge_store(store, journal, note)
+        # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+        report = run_check(place.source, checks, note, sha256=False)
+        packed = finished or plan_folder(place.path, report.checked if report else {}, archive, sha256=False)
+        note_planned(packed, note)
+        return Publication(report, packed, upload(packed, store, journal, note, progress))
 
 
 def presign(

@@ -18,6 +18,7 @@ from lora_packer.pipeline.existing import require_base, require_same
 from lora_packer.pipeline.local import NO_FILES, Files
 from lora_packer.pipeline.notes import DONE_BEFORE
 from lora_packer.pipeline.pack import ArchiveOptions
+from lora_packer.pipeline.place import open_place
 from lora_packer.pipeline.publish import DEFAULT_EXPIRY, StoreOptions
 from lora_packer.pipeline.receipt import Receipt, default_receipt, held, load_receipt, resume
 from lora_packer.pipeline.routes import Route, choose
@@ -68,9 +69,9 @@ def release(
     A second call with the same receipt does only what is left: nothing is uploaded or submitted twice.
 
     Args:
-        adapter: a folder, a finished archive, a finished archive in S3 (``s3://bucket/key.zip``), or a Hub repository
-            (``hf://org/repo``), which the service fetches itself. The last two are checked by their header, and nothing
-            is packed or uploaded.
+        adapter: a folder or a finished archive. A Hub repository (``hf://org/repo``) and a finished archive in S3
+            (``s3://bucket/key.zip``) are checked by their header and fetched by the service itself: nothing is packed
+            or uploaded. What is below another prefix of S3, or an archive behind an ``https://`` URL, is brought here.
         model_name: the new adapter's name at the service.
         base_model: the id under which the service hosts the base model.
         to: ``s3://bucket/prefix/``; for a folder or an archive only.
@@ -123,15 +124,16 @@ def release(
         store = StoreOptions(place, expires_in, endpoint_url, allow_private_endpoint, session=session)
     checks = options or CheckOptions(base_config, base_model, target)
     archive = ArchiveOptions(include_extras, allow_credentials=checks.allow_credentials)
-    route = choose(adapter, archive, store, direct=direct, api=api)
-    path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
-    with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
-        began(path)
-        found = load_receipt(path)
-        choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
-        note("api", str(choice))
-        run = Run(connected, choice.api, note, progress, sleep, now)
-        return _release(run, route, found, path, to, wanted, checks)
+    with open_place(adapter, checks, note, extras=include_extras) as brought:
+        route = choose(brought, archive, store, direct=direct, api=api)
+        path = Path(receipt) if receipt is not None else default_receipt(route.name, model_name)
+        with nullcontext(client) if client is not None else Client.from_environment() as connected, held(path):
+            began(path)
+            found = load_receipt(path)
+            choice = choose_api(connected, api, earlier=found.release.get("api") if found else None)
+            note("api", str(choice))
+            run = Run(connected, choice.api, note, progress, sleep, now)
+            return _release(run, route, found, path, to, wanted, checks)
 
 
 def _release(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
-from lora_packer.hub import HubRepo
+from lora_packer.hub import repo_in
 from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
@@ -18,9 +18,10 @@ from lora_packer.pipeline.by_hub import ByHub
 from lora_packer.pipeline.by_object import ByObject
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
 from lora_packer.pipeline.existing import archive_told, unproven
-from lora_packer.pipeline.local import Files, name_of, parse_adapter, read_files
+from lora_packer.pipeline.local import Files, read_files
 from lora_packer.pipeline.notes import note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
+from lora_packer.pipeline.place import Elsewhere, Here, Place
 from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
 from lora_packer.pipeline.receipt import Receipt, Section
@@ -90,30 +91,30 @@ class Route(Protocol):
         """Say whether what the service read is what was checked, once the job has ended."""
 
 
-def choose(
-    adapter: str | Path, archive: ArchiveOptions, store: StoreOptions | None, *, direct: bool, api: str
-) -> Route:
-    """Return the way that ADAPTER and the options name; ``store`` is None where no destination was given.
+def choose(place: Place, archive: ArchiveOptions, store: StoreOptions | None, *, direct: bool, api: str) -> Route:
+    """Return the way that ADAPTER's place and the options name; ``store`` is None where no destination was given.
 
     Raises InputError where they do not go together.
     """
-    if is_stored_archive(adapter):
-        return _stored(store, adapter, direct=direct)
-    place = parse_adapter(adapter)
-    if direct and (isinstance(place, HubRepo) or store is not None):
+    repo = None
+    if isinstance(place, Elsewhere):
+        repo = repo_in(place.adapter)
+        if is_stored_archive(place.adapter):
+            return _stored(store, place.adapter, direct=direct)
+    if direct and (repo is not None or store is not None):
         raise InputError(
             "--direct sends a folder to the service itself: neither --to nor a Hub repo goes with it.",
             hint="Give one of the three.",
         )
-    if isinstance(place, HubRepo):
+    if repo is not None:
         if store is not None:
             raise InputError(
-                f"--to does not go with {place}: the service fetches it from the Hub itself, and nothing is uploaded.",
-                hint="Leave --to out; to go through S3, download the repo and release the folder.",
+                f"--to does not go with {repo}: the service fetches it from the Hub itself, and nothing is uploaded.",
+                hint=f"Leave --to out; to go through S3, `lora-packer pack {repo}` first, and release the archive.",
             )
-        return ByHub(place)
+        return ByHub(repo)
     if direct:
-        if api == "v1" or not place.is_dir():
+        if api == "v1" or (isinstance(place, Here) and not place.path.is_dir()):
             raise InputError(
                 "Only a folder can be sent directly, and only through version 2 of the API.",
                 hint="Give a folder, without --api v1, or publish through S3 with --to.",
@@ -136,14 +137,19 @@ def _stored(store: StoreOptions | None, adapter: str | Path, *, direct: bool) ->
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """A folder or a finished archive on this machine."""
+    """A folder or a finished archive that is on this machine, or is brought to it."""
 
-    path: Path
+    place: Place
 
     @property
     def name(self) -> str:
         """What to call the adapter."""
-        return name_of(self.path)
+        return self.place.name
+
+    @property
+    def path(self) -> Path:
+        """Where it is on this machine."""
+        return self.place.path
 
     @property
     def at_hand(self) -> None:
@@ -162,7 +168,7 @@ class _Local:
 
     def adapter(self, files: Files) -> Section:
         """Return where it is, and the SHA-256 of its files."""
-        return {"source": str(self.path), "sha256": {name: file.member.sha256 for name, file in files.items()}}
+        return {"source": self.place.told, "sha256": {name: file.member.sha256 for name, file in files.items()}}
 
     def is_of(self, record: Receipt, files: Files) -> bool:
         """Whether the receipt names the same SHA-256."""
@@ -177,7 +183,7 @@ class _Local:
         # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
         if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
             files = self.read()
-        report = recheck(record, run.note, lambda: run_check(self.path, options, run.note, sha256=not files))
+        report = recheck(record, run.note, lambda: run_check(self.place.source, options, run.note, sha256=not files))
         if report is None:
             return replace(record, adapter=self.adapter(files)), files
         files = files or report.checked

@@ -10,12 +10,11 @@ from typing import Any, Literal
 from lora_packer.arguments import require_path
 from lora_packer.base_model.names import same_base
 from lora_packer.errors import InconclusiveError
-from lora_packer.hub import HubRepo
+from lora_packer.hub import repo_in
 from lora_packer.inspector.opening import is_elsewhere
 from lora_packer.names import CONFIG_NAME, WEIGHTS_NAME
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.given import Given, fetch_given, read_given, read_repo
-from lora_packer.pipeline.local import parse_adapter
 from lora_packer.pipeline.receipt import Receipt
 from lora_packer.pipeline.recorded import FileRecord, Recorded, receipt_for, recorded
 from lora_packer.redact import escape
@@ -94,10 +93,7 @@ def verify(archive: str | Path, receipt: str | Path | None = None, *, progress: 
     require_path(archive, "archive")
     if receipt is not None:
         require_path(receipt, "receipt")
-    if is_elsewhere(archive):
-        place: str | HubRepo | Path = str(archive)
-    else:
-        place = parse_adapter(archive)
+    repo = repo_in(str(archive))
     record = receipt_for(archive, receipt)
     wanted = recorded(record)
     if wanted.archive is None and not wanted.files and wanted.commit is None:
@@ -105,11 +101,13 @@ def verify(archive: str | Path, receipt: str | Path | None = None, *, progress: 
             f"The receipt '{escape(str(record.path))}' records no digest to compare with: {wanted.why_no_archive}.",
             hint="Run the release again to its end.",
         )
-    if isinstance(place, HubRepo):
-        return _compared(record, wanted, read_repo(place))
-    if isinstance(place, Path):
-        return _compared(record, wanted, read_given(place, tuple(wanted.files), progress))
-    return _compared(record, wanted, fetch_given(place, progress))
+    if repo is not None:
+        given = read_repo(repo)
+    elif is_elsewhere(archive):
+        given = fetch_given(str(archive), progress)
+    else:
+        given = read_given(Path(archive), tuple(wanted.files), progress)
+    return _compared(record, wanted, given)
 
 
 def _compared(receipt: Receipt, wanted: Recorded, given: Given) -> Verification:

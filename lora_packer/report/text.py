@@ -60,13 +60,15 @@ def _span(ranks: tuple[int, ...]) -> str:
 def _table(report: Report, canvas: Canvas) -> list[str]:
     """One line a target: its name, its verdict, and the first reason for that."""
     width = max(len(item.label) for item in report.targets)
+    below = {item.reason for item in not_checked(report)}
     lines = []
     for at, item in enumerate(report.targets):
         status = canvas.style(f"{item.status:<12}", _STATUS_COLORS[item.status])
         counts = f"{counted(item.errors, 'error')}, {counted(item.warnings, 'warning')}"
-        reason = f"  {escape(item.reason, _REASON)}" if item.reason else ""
+        told_below = item.status == "inconclusive" and item.reason in below
+        reason = "not checked, see below" if told_below else escape(item.reason or "", _REASON)
         mark = "*" if at < report.deciding < len(report.targets) else " "
-        lines.append(f"{mark} {item.label:<{width}}  {status}  {counts:<23}{reason}".rstrip())
+        lines.append(f"{mark} {item.label:<{width}}  {status}  {counts:<23}  {reason}".rstrip())
     return ["targets" + (" (* decides)" if report.deciding < len(report.targets) else ""), *lines]
 
 

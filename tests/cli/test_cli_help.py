@@ -105,7 +105,7 @@ def test_a_shell_can_complete_commands_and_options(shell: str) -> None:
     [
         (("check", "org/repo"), "For a repo of the Hugging Face Hub write hf://org/repo."),
         (("identify", "org/repo@v1"), "For a repo of the Hugging Face Hub write hf://org/repo@v1."),
-        (("pack", "org/repo"), "A repo of the Hugging Face Hub is not packed: release hf://org/repo instead."),
+        (("pack", "org/repo"), "For a repo of the Hugging Face Hub write hf://org/repo."),
     ],
 )
 def test_a_hub_repo_is_proposed_for_a_name_that_is_no_folder(

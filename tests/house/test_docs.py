@@ -1,4 +1,4 @@
-"""The README says what the program does: every command, option, exit code and rule, and nothing that is not there."""
+"""README and docs say what the program does: every command, option and exit code, and nothing that is not there."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from lora_packer.base_model import ARCHITECTURES
 from lora_packer.cli import COMMANDS
 
 README = (ROOT / "README.md").read_text()
+OPTIONS = (ROOT / "docs" / "options.md").read_text()
+PAGES = {path.name: path.read_text() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -33,14 +35,25 @@ def test_every_command_in_the_readme_exists() -> None:
     assert set(re.findall(r"lora-packer ([a-z]+) ", README)) - {"stands"} <= set(COMMANDS)
 
 
-def test_every_option_in_the_readme_exists(cli: Callable[..., Any]) -> None:
+def test_the_readme_is_short_and_says_where_to_read_on() -> None:
+    assert len(README.splitlines()) < 130
+    linked = set(re.findall(r"\(docs/([\w-]+\.md)\)", README))
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} - linked == set()
+
+
+# Options of programs that the pages speak of beside lora-packer.
+OTHERS = {"--hf-token", "--model-source", "--model-type", "--display-name", "--user", "--env", "--env-file", "--install-completion",
+          "--show-completion", "--model"}  # fmt: skip
+
+
+def test_every_option_that_is_named_exists(cli: Callable[..., Any]) -> None:
     helps = "".join(cli(command, "--help").out for command in COMMANDS)
-    for option in set(re.findall(r"`(--[a-z-]+)", README)):
-        assert option in helps, option
+    named = {option for text in PAGES.values() for option in re.findall(r"`(--[a-z-]+)", text)}
+    assert {option for option in named - OTHERS if option not in helps} == set()
 
 
 def test_every_exit_code_is_documented() -> None:
-    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", README, re.MULTILINE)}
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", OPTIONS, re.MULTILINE)}
     raised = {
         error.exit_code for error in vars(errors).values() if isinstance(error, type) and hasattr(error, "exit_code")
     }
@@ -81,12 +94,6 @@ def test_what_differs_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert settle(made, only=[old]) == 0
 
 
-def test_the_session_in_the_readme_is_a_real_one(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    command, shown = re.search(r"\$ lora-packer (check .*)\n((?:.*\n)*?)```", README).groups()  # type: ignore[union-attr]
-    assert cli(*command.split()).out == shown
-
-
 def test_the_table_of_supported_models_and_its_number_are_current() -> None:
     table = (ROOT / "docs" / "supported-models.md").read_text()
     remote = {name for name, architecture in ARCHITECTURES.items() if architecture.proof is not None}
@@ -94,5 +101,6 @@ def test_the_table_of_supported_models_and_its_number_are_current() -> None:
     assert re.findall(r"^\| (\S+) \| (?:built|read) \| .", table, re.MULTILINE) == sorted(remote)
     count = len(ARCHITECTURES) - len(remote)
     assert f"the {count} model types in [docs/supported-models.md]" in README
-    assert f"Of {len(remote)} types transformers has no class" in README
+    assert f"the {count} model types in [supported models]" in PAGES["what-it-checks.md"]
+    assert f"Of {len(remote)} types transformers has no class" in PAGES["what-it-checks.md"]
     assert f"for {count} model\n  types" in (ROOT / "CHANGELOG.md").read_text()

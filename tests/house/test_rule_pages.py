@@ -37,7 +37,7 @@ def test_no_rule_lacks_a_page_and_no_page_a_rule() -> None:
 @pytest.mark.parametrize("code", [*RULES, "index"])
 def test_the_example_on_the_page(code: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     example, other = build((PAGES / f"{code}.md").read_text(encoding="utf-8"), tmp_path)
     with library_reads(other, tmp_path):
         told = cli(*example.command.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from builders import ROOT
 
+import lora_packer
 from lora_packer.cli import COMMANDS
 from lora_packer.inspector import RULES
 from lora_packer.targets import NAMES
@@ -34,6 +36,50 @@ def test_every_command_rule_and_target_has_a_page_in_the_navigation(site: Path) 
     wanted |= {f"rules/{code}.md" for code in RULES} | {f"targets/{name}.md" for name in NAMES}
     assert wanted <= listed
     assert listed == {str(page.relative_to(site / "docs")) for page in (site / "docs").rglob("*.md")}
+
+
+def test_every_public_name_and_every_schema_is_described(site: Path) -> None:
+    page = (site / "docs" / "python.md").read_text()
+    assert set(re.findall(r"^### (\w+)$", page, re.MULTILINE)) == set(lora_packer.__all__)
+    for name in ("check", "release"):
+        function = page.split(f"\n### {name}\n")[1].split("\n### ")[0]
+        for argument in inspect.signature(getattr(lora_packer, name)).parameters:
+            assert f"    {argument}: " in function
+    names = {path.name.removesuffix(".schema.json") for path in (ROOT / "docs" / "schemas").iterdir()} - {"common"}
+    assert {path.stem for path in (site / "docs" / "json").iterdir()} == {*names, "index"}
+
+
+@pytest.mark.parametrize(("name", "paths"), [
+    ("diff", "schema_version status config[].field modules[].moved summary.overall"),
+    ("receipt", "release.model_name check.findings archive.members[].sha256 url.proof.proven smoke.prompts[].sha256"),
+    ("report", "findings[].code findings[].targets unchecked[].reason summary.errors"),
+])  # fmt: skip
+def test_a_schema_s_page_has_its_fields(site: Path, name: str, paths: str) -> None:
+    page = (site / "docs" / "json" / f"{name}.md").read_text()
+    for path in paths.split():
+        assert f"| `{path}`" in page
+
+
+# What the service's page has, by its headings, options, requests and troubleshooting.
+VENDOR = """Prerequisites|Source:|Files:|Base model:|adapter_config.json|adapter_model.safetensors|.zip|.tar.gz|100 minutes|
+Upload the adapter|From Hugging Face|From S3|together models upload|job_id|model_name|--model-name|--model-source|--model-type|
+--base-model|--hf-token|--description|Check upload status|/v1/jobs/|Complete|dashboard|Deploy the adapter|
+together endpoints hardware|together endpoints create|--display-name|--hardware|utoscaling|listing|deletion|Run inference|
+/v1/chat/completions|messages|max_tokens|temperature|What is the capital of France?|Troubleshooting|Model name already exists|
+Missing required files|Base model incompatib|Upload job stuck in `Processing`|401 or 403 during upload|TOGETHER_API_KEY|
+Can I upload adapters trained outside Together AI?|Can I update an existing adapter?"""
+
+
+def test_the_walk_through_follows_the_service_s_page_to_its_end() -> None:
+    page = (ROOT / "docs" / "walk-through.md").read_text()
+    assert [said for said in VENDOR.replace("\n", "").split("|") if said not in page] == []
+
+
+def test_no_two_pages_have_one_address(site: Path) -> None:
+    """The site has folders for addresses: a.md and a/index.md would both be a/."""
+    pages = [page.relative_to(site / "docs").with_suffix("") for page in (site / "docs").rglob("*.md")]
+    addresses = [page.parent if page.name == "index" else page for page in pages]
+    assert len(set(addresses)) == len(addresses)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -70,19 +116,3 @@ def test_a_link_that_leads_nowhere_is_told(tmp_path: Path, monkeypatch: pytest.M
         ROOT / "docs" / "page.md",
     )
     assert moved == "[a](readme.md#x) [b](fix.md) c [d](together.md#-b) [e](none.md) [f](#x) [g](https://h/i)"
-
-
-def test_the_session_on_the_start_page_is_a_real_one(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    start = (ROOT / "docs" / "index.md").read_text()
-    command, shown = re.search(r"\$ lora-packer (check .*)\n((?:.*\n)*?)```", start).groups()  # type: ignore[union-attr]
-    assert cli(*command.split()).out == shown
-
-
-def test_the_commands_on_the_start_page_exist(cli: Callable[..., Any]) -> None:
-    start = (ROOT / "docs" / "index.md").read_text()
-    for line in re.findall(r"^(?:\$ )?lora-packer (.*)$", start, re.MULTILINE):
-        if line.startswith(tuple(COMMANDS)):
-            name, *words = line.partition("#")[0].split()
-            told = cli(name, "--help").out
-            assert all(word in told for word in words if word.startswith("--")), line

@@ -19,7 +19,7 @@ from lora_packer.packager.digest import digest
 from lora_packer.packager.meter import Meter, Stopped
 from lora_packer.packager.source import Source
 
-README = ROOT / "README.md"
+OPTIONS = ROOT / "docs" / "options.md"
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 ways = pytest.mark.parametrize("compress", [False, True])
 
@@ -179,7 +179,7 @@ def test_the_command_tells_events_on_stderr(cli: Callable[..., Any], tmp_path: P
     command = ("pack", TINY, *options, "--output", tmp_path / "a.zip")
     result = cli(*command, "--format", "json")
     events = [json.loads(line) for line in result.err.splitlines() if line.startswith("{")]
-    example = next(line for line in README.read_text().splitlines() if line.startswith('{"event": "progress"'))
+    example = next(line for line in OPTIONS.read_text().splitlines() if line.startswith('{"event": "progress"'))
     for event in events:
         assert {name: type(value) for name, value in event.items()} == {
             name: type(value) for name, value in json.loads(example).items()

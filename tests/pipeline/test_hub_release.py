@@ -192,14 +192,6 @@ def test_options_that_do_not_go_with_a_repository(cli: Cli, service: Service, mo
     assert service.imports.records() == []
 
 
-@pytest.mark.parametrize("command", ["publish", "pack"])
-def test_a_repository_is_not_packed(cli: Cli, hub: LocalHub, command: str) -> None:
-    more = ("--to", "s3://b/") if command == "publish" else ("--output", "a.zip")
-    result = cli(command, "hf://org/public", "--base-config", TINY_BASE, *more)
-    assert result.code == 2
-    assert "lora-packer submit" in result.err
-
-
 @pytest.mark.parametrize(
     ("repo", "says"),
     [

@@ -116,7 +116,7 @@ def test_what_changes_before_the_service_fetched_it_is_told(cli: Cli, swapped_be
         ("s3://sandbox/there/gone.zip", ["--to", "s3://sandbox/x/"], 2, "is in S3 already: neither --to nor --direct"),
         ("s3://sandbox/there/gone.zip", ["--direct"], 2, "is in S3 already: neither --to nor --direct"),
         ("s3://sandbox/there/gone.zip", ["--sandbox"], 2, "--sandbox has an S3 of its own"),
-        ("s3://sandbox/there/", ["--model-name", "m"], 2, "is not on this machine"),
+        ("s3://sandbox/there/", ["--model-name", "m"], 2, "--to is missing"),
     ],
 )
 def test_what_cannot_be_released_from_there(place: str, more: list[str], code: int, said: str, cli: Cli) -> None:
@@ -124,3 +124,17 @@ def test_what_cannot_be_released_from_there(place: str, more: list[str], code: i
     assert done.code == code, done.text
     assert said in done.err
     assert not list(Path().glob("*.receipt.json"))
+
+
+def test_what_is_below_a_prefix_is_brought_here_packed_and_sent(sandbox: Sandbox, cli: Cli) -> None:
+    client = sandbox.session().client("s3", endpoint_url=sandbox.environment()["AWS_ENDPOINT_URL_S3"])
+    for file in TINY.iterdir():
+        client.put_object(Bucket="sandbox", Key=f"runs/last/{file.name}", Body=file.read_bytes())
+    asked = release("s3://sandbox/runs/last", "v2", "--to", "s3://sandbox/x/")
+    done = cli(*asked)
+    assert done.code == 0, done.text
+    written = json.loads(Path("last.receipt.json").read_text())
+    assert (written["adapter"]["source"], written["job"]["status"]) == ("s3://sandbox/runs/last", "Complete")
+    again = cli(*asked)
+    assert again.code == 0, again.text
+    assert json.loads(Path("last.receipt.json").read_text())["submission"] == written["submission"]

@@ -13,7 +13,9 @@ from builders import TINY
 import lora_packer
 from lora_packer.hub import HubRepo
 from lora_packer.pipeline.by_hub import ByHub
+from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.pack import ArchiveOptions
+from lora_packer.pipeline.place import Here, open_place
 from lora_packer.pipeline.publish import StoreOptions
 from lora_packer.pipeline.routes import ByS3, Direct, choose
 from lora_packer.pipeline.service import ServiceOptions
@@ -24,10 +26,10 @@ STORE, ARCHIVE = StoreOptions("s3://bucket/prefix/"), ArchiveOptions()
 @pytest.mark.parametrize(
     ("adapter", "store", "more", "route", "name", "asked"),
     [
-        (TINY, STORE, {}, ByS3(TINY, ARCHIVE, STORE), "tiny-llama-qv", {}),
-        (f"{TINY}/", STORE, {"api": "v2"}, ByS3(TINY, ARCHIVE, STORE), "tiny-llama-qv", {}),
-        ("a/b.tar.gz", STORE, {}, ByS3(Path("a/b.tar.gz"), ARCHIVE, STORE), "b", {}),
-        (TINY, None, {"api": "v2", "direct": True}, Direct(TINY), "tiny-llama-qv", {"source": "direct"}),
+        (TINY, STORE, {}, ByS3(Here(TINY), ARCHIVE, STORE), "tiny-llama-qv", {}),
+        (f"{TINY}/", STORE, {"api": "v2"}, ByS3(Here(TINY), ARCHIVE, STORE), "tiny-llama-qv", {}),
+        ("a/b.tar.gz", STORE, {}, ByS3(Here(Path("a/b.tar.gz")), ARCHIVE, STORE), "b", {}),
+        (TINY, None, {"api": "v2", "direct": True}, Direct(Here(TINY)), "tiny-llama-qv", {"source": "direct"}),
         ("hf://org/repo", None, {}, ByHub(HubRepo("org/repo")), "repo", {"source": "hf://org/repo"}),
         ("hf://org/repo@v1", None, {}, ByHub(HubRepo("org/repo", "v1")), "repo", {"source": "hf://org/repo@v1"}),
         ("https://huggingface.co/org/repo", None, {}, ByHub(HubRepo("org/repo")), "repo", {"source": "hf://org/repo"}),
@@ -36,7 +38,8 @@ STORE, ARCHIVE = StoreOptions("s3://bucket/prefix/"), ArchiveOptions()
 def test_the_way_is_told_apart_once(
     adapter: Any, store: StoreOptions | None, more: dict[str, Any], route: object, name: str, asked: dict[str, str]
 ) -> None:
-    found = choose(adapter, ARCHIVE, store, **{"direct": False, "api": "v1", **more})
+    with open_place(adapter, CheckOptions()) as place:
+        found = choose(place, ARCHIVE, store, **{"direct": False, "api": "v1", **more})
     assert found == route
     assert (found.name, dict(found.asked)) == (name, asked)
 
@@ -54,8 +57,8 @@ def test_the_way_is_told_apart_once(
     ],
 )
 def test_what_does_not_go_together(adapter: Any, store: StoreOptions | None, more: dict[str, Any], says: str) -> None:
-    with pytest.raises(lora_packer.InputError, match=says):
-        choose(adapter, ARCHIVE, store, **{"direct": False, "api": "v1", **more})
+    with pytest.raises(lora_packer.InputError, match=says), open_place(adapter, CheckOptions()) as place:
+        choose(place, ARCHIVE, store, **{"direct": False, "api": "v1", **more})
 
 
 @pytest.mark.parametrize(

@@ -203,19 +203,6 @@ def test_blocks_give_the_bytes_that_were_asked_for() -> None:
     assert asked == [(0, 65_536), (65_536, 131_072), (131_072, len(data))]
 
 
-@pytest.mark.parametrize("command", ["pack", "publish", "release"])
-def test_what_packs_says_what_to_do_with_an_adapter_elsewhere(command: str, cli: Cli) -> None:
-    rest = {
-        "pack": [],
-        "publish": ["--to", "s3://b1b/p/"],
-        "release": ["--model-name", "m", "--base-model", "b", "--to", "s3://b1b/p/"],
-    }
-    result = cli(command, "https://host/a.zip?X-Amz-Signature=verysecret", *rest[command])
-    assert result.code == 2, result.text
-    assert "'https://host/a.zip' is not on this machine" in result.err
-    assert "verysecret" not in result.text
-
-
 def test_fix_mends_what_lies_elsewhere(env: LocalS3, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     without = {name.removeprefix(PREFIX): value for name, value in tiny_tensors().items()}

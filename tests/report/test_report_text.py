@@ -10,6 +10,7 @@ import pytest
 from lora_packer.cli.common import Output
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector import AdapterSummary, BaseModelSummary, Report
+from lora_packer.inspector.report import TargetVerdict
 from lora_packer.report import json as json_report
 from lora_packer.report import text
 
@@ -75,3 +76,16 @@ def test_json_is_the_report_itself() -> None:
     shown = json_report.render(failed)
     assert json.loads(shown) == json.loads(json.dumps(failed.to_dict()))
     assert shown.isascii()
+
+
+def test_a_reason_that_many_targets_share_is_told_once_below_their_table() -> None:
+    names = "together", "peft", "mlx"
+    reasons = "no base config", "no base config", "LP505 refuses it"
+    kinds: tuple[Any, ...] = ("inconclusive", "inconclusive", "failed")
+    rows = tuple(
+        TargetVerdict(name, None, kind, 0, 0, reason, name)
+        for name, kind, reason in zip(names, kinds, reasons, strict=True)
+    )
+    shown = lines(report("inconclusive", targets=rows, deciding=1, unchecked=(Unchecked("LP301", "no base config"),)))
+    assert sum("no base config" in line for line in shown) == 1
+    assert [line.split()[-1] for line in shown if line.strip("* ").startswith(names)] == ["below", "below", "it"]

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from builders import ROOT, TINY, TINY_BASE, renamed, tiny_config, write_adapter
 from jsonschema import Draft202012Validator, ValidationError
-from schemas import NAMES, schema, strict, valid
+from schemas import NAMES, OF_COMMAND, schema, strict, valid
+
+from lora_packer.cli import COMMANDS
 
 Cli = Callable[..., Any]
 HALF = ROOT / "fixtures" / "broken" / "missing-lora-b"
@@ -20,7 +22,12 @@ HALF = ROOT / "fixtures" / "broken" / "missing-lora-b"
 @pytest.mark.parametrize("name", NAMES)
 def test_a_schema_is_one(name: str) -> None:
     Draft202012Validator.check_schema(schema(name))
-    assert "schema_version" in schema(name)["required"]
+    assert name == "common" or "schema_version" in schema(name)["required"]
+
+
+def test_no_command_that_prints_json_lacks_a_schema() -> None:
+    assert {*OF_COMMAND, "stop"} == set(COMMANDS) - {"sandbox"}
+    assert {*OF_COMMAND.values(), "many", "error", "removed", "common"} == set(NAMES)
 
 
 @pytest.mark.parametrize(

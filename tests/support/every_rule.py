@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from contextlib import chdir
 from dataclasses import dataclass, field, replace
@@ -196,7 +195,7 @@ OTHERWISE: dict[str, Tensors] = {"LP105": only("lora_A")()}
 def reports(folder: Path) -> dict[str, Report]:
     """Return the report of each case, each on a folder that is named as its rule, below the working folder."""
     found = {}
-    with chdir(folder), patch.dict(os.environ, {"HF_HUB_OFFLINE": "1"}):
+    with chdir(folder), patch("huggingface_hub.constants.HF_HUB_OFFLINE", True):
         for code, case in CASES.items():
             base = write(code, case)
             with library_reads(OTHERWISE.get(code), Path()):
@@ -229,7 +228,7 @@ def example(code: str, case: Case, folder: Path) -> str:
         for name, value in case.how.items():
             words += [f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, list) else str(value)]
         whole = tiny_tensors() if case.change is cut else None
-        return page(Path(code), " ".join(words), _other_than_good(code, plain), whole=whole, other=OTHERWISE.get(code))
+        return page(Path(code), " ".join(words), _unlike_good(code, plain), whole=whole, other=OTHERWISE.get(code))
 
 
 def brief(written: dict[str, Any]) -> dict[str, Any]:
@@ -239,10 +238,10 @@ def brief(written: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in written.items() if name not in off or value != usual.get(name)}
 
 
-def _other_than_good(code: str, case: Case) -> list[str]:
+def _unlike_good(code: str, case: Case) -> str:
     weights = Path(code, "adapter_model.safetensors")
     if case.base != TINY_BASE or not weights.exists() or case.change is cut:
-        return []
+        return ""
     text = case.config if isinstance(case.config, str) else json.dumps(case.config)
     told = differences(text, load_file(weights), brief(tiny_config()), tiny_tensors())
-    return [f"Unlike [a good one](index.md#a-good-adapter): {told}."] if told else []
+    return f"Unlike [a good one](index.md#a-good-adapter): {told}." if told else ""

@@ -28,6 +28,7 @@ _TABLE = r"\| tensor \| dtype \| shape \| values \|\n\|[-|]+\|\n((?:\|.*\n)*)"
 _ROW = re.compile(r"^\| `([^`]*)` \| (\w+) \| ([\dx ]*) \| (.*) \|$", re.MULTILINE)
 _DTYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I8": np.dtype("i1")}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+PRINTED = "<!-- printed -->\n"
 CUT = "The file ends {} bytes before the last tensor's end."
 OTHERS = "What the safetensors library reads in its place:"
 
@@ -138,14 +139,15 @@ def tensors(table: str) -> Tensors:
 
 
 def page(
-    adapter: Path, command: str, parts: list[str], *, whole: Tensors | None = None, other: Tensors | None = None
+    adapter: Path, command: str, unlike: str, *, whole: Tensors | None = None, other: Tensors | None = None
 ) -> str:
-    """Return the part of a page that says what an adapter is made of and what the command is; its output comes after it.
+    """Return the part of a page that has the command, PRINTED for its output, and what the adapter is made of.
 
-    ``parts`` come before that; ``whole`` is what a file holds that was cut off, ``other`` what the safetensors library
-    reads in its place.
+    ``unlike`` says in what it is another than a good one; ``whole`` is what a file holds that was cut off, ``other``
+    what the safetensors library reads in its place.
     """
     folder = adapter.parent
+    parts = [*([unlike] if unlike else []), f"```console\n$ {command}\n{PRINTED}```", "What the adapter is made of:"]
     for path in sorted(folder.glob("*.*")):
         if not any((place / path.name).exists() for place in BASES):
             parts.append(_file(path))
@@ -163,7 +165,7 @@ def page(
         parts.append(f"{OTHERS}\n\n{rows(other)}")
     beside = sorted(path.name for path in adapter.iterdir() if path.name not in (CONFIG, WEIGHTS))
     parts += [f"Beside them is `{name}`." for name in beside]
-    return "\n\n".join([*parts, f"```console\n$ {command}\n"])
+    return "\n\n".join(parts) + "\n"
 
 
 def _file(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -12,9 +13,31 @@ from jsonschema.protocols import Validator
 from referencing import Registry, Resource
 
 SCHEMAS = ROOT / "docs" / "schemas"
-NAMES = ("report", "many", "fix", "verify", "error")
-# The commands whose JSON is published.
-_OF_COMMAND = {"check": "report", "fix": "fix", "verify": "verify"}
+NAMES = tuple(sorted(path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.schema.json")))
+# Which of them describes what a command prints; what is printed by one in two forms is told apart below.
+OF_COMMAND = {
+    "check": "report",
+    "presign": "publish",
+    "submit": "job",
+    "status": "job",
+    "wait": "job",
+    "release": "receipt",
+    **{name: name for name in ("fix", "diff", "pack", "publish", "hardware", "deploy", "ask", "models", "endpoints")},
+    **{name: name for name in ("verify", "identify", "rule")},
+}
+
+
+def schema_of(words: Sequence[str], value: Mapping[str, Any]) -> str | None:
+    """Return the name of the schema for what a command printed, or None where it prints no JSON of its own."""
+    if isinstance(value.get("error"), dict) and "exit_code" in value["error"]:
+        return "error"
+    if "reports" in value:
+        return "many"
+    if "removed" in value:
+        return "removed"
+    if words[0] == "stop":
+        return "endpoints" if "endpoints" in value else "deploy"
+    return OF_COMMAND.get(words[0])
 
 
 @cache
@@ -66,9 +89,5 @@ def validate_printed(arguments: tuple[object, ...], out: str) -> None:
         value = json.loads(out)
     except ValueError:
         return  # several objects, or what --output - wrote: not a report
-    if isinstance(value.get("error"), dict) and "exit_code" in value["error"]:
-        valid("error", value)
-    elif "reports" in value:
-        valid("many", value)
-    elif words[0] in _OF_COMMAND:
-        valid(_OF_COMMAND[words[0]], value)
+    if isinstance(value, dict) and (name := schema_of(words, value)) is not None:
+        valid(name, value)
