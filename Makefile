@@ -8,13 +8,13 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
-	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
+	@echo "make proof-targets  hold what is said of vLLM, SGLang, llama.cpp, MLX-LM and PEFT against their own code, on a CPU"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
@@ -25,10 +25,11 @@ help:
 	@echo "make site   build the documentation site into build/site/html"
 	@echo "make sarif  hold SARIF outputs against Microsoft's own validator (needs npm)"
 	@echo "make canaries run the tests with a canary in every credential variable, and see none of them"
-	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back"
+	@echo "make fix-proof  break adapters that PEFT wrote in every way that fix mends, and see them come back, in PEFT too (as make proof)"
+	@echo "make fix-readers  see MLX-LM and vLLM read what fix writes, on a CPU (installs both)"
 	@echo "make callback-proof  train a tiny model and see the Trainer callback catch saves that went wrong (as make proof)"
 	@echo "make hooks  the real pre-commit installs and runs the hook, as it is committed (needs a package index)"
-	@echo "make bench  print the benchmark tables"
+	@echo "make bench  print one table of what everything costs, beside the fastest peers (BENCH=--quick: small and short)"
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "lora-packer needs Python 3.11 or newer; none was found on PATH" >&2; exit 2; }
@@ -86,15 +87,16 @@ follow:
 	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
 	@$(FOLLOW_VENV)/bin/python tools/follow.py
 
-# What is said of vLLM against its released code: the wheels are unpacked, and what they import is installed beside torch.
-VLLM_STAMP := .venv-proof-vllm/.installed
-$(VLLM_STAMP): pyproject.toml tools/vllm-imports.txt
-	$(PYTHON) -m venv .venv-proof-vllm
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/vllm-imports.txt
+# What is said of the engines against their released code: wheels are unpacked, and what they import is beside torch.
+ENGINES_VENV := .venv-proof-engines
+ENGINES_STAMP := $(ENGINES_VENV)/.installed
+$(ENGINES_STAMP): pyproject.toml tools/engine-imports.txt
+	$(PYTHON) -m venv $(ENGINES_VENV)
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/engine-imports.txt
 	@touch $@
-proof-targets: $(VLLM_STAMP)
-	@.venv-proof-vllm/bin/python tools/proof_targets.py
+proof-targets: $(ENGINES_STAMP) $(PROOF_STAMP)
+	@$(ENGINES_VENV)/bin/python tools/proof_targets.py --peft-python $(PROOF_VENV)/bin/python
 
 # An older transformers and a PEFT of its time.
 OLDER := 5-23 4-57 4-51
@@ -110,6 +112,7 @@ proof-dialects: proof-dialects-venvs
 
 # The types of remote code, against copies of that code on PyPI, in an environment of its time.
 proof-remote: .venv-proof-4-51/.installed
+	@.venv-proof-4-51/bin/python -m pip install --quiet --disable-pip-version-check --no-deps einops==0.8.1 timm==1.0.9
 	@.venv-proof-4-51/bin/python tools/proof_remote.py
 
 HOOKS_VENV := .venv-hooks
@@ -149,9 +152,26 @@ site: $(DEV_STAMP)
 canaries: $(DEV_STAMP)
 	@PYTHONPATH=tests/support $(BIN)/python -m pytest -p canaries --tb=no --deselect tests/cli/test_cli_submit.py::test_a_key_that_is_none
 
-# Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; some of them in PEFT itself.
-fix-proof: $(DEV_STAMP)
+# Each kind of breakage over each adapter of the corpus: the original comes back bit for bit; and for each repair what
+# PEFT itself merges of the result.
+FIX_CASES := build/fix-cases
+MLX_STAMP := .venv-proof-mlx/.installed
+$(MLX_STAMP): pyproject.toml
+	$(PYTHON) -m venv .venv-proof-mlx
+	.venv-proof-mlx/bin/python -m pip install --quiet --disable-pip-version-check 'mlx[cpu]==0.32.4' 'mlx-lm==0.32.2' safetensors
+	@touch $@
+fix-proof: $(DEV_STAMP) $(PROOF_STAMP)
 	@$(BIN)/python tools/prove_fix.py
+	@rm -rf $(FIX_CASES)
+	@PYTHONPATH=tests/support:tests/repair $(BIN)/python tools/fix_cases.py $(FIX_CASES)
+	@$(PROOF_VENV)/bin/python tools/fix_in_peft.py $(FIX_CASES) 2>/dev/null
+
+# The same results in the readers of MLX-LM and vLLM, on a CPU (Linux; downloads a wheel of vLLM).
+fix-readers: $(DEV_STAMP) $(MLX_STAMP) $(VLLM_STAMP)
+	@rm -rf $(FIX_CASES)
+	@PYTHONPATH=tests/support:tests/repair $(BIN)/python tools/fix_cases.py $(FIX_CASES)
+	@.venv-proof-mlx/bin/python tools/fix_in_mlx.py $(FIX_CASES)
+	@.venv-proof-vllm/bin/python tools/fix_in_vllm.py $(FIX_CASES) 2>/dev/null
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
 sweep: $(PROOF_STAMP)
@@ -174,15 +194,14 @@ oracle: $(PROOF_STAMP) $(ORACLE_STAMPS)
 
 # What packing is measured against, where the system's packages can be installed; the bench names what is missing.
 bench-tools:
-	@for tool in zip pigz; do command -v $$tool >/dev/null || apt-get install --yes --quiet $$tool >/dev/null 2>&1 || \
-		echo "bench-tools: $$tool could not be installed" >&2; done
+	@for tool in zip pigz isal:igzip; do command -v $${tool#*:} >/dev/null || \
+		apt-get install --yes --quiet $${tool%:*} >/dev/null 2>&1 || \
+		echo "bench-tools: $${tool%:*} could not be installed" >&2; done
 
+# BENCH=--quick is small and short, BENCH="--only pack" a part of it. The ratios of a full run are kept in docs/.
 bench: $(DEV_STAMP) bench-tools
-	@$(BIN)/python tools/bench.py
-	@$(BIN)/python tools/bench_inspect.py
-	@$(BIN)/python tools/bench_pack.py
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]' || true
-	@$(BIN)/python tools/bench_upload.py
+	@$(BIN)/python tools/bench.py $(BENCH)
 
 clean:
 	rm -rf $(VENV) $(PROOF_VENV) $(FOLLOW_VENV) $(OLDER:%=.venv-proof-%) .venv-oracle .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -7,3 +7,26 @@ WEIGHTS_NAME = "adapter_model.safetensors"
 
 REQUIRED = (CONFIG_NAME, WEIGHTS_NAME)
 """What every loader needs: without one of them there is no adapter."""
+
+# Files at an adapter's root that loaders or people read: transformers' tokenizer, processor and generation files
+# (its `save_pretrained` writes them) and the model card.
+EXTRAS = (
+    "LICENSE",
+    "README.md",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+    "merges.txt",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "video_preprocessor_config.json",
+    "vocab.json",
+    "vocab.txt",
+)

@@ -1,4 +1,4 @@
-"""The three ways work goes on beside: one task aside, many in their order, many in any order."""
+"""The four ways work goes on beside: one task aside, one ahead, many in their order, many in any order."""
 
 from __future__ import annotations
 
@@ -37,6 +37,23 @@ def aside(
         except BaseException:
             stop()
             raise
+
+
+def ahead(task: Callable[P, Result], *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+    """Begin a task whose result is wanted later; the future has it, or its error.
+
+    The thread is a daemon: a result that nobody wants any more is not waited for.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(task(*args, **kwargs))
+        except BaseException as error:  # noqa: BLE001 - handed over, and raised where the result is wanted
+            future.set_exception(error)
+
+    Thread(target=run, daemon=True).start()
+    return future
 
 
 @contextmanager

@@ -1,76 +1,76 @@
-"""``make bench``: what a command costs, side by side with a peer in the same run.
+"""``make bench``: all figures in one table, each beside the best peer of the same run and its limit.
 
-usage: python tools/bench.py [RUNS]
+usage: python tools/bench.py [--only PART,PART] [--quick] [--keep FILE] [--folder FOLDER]
+
+The parts are ``start``, ``grow`` (many tensors, many bytes, many adapters), ``pack`` and ``upload``; each is a file
+``bench_*.py`` with a table of its own. ``--quick`` takes the small adapter alone, and few rounds. ``--keep`` says where
+the ratios of an earlier run are: what is slower by more than noise is told, and they are replaced. It holds ratios
+only, as seconds are those of one machine.
 """
 
 from __future__ import annotations
 
-import statistics
-import subprocess
+import argparse
+import os
 import sys
-import tempfile
-import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-ADAPTER = ROOT / "fixtures" / "adapters" / "tiny-llama-qv"
-BASE_CONFIG = ROOT / "fixtures" / "base-configs" / "tiny-llama.json"
+import bench_inspect
+import bench_pack
+import bench_start
+import bench_upload
+from bench_rows import Row, header, keep, line, slower
 
-BARE = """
-import typer
-
-app = typer.Typer(add_completion=False)
-
-
-@app.command()
-def main(name: str = "world") -> None:
-    print(f"hello {name}")
+Part = Callable[[bool, Path | None], Iterator[Row]]
 
 
-app()
-"""
+def start(quick: bool, _folder: Path | None) -> Iterator[Row]:
+    """What a command costs before it does anything."""
+    return bench_start.rows(5 if quick else 15)
 
 
-def seconds(command: list[str]) -> float:
-    """Return the wall time of one whole process."""
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
+def grow(quick: bool, _folder: Path | None) -> Iterator[Row]:
+    """What a check costs as adapters grow in tensors, bytes and number."""
+    return bench_inspect.rows(3 if quick else 5, adapters=100 if quick else 1000)
 
 
-def side_by_side(commands: dict[str, list[str]], runs: int) -> dict[str, list[float]]:
-    """Time the commands in turn, so that a slow moment of the machine meets them all; one warm-up round."""
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for round_number in range(runs + 1):
-        for name, command in commands.items():
-            taken = seconds(command)
-            if round_number:
-                times[name].append(taken)
-    return times
+def pack(quick: bool, folder: Path | None) -> Iterator[Row]:
+    """What an archive costs."""
+    return bench_pack.rows(160 if quick else 671, 3 if quick else 5, folder)
+
+
+def upload(quick: bool, folder: Path | None) -> Iterator[Row]:
+    """What check, pack, upload and proof cost together."""
+    sizes, links = ([13], ["loopback", "1gbit"]) if quick else (list(bench_pack.ADAPTERS), list(bench_upload.LINKS))
+    return bench_upload.rows(sizes, links, 3 if quick else 9, folder)
+
+
+PARTS: dict[str, Part] = {"start": start, "grow": grow, "pack": pack, "upload": upload}
 
 
 def main() -> int:
-    """Print the table of start-up costs."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
-    with tempfile.TemporaryDirectory() as folder:
-        bare = Path(folder) / "bare.py"
-        bare.write_text(BARE, encoding="utf-8")
-        check = [sys.executable, "-m", "lora_packer", "check", str(ADAPTER), "--base-config", str(BASE_CONFIG)]
-        times = side_by_side(
-            {
-                "a bare typer program": [sys.executable, str(bare)],
-                "check --no-weights": [*check, "--no-weights"],
-                "check": check,
-            },
-            runs,
-        )
-    peer = times["a bare typer program"]
-    print(f"lora-packer check on a folder: whole processes, {runs} runs in turn")
-    print(f"{'':<24}{'min ms':>8}{'median':>8}{'max':>8}   ratio to the bare program (median of pairs)")
-    for name, taken in times.items():
-        ratio = statistics.median(a / b for a, b in zip(taken, peer, strict=True))
-        low, middle, high = (1000 * value for value in (min(taken), statistics.median(taken), max(taken)))
-        print(f"{name:<24}{low:>8.0f}{middle:>8.0f}{high:>8.0f}   {ratio:.2f}")
+    """Run the parts, print the table as it grows, keep the ratios."""
+    parser = argparse.ArgumentParser(description="All figures in one table, each beside the best peer and its limit.")
+    parser.add_argument("--only", default=",".join(PARTS), metavar="PART,PART", help="of start, grow, pack and upload")
+    parser.add_argument("--quick", action="store_true", help="small adapters and few rounds")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="compare with its ratios, then replace them")
+    parser.add_argument("--folder", type=Path, help="where the adapters lie: the disk that is measured")
+    options = parser.parse_args()
+    busy = f", {os.getloadavg()[0]:.1f} others at work on it" if hasattr(os, "getloadavg") else ""
+    print(f"{os.cpu_count()} processors{busy}; medians of rounds in turn, ratios are those of each round")
+    print(header(), flush=True)
+    rows: list[Row] = []
+    for name in options.only.split(","):
+        for row in PARTS[name](options.quick, options.folder):
+            print(line(row), flush=True)
+            rows.append(row)
+    over = [row.name for row in rows if row.verdict == "OVER"]
+    print(f"over their limit: {', '.join(over) or 'none'}")
+    if options.keep:
+        told = slower(rows, options.keep)
+        print("slower than the kept ratios:" if told else "none is slower than the kept ratios", *told, sep="\n  ")
+        keep(rows, options.keep)
     return 0
 
 

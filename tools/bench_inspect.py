@@ -1,4 +1,4 @@
-"""``make bench``: what a check costs as adapters grow: many tensors, many bytes.
+"""``make bench``: what a check costs as adapters grow: many tensors, many bytes, many of them.
 
 Every adapter is made here, sparse on disk: a check without values reads the header alone.
 
@@ -8,13 +8,17 @@ usage: python tools/bench_inspect.py [RUNS]
 from __future__ import annotations
 
 import json
-import statistics
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
+
+from bench_rows import Row, against_best, header, line
+from bench_start import processor_ms
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGS = ROOT / "fixtures" / "base-configs"
@@ -63,48 +67,72 @@ def process_seconds(command: list[str]) -> float:
 
 
 def in_process_seconds(folder: Path, config: Path) -> float:
-    """Return the time of one call of ``check`` without values, warm."""
+    """Return the processor time of one call of ``check`` without values, warm."""
     import lora_packer
 
-    started = time.perf_counter()
+    started = time.process_time()
     report = lora_packer.check(folder, base_config=config, target="peft", weights=False)
-    taken = time.perf_counter() - started
+    taken = time.process_time() - started
     assert report.ok, report.findings
     return taken
 
 
-def row(name: str, taken: Iterable[float], what: str) -> None:
-    """Print one line of the table."""
-    times = [1000 * seconds for seconds in taken]
-    print(f"{name:<52}{min(times):>9.1f}{statistics.median(times):>9.1f}{max(times):>9.1f}   {what}")
+def rows(runs: int, *, adapters: int = 1000) -> Iterator[Row]:
+    """Make the adapters, and run what is compared in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        yield _in_bytes(folder, runs)
+        yield _in_tensors(folder, runs)
+        yield _in_number(folder, runs, adapters)
+
+
+def _in_bytes(folder: Path, runs: int) -> Row:
+    """The same tensors, a thousand times as large: a header is a header."""
+    ranks = (2, 2048)
+    count = 0
+    for rank in ranks:
+        count = make_adapter(folder / f"rank{rank}", LLAMA, LLAMA_TARGETS, rank)
+        in_process_seconds(folder / f"rank{rank}", LLAMA)
+    times = [[in_process_seconds(folder / f"rank{rank}", LLAMA) for rank in ranks] for _ in range(4 * runs)]
+    small, large = ([taken[index] for taken in times] for index in (0, 1))
+    sizes = [(folder / f"rank{rank}" / "adapter_model.safetensors").stat().st_size / 1e6 for rank in ranks]
+    compared = f"{sizes[0]:,.0f} MB"
+    what = f"check --no-weights, {count} tensors, {sizes[1]:,.0f} MB"
+    return against_best(what, {what: large, compared: small}, what, limit=1.1)
+
+
+def _in_tensors(folder: Path, runs: int) -> Row:
+    """As many tensors as an adapter of all experts has, beside what Python takes to parse its header."""
+    count = make_adapter(folder / "kimi", KIMI, EXPERT_TARGETS, 8, "transformers-4")
+    command = [sys.executable, "-m", "lora_packer", "check", str(folder / "kimi"), "--base-config", str(KIMI)]
+    command += ["--target", "together", "--no-weights"]
+    parse = [sys.executable, "-c", PARSE, str(folder / "kimi" / "adapter_model.safetensors")]
+    pairs = [(processor_ms(command) / 1000, processor_ms(parse) / 1000) for _ in range(runs)]
+    what, peer = f"check --no-weights, {count:,} tensors, processor", "json.loads of its header"
+    return against_best(what, {what: [ours for ours, _ in pairs], peer: [theirs for _, theirs in pairs]}, what)
+
+
+def _in_number(folder: Path, runs: int, adapters: int) -> Row:
+    """Many adapters in one call, beside one in one call."""
+    names = [f"adapter-{number}" for number in range(adapters)]
+    make_adapter(folder / "first", LLAMA, LLAMA_TARGETS, 16)
+    for name in names:
+        shutil.copytree(folder / "first", folder / name, copy_function=os.link)
+    command = [sys.executable, "-m", "lora_packer", "check", "--base-config", str(LLAMA), "--target", "peft"]
+    command += ["--no-weights", "--quiet"]
+    many = [*command, *(str(folder / name) for name in names)]
+    one = [*command, str(folder / "first")]
+    pairs = [(process_seconds(many), process_seconds(one)) for _ in range(runs)]
+    what, peer = f"check --no-weights of {adapters:,} adapters", "of one adapter"
+    figures = {what: [ours for ours, _ in pairs], peer: [theirs for _, theirs in pairs]}
+    return against_best(what, figures, what, limit=15.0 if adapters == 1000 else None)
 
 
 def main() -> int:
     """Print the table."""
-    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    print(f"lora-packer check --no-weights as adapters grow, {runs} runs")
-    print(f"{'':<52}{'min ms':>9}{'median':>9}{'max':>9}")
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        count = make_adapter(folder / "llama", LLAMA, LLAMA_TARGETS, 16)
-        plain = [in_process_seconds(folder / "llama", LLAMA) for _ in range(4 * runs)]
-        row(f"{count} tensors, in process", plain[1:], "")
-        sizes = {}
-        for rank in (2, 2048):
-            make_adapter(folder / f"rank{rank}", LLAMA, LLAMA_TARGETS, rank)
-            size = (folder / f"rank{rank}" / "adapter_model.safetensors").stat().st_size
-            sizes[rank] = [in_process_seconds(folder / f"rank{rank}", LLAMA) for _ in range(4 * runs)][1:]
-            row(f"{count} tensors, {size / 1e6:,.0f} MB, in process", sizes[rank], "")
-        ratio = statistics.median(sizes[2048]) / statistics.median(sizes[2])
-        print(f"{'':<52}large to small: {ratio:.2f}")
-        count = make_adapter(folder / "kimi", KIMI, EXPERT_TARGETS, 8, "transformers-4")
-        command = [sys.executable, "-m", "lora_packer", "check", str(folder / "kimi"), "--base-config", str(KIMI)]
-        command += ["--target", "peft", "--no-weights"]
-        parse = [sys.executable, "-c", PARSE, str(folder / "kimi" / "adapter_model.safetensors")]
-        pairs = [(process_seconds(command), process_seconds(parse)) for _ in range(runs)]
-        ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-        row(f"{count:,} tensors, whole process", [ours for ours, _ in pairs], f"{ratio:.1f} x the header's parse")
-        row("json.loads of that header, whole process", [theirs for _, theirs in pairs], "")
+    print(header())
+    for row in rows(int(sys.argv[1]) if len(sys.argv) > 1 else 5):
+        print(line(row), flush=True)
     return 0
 
 

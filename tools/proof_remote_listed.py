@@ -97,6 +97,31 @@ _YUAN = {
     "reset_position_ids": True,
 }  # fmt: skip
 
+_VL2_TEXT = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "moe_intermediate_size": 24, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "n_routed_experts": 4, "n_shared_experts": 2,
+    "moe_layer_freq": 1,
+    "first_k_dense_replace": 1, "kv_lora_rank": 16, "q_lora_rank": None, "qk_rope_head_dim": 8, "qk_nope_head_dim": 16,
+    "v_head_dim": 16, "topk_method": "greedy", "n_group": 1, "topk_group": 1, "num_experts_per_tok": 2,
+    "use_mla": False, "_attn_implementation": "eager",
+}  # fmt: skip
+_VL2_VISION = {"width": 32, "layers": 2, "heads": 4, "patch_size": 16, "image_size": 64, "mlp_ratio": 4}
+_VL2 = {
+    "language_config": (
+        _VL2_TEXT,
+        _VL2_TEXT | {"use_mla": True, "topk_method": "noaux_tc", "n_shared_experts": None},
+        _VL2_TEXT | {"use_mla": True, "q_lora_rank": 24, "first_k_dense_replace": 0, "moe_layer_freq": 2},
+        _VL2_TEXT | {"n_routed_experts": None, "attention_bias": True, "num_key_value_heads": 4},
+    ),
+    "vision_config": (_VL2_VISION, _VL2_VISION | {"mlp_ratio": 3.7362, "global_pool": "avg", "layers": 1}),
+    "projector_config": (
+        {"input_dim": 32, "n_embed": 32},
+        {"input_dim": 32, "n_embed": 24, "depth": 3, "mlp_ratio": 2, "downsample_ratio": 3},
+        {"input_dim": 32, "n_embed": 24, "projector_type": "mlp_gelu", "depth": 3},
+        {"input_dim": 32, "n_embed": 24, "projector_type": "linear"},
+    ),
+}
+
 SOURCES: Mapping[str, tuple[Source, ...]] = {
     "chatglm": (
         Source(
@@ -187,6 +212,41 @@ SOURCES: Mapping[str, tuple[Source, ...]] = {
             stand_ins=_ROTARY,
             seed=_YUAN,
             choices={"use_shareqk": (False, True)},
+        ),
+    ),
+    "minicpm": (
+        Source(
+            "FlagEmbedding==1.4.2",
+            "FlagEmbedding/finetune/reranker/decoder_only/layerwise",
+            "configuration_minicpm_reranker:LayerWiseMiniCPMConfig",
+            {"none": "modeling_minicpm_reranker:LayerWiseMiniCPMModel"},
+            digest="dcba86c08cb50a54",
+            absent=("FlagEmbedding",),
+            fits=lambda config: not config.get("num_experts"),
+        ),
+    ),
+    "deci": (
+        Source(
+            "optimum-habana==1.21.2",
+            "optimum/habana/transformers/models/decilm",
+            "configuration_decilm:DeciLMConfig",
+            {"causal-lm": "modeling_decilm:DeciLMForCausalLM", "none": "modeling_decilm:DeciLMModel"},
+            digest="e737b19b3a874737",
+            absent=_HABANA,
+            choices={"num_key_value_heads_per_layer": ([1, 2, 4, 2], [4, 4, 1, 1]), "num_attention_heads": (4, 8)},
+        ),
+    ),
+    "deepseek_vl_v2": (
+        Source(
+            "xinference==4.1.0",
+            "xinference/thirdparty/deepseek_vl2/models",
+            "modeling_deepseek_vl_v2:DeepseekVLV2Config",
+            {"causal-lm": "modeling_deepseek_vl_v2:DeepseekVLV2ForCausalLM"},
+            digest="ffb3d419ef869e77",
+            absent=("xformers", "flash_attn", "torchvision", "attrdict"),
+            without=("processing_deepseek_vl_v2", "conversation"),
+            seed={"tile_tag": "2D"},
+            choices=_VL2,
         ),
     ),
 }

@@ -274,7 +274,8 @@ def promised(told: Report, result: Fixed) -> str | None:
     fixable = {item.code for item in told.findings if item.fixable}
     if not fixable and any(item.severity != "info" for item in told.findings):
         return "check says of no finding that it is fixable"
-    left = fixable & {item.code for item in result.report.findings}
+    there = {(item.code, item.field) for item in result.report.findings}
+    left = {item.code for item in told.findings if item.fixable and (item.code, item.field) in there}
     if left:
         return f"{sorted(left)} were told to be fixable, and are there still"
     gone = {item.code for item in told.findings} - {item.code for item in result.report.findings}

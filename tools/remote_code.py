@@ -48,8 +48,14 @@ class _Kind(type):
         return _Nothing()
 
 
+class _Kept:
+    """What is made of a class that is not there."""
+
+    def __init__(self, *_args: Any, **_named: Any) -> None: ...
+
+
 def _stand_in(name: str) -> Any:
-    return _Kind(name, (), {}) if name.lstrip("_")[:1].isupper() else _Nothing()
+    return _Kind(name, (_Kept,), {}) if name.lstrip("_")[:1].isupper() else _Nothing()
 
 
 class _Absent(ModuleType):

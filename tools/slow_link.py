@@ -1,4 +1,8 @@
-"""A network's speed on loopback: a proxy that lets through so many bytes a second, of all connections together."""
+"""A network on loopback: a proxy that lets through so many bytes a second, of all connections together, and late.
+
+A connection is there one round trip after it was asked for, and each byte arrives half a round trip after it was sent,
+behind those before it. What is not played: a connection that begins slowly, packets that are lost, and TLS.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,28 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 _CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What lies between client and server.
+
+    Attributes:
+        rate: bytes a second, each way.
+        delay: seconds of a round trip.
+    """
+
+    rate: float
+    delay: float = 0.0
+
+    def __str__(self) -> str:
+        speed = self.rate * 8 / 1e6
+        return f"{f'{speed / 1000:g} Gbit/s' if speed >= 1000 else f'{speed:g} Mbit/s'} + {self.delay * 1000:g} ms"
 
 
 class Bandwidth:
@@ -21,7 +44,7 @@ class Bandwidth:
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
-        """Return when as many bytes may pass."""
+        """Return when as many bytes have passed."""
         with self._lock:
             self._free = max(self._free, time.monotonic()) + count / self._rate
             wait = self._free - time.monotonic()
@@ -29,10 +52,10 @@ class Bandwidth:
 
 
 @contextmanager
-def slow_link(endpoint_url: str, rate: float) -> Iterator[str]:
-    """Give the address under which an http server is reached at ``rate`` bytes a second, each way."""
+def slow_link(endpoint_url: str, link: Link) -> Iterator[str]:
+    """Give the address under which an http server is reached over the link."""
     server = urlsplit(endpoint_url)
-    up, down = Bandwidth(rate), Bandwidth(rate)
+    up, down = Bandwidth(link.rate), Bandwidth(link.rate)
 
     def serve() -> None:
         while True:
@@ -43,10 +66,11 @@ def slow_link(endpoint_url: str, rate: float) -> Iterator[str]:
             threading.Thread(target=relay, args=(client,), daemon=True).start()
 
     def relay(client: socket.socket) -> None:
+        time.sleep(link.delay)
         with client, socket.create_connection((server.hostname, server.port)) as upstream:
-            answers = threading.Thread(target=_pump, args=(upstream, client, down), daemon=True)
+            answers = threading.Thread(target=_pump, args=(upstream, client, down, link.delay / 2), daemon=True)
             answers.start()
-            _pump(client, upstream, up)
+            _pump(client, upstream, up, link.delay / 2)
             answers.join()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -57,10 +81,24 @@ def slow_link(endpoint_url: str, rate: float) -> Iterator[str]:
             listener.shutdown(socket.SHUT_RDWR)
 
 
-def _pump(source: socket.socket, target: socket.socket, bandwidth: Bandwidth) -> None:
-    buffer = memoryview(bytearray(_CHUNK))
-    with suppress(OSError):  # one of them hung up
-        while count := source.recv_into(buffer):
-            bandwidth.take(count)
-            target.sendall(buffer[:count])
-        target.shutdown(socket.SHUT_WR)
+def _pump(source: socket.socket, target: socket.socket, bandwidth: Bandwidth, late: float) -> None:
+    """Pass on what comes until nothing does: at the link's speed, and so many seconds later."""
+    way: SimpleQueue[tuple[float, bytes]] = SimpleQueue()
+
+    def deliver() -> None:
+        with suppress(OSError):  # one of them hung up
+            while (item := way.get())[1]:
+                time.sleep(max(0.0, item[0] - time.monotonic()))
+                target.sendall(item[1])
+            target.shutdown(socket.SHUT_WR)
+
+    delivery = threading.Thread(target=deliver, daemon=True)
+    delivery.start()
+    try:
+        while data := source.recv(_CHUNK):
+            bandwidth.take(len(data))
+            way.put((time.monotonic() + late, data))
+    except OSError:
+        pass
+    way.put((0.0, b""))
+    delivery.join()

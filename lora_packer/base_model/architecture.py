@@ -141,6 +141,7 @@ def declared(
 def remote(
     build: Build,
     proof: Proof,
+    others: Mapping[str, Build] = MappingProxyType({}),
     *,
     targets: tuple[str, ...] | str = (),
     text_config: str | None = None,
@@ -150,10 +151,10 @@ def remote(
 ) -> Architecture:
     """Return the definition of a model type whose code is in its own repository; see :class:`Architecture`.
 
-    Such code is bound to no release of transformers: it has one dialect.
+    Such code is bound to no release of transformers: it has ``others`` only where it holds a model of transformers.
     """
     return Architecture(
-        {TRANSFORMERS_5: build},
+        {TRANSFORMERS_5: build, **others},
         targets,
         text_config,
         input_embedding=input_embedding,

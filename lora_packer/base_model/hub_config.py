@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.files import read_whole, write_whole
-from lora_packer.hub import Hub, HubRepo, parse_repo, stored_token
+from lora_packer.hub import HubRepo, parse_repo
 from lora_packer.redact import escape
 
 MAX_CONFIG_BYTES = 4_000_000
@@ -57,6 +57,8 @@ def _cached(path: Path, name: str) -> bytes:
 
 
 def _fetched(repo: HubRepo, *, quick: bool) -> bytes:
+    from lora_packer.hub import Hub, stored_token
+
     with Hub.from_environment(token=stored_token(), quick=quick) as hub:
         snapshot = hub.snapshot(repo)
         size = snapshot.sizes.get(_NAME)

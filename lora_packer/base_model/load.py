@@ -125,6 +125,14 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def tied(self) -> bool:
+        """Whether the output head is the input embedding (``tie_word_embeddings``)."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        if architecture is None:
+            return bool(self._config.get("tie_word_embeddings"))
+        return Settings(self._config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
+
+    @property
     def proof(self) -> Proof | None:
         """What holds the definition where transformers has no such type, else None."""
         architecture = ARCHITECTURES.get(self.model_type)
@@ -229,7 +237,7 @@ def _modules(named: Named) -> Modules:
 
 
 def _input_embedding(modules: Modules, architecture: Architecture) -> str:
-    """The path of the input embedding: the embedding of that name that lies highest.
+    """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
 
     A decoder alone has ``embed_tokens`` in place of what it shares with an encoder.
     """
@@ -239,7 +247,8 @@ def _input_embedding(modules: Modules, architecture: Architecture) -> str:
         named = dotted.endswith(f".{architecture.input_embedding}")
         return not named, not dotted.endswith(".embed_tokens"), path.count(".")
 
-    return min((path for path, module in modules.items() if module.kind == "embedding"), key=order)
+    found = [path for path, module in modules.items() if module.kind == "embedding"]
+    return min(found or (path for path in modules if path.endswith(architecture.input_embedding)), key=order)
 
 
 def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:

@@ -58,11 +58,12 @@ def text_of(told: Told, output: CheckOutput) -> str:
         from lora_packer.report.formats import render
 
         return render(form, told.results, exit_code=told.exit_code, fail_on=told.fail_on)
-    from lora_packer.inspector.many import summary_of
     from lora_packer.report import several
 
     if not told.are_many:
         return several.block(told.results[0], output).rstrip("\n")
+    from lora_packer.inspector.many import summary_of
+
     lines = [several.line(item, output) if output.quiet else several.block(item, output) for item in told.results]
     return "\n".join([*lines, *([] if output.quiet else [several.total(summary_of(told.results), output)])])
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.keys import PREFIX
+from lora_packer.adapter.kohya import is_kohya
 from lora_packer.base_model import BaseModel
-from lora_packer.inspector.kohya import is_kohya, modules_named
+from lora_packer.inspector.kohya import modules_named
 
 
 class Framework(NamedTuple):

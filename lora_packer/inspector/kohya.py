@@ -7,22 +7,13 @@ same way (github.com/huggingface/peft examples/stable_diffusion/convert_sd_adapt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 
 from lora_packer.adapter import AdapterSource
+from lora_packer.adapter.kohya import NAME, is_kohya
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
 from lora_packer.base_model import BaseModel
 from lora_packer.misplaced import weights_meant
-
-PREFIX = re.compile(r"lora_(?:unet|te\d?)_")
-NAME = re.compile(rf"(?P<prefix>{PREFIX.pattern})(?P<flat>[^.]+)\.(?P<part>lora_down\.weight|lora_up\.weight|alpha)")
-
-
-def is_kohya(names: Iterable[str]) -> bool:
-    """Whether these are the names of a LoRA of kohya's, and all of them."""
-    names = list(names)
-    return bool(names) and all(NAME.fullmatch(name) for name in names)
 
 
 def modules_named(names: Iterable[str], base: BaseModel) -> Mapping[str, str] | None:

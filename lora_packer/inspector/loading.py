@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
@@ -18,11 +19,14 @@ from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TEXT_ONLY_5_23
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
-from lora_packer.inspector.diagnosis import Diagnosis, explain
+from lora_packer.inspector.diagnosis import Diagnosis, diagnose, explain
 from lora_packer.inspector.matching import ADAPTER_NAME
+from lora_packer.inspector.narrowing import exact_change
 from lora_packer.inspector.reading import as_loaded, is_exact
-from lora_packer.inspector.rules.loading import Outcome, converted_names, not_loaded
+from lora_packer.inspector.rules.extra import DROPPED_BY_CONFIG
+from lora_packer.inspector.rules.loading import NOT_LOADED, Outcome, converted_names, not_loaded
 from lora_packer.inspector.rules.names import OLDER_NAMES
+from lora_packer.inspector.todays import in_todays_form
 from lora_packer.peft.conversions import conversion, experts_pattern
 from lora_packer.peft.loading import convert_config, convert_tensors
 from lora_packer.peft.merging import MergeError
@@ -58,6 +62,34 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
 
     ``target`` is the name of the place that will load it: for PEFT itself, what it does not load is an error.
     """
+    told = _as_peft_loads(found, config, base, tensors, target)
+    if not any(item.code == NOT_LOADED.code for item in told.findings):
+        return told
+    form = in_todays_form(told.case, tensors)
+    if form is None or not _loads(form, config, base, target):
+        return told
+    findings = (replace(item, fixable=True) if item.code == NOT_LOADED.code else item for item in told.findings)
+    return replace(told, findings=tuple(findings))
+
+
+def _loads(tensors: Tensors, config: LoraConfig, base: BaseModel, target: str) -> bool:
+    """Whether PEFT loads a file whole, with its config or with the one change to it that reaches all tensors."""
+    found = _as_peft_loads(diagnose(config, base, tensors), config, base, tensors, target)
+    if _is_whole(found):
+        return True
+    change = exact_change(found.case)
+    if change is None:
+        return False
+    fields: dict[str, Any] = {change.field: change.value}
+    config = replace(config, **fields)
+    return _is_whole(_as_peft_loads(diagnose(config, base, tensors), config, base, tensors, target))
+
+
+def _is_whole(found: Diagnosis) -> bool:
+    return not found.errors and all(item.code != NOT_LOADED.code for item in found.findings)
+
+
+def _as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors: Tensors, target: str) -> Diagnosis:
     if TRANSFORMERS_5 not in base.dialects or found.only is not None:
         return found
     if found.case.dialect in _IN_USE_TOO and not found.errors and target != "peft":
@@ -83,6 +115,8 @@ def as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors
         if outcome.complete:
             return found
         return _told(found, replace(outcome, refusal=outcome.refusal or _not_layers(case)), target)
+    if not outcome.lands and all(item.fixable and item.code == DROPPED_BY_CONFIG.code for item in found.errors):
+        return found  # the field to set says more than what PEFT makes of the wrong one
     nearer = converted.changed and case.difference.distance < found.case.difference.distance
     if outcome.lands or nearer:
         found = _as_converted(case, converted, base, found.case)

@@ -1,4 +1,4 @@
-"""Which single field of the config, set to what, makes it target exactly the modules that the file has tensors for.
+"""Which single field of the config, set to what, makes it call for exactly the modules and ranks that the file has.
 
 Whatever is proposed was tried: the config with it targets these modules and no others.
 """
@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, layer_index, without_index
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.inspector.case import Case, Tensor, parsed
-from lora_packer.peft.targets import targeting
+from lora_packer.peft.expected import RANK_AXIS
+from lora_packer.peft.targets import PatternLookup, targeting
 
 _LONGEST = 200  # of a value that is shown
 
@@ -56,6 +57,30 @@ def listed_targets(case: Case) -> tuple[str, ...] | None:
         if names and _targets(case, Change("target_modules", names)) == meant:
             return names
     return None
+
+
+def own_ranks(case: Case) -> Mapping[str, int] | None:
+    """Return ``rank_pattern`` with a key for each module, where keys overlap and each rank is that of one of them.
+
+    PEFT sorts the keys when it saves, and takes the first that matches when it loads (peft/utils/other.py). None where
+    a module has a rank that no key gives it, or where its alpha depends on the order too.
+    """
+    config = case.config
+    if len(config.rank_pattern) < 2 or case.sources:
+        return None
+    lookup, alphas = PatternLookup(config.rank_pattern, config.r), PatternLookup(config.alpha_pattern, 0.0)
+    ranks: dict[str, int] = {}
+    for match in case.difference.matched.values():
+        want = match.want
+        if want.part not in PAIRED or want.path in case.expectation.experts:
+            continue
+        if len(match.info.shape) != 2:
+            return None
+        rank = match.info.shape[RANK_AXIS[want.part]]
+        given = lookup.all_of(want.path) or [config.r]
+        if rank not in given or ranks.setdefault(want.path, rank) != rank or len(set(alphas.all_of(want.path))) > 1:
+            return None
+    return {path: rank for path, rank in ranks.items() if rank != config.r} or None
 
 
 def _is_damaged(case: Case, trained: frozenset[str]) -> bool:

@@ -12,33 +12,10 @@ from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
 from lora_packer.misplaced import next_step
-from lora_packer.names import CONFIG_NAME, REQUIRED
+from lora_packer.names import CONFIG_NAME, EXTRAS, REQUIRED
 from lora_packer.packager.archive import LeftOut
 from lora_packer.packager.source import Source
 from lora_packer.redact import credential_in, escape
-
-# Files at an adapter's root that loaders or people read: transformers' tokenizer, processor and generation files
-# (its `save_pretrained` writes them) and the model card.
-EXTRAS = (
-    "LICENSE",
-    "README.md",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "merges.txt",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "sentencepiece.bpe.model",
-    "special_tokens_map.json",
-    "spiece.model",
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "video_preprocessor_config.json",
-    "vocab.json",
-    "vocab.txt",
-)
 
 # Bytes of an optional file that are looked through: all of a model card, the beginning of a large vocabulary.
 _MOST_TEXT = 1 << 20

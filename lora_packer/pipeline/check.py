@@ -13,7 +13,7 @@ from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.inspector import Report, check
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.suppression import Suppression, require_suppressions
-from lora_packer.pipeline import Note
+from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
 from lora_packer.pipeline.receipt import Receipt, timestamp, version
 from lora_packer.targets import DEFAULT_TARGET
@@ -59,9 +59,16 @@ class CheckOptions:
 
 
 def run_check(
-    adapter: str | Path | AdapterSource, options: CheckOptions, note: Note, *, sha256: bool = True
+    adapter: str | Path | AdapterSource,
+    options: CheckOptions,
+    note: Note,
+    *,
+    sha256: bool = True,
+    progress: Progress | None = None,
 ) -> Report | None:
     """Check the adapter unless told not to; ``sha256`` is whether who packs it wants its files' SHA-256.
+
+    ``progress`` is told (bytes read, bytes in all) of the weights.
 
     Raises CheckFailedError, InconclusiveError.
     """
@@ -79,6 +86,7 @@ def run_check(
         suppress=options.suppress,
         fail_on=options.fail_on,
         checksums="sha256" if sha256 else "crc32",
+        progress=progress,
     )
     if report.status == "failed":
         severities = [item.severity for item in report.decisive]

@@ -1,76 +1,33 @@
-"""``fix``: mend an adapter without loss into a new folder, and check what came out."""
+"""``fix``: mend an adapter without loss into a new folder, and check what came out.
+
+What this imports is little: the copy begins as soon as the adapter's header is read, and what reads the base model and
+chooses the repairs is loaded while the kernel copies.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Event
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
-from lora_packer.adapter import AdapterSource
-from lora_packer.arguments import require_base, require_codes, require_path, require_text
-from lora_packer.base_model import BaseModel
-from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.adapter import AdapterSource, open_source
+from lora_packer.arguments import require_codes, require_path, require_text
+from lora_packer.errors import InputError
 from lora_packer.files import is_folder
 from lora_packer.folders import new_folder, require_new
-from lora_packer.inspector import Report, check
-from lora_packer.inspector.base import base_for
-from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.opening import open_adapter
-from lora_packer.packager.members import EXTRAS
+from lora_packer.names import EXTRAS
 from lora_packer.pipeline import Progress
-from lora_packer.pipeline.local import name_of
-from lora_packer.pipeline.place import remote_name
+from lora_packer.pipeline.fixed import Asked, Fixed, Into
 from lora_packer.redact import escape
-from lora_packer.repair.base_weights import BaseWeights
-from lora_packer.repair.content import DraftSource, is_copied, require_written, write
-from lora_packer.repair.difference import Difference, difference
-from lora_packer.repair.draft import Draft
+from lora_packer.repair.ahead import begun
 from lora_packer.repair.find import find
-from lora_packer.repair.mend import Mending, allowed, mend
-from lora_packer.repair.result import Repaired, Skipped, skipped
-from lora_packer.repair.setting import Setting
-from lora_packer.targets import DEFAULT_TARGET, chosen
-from lora_packer.threads import aside
+from lora_packer.targets import DEFAULT_TARGET
 
-Status = Literal["fixed", "unchanged", "failed", "inconclusive"]
+if TYPE_CHECKING:
+    from lora_packer.inspector.check import BaseSource
 
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """What ``fix`` did; the attributes are the fields of its JSON.
-
-    Attributes:
-        status: ``fixed`` or ``unchanged`` where the result passes its check, else ``failed`` or ``inconclusive``.
-        output: the new folder, or None where nothing was written.
-        repairs, skipped: what was mended, and what was not.
-        report: the check of the result.
-        difference: what the result has that the adapter has not.
-    """
-
-    status: Status
-    output: str | None
-    repairs: tuple[Repaired, ...]
-    skipped: tuple[Skipped, ...]
-    report: Report
-    difference: Difference
-
-    @property
-    def ok(self) -> bool:
-        """Whether the result passes its check."""
-        return self.report.ok
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as ``fix --format json`` prints it."""
-        return {
-            "schema_version": 1,
-            "status": self.status,
-            "output": self.output,
-            "repairs": [item.to_dict() for item in self.repairs],
-            "skipped": [item.to_dict() for item in self.skipped],
-            "check": self.report.to_dict(),
-        }
+__all__ = ["Fixed", "default_output", "fix"]
 
 
 def fix(
@@ -105,133 +62,66 @@ def fix(
     """
     require_path(adapter, "adapter")
     require_text(target, "target")
-    require_base(base_config, "base_config", BaseModel)
     require_codes(allow, "allow")
     if output is not None:
         require_path(output, "output")
     place = Path(output) if output is not None else default_output(adapter)
     if not diff:
         _require_place(place, adapter)
-    lossy = allowed(tuple(allow))
-    given = {"base_config": base_config, "base_model": base_model, "target": target}
-    with open_adapter(adapter) as source:
-        setting = _setting(source, base_config, base_model, target, lossy, base_weights)
-        done = mend(setting, EXTRAS)
-        return _written(done, source, None if diff else place, given, progress)
+    with _opened(adapter) as source:
+        found = find(source, EXTRAS)
+        asked = Asked(base_config, base_model, target, tuple(allow), base_weights)
+        if diff:
+            from lora_packer.pipeline.mending import mended
+
+            return mended(found, source, asked, None)
+        try:
+            with new_folder(place) as folder, begun(found.draft, found.source, folder, progress) as ahead:
+                from lora_packer.pipeline.mending import mended
+
+                fixed = mended(found, source, asked, Into(place, folder, ahead, progress))
+                if fixed.output is None:
+                    raise _NothingKept
+        except _NothingKept:
+            pass
+        return fixed
+
+
+class _NothingKept(Exception):  # noqa: N818 - it is no error
+    """What would come out is the adapter that fails, as it was: the new folder goes."""
+
+
+def _opened(adapter: str | Path) -> AbstractContextManager[AdapterSource]:
+    if _is_folder(adapter):
+        return open_source(adapter)
+    from lora_packer.inspector.opening import open_adapter
+
+    return open_adapter(adapter)
+
+
+def _is_folder(adapter: str | Path) -> bool:
+    return "://" not in str(adapter) and is_folder(Path(adapter))
 
 
 def default_output(adapter: str | Path) -> Path:
     """Return the folder beside an adapter that its mended form goes to; that of a remote one is made here."""
-    name = remote_name(adapter)
-    if name is not None:
-        return Path(f"{name}-fixed")
     place = Path(adapter)
-    if not place.name:  # . is called something only where it is
-        place = place.resolve()
-    return place.parent / f"{name_of(place)}-fixed"
+    if _is_folder(adapter):
+        if not place.name:  # . is called something only where it is
+            place = place.resolve()
+        return place.parent / f"{place.name}-fixed"
+    from lora_packer.pipeline.local import name_of
+    from lora_packer.pipeline.place import remote_name
+
+    name = remote_name(adapter)
+    return Path(f"{name}-fixed") if name is not None else place.parent / f"{name_of(place)}-fixed"
 
 
 def _require_place(place: Path, adapter: str | Path) -> None:
     require_new(place, "--output")
-    source = Path(adapter)
-    if remote_name(adapter) is not None or not is_folder(source):
-        return
-    if source.resolve() in (place.resolve(), *place.resolve().parents):
+    resolved = place.resolve()
+    if _is_folder(adapter) and Path(adapter).resolve() in (resolved, *resolved.parents):
         raise InputError(
             f"'{escape(str(place))}' is in the adapter's own folder, which is left as it is.",
             hint="Choose another --output.",
         )
-
-
-def _setting(
-    source: AdapterSource,
-    base_config: BaseSource | None,
-    base_model: str | None,
-    target: str,
-    lossy: dict[str, str],
-    base_weights: str | Path | None,
-) -> Setting:
-    chosen(target)  # raises InputError for a name that nobody knows
-    weights = None if base_weights is None else BaseWeights.load(base_weights)
-    base: BaseModel | str
-    try:
-        base = base_for(base_config, base_model, _named(source)).base
-    except InconclusiveError as error:
-        base = str(error)
-    return Setting(source, base, target, base_model, lossy, weights)
-
-
-def _named(source: AdapterSource) -> Any:
-    """The config as far as it can be read, for the base model that it names."""
-    draft = find(source, ()).draft
-    return None if draft is None else draft.settings
-
-
-def _written(
-    done: Mending, source: AdapterSource, place: Path | None, given: dict[str, Any], progress: Progress | None
-) -> Fixed:
-    repairs = tuple(item for item in done.told if isinstance(item, Repaired))
-    left = tuple(item for item in done.told if isinstance(item, Skipped))
-    changes = difference(done.before, done.after)
-    if done.after is None or done.before is None:
-        report = check(source, **given)
-        return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
-    if done.form is not None:
-        given = {**given, "target": "peft"}  # what is checked is the same adapter in PEFT's layout
-    if place is None:
-        report = check(DraftSource(done.after, done.source), **given)
-        return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
-    try:
-        with new_folder(place) as folder:
-            if done.form is not None:
-                write(done.form[0], done.source, folder, progress, weights_name=done.form[1])
-                report = check(DraftSource(done.after, done.source), **given)
-            else:
-                report = _write_and_check(done.after, done.source, folder, given, progress)
-            if not repairs and not report.ok:
-                raise _NothingDone
-    except _NothingDone:
-        return Fixed(_status(report, repairs), None, repairs, _all_left(left, report), report, changes)
-    report = replace(report, adapter=replace(report.adapter, source=str(place)))
-    return Fixed(_status(report, repairs), str(place), repairs, _all_left(left, report), report, changes)
-
-
-def _write_and_check(
-    draft: Draft, source: AdapterSource, folder: Path, given: dict[str, Any], progress: Progress | None
-) -> Report:
-    """Write a draft, and check what came out.
-
-    Where all of it is ranges of files on this disk, these are read while the kernel copies them, and what was written
-    is compared with what had to be.
-    """
-    if not is_copied(draft, source):
-        write(draft, source, folder, progress)
-        return check(folder, **given)
-    stop = Event()
-    with aside(stop.set, write, draft, source, folder, progress, stop.is_set) as writing:
-
-        def written() -> Path:
-            writing.result()
-            return folder
-
-        report = check(DraftSource(draft, source, written), **given)
-        writing.result()
-    require_written(draft, folder)
-    return report
-
-
-class _NothingDone(Exception):  # noqa: N818 - it is no error
-    """What would come out is the adapter that fails, as it was: the new folder is not kept."""
-
-
-def _status(report: Report, repairs: tuple[Repaired, ...]) -> Status:
-    if report.status != "ok":
-        return report.status
-    return "fixed" if repairs else "unchanged"
-
-
-def _all_left(left: tuple[Skipped, ...], report: Report) -> tuple[Skipped, ...]:
-    """What was not mended, with each error of the result for which there is no repair."""
-    known = {item.code for item in left}
-    rest = [item for item in report.findings if item.severity == "error" and item.code not in known]
-    return (*left, *(skipped(item.name, item.code, f"{item.message}. {item.hint or ''}".strip()) for item in rest))

@@ -17,7 +17,7 @@ from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import InputError, PackError
 from lora_packer.hub import repo_in
 from lora_packer.inspector.opening import is_elsewhere, open_adapter
-from lora_packer.packager.members import EXTRAS
+from lora_packer.names import EXTRAS
 from lora_packer.pipeline import Note, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.local import name_of

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_packer.arguments import require_duration, require_path, require_text
+from lora_packer.errors import LoraPackerError
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.notes import note_planned, note_proven, note_published
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
-from lora_packer.pipeline.place import Here, open_place
+from lora_packer.pipeline.place import Here, Place, open_place
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Opened, Published
     from lora_packer.redact import PresignedUrl
 
 DEFAULT_EXPIRY = timedelta(hours=12)
@@ -115,12 +117,13 @@ def publish(
     with open_place(adapter, checks, note, extras=include_extras) as place:
         is_file = isinstance(place, Here) and place.path.is_file()
         finished = finished_archive(place.path, name) if is_file else None
-        judge_store(store, journal, note)
-        # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-        report = run_check(place.source, checks, note, sha256=False)
+        opened = judge_store(store, journal, note)
+        with answering(opened, place) as look:
+            # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+            report = run_check(place.source, checks, note, sha256=False, progress=look)
         packed = finished or plan_folder(place.path, report.checked if report else {}, archive, sha256=False)
         note_planned(packed, note)
-        return Publication(report, packed, upload(packed, store, journal, note, progress))
+        return Publication(report, packed, upload(packed, store, journal, note, progress, opened=opened))
 
 
 def presign(
@@ -155,14 +158,14 @@ def presign(
     return published
 
 
-def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> None:
-    """Judge destination, options and credentials, before the weights are read.
+def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> Opened:
+    """Judge destination, options and credentials, before the weights are read; ask the bucket, too (``answering``).
 
     Raises PublishError, CredentialsError, InputError.
     """
-    from lora_packer.publisher import require_store
+    from lora_packer.publisher import open_destination
 
-    require_store(
+    return open_destination(
         store.to,
         expires_in=with_slack(store.expires_in),
         endpoint_url=store.endpoint_url,
@@ -173,6 +176,29 @@ def judge_store(store: StoreOptions, journal: Path | None, note: Note) -> None:
     )
 
 
+@contextmanager
+def answering(opened: Opened | None, place: Place) -> Iterator[Progress]:
+    """Let an adapter be read while the bucket answers, which takes as long as some round trips.
+
+    The bucket's refusal comes before whatever is found meanwhile. Who reads much calls the function that is given, as
+    he would tell progress: it raises as soon as the bucket has refused. An adapter that is elsewhere is not brought
+    here before the bucket has answered. Without a destination nothing is asked.
+
+    Raises PublishError, InputError.
+    """
+    if opened is None:
+        yield lambda _done, _total: None
+        return
+    if not isinstance(place, Here):
+        opened.connection()
+    try:
+        yield lambda _done, _total: opened.require()
+    except LoraPackerError:
+        opened.connection()
+        raise
+    opened.connection()
+
+
 def upload(
     packed: Packed,
     store: StoreOptions,
@@ -181,10 +207,12 @@ def upload(
     progress: Progress | None,
     *,
     accept: Callable[[PresignedUrl], object] | None = None,
+    opened: Opened | None = None,
 ) -> Published:
     """Upload an archive (nothing is sent that is there already), mint a URL and prove it.
 
-    ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not.
+    ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not. ``opened``
+    is what ``judge_store`` returned, where that was asked.
     Raises PackError, PublishError, CredentialsError, InputError.
     """
     from lora_packer.publisher import publish as publish_archive
@@ -200,6 +228,7 @@ def upload(
         verify_full=store.verify_full,
         session=store.session,
         accept=accept,
+        opened=opened,
         note=lambda text: note("note", text),
         progress=progress,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
@@ -14,6 +14,7 @@ from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.packager.source import Source
+from lora_packer.pipeline import Progress
 from lora_packer.pipeline.by_hub import ByHub
 from lora_packer.pipeline.by_object import ByObject
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
@@ -22,14 +23,14 @@ from lora_packer.pipeline.local import Files, read_files
 from lora_packer.pipeline.notes import note_planned
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
 from lora_packer.pipeline.place import Elsewhere, Here, Place
-from lora_packer.pipeline.publish import StoreOptions, judge_store, upload
+from lora_packer.pipeline.publish import StoreOptions, answering, judge_store, upload
 from lora_packer.pipeline.reach import require_reachable
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
-    from lora_packer.publisher import Published
+    from lora_packer.publisher import Opened, Published
     from lora_packer.together import Job, ModelSource
 
 
@@ -174,16 +175,27 @@ class _Local:
         """Whether the receipt names the same SHA-256."""
         return bool(record.adapter.get("sha256") == self.adapter(files)["sha256"])
 
-    def check(self, run: Run, record: Receipt, files: Files, options: CheckOptions) -> tuple[Receipt, Files]:
+    def check(
+        self,
+        run: Run,
+        record: Receipt,
+        files: Files,
+        options: CheckOptions,
+        progress: Progress | None = None,
+    ) -> tuple[Receipt, Files]:
         """Check the files, also where the receipt says that they passed: anybody may have written that.
 
-        Files that were not read before are read by the check itself, for their checksums too. Raises PackError where
-        what was checked are not the files that were read.
+        Files that were not read before are read by the check itself, for their checksums too; ``progress`` is told how
+        far that is. Raises PackError where what was checked are not the files that were read.
         """
         # A check reads no archive's own bytes, and with a selection of rules maybe not all of a file's.
         if not files and (options.skip or options.select or options.ignore or self.path.is_file()):
             files = self.read()
-        report = recheck(record, run.note, lambda: run_check(self.place.source, options, run.note, sha256=not files))
+        report = recheck(
+            record,
+            run.note,
+            lambda: run_check(self.place.source, options, run.note, sha256=not files, progress=progress),
+        )
         if report is None:
             return replace(record, adapter=self.adapter(files)), files
         files = files or report.checked
@@ -210,6 +222,8 @@ class ByS3(_Local):
 
     archive: ArchiveOptions
     store: StoreOptions
+    # The store that was judged, if it was: what is sent goes over the same connection.
+    _judged: list[Opened] = field(default_factory=list, init=False, repr=False, compare=False)
 
     @property
     def asked(self) -> Mapping[str, str]:
@@ -223,7 +237,23 @@ class ByS3(_Local):
 
     def require_place(self, run: Run) -> None:
         """Judge destination, expiry and credentials. Raises PublishError, CredentialsError, InputError."""
-        judge_store(self.store, None, run.note)
+        self._judged[:] = [judge_store(self.store, None, run.note)]
+
+    @property
+    def _opened(self) -> Opened | None:
+        return self._judged[0] if self._judged else None
+
+    def check(
+        self,
+        run: Run,
+        record: Receipt,
+        files: Files,
+        options: CheckOptions,
+        progress: Progress | None = None,  # noqa: ARG002 - told whether the bucket has refused
+    ) -> tuple[Receipt, Files]:
+        """Check the files while the bucket answers; its refusal comes first."""
+        with answering(self._opened, self.place) as look:
+            return _Local.check(self, run, record, files, options, look)
 
     def address(self, record: Receipt) -> str | None:
         """Return the URL without its query."""
@@ -266,7 +296,13 @@ class ByS3(_Local):
     def _send(self, run: Run, record: Receipt, packed: Packed) -> tuple[Receipt, Published]:
         journal = record.path.with_suffix(".upload.json") if record.path else None
         published = upload(
-            packed, self.store, journal, run.note, run.progress, accept=lambda url: self._reach(run, url.reveal())
+            packed,
+            self.store,
+            journal,
+            run.note,
+            run.progress,
+            accept=lambda url: self._reach(run, url.reveal()),
+            opened=self._opened,
         )
         summary = published.to_dict()
         stored = summary.pop("object")

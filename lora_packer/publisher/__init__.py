@@ -1,14 +1,15 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one store, through
-trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts`` (once, and
-resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign`` and ``sigv4``
-(the URL), ``proof`` and ``fetch`` (what it gives).
+The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
+store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts``
+(once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign``
+and ``sigv4`` (the URL), ``proof`` and ``fetch`` (what it gives).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,8 @@ from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import Connection, Store, open_store
 from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.journal import Journal
+from lora_packer.publisher.multipart import PART_SIZE
+from lora_packer.publisher.opened import Opened, open_destination
 from lora_packer.publisher.payload import Content, Integrity, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
@@ -28,11 +31,11 @@ from lora_packer.publisher.proof import END, Expected, Proof, prove
 from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
 from lora_packer.publisher.stored import Look, StoredObject, look
-from lora_packer.publisher.unfinished import Begun
+from lora_packer.publisher.unfinished import Begun, uploads_below
 from lora_packer.publisher.unfinished import clean as clean_uploads
-from lora_packer.publisher.upload import key_for, upload
+from lora_packer.publisher.upload import key_for, keys_begin, upload
 from lora_packer.redact import PresignedUrl
-from lora_packer.threads import aside
+from lora_packer.threads import ahead, aside
 
 if TYPE_CHECKING:
     import httpx2
@@ -44,6 +47,7 @@ __all__ = [
     "MINIMUM_EXPIRY",
     "Begun",
     "Content",
+    "Opened",
     "Patience",
     "Proof",
     "Published",
@@ -52,9 +56,9 @@ __all__ = [
     "digest_in",
     "fingerprint",
     "look_at",
+    "open_destination",
     "presign_object",
     "publish",
-    "require_store",
     "split_suffix",
 ]
 
@@ -100,6 +104,7 @@ def publish(
     journal: Path | None = None,
     verify_full: bool = False,
     accept: Callable[[PresignedUrl], object] | None = None,
+    opened: Opened | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -127,6 +132,8 @@ def publish(
         verify_full: download everything by the URL and hash it, instead of both ends alone.
         accept: told the URL that the archive will have, before a byte is sent; raises where who is to fetch it could
             not.
+        opened: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
+            ``allow_private_endpoint``, ``now`` and ``patience`` are those it was opened with.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
@@ -143,19 +150,32 @@ def publish(
         PublishError: the upload failed, or the URL does not work.
     """
     validate_expiry(expires_in)
-    destination = parse_destination(to)
+    destination = parse_destination(to) if opened is None else opened.destination
     split_suffix(name)
     encryption = encryption_of(sse, sse_kms_key_id)
     unfinished = Journal(journal, now=now)
     meter = Meter()
-    # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
-    with aside(meter.stop, fingerprint, content, meter) as hashed:
-        store = open_store(session, endpoint_url, allow_private_endpoint, patience, note, now)
-        first = store.signer()
-        connection = store.connect(destination.bucket)
-        found = hashed.result()
-    # Known before the first byte is sent: whether a proof can be had, and the form of the URL.
-    with store.downloader(connection.endpoint_url, transport) as http:
+    with ExitStack() as stack:
+        # To import boto3 and httpx2 and make the first client takes as long as to hash some hundred megabytes.
+        with aside(meter.stop, fingerprint, content, meter) as hashed:
+            opened = opened or open_destination(
+                to,
+                expires_in=expires_in,
+                endpoint_url=endpoint_url,
+                session=session,
+                allow_private_endpoint=allow_private_endpoint,
+                note=note,
+                patience=patience,
+                now=now,
+            )
+            store, connection = opened.store, opened.connection()
+            listed = None
+            if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
+                listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
+            first = store.signer()
+            # Known before the first byte is sent: whether a proof can be had, and the form of the URL.
+            http = stack.enter_context(store.downloader(connection.endpoint_url, transport))
+            found = hashed.result()
         key = key_for(name, found.sha256, destination)
         url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
         if accept is not None:
@@ -170,32 +190,10 @@ def publish(
             journal=unfinished,
             progress=progress,
             encryption=encryption,
+            listed=listed,
         )
         expected = Expected(stored.key, stored.size, found.sha256, ends)
         return _url(store, connection, stored, expected, expires_in, note, http, full=verify_full)
-
-
-def require_store(
-    to: str,
-    *,
-    expires_in: timedelta = DEFAULT_EXPIRY,
-    endpoint_url: str | None = None,
-    session: Session | None = None,
-    allow_private_endpoint: bool = False,
-    journal: Path | None = None,
-    note: Callable[[str], None] | None = None,
-    patience: Patience | None = None,
-) -> None:
-    """Raise what ``publish`` would raise of its options, the credentials and the bucket; nothing is read or sent.
-
-    Args and errors are those of ``publish``.
-    """
-    validate_expiry(expires_in)
-    destination = parse_destination(to)
-    Journal(journal)
-    store = open_store(session, endpoint_url, allow_private_endpoint, patience, note)
-    store.signer()
-    store.connect(destination.bucket)
 
 
 def presign_object(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from lora_packer.errors import PublishError
 from lora_packer.publisher.answers import ListedPart, parts_in, upload_id_in
+from lora_packer.publisher.client import is_aws
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.parts import Upload, refuses_wrong_crc32
 from lora_packer.publisher.payload import Sending
@@ -23,16 +25,17 @@ WHOLE: Final = "FULL_OBJECT"
 """S3's name of that type of checksum."""
 
 
-def begin(sending: Sending, *, guard: bool) -> Upload:
+def begin(sending: Sending, listed: Future[list[Begun]] | None = None, *, guard: bool) -> Upload:
     """Return the upload that an earlier run left, else begin one; the journal knows it before it is used.
 
-    ``guard`` is whether a new one is to be guarded by CRC-32, where the store was seen to refuse a wrong one.
+    ``guard`` is whether a new one is to be guarded by CRC-32, where the store is known to refuse a wrong one.
+    ``listed`` has the unfinished uploads, where they were asked for ahead.
 
     Raises:
         S3Error: the store refused, or cannot be reached.
         PublishError: the journal cannot be written.
     """
-    return _left_over(sending) or _new(sending, guard=guard)
+    return _left_over(sending, listed) or _new(sending, guard=guard)
 
 
 def abort(sending: Sending, upload_id: str) -> None:
@@ -42,7 +45,7 @@ def abort(sending: Sending, upload_id: str) -> None:
 
 
 def _new(sending: Sending, *, guard: bool) -> Upload:
-    """Begin an upload that the store guards by CRC-32, where it was seen to refuse a wrong one; else a plain one."""
+    """Begin an upload that the store guards by CRC-32, where it is known to refuse a wrong one; else a plain one."""
     upload = _create(sending, guard=guard)
     if upload.guarded and not _is_guarded(sending, upload):
         # Not gone on with: some stores do not let a part be replaced.
@@ -52,6 +55,10 @@ def _new(sending: Sending, *, guard: bool) -> Upload:
 
 
 def _is_guarded(sending: Sending, upload: Upload) -> bool:
+    # AWS documents that it refuses one: it need not be tried
+    # (https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html).
+    if is_aws(sending.connection.endpoint_url):
+        return True
     try:
         return refuses_wrong_crc32(sending, upload.id)
     except S3Error as error:
@@ -60,7 +67,7 @@ def _is_guarded(sending: Sending, upload: Upload) -> bool:
         raise
 
 
-def _left_over(sending: Sending) -> Upload | None:
+def _left_over(sending: Sending, ahead: Future[list[Begun]] | None) -> Upload | None:
     """Return the unfinished upload of this very key and its parts: the journal's, else the newest; abort the others.
 
     The key has the content's digest in it: an upload of it is an earlier run's, of the same bytes.
@@ -72,7 +79,8 @@ def _left_over(sending: Sending) -> Upload | None:
         if entry.is_of(connection.endpoint_url, archive.bucket, archive.key) and entry.upload_id is not None
     ]
     try:
-        listed = [found.upload_id for found in uploads_of(connection, archive.bucket, archive.key)]
+        found = uploads_of(connection, archive.bucket, archive.key) if ahead is None else ahead.result()
+        listed = [upload.upload_id for upload in found if upload.key == archive.key]
     except S3Error as error:
         # Not allowed to list, or a store that cannot: then the journal alone knows.
         if error.transient:

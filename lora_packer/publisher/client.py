@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from lora_packer.address import is_loopback, is_private
@@ -57,7 +57,7 @@ def s3_client(
         InputError: the endpoint is not https and public (this machine's loopback is taken as it is).
         PublishError: botocore cannot make a client of the configuration.
     """
-    region = region or session.region_name or _FALLBACK_REGION
+    region = region_of(session, region)
     with s3_call("Setting up the client", f"region {escape(region, 40)}"):
         if endpoint_url is None:
             # The host may come from the environment or the profile: only the client knows.
@@ -66,6 +66,11 @@ def s3_client(
             return client if form == _AWS else _build(session, None, region, form, signer)
         form = _form_of(endpoint_url, allow_private=allow_private)
         return _build(session, endpoint_url, region, form, signer)
+
+
+def region_of(session: Session, region: str | None = None) -> str:
+    """Return the region that a client of the session signs for, where none or this one is asked for."""
+    return region or session.region_name or _FALLBACK_REGION
 
 
 def is_aws(endpoint_url: str) -> bool:
@@ -121,18 +126,8 @@ def _build(session: Session, endpoint_url: str | None, region: str, form: _Form,
         aws_secret_access_key=signer.secret_key.reveal() if signer else None,
         aws_session_token=signer.token.reveal() if signer and signer.token else None,
     )
-    client.meta.events.register("before-call.s3.UploadPart", _expect_continue)
     bound(client)
     return client
-
-
-def _expect_continue(params: dict[str, Any], **_rest: object) -> None:
-    """Have the store say whether it takes a part before its body is sent, as botocore asks for bodies that are files.
-
-    A refusal in the middle of a body is seen as a reset, which says nothing (``add_expect_header`` in
-    botocore/handlers.py).
-    """
-    params["headers"]["Expect"] = "100-continue"
 
 
 def _is_exposed(endpoint_url: str) -> bool:

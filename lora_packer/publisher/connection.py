@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from lora_packer.exchange import SILENCE
 from lora_packer.http import aws_bundle, connect
 from lora_packer.publisher.answers import headers_in, status_in
-from lora_packer.publisher.client import s3_client
+from lora_packer.publisher.client import region_of, s3_client
 from lora_packer.publisher.credentials import Signer, new_session, signer
 from lora_packer.publisher.errors import S3Error, s3_call
 from lora_packer.publisher.presign import MINIMUM
@@ -124,6 +124,8 @@ class Store:
     now: Callable[[], datetime] = utc_now
     patience: Patience = field(default_factory=Patience)
     _is_aged: bool = False  # its credentials were looked at before
+    # By whose credentials they sign. The first of a process takes a quarter of a second, each other one 8 ms.
+    _clients: dict[tuple[Session, str, Signer | None], S3Client] = field(default_factory=dict)
 
     def signer(self) -> Signer:
         """Return the credentials as they are now. Raises CredentialsError: none, or they end too early.
@@ -135,14 +137,22 @@ class Store:
         return signer(self.session, MINIMUM, now=self.now, renew=renew)
 
     def client(self, region: str | None = None, by: Signer | None = None) -> S3Client:
-        """Return a client for a region (None: the session's), signing as the session does, or as ``by``."""
-        return s3_client(
-            self.session,
-            endpoint_url=self.endpoint_url,
-            region=region,
-            signer=by,
-            allow_private=self.allow_private,
-        )
+        """Return a client for a region (None: the session's), signing as the session does, or as ``by``.
+
+        Credentials without an end are never replaced: the session's own client signs with these very ones.
+        """
+        if by is not None and by.expires_at is None:
+            by = None
+        asked = self.session, region_of(self.session, region), by
+        if asked not in self._clients:
+            self._clients[asked] = s3_client(
+                self.session,
+                endpoint_url=self.endpoint_url,
+                region=asked[1],
+                signer=by,
+                allow_private=self.allow_private,
+            )
+        return self._clients[asked]
 
     def connect(self, bucket: str) -> Connection:
         """Return a connection to the bucket's own region, having asked for it.

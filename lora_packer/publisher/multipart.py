@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.parts import Part, SentPart, Upload, send_part
 from lora_packer.publisher.payload import Integrity, Sending, Sent, changed_error, once
 from lora_packer.publisher.stored import encode_crc32, plain_etag, plain_version
-from lora_packer.publisher.unfinished import abort_if_possible, uploads_of
+from lora_packer.publisher.unfinished import Begun, abort_if_possible, uploads_of
 from lora_packer.threads import unordered
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ _COMPLETIONS = 5
 _LOST = frozenset({"NoSuchUpload", "InvalidPart", "ConditionalRequestConflict"})
 
 
-def send_parts(sending: Sending) -> Sent:
+def send_parts(sending: Sending, listed: Future[list[Begun]] | None = None) -> Sent:
     """Send the archive in parts; continue an upload of this key that an earlier run left.
 
-    What cannot be continued later is aborted, so that nothing unfinished stays behind and costs money.
+    What cannot be continued later is aborted, so that nothing unfinished stays behind and costs money. ``listed`` has
+    the unfinished uploads, where they were asked for ahead.
 
     Raises:
         S3Error: the store refused, or cannot be reached.
@@ -56,7 +58,7 @@ def send_parts(sending: Sending) -> Sent:
     guard = True
     for restart in range(_RESTARTS + 1):
         try:
-            return _attempt(sending, guard=guard)
+            return _attempt(sending, listed if restart == 0 else None, guard=guard)
         except _WholeRefusedError:
             if restart == _RESTARTS:
                 raise
@@ -75,8 +77,8 @@ class _WholeRefusedError(S3Error):
     """Complete was refused with the whole object's CRC-32: not every store that checks those of parts knows that."""
 
 
-def _attempt(sending: Sending, *, guard: bool) -> Sent:
-    upload = begin(sending, guard=guard)
+def _attempt(sending: Sending, listed: Future[list[Begun]] | None, *, guard: bool) -> Sent:
+    upload = begin(sending, listed, guard=guard)
     try:
         sent = _complete(sending, upload, _send(sending, upload))
     except LoraPackerError as error:

@@ -12,6 +12,8 @@ import zlib
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
@@ -131,6 +133,10 @@ def refuses_wrong_crc32(sending: Sending, upload_id: str) -> bool:
 
 def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) -> Written:
     archive = sending.archive
+    # A store that refuses in the middle of a body is seen as a reset, which says nothing. So a part that failed is sent
+    # as a file, which botocore asks for first (Expect: 100-continue, ``add_expect_header`` in botocore/handlers.py); to
+    # ask for each would cost a round trip each time.
+    bodies = chain((part.data,), map(BytesIO, repeat(part.data)))
 
     def request(client: S3Client) -> Written:
         answer = client.upload_part(
@@ -138,7 +144,7 @@ def _upload_part(sending: Sending, upload_id: str, part: Part, **checksum: str) 
             Key=archive.key,
             UploadId=upload_id,
             PartNumber=part.number,
-            Body=part.data,  # type: ignore[arg-type]
+            Body=next(bodies),  # type: ignore[arg-type]
             **checksum,  # type: ignore[arg-type]
         )
         return written_in(answer)

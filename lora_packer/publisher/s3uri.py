@@ -23,6 +23,7 @@ _DIGEST_CHARACTERS = 16
 _OURS = re.compile(rf"[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9._-]+-([0-9a-f]{{{_DIGEST_CHARACTERS}}})\.(?:zip|tar\.gz)")
 # Of a key of ours: what tells its content, before the suffix.
 _DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}(?=\.(?:zip|tar\.gz)$)")
+_ENDS_IN_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}$")
 _HINT = "Write it like s3://my-bucket/adapters/."
 
 
@@ -115,10 +116,23 @@ def object_key(prefix: str, stem: str, sha256: str, suffix: str) -> str:
     if suffix not in SUFFIXES:
         raise InputError(f"An archive's name ends in .zip or .tar.gz, not '{escape(suffix)}'.")
     digest = sha256[:_DIGEST_CHARACTERS]
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).removesuffix(f"-{digest}")
-    key = f"{prefix}{plain[:_STEM_CHARACTERS].strip('-.') or 'adapter'}-{digest}{suffix}"
+    plain = _of_key(_plain(stem).removesuffix(f"-{digest}")) or "adapter"
+    key = f"{prefix}{plain}-{digest}{suffix}"
     validate_key(key)
     return key
+
+
+def key_beginning(prefix: str, stem: str) -> str:
+    """Return how the key of an archive begins whose digest is not known yet; its stem may end in that."""
+    return f"{prefix}{_of_key(_ENDS_IN_DIGEST.sub('', _plain(stem)))}"
+
+
+def _plain(stem: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem)
+
+
+def _of_key(plain: str) -> str:
+    return plain[:_STEM_CHARACTERS].strip("-.")
 
 
 def are_of_one_name(key: str, other: str) -> bool:

@@ -34,7 +34,7 @@ class Begun:
 
 def uploads_of(connection: Connection, bucket: str, key: str) -> list[Begun]:
     """Return the unfinished uploads of one key, the newest last. Raises S3Error: they may not be listed."""
-    return [found for found in _uploads_below(connection, bucket, key) if found.key == key]
+    return [found for found in uploads_below(connection, bucket, key) if found.key == key]
 
 
 def abort(connection: Connection, upload: Begun) -> None:
@@ -87,7 +87,7 @@ def clean(connection: Connection, destination: Destination, journal: Journal) ->
     ]
     keys = {entry.key for entry in ours}
     try:
-        listed = _uploads_below(connection, bucket, prefix)
+        listed = uploads_below(connection, bucket, prefix)
     except S3Error:
         found = [Begun(bucket, entry.key, entry.upload_id, None) for entry in ours if entry.upload_id is not None]
         if not found:
@@ -111,7 +111,8 @@ def _journalled(connection: Connection, bucket: str, key: str, upload_id: str | 
     return uploads_of(connection, bucket, key)
 
 
-def _uploads_below(connection: Connection, bucket: str, prefix: str) -> list[Begun]:
+def uploads_below(connection: Connection, bucket: str, prefix: str) -> list[Begun]:
+    """Return the unfinished uploads whose key begins like this, the newest last. Raises S3Error."""
     where = f"s3://{bucket}/{prefix}"
 
     def request(client: S3Client) -> list[ListedUpload]:

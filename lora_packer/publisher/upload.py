@@ -6,12 +6,14 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
+from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.publisher.answers import written_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
@@ -29,7 +31,7 @@ from lora_packer.publisher.payload import (
     changed_error,
     once,
 )
-from lora_packer.publisher.s3uri import Destination, object_key, split_suffix
+from lora_packer.publisher.s3uri import Destination, key_beginning, object_key, split_suffix
 from lora_packer.publisher.stored import (
     Look,
     StoredObject,
@@ -40,7 +42,7 @@ from lora_packer.publisher.stored import (
     plain_etag,
     plain_version,
 )
-from lora_packer.publisher.unfinished import abort_if_possible, abort_superseded, uploads_of
+from lora_packer.publisher.unfinished import Begun, abort_if_possible, abort_superseded, uploads_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -62,6 +64,7 @@ def upload(
     progress: Progress | None = None,
     part_size: int = PART_SIZE,
     encryption: Mapping[str, str] = NOT_ENCRYPTED,
+    listed: Future[list[Begun]] | None = None,
 ) -> StoredObject:
     """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
 
@@ -78,6 +81,7 @@ def upload(
         progress: told how much is there.
         part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
         encryption: how the store is to encrypt the object (``encryption_of``).
+        listed: the unfinished uploads, of this key among others, where they were asked for ahead.
 
     Raises:
         InputError: the name is none of an archive.
@@ -94,7 +98,7 @@ def upload(
         part_size=fitting_part_size(content.size, part_size),
         encryption=encryption,
     )
-    return _upload(Sending(connection, archive, journal or Journal(), progress))
+    return _upload(Sending(connection, archive, journal or Journal(), progress), listed)
 
 
 def key_for(name: str, sha256: str, destination: Destination) -> str:
@@ -103,7 +107,12 @@ def key_for(name: str, sha256: str, destination: Destination) -> str:
     return object_key(destination.prefix, stem, sha256, suffix)
 
 
-def _upload(sending: Sending) -> StoredObject:
+def keys_begin(name: str, destination: Destination) -> str:
+    """Return how the key of an archive of this name begins, whatever its digest. Raises InputError."""
+    return key_beginning(destination.prefix, split_suffix(name)[0])
+
+
+def _upload(sending: Sending, listed: Future[list[Begun]] | None) -> StoredObject:
     connection, archive = sending.connection, sending.archive
     abort_superseded(connection, sending.journal, archive.bucket, archive.key)
     if there := _already_there(sending):
@@ -112,7 +121,7 @@ def _upload(sending: Sending) -> StoredObject:
     if sending.progress and in_one:
         sending.progress(0, archive.size)
     try:
-        sent = _put(sending) if in_one else send_parts(sending)
+        sent = _put(sending) if in_one else send_parts(sending, listed)
     except S3Error as error:
         # Somebody was faster, and the same bytes are as good as ours; or it was we, and the answer was lost.
         if error.status == 412 and (there := _already_there(sending)):
@@ -146,8 +155,11 @@ def _forget_unfinished(sending: Sending) -> None:
 
 def _put(sending: Sending) -> Sent:
     archive = sending.archive
-    data = archive.content.read(0, archive.size)
-    if len(data) != archive.size or hashlib.sha256(data).hexdigest() != archive.sha256:
+    # Not bytes, of which botocore makes a file; before one is sent, it asks whether it may (one round trip more).
+    data = bytearray(archive.size)
+    with memoryview(data) as buffer:
+        archive.content.read_into(0, buffer)
+    if fastest_crc32()(data, 0) != archive.fingerprint.crc32:
         raise changed_error()
     md5 = hashlib.md5(data, usedforsecurity=False)
 
@@ -156,7 +168,7 @@ def _put(sending: Sending) -> Sent:
             client.put_object,
             Bucket=archive.bucket,
             Key=archive.key,
-            Body=data,
+            Body=data,  # type: ignore[arg-type]
             ContentType=archive.content_type,
             ContentMD5=b64encode(md5.digest()).decode(),
             Metadata={"sha256": archive.sha256},

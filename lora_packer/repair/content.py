@@ -6,7 +6,7 @@ import errno
 import io
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from itertools import accumulate
 from pathlib import Path
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 4 << 20
-_AT_ONCE = 64 << 20  # what the kernel copies before somebody is told how far it is
+_BUFFER = 64 << 10  # larger reads go past it
+_AT_ONCE = 128 << 20  # what the kernel copies before somebody is told how far it is
 # What says that the kernel cannot copy between these two files, and nothing of the files themselves.
 _NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
 
@@ -58,11 +59,18 @@ class Files:
         wanted = span.end - span.begin
         data = file.read(wanted) or b""
         if len(data) != wanted:
-            raise InputError(
-                f"'{escape(span.file)}' changed while it was being copied.",
-                hint="Wait until whatever writes it is done.",
-            )
+            raise _changed(span.file)
         return data
+
+    def read_into(self, view: memoryview, name: str, begin: int) -> None:
+        """Fill a buffer with what stands in a file from an offset on. Raises InputError as ``read``."""
+        file = self.file(name)
+        file.seek(begin)
+        while view:
+            count = file.readinto(view)  # type: ignore[attr-defined]
+            if not count:
+                raise _changed(name)
+            view = view[count:]
 
     def array(self, blob: Blob) -> NDArray[Any]:
         """Return a tensor as unsigned integers as wide as its elements. Raises InputError."""
@@ -102,6 +110,12 @@ class Files:
             yield np.ascontiguousarray(made.compute(np.frombuffer(self.read(span), f"<u{width}"))).tobytes()
 
 
+def _changed(name: str) -> InputError:
+    return InputError(
+        f"'{escape(name)}' changed while it was being copied.", hint="Wait until whatever writes it is done."
+    )
+
+
 def write(
     draft: Draft,
     source: AdapterSource,
@@ -111,18 +125,23 @@ def write(
     weights_name: str = WEIGHTS_NAME,
 ) -> None:
     """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
-    if draft.config:  # a layout without one has none
-        (folder / CONFIG_NAME).write_bytes(draft.config_file)
+    write_beside(draft, source, folder)
     parts = segments(draft)
     total, done = sum(part.size for part in parts), 0
     with Files(source) as files, io.FileIO(folder / weights_name, "x") as target:
         for part in parts:
-            for count in _written(part, files, target):
+            for count in written(part, files, target):
                 done += count
                 if progress is not None:
                     progress(done, total)
                 if stopped():
                     return
+
+
+def write_beside(draft: Draft, source: AdapterSource, folder: Path) -> None:
+    """Write what lies beside the weights. Raises InputError, OSError."""
+    if draft.config:  # a layout without one has none
+        (folder / CONFIG_NAME).write_bytes(draft.config_file)
     for name in draft.extras:
         with source.open(name) as file, io.FileIO(folder / name.rpartition("/")[2], "x") as target:
             while piece := file.read(_PIECE):
@@ -140,8 +159,11 @@ def require_written(draft: Draft, folder: Path) -> None:
         raise InputError("what was written is not what had to be: the disk is at fault.", hint="Choose another disk.")
 
 
-def _written(part: Segment, files: Files, target: io.FileIO) -> Iterator[int]:
-    """Write a part of the file; yield how many bytes were written, again and again."""
+def written(part: Segment, files: Files, target: io.FileIO) -> Iterator[int]:
+    """Write a part of the file where the target stands; yield how many bytes were written, again and again.
+
+    Raises InputError, OSError.
+    """
     what = part.what
     if isinstance(what, Span) and files.source.path(what.file) is not None and hasattr(os, "copy_file_range"):
         begin = what.begin
@@ -155,7 +177,6 @@ def _written(part: Segment, files: Files, target: io.FileIO) -> Iterator[int]:
         if begin == what.end:
             return
         part = Segment(what.end - begin, Span(what.file, begin, what.end))
-        target.seek(0, io.SEEK_END)
     for piece in files.pieces(part):
         _write_all(target, piece)
         yield len(piece)
@@ -178,9 +199,9 @@ def _write_all(target: io.FileIO, data: bytes | memoryview) -> None:
         rest = rest[target.write(rest) or 0 :]
 
 
-def is_copied(draft: Draft, source: AdapterSource) -> bool:
-    """Whether the weights file is made of ranges of files on this disk alone: what is written is what can be read."""
-    spans = (part.what for part in segments(draft) if not isinstance(part.what, bytes))
+def are_copied(parts: Sequence[Segment], source: AdapterSource) -> bool:
+    """Whether these are ranges of files on this disk, and bytes: what is written is what can be read meanwhile."""
+    spans = (part.what for part in parts if not isinstance(part.what, bytes))
     return all(isinstance(what, Span) and source.path(what.file) is not None for what in spans)
 
 
@@ -228,7 +249,7 @@ class DraftSource:
             return io.BytesIO(self._draft.config_file)
         if name != WEIGHTS_NAME:
             return self._source.open(name)
-        return io.BufferedReader(_Virtual(self._parts, Files(self._source)), _PIECE)
+        return io.BufferedReader(_Virtual(self._parts, Files(self._source)), _BUFFER)
 
 
 class _Virtual(io.RawIOBase):
@@ -261,18 +282,16 @@ class _Virtual(io.RawIOBase):
         if at == len(self._parts):
             return 0
         begin = self._at - (self._ends[at] - self._parts[at].size)
-        data = self._read(at, begin, min(len(view), self._parts[at].size - begin))
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
-
-    def _read(self, at: int, begin: int, count: int) -> bytes:
+        view = view[: self._parts[at].size - begin]
         what = self._parts[at].what
         if isinstance(what, Span):
-            return self._files.read(Span(what.file, what.begin + begin, what.begin + begin + count))
-        if self._kept[0] != at:
-            self._kept = at, b"".join(self._files.pieces(self._parts[at]))
-        return self._kept[1][begin : begin + count]
+            self._files.read_into(view, what.file, what.begin + begin)
+        else:
+            if self._kept[0] != at:
+                self._kept = at, b"".join(self._files.pieces(self._parts[at]))
+            view[:] = self._kept[1][begin : begin + len(view)]
+        self._at += len(view)
+        return len(view)
 
     def close(self) -> None:
         self._files.__exit__()

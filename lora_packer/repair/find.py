@@ -10,17 +10,14 @@ from typing import Any, BinaryIO
 
 from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, AdapterSource
 from lora_packer.adapter.adapter import MAX_CONFIG_BYTES
+from lora_packer.adapter.kohya import is_kohya
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, read_header
 from lora_packer.errors import InputError
-from lora_packer.inspector.kohya import is_kohya
 from lora_packer.misplaced import DISTRIBUTED_METADATA, folder_meant, weights_meant
 from lora_packer.redact import escape
-from lora_packer.repair.distributed import read_distributed
 from lora_packer.repair.draft import Blob, Draft, Span
 from lora_packer.repair.json_text import read_config
 from lora_packer.repair.result import Told, repaired, skipped
-from lora_packer.repair.torch_file import read_torch_file
-from lora_packer.repair.unpickle import UnpickleError
 
 _MOST_TENSORS = 200_000
 
@@ -163,10 +160,8 @@ def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, l
         try:
             with _opened(source, name) as file:
                 parts.append(_read(file, name, source.size(name)))
-        except (HeaderError, UnpickleError) as error:
-            instead = "Save the adapter again."
-            if isinstance(error, HeaderError):
-                instead = error.hint or instead
+        except HeaderError as error:
+            instead = error.hint or "Save the adapter again."
             return f"'{escape(name)}' cannot be read: {escape(str(error), 200)}. {instead}"
     tensors: dict[str, Blob] = {}
     for part in parts:
@@ -182,6 +177,9 @@ def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, l
 
 
 def _read_distributed(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, list[Told]] | str:
+    from lora_packer.repair.distributed import read_distributed
+    from lora_packer.repair.unpickle import UnpickleError
+
     try:
         tensors = read_distributed(source, names[0])
     except UnpickleError as error:
@@ -208,11 +206,20 @@ def _read(file: BinaryIO, name: str, size: int) -> _Part:
         else:
             file.seek(0)
             if error.is_pickle or name.endswith((".bin", ".pt")):
-                file.seek(0)
-                return _Part(read_torch_file(file, name), {"format": "pt"}, None, is_pickle=True)
+                return _read_pickle(file, name)
             raise
     whole = None if surplus else Span(name, 0, size)
     return _Part(_blobs(header, name), header.metadata, whole, surplus)
+
+
+def _read_pickle(file: BinaryIO, name: str) -> _Part:
+    from lora_packer.repair.torch_file import read_torch_file
+    from lora_packer.repair.unpickle import UnpickleError
+
+    try:
+        return _Part(read_torch_file(file, name), {"format": "pt"}, None, is_pickle=True)
+    except UnpickleError as error:
+        raise HeaderError(str(error)) from None
 
 
 def _blobs(header: SafetensorsHeader, name: str) -> dict[str, Blob]:

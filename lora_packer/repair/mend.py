@@ -10,7 +10,7 @@ from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
 from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
 from lora_packer.repair.draft import Draft
-from lora_packer.repair.find import find
+from lora_packer.repair.find import Found
 from lora_packer.repair.layouts import experts, kohya, megatron, mlx, torchtune
 from lora_packer.repair.lossy import LOSSY
 from lora_packer.repair.result import Told
@@ -75,9 +75,8 @@ class Mending:
     form: tuple[Draft, str] | None = None
 
 
-def mend(setting: Setting, extras: tuple[str, ...]) -> Mending:
-    """Find the adapter, and let every repair go over it. What one repair cannot do is told, and stops no other."""
-    found = find(setting.source, extras)
+def mend(found: Found, setting: Setting) -> Mending:
+    """Let every repair go over what was found. What one repair cannot do is told, and stops no other."""
     if found.draft is None:
         return Mending(found.source, None, None, found.told)
     setting = replace(setting, source=found.source)

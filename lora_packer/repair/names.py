@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-from lora_packer.adapter.keys import PREFIX, WRAPPER_SEGMENTS, canonical_name, key_name, parse_key
-from lora_packer.base_model import TEXT_ONLY, Modules
+from lora_packer.adapter.keys import PREFIX, canonical_name
+from lora_packer.base_model import TEXT_ONLY
 from lora_packer.inspector.diagnosis import Diagnosis
-from lora_packer.inspector.matching import ADAPTER_NAME, core_of
+from lora_packer.inspector.matching import ADAPTER_NAME
 from lora_packer.inspector.narrowing import exact_change
+from lora_packer.inspector.todays import todays_names
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
+from lora_packer.repair.plain import plain_name
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
 
@@ -79,12 +80,9 @@ def _as_peft_writes(draft: Draft, setting: Setting) -> Mended:
     return _by_names_alone(draft, setting) if found is not None and found.case.sources else (draft, [])
 
 
-_LOWER = re.compile(r"\.lora_([ab])(?=\.|$)")
-
-
 def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
     """What is sure without a base model: segments of wrappers, a prefix that stands twice, an adapter's name."""
-    names = {name: plain for name in draft.tensors if (plain := _plain(name)) != name}
+    names = {name: plain for name in draft.tensors if (plain := plain_name(name)) != name}
     if not names:
         return draft, []
     mended = draft.renamed(names)
@@ -102,19 +100,6 @@ def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
     return mended, [repaired(name, code, len(names), message, proof)]
 
 
-def _plain(name: str) -> str:
-    """The name without what no base model has in it; another framework's stays."""
-    segments = [segment for segment in name.split(".") if segment not in WRAPPER_SEGMENTS]
-    plain = ".".join(segments)
-    at = plain.rfind(PREFIX)
-    if at < 0:
-        known = plain.startswith("model.") and parse_key(plain).part
-        return PREFIX + canonical_name(plain) if known else name
-    if at > 0 and plain[:at].strip(".") and not re.fullmatch(r"(?:base_model\.model\.)+", plain[:at]):
-        return name
-    return canonical_name(_LOWER.sub(lambda found: f".lora_{found[1].upper()}", plain[at:]))
-
-
 # --- the names of another release or class ---------------------------------------------------------------------------
 
 
@@ -125,12 +110,8 @@ def to_todays_names(draft: Draft, setting: Setting) -> Mended:
         return draft, []
     diagnosis, findings = found
     case = diagnosis.case
-    first = next(iter(case.base.dialects))
     reason = f"{findings[0].message}. {findings[0].hint or ''}"
-    if case.dialect == first or case.sources:
-        return draft, [skipped("older-names", _NOT_LOADED, reason)]
-    paths = _moved(case.base.dialects[case.dialect], case.base.dialects[first])
-    names = _names(draft, paths)
+    names = todays_names(case, draft.tensors)
     mended = draft.renamed(names) if names else None
     if mended is None or not names:
         return draft, [skipped("older-names", _NOT_LOADED, reason)]
@@ -138,36 +119,9 @@ def to_todays_names(draft: Draft, setting: Setting) -> Mended:
     if result is None:
         return draft, [skipped("older-names", _NOT_LOADED, reason)]
     of = "the text-only class" if case.dialect == TEXT_ONLY else case.dialect
-    message = f"{len(names)} tensors had the names of {of}, and have those of {first} now"
+    message = f"{len(names)} tensors had the names of {of}, and have those of {next(iter(case.base.dialects))} now"
     proof = "each name is that of the one module of this kind and size at the same place in the same layer"
     return result, [repaired("older-names", _NOT_LOADED, len(names), message, proof)]
-
-
-def _moved(old: Modules, new: Modules) -> Mapping[str, str]:
-    """Where each module of one tree is in the other: the one with the same place behind what stands in front."""
-    by_core: dict[str, str | None] = {}
-    for path in new:
-        core = core_of(key_name(path, ""))
-        by_core[core] = None if core in by_core else path
-    paths = {}
-    for path, module in old.items():
-        meant = by_core.get(core_of(key_name(path, "")))
-        if meant is not None and new[meant] == module:
-            paths[path] = meant
-    return paths
-
-
-def _names(draft: Draft, paths: Mapping[str, str]) -> dict[str, str] | None:
-    """The new name of each tensor, or None where one has no place."""
-    names = {}
-    for name in draft.tensors:
-        key = parse_key(name)
-        path, leaf = (key.path, "") if key.part else key.path.rpartition(".")[::2]
-        if path not in paths:
-            return None
-        moved = paths[path]
-        names[name] = key_name(moved if key.part else f"{moved}.{leaf}", key.part)
-    return {old: new for old, new in names.items() if old != new}
 
 
 def _retargeted(draft: Draft, before: Diagnosis, setting: Setting) -> Draft | None:

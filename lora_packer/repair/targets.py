@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 
 from lora_packer.adapter.keys import PAIRED, parse_key
-from lora_packer.inspector.case import Case
-from lora_packer.inspector.narrowing import exact_change, listed_targets
-from lora_packer.peft.expected import RANK_AXIS
-from lora_packer.peft.targets import PatternLookup
+from lora_packer.inspector.narrowing import exact_change, listed_targets, own_ranks
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.result import Told, repaired, skipped
@@ -116,7 +113,7 @@ def one_pattern_each(draft: Draft, setting: Setting) -> Mended:
     if found is None:
         return draft, []
     diagnosis, _ = found
-    ranks = _ranks_of(diagnosis.case)
+    ranks = own_ranks(diagnosis.case)
     if ranks is None:
         return draft, []
     mended = draft.with_config(rank_pattern=ranks)
@@ -127,21 +124,3 @@ def one_pattern_each(draft: Draft, setting: Setting) -> Mended:
         "each module has the rank of its tensors, which one of the old keys gives it; no alpha depends on their order"
     )
     return mended, [repaired("overlapping-patterns", "LP302", len(ranks), message, proof)]
-
-
-def _ranks_of(case: Case) -> dict[str, int] | None:
-    """The rank that each module's tensors have, where the patterns give it that one among others; else None."""
-    config = case.config
-    if len(config.rank_pattern) < 2 or case.sources:
-        return None
-    lookup, alphas = PatternLookup(config.rank_pattern, config.r), PatternLookup(config.alpha_pattern, 0.0)
-    ranks: dict[str, int] = {}
-    for match in case.difference.matched.values():
-        want = match.want
-        if want.part not in PAIRED or want.path in case.expectation.experts:
-            continue
-        rank = match.info.shape[RANK_AXIS[want.part]]
-        given = lookup.all_of(want.path) or [config.r]
-        if rank not in given or ranks.setdefault(want.path, rank) != rank or len(set(alphas.all_of(want.path))) > 1:
-            return None
-    return {path: rank for path, rank in ranks.items() if rank != config.r} or None

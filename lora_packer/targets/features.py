@@ -147,7 +147,7 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
     elif part.startswith("token_adapter."):
         yield "trainable_token_indices"
     elif part.startswith("base_layer."):
-        yield "base_layer"
+        yield "bias" if part.endswith(".bias") else "base_layer"
     elif not part:
         yield from _shown_by_a_weight(key.path)
 

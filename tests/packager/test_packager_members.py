@@ -10,9 +10,9 @@ import pytest
 from packager_support import adapter
 
 from lora_packer.errors import InputError, PackError
-from lora_packer.names import REQUIRED
+from lora_packer.names import EXTRAS, REQUIRED
 from lora_packer.packager import LeftOut
-from lora_packer.packager.members import EXTRAS, MAX_ENTRIES, select
+from lora_packer.packager.members import MAX_ENTRIES, select
 
 
 def names(folder: Path, **options: bool) -> list[str]:

@@ -28,7 +28,8 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Iterator[boto3.Session]:
         client = made.client("s3")
         client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         client.put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
-        made.events.register("before-call.s3.UploadPart", plain_bytes)
+        for operation in ("PutObject", "UploadPart"):
+            made.events.register(f"before-call.s3.{operation}", plain_bytes)
         yield made
 
 

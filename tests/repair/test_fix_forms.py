@@ -219,6 +219,24 @@ def test_experts_fused_and_cut_again_are_the_identity(model_type: str, cli: Cli,
     assert after["alpha_pattern"] == before["alpha_pattern"]
 
 
+def test_a_target_lost_on_single_experts_is_fixable_and_comes_back(cli: Cli, tmp_path: Path) -> None:
+    adapter, tensors = one_by_one(tmp_path / "a")
+    config = json.loads((adapter / CONFIG).read_text())
+    (adapter / CONFIG).write_text(json.dumps(config | {"target_modules": ["o_proj", "gate_proj", "up_proj"]}))
+    options = ("--base-config", QWEN, "--target", "peft", "--format", "json")
+    report = json.loads(cli("check", adapter, *options).out)
+    assert [(item["code"], item["fixable"]) for item in report["findings"] if item["severity"] == "error"] == [
+        ("LP313", True)
+    ]
+    told = run(cli, adapter, QWEN, tmp_path / "b", "--target", "peft")
+    assert (told["status"], [item["code"] for item in told["repairs"]]) == ("fixed", ["LP313"])
+    found = load_file(tmp_path / "b" / WEIGHTS)
+    assert all(found[name].tobytes() == tensor.tobytes() for name, tensor in tensors.items())
+    assert sorted(json.loads((tmp_path / "b" / CONFIG).read_text())["target_modules"]) == sorted(
+        config["target_modules"]
+    )
+
+
 def test_experts_that_were_trained_as_one_are_cut_with_their_whole_rank(cli: Cli, tmp_path: Path) -> None:
     base = json.loads(QWEN.read_text())
     hidden, inner, experts = base["hidden_size"], base["moe_intermediate_size"], base["num_experts"]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 _REQUEST = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) (\S+) HTTP/1\.1\r\n")
@@ -70,6 +71,8 @@ class FaultProxy:
     Attributes:
         url: where it listens.
         seen: the operations that came, in order.
+        heads: how each of them began: its line and its headers.
+        connections: the number of the connection that each of them came over.
         received: how many bytes came from clients.
         on_bytes: told that number after each piece.
     """
@@ -82,6 +85,9 @@ class FaultProxy:
         self._port = 0
         self._open: set[_Exchange] = set()
         self.seen: list[str] = []
+        self.heads: list[bytes] = []
+        self.connections: list[int] = []
+        self._accepted = count()
         self.received = 0
         self.on_bytes: Callable[[int], None] = lambda _: None
         self.heal()
@@ -114,7 +120,7 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
-            exchange = _Exchange(self, client)
+            exchange = _Exchange(self, client, next(self._accepted))
             with self._lock:
                 self._open.add(exchange)
             threading.Thread(target=exchange.run, daemon=True).start()
@@ -129,12 +135,14 @@ class FaultProxy:
         for exchange in list(self._open):
             exchange.close()
 
-    def strike(self, head: bytes) -> Fault | None:
-        """Take note of a request; return what happens to it."""
+    def strike(self, head: bytes, connection: int) -> Fault | None:
+        """Take note of a request that came over a connection; return what happens to it."""
         line = head.partition(b" HTTP/1.1")[0].decode()
         name = next((name for name, form in _OPERATIONS.items() if re.match(form, line)), line)
         with self._lock:
             self.seen.append(name)
+            self.heads.append(head.partition(b"\r\n\r\n")[0])
+            self.connections.append(connection)
             for fault in self._faults:
                 if fault.operation == name and fault.times > 0:
                     if fault.skip > 0:
@@ -156,9 +164,10 @@ class FaultProxy:
 class _Exchange:
     """One connection of a client, and ours to the server for it."""
 
-    def __init__(self, proxy: FaultProxy, client: socket.socket) -> None:
+    def __init__(self, proxy: FaultProxy, client: socket.socket, number: int) -> None:
         self._proxy = proxy
         self._client = client
+        self._number = number
         self._server = proxy.server()
         self._fault: Fault | None = None
 
@@ -169,7 +178,7 @@ class _Exchange:
             while data := self._client.recv(_CHUNK):
                 self._proxy.count(data)
                 if _REQUEST.match(data):
-                    self._fault, of_request = self._proxy.strike(data), 0
+                    self._fault, of_request = self._proxy.strike(data, self._number), 0
                     if self._fault:
                         self._fault.meanwhile()
                 of_request += len(data)

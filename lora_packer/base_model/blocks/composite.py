@@ -210,11 +210,11 @@ def text_part(model_type: str) -> Part:
     return Part("text_config", model_type)
 
 
-def whole_language_model(model_type: str) -> Tower | None:
-    """The class of a text model type with its head."""
+def whole_language_model(model_type: str, dialect: str = TRANSFORMERS_5) -> Tower | None:
+    """The class of a text model type with its head, under the names of a dialect that it has, or of today's."""
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None or architecture.text_config is not None:
         return None
-    build = architecture.dialects[TRANSFORMERS_5]
+    build = architecture.dialects.get(dialect, architecture.dialects[TRANSFORMERS_5])
     head: Head = "seq2seq" if architecture.encoder_decoder else "causal-lm"
     return Tower(architecture.defaults or model_type, lambda s: build(s, head))

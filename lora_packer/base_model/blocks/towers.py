@@ -147,3 +147,44 @@ def scaled_layers(s: Settings, inner: int) -> Named:
         yield from linear(f"{path}.self_attn", s.hidden, s.hidden, "q_proj", "k_proj", "v_proj", "out_proj", bias=True)
         yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
         yield from layer_norm(path, s.hidden, "layernorm_before", "layernorm_after")
+
+
+def fused_tower(s: Settings, inner: int, last: str = "norm") -> Named:
+    """SigLIP as timm has it: queries, keys and values in one, and the positions a parameter."""
+    yield from patch_conv(s, "patch_embed.proj", bias=True)
+    yield from parameter("pos_embed", 1, patches(s), s.hidden)
+    for index in range(s.layers):
+        path = f"blocks.{index}"
+        yield from layer_norm(path, s.hidden, "norm1", "norm2")
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=True)
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, inner)
+    yield from layer_norm(last, s.hidden)
+
+
+def latent_pooling(s: Settings, inner: int) -> Named:
+    """timm's pooling by attention, behind such a tower."""
+    yield from parameter("attn_pool.latent", 1, 1, s.hidden)
+    yield from linear("attn_pool.q", s.hidden, s.hidden, bias=True)
+    yield from linear("attn_pool.kv", 2 * s.hidden, s.hidden, bias=True)
+    yield from linear("attn_pool.proj", s.hidden, s.hidden, bias=True)
+    yield from layer_norm("attn_pool.norm", s.hidden)
+    yield from two_linears_mlp("attn_pool.mlp", s.hidden, inner)
+
+
+def intern_vit(s: Settings) -> Named:
+    """InternViT as its own repositories have it: queries, keys and values in one, and two scales in each layer."""
+    kind = layer_norm if s.value("norm_type") == "layer_norm" else norm
+    yield from parameter("embeddings.class_embedding", 1, 1, s.hidden)
+    yield from patch_conv(s, "embeddings.patch_embedding", bias=True)
+    yield from parameter("embeddings.position_embedding", 1, patches(s) + 1, s.hidden)
+    for index in range(s.layers):
+        path = f"encoder.layers.{index}"
+        yield from parameter(f"{path}.ls1", s.hidden)
+        yield from parameter(f"{path}.ls2", s.hidden)
+        yield from linear(f"{path}.attn.qkv", 3 * s.hidden, s.hidden, bias=s.flag("qkv_bias"))
+        yield from linear(f"{path}.attn.proj", s.hidden, s.hidden, bias=True)
+        if s.flag("qk_normalization"):
+            yield from norm(f"{path}.attn", s.hidden, "q_norm", "k_norm")
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from kind(path, s.hidden, "norm1", "norm2")

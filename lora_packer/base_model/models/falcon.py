@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared, like
+from functools import partial
+
+from lora_packer.base_model.architecture import Architectures, Head, Proof, declared, like, remote
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
 from lora_packer.base_model.blocks.frames import (
@@ -60,7 +62,30 @@ def _falcon_norms(s: Settings) -> tuple[str, ...]:
     return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
 
 
+def _refined_web(s: Settings, head: Head, *, grouped: bool) -> Named:
+    """Falcon's layers, as its first repositories have them; ``grouped`` is whether keys are, as in the larger one."""
+    fields = {"n_layer": "num_hidden_layers", "n_head": "num_attention_heads", "n_head_kv": "num_kv_heads"}
+    s = s.aliased(fields).with_fields(
+        new_decoder_architecture=grouped, num_ln_in_parallel_attn=None, ffn_hidden_size=None
+    )
+    return framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier)(s, head)
+
+
+_RW_HEADS: tuple[Head, ...] = ("sequence-classification", "token-classification", "question-answering")
+
 ARCHITECTURES: Architectures = {
+    "RefinedWeb": remote(
+        partial(_refined_web, grouped=True),
+        Proof("read", "Decentralised-AI/falcon-40b 7c4c297, modelling_RW.py", _RW_HEADS),
+        targets=("query_key_value",),
+        input_embedding="word_embeddings",
+    ),
+    "RefinedWebModel": remote(
+        partial(_refined_web, grouped=False),
+        Proof("read", "WasimAkramShaikh/falcon-7b-instruct-clone 8d630c5, modelling_RW.py", _RW_HEADS),
+        targets=("query_key_value",),
+        input_embedding="word_embeddings",
+    ),
     "falcon_h1": declared(framed(_falcon_h1)),
     "falcon": declared(
         aliased(framed(_falcon, prefix=TRANSFORMER, heads=classified_by_classifier), {"n_embed": "hidden_size"}),

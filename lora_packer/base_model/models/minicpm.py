@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, declared, like
-from lora_packer.base_model.blocks.composite import Tower, composite, fixed, text_part, with_towers
-from lora_packer.base_model.blocks.frames import framed, head_modules, numbered
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, Proof, declared, like, remote
+from lora_packer.base_model.blocks.attention import plain_attention
+from lora_packer.base_model.blocks.composite import (
+    Tower,
+    below,
+    composite,
+    fixed,
+    text_part,
+    whole_language_model,
+    with_towers,
+)
+from lora_packer.base_model.blocks.experts import numbered_experts
+from lora_packer.base_model.blocks.feed_forward import plain_mlp
+from lora_packer.base_model.blocks.frames import framed, head_modules, numbered, stacked
 from lora_packer.base_model.blocks.latent import latent_decoder
 from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
-from lora_packer.base_model.blocks.towers import siglip_body
+from lora_packer.base_model.blocks.towers import fused_tower, siglip_body
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
+from lora_packer.errors import UnknownArchitecture
+from lora_packer.redact import escape
 
 
 def _cpmant(s: Settings) -> Named:
@@ -65,7 +78,84 @@ def _minicpm_merger(s: Settings, vision: Settings, text: Settings) -> Named:
         yield from linear(f"{path}.linear_2", outputs, 4 * vision.hidden, bias=True)
 
 
+def _minicpm(s: Settings) -> Named:
+    """MiniCPM 1, 2 and 4: Llama's layers; with ``num_experts`` a mixture in each."""
+    s, count = s.with_fields(head_dim=None), s.count("num_experts")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from plain_attention(s, f"{prefix}.self_attn")
+        if count:
+            yield from numbered_experts(f"{prefix}.mlp", s.hidden, s.inner, count)
+        else:
+            yield from plain_mlp(s, f"{prefix}.mlp")
+
+    return stacked(s, layer)
+
+
+# MiniCPM-V's language models: the version that a config says, and 2.0 where it says none.
+_LANGUAGE = {"2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4.5": "qwen3"}
+
+
+def _minicpmv(s: Settings, _head: Head) -> Named:
+    """MiniCPM-V 2.0 to 4.5: a whole language model of the root's fields, a tower, and a resampler between them."""
+    said = s.value("version")
+    version = "2.0" if said is None else str(said)
+    language = whole_language_model(_LANGUAGE.get(version, "") if said is not None else "minicpm")
+    if language is None:
+        raise UnknownArchitecture(f"there is no proven definition for MiniCPM-V {escape(version, 20)}.")
+    text = Settings(s.raw, language.defaults)
+    yield from below("llm", language.modules(text))
+    if said is None:
+        # What timm's vit_so400m_patch14_siglip_384 is, whatever the config's image_size says.
+        if s.value("vision_encoder") != "vit_so400m_patch14_siglip_384.webli":
+            raise UnknownArchitecture("there is no proven definition for the tower that vision_encoder names.")
+        vision = Settings({}, "minicpmv.vision_encoder")
+        yield from below("vpm", fused_tower(_less_the_last(s, vision), vision.inner))
+    else:
+        vision = Settings(s.nested("vision_config").raw, "minicpmv.vision_config")
+        yield from below("vpm", siglip_body(_less_the_last(s, vision)))
+    yield from below("resampler", _resampler(s.size("query_num"), text.hidden, vision.hidden))
+    if said is None:
+        yield from parameter("resampler.pos_embed", s.size("query_num"), text.hidden)
+
+
+def _less_the_last(s: Settings, vision: Settings) -> Settings:
+    """The tower without its last layer, where the config drops it."""
+    return vision.with_fields(num_hidden_layers=vision.layers - 1) if s.flag("drop_vision_last_layer") else vision
+
+
+def _resampler(queries: int, width: int, inputs: int) -> Named:
+    """Cross attention from learned queries (torch.nn.MultiheadAttention holds q, k and v in one parameter)."""
+    yield from parameter("query", queries, width)
+    if inputs != width:
+        yield from linear("kv_proj", width, inputs)
+    yield from parameter("attn.in_proj_weight", 3 * width, width)
+    yield from parameter("attn.in_proj_bias", 3 * width)
+    yield from linear("attn.out_proj", width, width, bias=True)
+    for name in ("ln_q", "ln_kv", "ln_post"):
+        yield from layer_norm(name, width)
+    yield from parameter("proj", width, width)
+
+
 ARCHITECTURES: Architectures = {
+    "minicpmv": remote(
+        _minicpmv,
+        Proof(
+            "read",
+            "404805854/minicpmv2.6-onnx 48804ee, modeling_minicpmv.py and resampler.py; "
+            "vllm/model_executor/models/minicpmv.py (vllm 0.33.0)",
+        ),
+        classes={"MiniCPMV": "causal-lm"},
+    ),
+    "minicpm": remote(
+        framed(_minicpm),
+        Proof(
+            "built",
+            "layerwise/modeling_minicpm_reranker.py (FlagEmbedding 1.4.2): the bare model; head and experts were "
+            "read from vllm/model_executor/models/minicpm.py (vllm 0.33.0)",
+            ("sequence-classification",),
+        ),
+    ),
     "minicpm3": declared(framed(latent_decoder)),
     "cpmant": declared(
         framed(_cpmant, prefix="cpmant."),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from lora_packer.base_model.architecture import Architectures, Head, declared
+from lora_packer.base_model.architecture import Architectures, Head, Proof, declared, remote
 from lora_packer.base_model.blocks.attention import attention, grouped_attention
 from lora_packer.base_model.blocks.composite import (
     Part,
@@ -22,7 +23,7 @@ from lora_packer.base_model.blocks.layers import chain, conv, depthwise, layer_n
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
-from lora_packer.errors import InputError
+from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.redact import escape
 
 _NEMOTRON_BLOCKS = {"M": "linear_attention", "E": "moe", "*": "full_attention", "-": "mlp"}
@@ -196,7 +197,52 @@ _PARAKEET_PART = fixed("audio_config", Tower("parakeet_encoder", _parakeet))
 _NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
 _OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
 
+
+def _searched(s: Settings) -> Named:
+    """A decoder whose layers a search has chosen: each with its own key heads and width, or without the block."""
+    blocks = s.value("block_configs")
+    if not isinstance(blocks, list) or len(blocks) < s.layers or not all(isinstance(item, Mapping) for item in blocks):
+        raise InputError(
+            "the base config's block_configs does not list each layer.", hint="Use the base model's own config.json."
+        )
+    head_dim, bias = s.hidden // s.heads, s.flag("attention_bias")
+
+    def layer(prefix: str, index: int) -> Named:
+        block = Settings(blocks[index], {})
+        attends, feeds = block.nested("attention"), block.nested("ffn")
+        if attends.flag("replace_with_linear") or feeds.flag("replace_with_linear"):
+            raise UnknownArchitecture("there is no proven definition for a block that a linear layer stands for.")
+        if not attends.flag("no_op"):
+            kv_heads = s.heads // attends.size("n_heads_in_group")
+            yield from attention(
+                f"{prefix}.self_attn", s.hidden, s.heads, kv_heads, head_dim, bias=bias, output_bias=bias
+            )
+        if not feeds.flag("no_op"):
+            yield from gated_mlp(f"{prefix}.mlp", s.hidden, _searched_width(s, feeds), bias=s.flag("mlp_bias"))
+        if not attends.flag("no_op"):
+            yield from norm(prefix, s.hidden, "input_layernorm")
+        if not feeds.flag("no_op"):
+            yield from norm(prefix, s.hidden, "post_attention_layernorm")
+
+    return stacked(s, layer, norms=())
+
+
+def _searched_width(s: Settings, feeds: Settings) -> int:
+    """Two thirds of the hidden size so many times, filled up to a multiple of 256."""
+    if feeds.value("ffn_mult") is None:
+        return feeds.inner
+    width = int(2 * feeds.ratio("ffn_mult") * s.hidden / 3)
+    return -(-width // 256) * 256
+
+
 ARCHITECTURES: Architectures = {
+    "nemotron-nas": remote(
+        framed(_searched),
+        Proof(
+            "read",
+            "vllm/model_executor/models/nemotron_nas.py (vllm 0.33.0), mlx_lm/models/nemotron-nas.py (mlx-lm 0.32.2)",
+        ),
+    ),
     "nemotron": declared(framed(decoder(UNGATED_LAYER, kind=layer_norm), answering_prefix=TRANSFORMER)),
     "nemotron_h": declared(
         framed(nemotron_h), targets=("q_proj", "k_proj", "v_proj", "o_proj"), input_embedding="embeddings"

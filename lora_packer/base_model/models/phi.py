@@ -9,17 +9,21 @@ from lora_packer.base_model.architecture import (
     TRANSFORMERS_5,
     Architectures,
     Head,
+    Proof,
     declared,
+    like,
+    remote,
 )
 from lora_packer.base_model.blocks.attention import attention, head_sizes, layer_norms_of_heads, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import framed, head_modules, stacked
+from lora_packer.base_model.blocks.frames import aliased, framed, head_modules, numbered, stacked
 from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
-from lora_packer.base_model.blocks.towers import siglip
+from lora_packer.base_model.blocks.towers import clip, siglip
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
+from lora_packer.errors import UnknownArchitecture
 
 
 def _phi3(s: Settings) -> Named:
@@ -130,7 +134,103 @@ _phimoe_frame = partial(framed, heads=_phimoe_head)
 _PHI4_VISION_PART = fixed("vision_config", Tower("phi4_multimodal_vision", siglip))
 _PHI4_AUDIO_PART = fixed("audio_config", Tower("phi4_multimodal_audio", _phi4_audio))
 
+
+def _phi_block(s: Settings, prefix: str) -> Named:
+    """A layer as Phi's first repositories have it: one norm, and attention beside the feed-forward block."""
+    heads, inner = s.heads, s.optional_size("n_inner") or 4 * s.hidden
+    kv_heads, head_dim = s.optional_size("n_head_kv") or heads, s.hidden // heads
+    yield from layer_norm(f"{prefix}.ln", s.hidden)
+    yield from linear(f"{prefix}.mixer.Wqkv", (heads + 2 * kv_heads) * head_dim, s.hidden, bias=True)
+    yield from linear(f"{prefix}.mixer.out_proj", s.hidden, heads * head_dim, bias=True)
+    yield from chain(f"{prefix}.mlp", (s.hidden, inner, s.hidden), "fc1", "fc2", bias=True)
+
+
+def _phi_rows(s: Settings) -> int:
+    """The vocabulary, filled up to a multiple."""
+    step = s.size("pad_vocab_size_multiple")
+    return -(-s.vocab // step) * step
+
+
+def _phi_output(s: Settings, prefix: str) -> Named:
+    yield from layer_norm(f"{prefix}.ln", s.hidden)
+    yield from linear(f"{prefix}.linear", _phi_rows(s), s.hidden, bias=True)
+
+
+def _phi_msft(s: Settings, head: Head) -> Named:
+    before = "" if head == "none" else "transformer."
+    yield from embedding(f"{before}embd.wte", _phi_rows(s), s.hidden)
+    yield from numbered(s, f"{before}h", lambda prefix, _: _phi_block(s, prefix))
+    if head != "none":
+        yield from _phi_output(s, "lm_head")
+
+
+def _mixformer(s: Settings, _head: Head) -> Named:
+    """The oldest: embedding, layers and head in one sequence."""
+    yield from embedding("layers.0.wte", _phi_rows(s), s.hidden)
+    for index in range(s.layers):
+        yield from _phi_block(s, f"layers.{index + 1}")
+    yield from _phi_output(s, f"layers.{s.layers + 1}")
+
+
+def _phi3_small(s: Settings) -> Named:
+    """Queries, keys and values in one, grouped by key head; gate and value interleaved in one projection."""
+    heads, kv_heads, _ = head_sizes(s)
+    head_dim, inner = s.hidden // heads, s.size("ff_intermediate_size")
+
+    def layer(prefix: str, _index: int) -> Named:
+        path = f"{prefix}.self_attn"
+        yield from linear(f"{path}.query_key_value", (heads + 2 * kv_heads) * head_dim, s.hidden, bias=True)
+        yield from linear(f"{path}.dense", s.hidden, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.up_proj", 2 * inner, s.hidden, bias=True)
+        yield from linear(f"{prefix}.mlp.down_proj", s.hidden, inner, bias=True)
+
+    return stacked(s, layer, kind=layer_norm, last_norm="final_layernorm")
+
+
+def _phi3_v(s: Settings) -> Named:
+    """Phi-3's decoder with CLIP's tower beside its embedding, and two linears behind it."""
+    layers, tower = s.nested("embd_layer"), s.nested("img_processor")
+    separated = layers.flag("use_hd_transform") and layers.flag("with_learnable_separator")
+    if not separated or layers.value("projection_cls") != "mlp" or tower.value("name") != "clip_vision_model":
+        raise UnknownArchitecture(
+            "there is no proven definition for the tower that embd_layer and img_processor describe."
+        )
+    path, width = "vision_embed_tokens", 4 * tower.size("image_dim_out")
+    yield from below(f"{path}.img_processor.vision_model", clip(Settings({}, "phi3_v.img_processor")))
+    yield from parameter(f"{path}.glb_GN", 1, 1, width)
+    yield from parameter(f"{path}.sub_GN", 1, 1, 1, width)
+    yield from chain(f"{path}.img_projection", (width, s.hidden, s.hidden), "0", "2", bias=True)
+    yield from _phi3(s)
+
+
+_GPT_NAMES = {"n_embd": "hidden_size", "n_layer": "num_hidden_layers", "n_head": "num_attention_heads"}
+
 ARCHITECTURES: Architectures = {
+    "mixformer-sequential": remote(
+        aliased(_mixformer, _GPT_NAMES),
+        Proof("read", "microsoft/phi-1_5, modeling_mixformer_sequential.py (a copy on GitHub)"),
+        input_embedding="wte",
+    ),
+    "phi-msft": remote(
+        aliased(_phi_msft, _GPT_NAMES),
+        Proof("read", "microsoft/phi-2, modeling_phi.py before its transfer to transformers (a copy on GitHub)"),
+        input_embedding="wte",
+    ),
+    "phi3small": remote(
+        framed(_phi3_small),
+        Proof("read", "mlx_lm/models/phi3small.py (mlx-lm 0.32.2)", ("sequence-classification",)),
+    ),
+    "phi3_v": remote(
+        framed(_phi3_v),
+        Proof("read", "vllm/model_executor/models/phi3v.py (vllm 0.33.0)"),
+    ),
+    "phi4": like(
+        "phi3",
+        {
+            "proof": Proof("read", "microsoft/Phi-4-mini-reasoning, whose configs name Phi3ForCausalLM"),
+            "defaults": "phi3",
+        },
+    ),
     "phi3": PHI3,
     "phi": declared(
         framed(_phi, heads=partial(head_modules, output_bias=True)), targets=("q_proj", "v_proj", "fc1", "fc2")

@@ -13,6 +13,7 @@ from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Match, Tensor, halves
 from lora_packer.inspector.dimensions import dimension
+from lora_packer.inspector.narrowing import own_ranks
 from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Effect, Rule
 from lora_packer.inspector.words import counted
 from lora_packer.peft.expected import RANK_AXIS, Shape, Want
@@ -95,6 +96,8 @@ def wrong_shapes(case: Case) -> Iterator[Finding]:
         details: dict[str, Any] = {"file": WEIGHTS_NAME, "tensors": [wrong[name].name for name in names]}
         details |= {"expected": list(first.want.shape), "actual": list(first.info.shape)}
         fixable = None if sure else False
+        if told.rule is RANK_MISMATCH:
+            fixable = own_ranks(case) is not None
         yield told.rule.finding(told.message, field=told.field, hint=told.hint, fixable=fixable, **details)
 
 

@@ -18,6 +18,7 @@ from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel
 from lora_packer.base_model.architecture import TRANSFORMERS_4
 from lora_packer.inspector.case import Case
+from lora_packer.inspector.todays import turned_experts
 from lora_packer.peft.conversions import experts_pattern
 from lora_packer.peft.loading import convert_config
 from lora_packer.peft.refusals.refusal import Refusal
@@ -297,22 +298,18 @@ def turn_round(draft: Draft, setting: Setting) -> Mended:
     Before, an expert's update was the transpose of what the two halves give today (peft/tuners/lora/layer.py:2437).
     """
     found = found_by(draft, setting, "LP322")
-    if found is None or not found[0].case.era.swapped_experts:
+    turned = {} if found is None else turned_experts(found[0].case, draft.tensors)
+    if found is None or not turned:
         return draft, []
     diagnosis, _ = found
     tensors = dict(draft.tensors)
-    count = 0
-    for path, (name, experts) in diagnosis.case.expectation.experts.items():
-        names = [key_name(path, part) for part in ("lora_A.weight", "lora_B.weight")]
-        if diagnosis.case.modules[name].transposed or not all(item in tensors for item in names):
-            continue
-        a, b = (tensors[item] for item in names)
-        if len(diagnosis.case.modules[name].weight_shape) == 3:
-            tensors[names[0]], tensors[names[1]] = _turned(a, b, experts)
-            count += 2
+    for path, experts in turned.items():
+        a, b = (key_name(path, part) for part in ("lora_A.weight", "lora_B.weight"))
+        tensors[a], tensors[b] = _turned(tensors[a], tensors[b], experts)
     mended = draft.with_tensors(tensors)
-    if not count or not is_better(diagnosis, judged(mended, setting), "LP322", setting.base):
+    if not is_better(diagnosis, judged(mended, setting), "LP322", setting.base):
         return draft, []
+    count = 2 * len(turned)
     message = f"{count} tensors of fused experts that a PEFT before 0.19 wrote have today's layout"
     proof = "today's PEFT makes of them the update that the older one made: the same products, transposed as they were"
     return mended, [repaired("experts-of-older-peft", "LP322", count, message, proof)]

@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter.keys import key_name, parse_key
+from lora_packer.adapter.kohya import NAME, PREFIX, is_kohya
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel
-from lora_packer.inspector.kohya import NAME, PREFIX, flat, is_kohya, modules_named
+from lora_packer.inspector.kohya import flat, modules_named
 from lora_packer.peft.targets import PatternLookup
 from lora_packer.redact import escape
 from lora_packer.repair.content import Files

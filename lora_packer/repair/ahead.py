@@ -1,0 +1,108 @@
+"""The copy that begins before it is known what comes out.
+
+What is mended most often is names and the config: of the weights the header changes, and the bytes behind it stay. So
+the kernel copies them, while the base model is read and the repairs are chosen, to where they lie if it is names that
+have to be changed, and each becomes what it looks like by itself. Where another file comes out, it is begun anew.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event
+
+from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
+from lora_packer.adapter.keys import PREFIX, parse_key
+from lora_packer.repair.content import Files, Progress, are_copied, written
+from lora_packer.repair.draft import METADATA, Draft
+from lora_packer.repair.layout import Segment, segments
+from lora_packer.repair.plain import plain_name
+from lora_packer.threads import aside
+
+_MOST_TENSORS = 20_000  # to guess so many names takes a tenth of a second
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A weights file that is being written, all but its header.
+
+    Attributes:
+        path: the file.
+        parts: what it consists of if the guess is right.
+        done: is done when all but the header is there.
+        stop: ends it soon.
+    """
+
+    path: Path
+    parts: tuple[Segment, ...]
+    done: Future[None]
+    stop: Event
+
+    def is_of(self, parts: list[Segment]) -> bool:
+        """Whether a file of these parts has the same bytes at the same places, but for its header."""
+        return len(parts) == len(self.parts) and all(
+            wanted.size == own.size and (wanted.what == own.what or isinstance(wanted.what, bytes))
+            for wanted, own in zip(parts, self.parts, strict=True)
+        )
+
+    def finish(self, parts: list[Segment]) -> None:
+        """Wait for it, and write the header. Raises OSError, InputError."""
+        self.done.result()
+        if isinstance(parts[0].what, bytes):
+            with io.FileIO(self.path, "r+") as file:
+                file.write(parts[0].what)
+
+    def drop(self) -> None:
+        """End it: another file is to be there."""
+        self.stop.set()
+        self.done.exception()
+        self.path.unlink(missing_ok=True)
+
+
+@contextmanager
+def begun(
+    draft: Draft | None, source: AdapterSource, folder: Path, progress: Progress | None = None
+) -> Iterator[Ahead | None]:
+    """Begin to copy the weights of a draft into a folder; None where they are not copied by the kernel."""
+    parts = [] if draft is None or len(draft.tensors) > _MOST_TENSORS else segments(_guess(draft))
+    if all(isinstance(part.what, bytes) for part in parts) or not are_copied(parts, source):
+        yield None
+        return
+    path, stop = folder / WEIGHTS_NAME, Event()
+    with aside(stop.set, _copy, parts, source, path, progress, stop.is_set) as done:
+        yield Ahead(path, tuple(parts), done, stop)
+
+
+def _guess(draft: Draft) -> Draft:
+    """The draft with the names and the metadata that PEFT would have written, as far as the names alone say."""
+    names = {name: guess for name in draft.tensors if (guess := _guessed(name)) != name}
+    named = (draft.renamed(names) or draft) if names else draft
+    if named.metadata.get("format") == METADATA["format"]:
+        return named
+    return replace(named, metadata={**named.metadata, **METADATA}, whole=None)
+
+
+def _guessed(name: str) -> str:
+    plain = plain_name(name)
+    return plain if PREFIX in plain or not parse_key(plain).part else PREFIX + plain
+
+
+def _copy(
+    parts: list[Segment], source: AdapterSource, path: Path, progress: Progress | None, stopped: Callable[[], bool]
+) -> None:
+    total, done = sum(part.size for part in parts), 0
+    with Files(source) as files, io.FileIO(path, "x") as target:
+        for part in parts:
+            if isinstance(part.what, bytes):  # it is written when it is known
+                done = target.seek(part.size, io.SEEK_CUR)
+                continue
+            for count in written(part, files, target):
+                done += count
+                if progress is not None:
+                    progress(done, total)
+                if stopped():
+                    return
