@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep sweep-types oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
@@ -19,6 +19,7 @@ help:
 	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
+	@echo "make sweep-types  check every config type that transformers has, in one environment with it (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
 	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
@@ -146,7 +147,7 @@ page: $(DEV_STAMP)
 site: $(DEV_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	@$(BIN)/python tools/make_site.py build/site
-	@cd build/site && ../../$(BIN)/zensical build --strict -f mkdocs.yml
+	@cd build/site && $(abspath $(BIN))/zensical build --strict -f mkdocs.yml
 
 # The tests with a canary in every credential variable: none in any output, log record, file or argument.
 canaries: $(DEV_STAMP)
@@ -177,6 +178,10 @@ fix-readers: $(DEV_STAMP) $(MLX_STAMP) $(VLLM_STAMP)
 sweep: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/sweep_fields.py --record fixtures/peft-fields.json.xz
 	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
+
+# Every config type of transformers, with transformers in the same environment: an answer, and never a crash.
+sweep-types: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/sweep_types.py
 
 # What PEFT loads of thousands of adapters, against the check: today's pair of releases, and these (transformers-PEFT).
 ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.23.0-0.21.2

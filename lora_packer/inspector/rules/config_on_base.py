@@ -132,8 +132,11 @@ def unused_patterns(case: Case) -> Iterator[Finding]:
 
 def unmatched_names(case: Case, trees: Sequence[Modules]) -> Iterator[Finding]:
     """Names that match nothing in any of ``trees``, and that no tensor of the file has: one finding for each field."""
+    found = list(unmatched(case.config, trees))
+    if not found:
+        return
     in_file = _in_file(case)
-    found = [item for item in unmatched(case.config, trees) if not in_file(item.name)]
+    found = [item for item in found if not in_file(item.name)]
     for field, items in groupby(found, key=lambda item: item.field):
         yield _unmatched(field, [item.name for item in items], case)
 
