@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lora_packer.adapter import AdapterSource
+from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
 from lora_packer.errors import InputError
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
@@ -53,6 +53,8 @@ FORMS = {
     experts.PER_EXPERT: "LoRA on fused experts cut into that of single ones",
     mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
     kohya.KOHYA: "kohya's own layout: kohya=lora_te says what its names begin with",
+    torchtune.TORCHTUNE: "torchtune's own names and order of rows",
+    megatron.MEGATRON: "the names of Megatron-Bridge's CanonicalLoRA",
 }
 BY_NAME = {**LOSSY, **FORMS}
 
@@ -98,6 +100,10 @@ def _other_layout(draft: Draft, setting: Setting) -> tuple[tuple[Draft, str] | N
     if kohya.KOHYA in setting.allowed:
         form, told = kohya.to_kohya(draft, setting)
         return (None if form is None else (form, kohya.KOHYA_WEIGHTS)), told
+    for name, write in ((torchtune.TORCHTUNE, torchtune.to_torchtune), (megatron.MEGATRON, megatron.to_megatron)):
+        if name in setting.allowed:
+            form, told = write(draft, setting)
+            return (None if form is None else (form, WEIGHTS_NAME)), told
     return None, []
 
 
