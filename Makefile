@@ -8,17 +8,18 @@ DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep sweep-types oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
-	@echo "make proof-targets  hold what is said of vLLM against vLLM's own loader, on a CPU (downloads two of its wheels)"
+	@echo "make proof-targets  hold what is said of vLLM, SGLang, llama.cpp, MLX-LM and PEFT against their own code, on a CPU"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
 	@echo "make follow print what the newest transformers and PEFT have otherwise (as make proof)"
 	@echo "make sweep  hold what is said of PEFT against PEFT itself (as make proof)"
+	@echo "make sweep-types  check every config type that transformers has, in one environment with it (as make proof)"
 	@echo "make oracle hold what is said to load against PEFT 0.15 to 0.21 (as make proof; installs several releases)"
 	@echo "make hostile run hostile inputs through the command line, within bounds of time and memory"
 	@echo "make page   look at the page of check --html in a real browser (needs Chromium)"
@@ -87,15 +88,16 @@ follow:
 	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
 	@$(FOLLOW_VENV)/bin/python tools/follow.py
 
-# What is said of vLLM against its released code: the wheels are unpacked, and what they import is installed beside torch.
-VLLM_STAMP := .venv-proof-vllm/.installed
-$(VLLM_STAMP): pyproject.toml tools/vllm-imports.txt
-	$(PYTHON) -m venv .venv-proof-vllm
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
-	.venv-proof-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/vllm-imports.txt
+# What is said of the engines against their released code: wheels are unpacked, and what they import is beside torch.
+ENGINES_VENV := .venv-proof-engines
+ENGINES_STAMP := $(ENGINES_VENV)/.installed
+$(ENGINES_STAMP): pyproject.toml tools/engine-imports.txt
+	$(PYTHON) -m venv $(ENGINES_VENV)
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	$(ENGINES_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tools/engine-imports.txt
 	@touch $@
-proof-targets: $(VLLM_STAMP)
-	@.venv-proof-vllm/bin/python tools/proof_targets.py
+proof-targets: $(ENGINES_STAMP) $(PROOF_STAMP)
+	@$(ENGINES_VENV)/bin/python tools/proof_targets.py --peft-python $(PROOF_VENV)/bin/python
 
 # An older transformers and a PEFT of its time.
 OLDER := 5-23 4-57 4-51
@@ -145,7 +147,7 @@ page: $(DEV_STAMP)
 site: $(DEV_STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[site]'
 	@$(BIN)/python tools/make_site.py build/site
-	@cd build/site && ../../$(BIN)/zensical build --strict -f mkdocs.yml
+	@cd build/site && $(abspath $(BIN))/zensical build --strict -f mkdocs.yml
 
 # The tests with a canary in every credential variable: none in any output, log record, file or argument.
 canaries: $(DEV_STAMP)
@@ -176,6 +178,10 @@ fix-readers: $(DEV_STAMP) $(MLX_STAMP) $(VLLM_STAMP)
 sweep: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/sweep_fields.py --record fixtures/peft-fields.json.xz
 	@$(PROOF_VENV)/bin/python tools/record_rules.py --write fixtures/peft-rules.json
+
+# Every config type of transformers, with transformers in the same environment: an answer, and never a crash.
+sweep-types: $(PROOF_STAMP)
+	@$(PROOF_VENV)/bin/python tools/sweep_types.py
 
 # What PEFT loads of thousands of adapters, against the check: today's pair of releases, and these (transformers-PEFT).
 ORACLE_PAIRS := 4.57.6-0.15.2 4.57.6-0.18.1 4.57.6-0.21.2 5.23.0-0.15.2 5.23.0-0.18.1 5.23.0-0.21.2

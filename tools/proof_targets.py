@@ -1,10 +1,11 @@
-"""Hold what is said of vLLM against vLLM itself: its own config reader, loader and LoRA manager, on a CPU.
+"""Hold what is said of the engines against their own released code, on a CPU: vLLM, SGLang, llama.cpp, MLX-LM, PEFT.
 
-usage: python tools/proof_targets.py [--cache FOLDER] [--corpus FILE] [--only NAME] [VERSION ...]
+usage: python tools/proof_targets.py [--cache FOLDER] [--corpus FILE] [--only NAME] [--peft-python FILE] [ENGINE ...]
 
-Each adapter of the corpus (``fixtures/peft-adapters.tar.xz``), and some of them under other names, is read by the
-released vLLM for the class of its base model: used, refused, or loaded and used in part or not at all. ``check`` has to
-say the same. It ends with 1 where one differs. The facts that no code was run for are listed with their source.
+Each adapter of the corpus (``fixtures/peft-adapters.tar.xz``), and some of them under other names, is read by each
+engine for the class of its base model: used, refused, or loaded and used in part, otherwise, or not at all. ``check``
+has to say the same. It ends with 1 where one differs. An ENGINE is ``vllm@0.33.0``, ``sglang``, ``llama-cpp``, ``mlx``
+or ``peft``. The facts that no code was run for are listed with their source.
 """
 
 from __future__ import annotations
@@ -24,77 +25,130 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import vllm_on_cpu
+from proof_engines import ENGINES
 from record_vllm import RELEASES
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fixtures" / "peft-adapters.tar.xz"
 _SERVES_ELSE = {"LP506", "LP516"}
+# Where an engine does otherwise than a check says, and why that stays so.
+TOLD_OTHERWISE: Mapping[str, str] = {
+    "llama-cpp gemma2-mts": "Gemma's converter drops lm_head before it looks at what the tensor is; others refuse it",
+    "sglang qwen2-bias_all": "a bias of a module without LoRA beside it ends the load; the others are ignored",
+    **dict.fromkeys(
+        ("peft llama-monteclora", "peft qwen2-monteclora"),
+        "the sampler's tensors are for training: PEFT writes them, and leaves them out when it loads",
+    ),
+}
+VERDICTS = ("used", "serves else", "refused")
 
 
 def main() -> int:
-    """Compare each release in a process of its own, and print what came of it."""
+    """Compare each engine in a process of its own, and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "vllm-wheels")
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "engine-wheels")
     parser.add_argument("--corpus", type=Path, default=CORPUS)
     parser.add_argument("--only", default="")
+    parser.add_argument("--peft-python", default=sys.executable, help="the Python of the environment that PEFT is in")
     parser.add_argument("--inside", help=argparse.SUPPRESS)
-    parser.add_argument("versions", nargs="*", default=RELEASES)
+    parser.add_argument("engines", nargs="*", default=[*(f"vllm@{release}" for release in RELEASES), *ENGINES])
     options = parser.parse_args()
     if options.inside:
-        return compared(options.inside, options.corpus, options.only)
+        return compared(opened(options.inside, options.cache), options.corpus, options.only)
     options.cache.mkdir(parents=True, exist_ok=True)
     code = 0
-    for version in options.versions:
-        folder = vllm_on_cpu.unpacked(version, options.cache)
-        command = [
-            sys.executable,
-            __file__,
-            f"--inside={version}",
+    for engine in options.engines:
+        name, _, release = engine.partition("@")
+        path = [str(ROOT), str(vllm_on_cpu.unpacked(release, options.cache))] if name == "vllm" else [str(ROOT)]
+        python = options.peft_python if name == "peft" else sys.executable
+        given = [
+            f"--inside={engine}",
             f"--only={options.only}",
             f"--corpus={options.corpus}",
+            f"--cache={options.cache}",
         ]
-        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"}
-        code |= subprocess.run(command, check=False, env=environment).returncode
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
+        code |= subprocess.run([python, __file__, *given], check=False, env=environment).returncode
     print("\nread, not run:")
     for line in not_run():
         print(f"  {line}")
     return code
 
 
-def compared(version: str, corpus: Path, only: str) -> int:
-    """Compare one release, and return 1 where a verdict differs."""
-    vllm_on_cpu.prepare()
+def opened(engine: str, cache: Path) -> Any:
+    """The engine, ready to be asked."""
+    name, _, release = engine.partition("@")
+    return Vllm(release) if name == "vllm" else ENGINES[name](cache)
+
+
+def compared(engine: Any, corpus: Path, only: str) -> int:
+    """Compare one engine, and return 1 where a verdict differs."""
     import lora_packer
 
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     made: dict[str, Any] = {}
+    label = engine.target if engine.target != "vllm" else f"vllm@{engine.release}"
     with tempfile.TemporaryDirectory() as work:
-        for name, folder, base in cases(corpus, Path(work)):
+        for number, (name, folder, base) in enumerate(cases(corpus, Path(work))):
             if only not in name:
                 continue
             key = json.dumps(base, sort_keys=True)
             if key not in made:
-                made[key] = served(base)
+                made[key] = engine.made(base)
             if isinstance(made[key], str):
                 counts[f"not made here: {made[key]}"] += 1
                 continue
-            theirs = said_by_vllm(made[key], folder)
-            report = lora_packer.check(folder, base_config=base, target=f"vllm@{version}", weights=False)
-            errors = {item.code for item in report.findings if item.severity == "error" and item.targets}
-            # A server as it starts has no LoRA outside the language model: there it is a warning with the setting.
-            by_setting = any("--enable-tower-connector-lora" in (item.hint or "") for item in report.findings)
-            ours = "refused" if errors - _SERVES_ELSE else "serves else" if errors or by_setting else "used"
-            counts[ours if ours == theirs[0] else "differs"] += 1
-            if ours != theirs[0]:
-                wrong.append(f"{name}: vLLM {theirs[0]} ({theirs[1]}), check {ours} {sorted(errors)}")
-    agreed = sum(counts[verdict] for verdict in ("used", "serves else", "refused"))
-    print(f"vLLM {version}: {agreed + len(wrong)} cases, {agreed} agree, {len(wrong)} differ", flush=True)
+            theirs = engine.said(made[key], folder, Path(work, "numbered", str(number)))
+            if theirs[0] not in VERDICTS:
+                counts[f"not made here: {theirs[0]}"] += 1
+                continue
+            report = lora_packer.check(folder, base_config=base, target=label, weights=False)
+            ours, codes = verdict_of(report, label)
+            # For PEFT a check does not tell what is refused from what is dropped: both are its errors.
+            neither = engine.target == "peft" and "used" not in (ours, theirs[0])
+            agree = ours == theirs[0] or neither or f"{engine.target} {folder.name}" in TOLD_OTHERWISE
+            counts[theirs[0] if agree else "differs"] += 1
+            if not agree:
+                wrong.append(f"{name}: {engine.name} {theirs[0]} ({theirs[1]}), check {ours} {codes}")
+    agreed = sum(counts[verdict] for verdict in VERDICTS)
+    print(
+        f"{engine.name} {engine.release}: {agreed + len(wrong)} cases, {agreed} agree, {len(wrong)} differ", flush=True
+    )
     for verdict, count in sorted(counts.items()):
         print(f"  {count:>4}  {verdict}")
     for line in wrong:
         print(f"  {line[:400]}")
     return 1 if wrong or not agreed else 0
+
+
+def verdict_of(report: Any, label: str) -> tuple[str, list[str]]:
+    """What a check says of this target, in the engines' words."""
+    errors = {item.code for item in report.findings if item.severity == "error"}
+    if label != "peft":
+        errors = {item.code for item in report.findings if item.severity == "error" and item.targets}
+    # A server as it starts has no LoRA outside the language model: there it is a warning with the setting.
+    by_setting = any("--enable-tower-connector-lora" in (item.hint or "") for item in report.findings)
+    found = "refused" if errors - _SERVES_ELSE else "serves else" if errors or by_setting else "used"
+    return found, sorted(errors)
+
+
+class Vllm:
+    """vLLM's own config reader, loader and LoRA manager."""
+
+    name, target = "vLLM", "vllm"
+
+    def __init__(self, release: str) -> None:
+        self.release = release
+        vllm_on_cpu.prepare()
+
+    def made(self, base: Mapping[str, Any]) -> Any:
+        """Its LoRA manager for a base model."""
+        return served(base)
+
+    def said(self, of: Any, folder: Path, _: Path) -> tuple[str, str]:
+        """What it does with an adapter."""
+        return said_by_vllm(of, folder)
 
 
 def served(base: Mapping[str, Any]) -> Any:
@@ -156,11 +210,20 @@ def cases(corpus: Path, work: Path) -> Iterator[tuple[str, Path, dict[str, Any]]
         base = json.loads((oracle.parent / "base_config.json").read_text())
         base["architectures"] = [json.loads(oracle.read_text())["model_class"]]
         folder = next(oracle.parent.rglob("adapter_config.json")).parent
+        if spans := json.loads((folder / "adapter_config.json").read_text()).get("layer_replication"):
+            base = before_replication(base, max(end for _, end in spans))
         name = f"{oracle.parent.parent.name}/{oracle.parent.name}"
         yield name, folder, base
         for kind, change in RENAMED.items():
             if oracle.parent.name.endswith(("-alllinear", "-qv")):
                 yield f"{name} {kind}", renamed(folder, work / "renamed" / f"{name} {kind}", change), base
+
+
+def before_replication(base: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The config of the model as it is published: PEFT counts the replicated layers into the one that it has made."""
+    count = base["num_hidden_layers"]
+    cut = {key: value[:layers] for key, value in base.items() if isinstance(value, list) and len(value) == count}
+    return {**base, **cut, "num_hidden_layers": layers}
 
 
 # The same tensors under other names: of a wrapper, of a text-only class and back, of experts elsewhere.

@@ -2,7 +2,8 @@
 
 Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the
 other types, ``generating`` has the classes that have it (for the one task, and for the other where that is another
-class), and ``not_generating`` every class that has it not.
+class), and ``not_generating`` every class that has it not. ``described`` has the classes that the definition of a type
+describes, by head.
 
 Needs torch and transformers (see the Makefile's ``proof``).
 
@@ -23,6 +24,8 @@ sys.path.insert(0, str(ROOT))
 from proof import HEADS, model_class  # noqa: E402
 from proof_configs import class_type, of_transformers  # noqa: E402
 
+from lora_packer.base_model import ARCHITECTURES  # noqa: E402
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
 TASKS = ("sequence-classification", "token-classification", "question-answering")
@@ -38,13 +41,36 @@ def recorded_text() -> str:
     made_by = f'"made_by": "tools/record_tasks.py", "transformers": "{transformers.__version__}"'
     generating = {name: found for name in types if (found := _generating(name))}
     others = sorted({cls for name in generating for cls in _classes(name) if not _has_it(getattr(transformers, cls))})
-    groups = [f'"without": {_lines(without)}', f'"generating": {_lines(generating)}']
+    described = {name: _described(name) for name in types}
+    named: tuple[tuple[str, Mapping[str, Any]], ...]
+    named = (("without", without), ("generating", generating), ("described", described))
+    groups = [f"{json.dumps(group)}: {_lines(lines)}" for group, lines in named]
     return f'{{{made_by}, {", ".join(groups)}, "not_generating": {json.dumps(others)}}}\n'
 
 
-def _lines(lists: Mapping[str, list[str]]) -> str:
+def _lines(lists: Mapping[str, Any]) -> str:
     body = ",\n".join(f"{json.dumps(name)}: {json.dumps(names)}" for name, names in lists.items())
     return f"{{\n{body}\n}}"
+
+
+def _described(model_type: str) -> dict[str, str]:
+    """The classes that the proof compares the definition with, by head, and those that leave a part of them out."""
+    architecture = ARCHITECTURES[model_type]
+    found = {head: cls.__name__ for head in HEADS if (cls := model_class(model_type, head)) is not None}
+    parts = {"encoder": "MODEL_FOR_TEXT_ENCODING", IMAGE_CLASSIFIER: "MODEL_FOR_IMAGE_CLASSIFICATION"}
+    has = {"encoder": architecture.encoder_decoder, IMAGE_CLASSIFIER: IMAGE_CLASSIFIER in architecture.dialects}
+    for part, table in parts.items():
+        cls = _in_table(f"{table}_MAPPING_NAMES", model_type)
+        if cls is not None and has[part]:
+            found[part] = cls
+    return {head: cls for at, (head, cls) in enumerate(found.items()) if cls not in list(found.values())[:at]}
+
+
+def _in_table(table: str, model_type: str) -> str | None:
+    from transformers.models.auto import modeling_auto
+
+    found = getattr(modeling_auto, table).get(class_type(model_type))
+    return found if found is None or isinstance(found, str) else str(found[0])
 
 
 def _generates(model_type: str) -> bool:

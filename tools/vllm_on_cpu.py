@@ -1,4 +1,4 @@
-"""vLLM's own classes and LoRA manager on a machine without a GPU: what ``record_vllm.py`` and ``proof_vllm.py`` ask.
+"""vLLM's own classes and LoRA manager on a machine without a GPU: what ``record_vllm.py`` and ``proof_targets.py`` ask.
 
 The released wheel is unpacked, not installed, and told that it is the CPU build, so that its platform needs no CUDA.
 Models are made on the meta device: modules and names are vLLM's own, and no weight takes memory. No kernel is run.

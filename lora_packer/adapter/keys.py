@@ -7,6 +7,7 @@ removed on the way. See https://huggingface.co/docs/peft/developer_guides/checkp
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from lora_packer.names import WEIGHTS_NAME as WEIGHTS_NAME
@@ -52,6 +53,9 @@ PAIRED = {
 }
 
 
+_MOST_KEPT, _USUAL = 4096, 400  # names, characters: some megabytes at most
+
+
 class TensorKey(NamedTuple):
     """A tensor's name, taken apart.
 
@@ -70,7 +74,12 @@ class TensorKey(NamedTuple):
 
 
 def parse_key(name: str) -> TensorKey:
-    """Take a tensor's name apart."""
+    """Take a tensor's name apart. Adapters of one base model have the same names: those of usual length are kept."""
+    return _parsed(name) if len(name) < _USUAL else _parsed.__wrapped__(name)
+
+
+@lru_cache(maxsize=_MOST_KEPT)
+def _parsed(name: str) -> TensorKey:
     prefixed = name.startswith(PREFIX)
     rest = name[len(PREFIX) :] if prefixed else name
     match = _PART.search("." + rest)

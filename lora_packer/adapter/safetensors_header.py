@@ -196,6 +196,11 @@ def _metadata(value: Any) -> dict[str, str]:
     return value
 
 
+def _are_sizes(values: list[Any]) -> bool:
+    """Whether all of them are integers that a size can be; a bool is none. Asked twice of each tensor, so no loop."""
+    return not values or ({*map(type, values)} == {int} and min(values) >= 0 and max(values) < 1 << 63)
+
+
 def _tensor(name: str, entry: Any) -> TensorInfo:
     if not isinstance(entry, dict) or entry.keys() != _FIELDS:
         actual = sorted(escape(key, 40) for key in entry)[:8] if isinstance(entry, dict) else type(entry).__name__
@@ -205,16 +210,11 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
     bits = DTYPE_BITS.get(dtype) if isinstance(dtype, str) else None
     if bits is None:
         raise HeaderError(f"its dtype '{escape(str(dtype), 40)}' is unknown to the format", tensor=name)
-    if type(shape) is not list or not all(type(n) is int and 0 <= n < 1 << 63 for n in shape):
+    if type(shape) is not list or not _are_sizes(shape):
         raise HeaderError(
             "its shape is not a list of non-negative integers", tensor=name, actual=escape(str(shape), 80)
         )
-    if (
-        type(offsets) is not list
-        or len(offsets) != 2
-        or not all(type(n) is int and 0 <= n < 1 << 63 for n in offsets)
-        or offsets[0] > offsets[1]
-    ):
+    if type(offsets) is not list or len(offsets) != 2 or not _are_sizes(offsets) or offsets[0] > offsets[1]:
         raise HeaderError("its data_offsets are not a valid range", tensor=name, actual=escape(str(offsets), 80))
     begin, end = offsets
     if len(shape) > _MOST_DIMENSIONS:

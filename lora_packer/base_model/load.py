@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -22,6 +23,7 @@ from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
+from lora_packer.base_model.tasks import is_described
 from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.redact import escape
@@ -56,6 +58,9 @@ _HEAD_OF_CLASS: Mapping[str, Head] = {
     "EncoderModel": "encoder",
     "Model": "none",
 }
+# What classes are called that draft tokens for another model, whose model type their configs have: EAGLE, Medusa,
+# multi-token prediction, and the like (vllm/model_executor/models/registry.py, _SPECULATIVE_DECODING_MODELS).
+_DRAFTS = re.compile("(?i:eagle|medusa|draft|speculator)|MTP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,14 @@ class BaseModel:
         return _named_class(self._config)
 
     @property
+    def tied(self) -> bool:
+        """Whether the output head is the input embedding (``tie_word_embeddings``)."""
+        architecture = ARCHITECTURES.get(self.model_type)
+        if architecture is None:
+            return bool(self._config.get("tie_word_embeddings"))
+        return Settings(self._config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
+
+    @property
     def proof(self) -> Proof | None:
         """What holds the definition where transformers has no such type, else None."""
         architecture = ARCHITECTURES.get(self.model_type)
@@ -184,7 +197,15 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    own = architecture.classes.get(_named_class(config) or "")
+    named = _named_class(config) or ""
+    if _DRAFTS.search(named) and not is_described(model_type, named):
+        raise UnknownArchitecture(
+            f"'{escape(named, 60)}', the class that the base config names, drafts tokens for a model of the type "
+            f"'{escape(model_type, 60)}': it has that type, and modules of its own.",
+            hint="Give the config of the model that it drafts for, or, for an adapter of the drafting model itself, "
+            "the folder or the Hub id of its checkpoint with --base-config.",
+        )
+    own = architecture.classes.get(named)
     chosen = _offered(head or own or head_of(config, "seq2seq"), architecture)
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}

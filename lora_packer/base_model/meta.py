@@ -42,26 +42,29 @@ def load_meta(config: Mapping[str, Any], source: str | None) -> CheckpointModel:
         message = f"{installed} cannot build the model type '{model_type}': {reason}"
         raise InconclusiveError(message) from None
     embedding = _input_embedding(model)
-    if embedding not in modules:
+    # What reads sound or images first, such as a convolution, is called one by some classes.
+    if embedding not in modules or modules[embedding].kind != "embedding":
         raise InconclusiveError(f"{installed} does not say which input embedding the model type '{model_type}' has.")
     dialects = MappingProxyType({META: modules})
     return CheckpointModel(model_type, modules, dialects, source, head_of(config), (), embedding, config)
 
 
 def _built(config: Mapping[str, Any]) -> Any:
-    """The class that the config names, or the causal language model of its type, without weights."""
+    """The class that the config names, without weights; where it names none, the causal language model of its type."""
     import torch
     import transformers
 
     plain = {key: value for key, value in copy.deepcopy(dict(config)).items() if key != "quantization_config"}
     names = config.get("architectures")
     name = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    named = getattr(transformers, name, None) if name.isidentifier() else None
+    found = getattr(transformers, name, None) if name.isidentifier() else None
+    named = found if isinstance(found, type) and issubclass(found, transformers.PreTrainedModel) else None
+    if name and named is None:
+        # Another class of the type is another model: a draft model has the type of what it drafts for.
+        raise LookupError(f"it has no class '{name}', which the base config names")
     loaded = transformers.AutoConfig.for_model(**plain)
     with torch.device("meta"):
-        if isinstance(named, type) and issubclass(named, transformers.PreTrainedModel):
-            return named(loaded)
-        return transformers.AutoModelForCausalLM.from_config(loaded)
+        return transformers.AutoModelForCausalLM.from_config(loaded) if named is None else named(loaded)
 
 
 def _input_embedding(model: Any) -> str:

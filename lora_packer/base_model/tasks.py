@@ -43,6 +43,21 @@ def generating_instead(model_type: str, named: str | None) -> tuple[str, ...]:
     return tuple(_recorded()["generating"].get(model_type, ())) if named in _not_generating() else ()
 
 
+def is_described(model_type: str, named: str) -> bool:
+    """Whether the definition of a type describes the class that a config names.
+
+    Of a type that transformers has not, nothing is recorded: its definition is that of the classes in its own code.
+    """
+    classes = _recorded()["described"].get(model_type)
+    return classes is None or named in classes.values()
+
+
+def standing_in(model_type: str, head: Head) -> str:
+    """Return transformers' class whose modules a definition has under a head, or the type's first."""
+    classes: Mapping[str, str] = _recorded()["described"][model_type]
+    return classes.get(head) or next(iter(classes.values()))
+
+
 @cache
 def _without() -> Mapping[str, frozenset[str]]:
     return {head: frozenset(types) for head, types in _recorded()["without"].items()}

@@ -95,7 +95,7 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
             why = f"the base checkpoint's names differ from the adapter's, and decide nothing: {by_name[0].message}"
             return Judged((*_with_hints(kept, settings, adapter, hosted), *refused), why=why, case=found.case)
     ran = codes_of(BASE_RULES if found.only is None else found.only)
-    findings = (*_with_hints(told, settings, adapter, hosted), *refused, *definition.how_it_is_held(base))
+    findings = (*_with_hints(told, settings, adapter, hosted), *refused, *definition.how_it_is_held(found.case.base))
     return Judged(findings, ran, found.why, case=found.case)
 
 

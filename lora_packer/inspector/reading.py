@@ -12,6 +12,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import PAIRED, key_name, layer_index, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Head, Modules
+from lora_packer.base_model.shared import shared
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Match, Tensor
@@ -200,10 +201,28 @@ def _readings(
                 continue
             embedding = input_embedding(headed, modules)
             for era in _eras(config, modules):
-                expectation = expect(config, modules, base.default_targets, era, embedding)
                 if resized:
+                    expectation = expect(config, modules, base.default_targets, era, embedding)
                     _allow_resized(expectation, modules, embedding)
+                else:
+                    expectation = _expected(config, modules, base.default_targets, era, embedding)
                 yield _Reading(headed, dialect, era, expectation, findings)
+
+
+def _expected(
+    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...] | str, era: Era, embedding: str | None
+) -> Expectation:
+    """What PEFT would create: worked out once for adapters of one config and one base model, where many are checked.
+
+    Nobody changes it. The modules are kept with it, so that no others can come to have their ``id``.
+    """
+    told = repr(config)
+    _, found = shared(
+        ("expected", told, id(modules), default_targets, era, embedding),
+        lambda: (modules, expect(config, modules, default_targets, era, embedding)),
+        lambda _: len(modules) + len(told) // 100,
+    )
+    return found
 
 
 def _eras(config: LoraConfig, modules: Modules) -> Iterator[Era]:

@@ -78,8 +78,11 @@ def _judge_config(subject: Subject) -> Judged:
     other = config.other_format(subject.adapter)
     features: list[Finding] = []
     if other is None:
-        has_base = not isinstance(subject.base, str)
-        features += served.features_at(subject.target, subject.adapter, settings, has_base=has_base)
+        base = None if isinstance(subject.base, str) else subject.base
+        known = base is not None and placed.is_placed(subject.target, base, settings)
+        features += served.features_at(
+            subject.target, subject.adapter, settings, has_base=base is not None, placed=known
+        )
         features += served.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
@@ -129,7 +132,7 @@ def _judge_placement(subject: Subject) -> Judged:
         why = why or "the tensors are not PEFT's"
     if not engines or why or isinstance(base, str):
         return Judged(left_out=dict.fromkeys(codes, why)) if engines else Judged(ran=codes)
-    findings, why = placed.placed(engines, base, adapter.tensors)
+    findings, why = placed.placed(engines, base, adapter.config, adapter.tensors)
     return Judged(findings, left_out=dict.fromkeys(codes, why)) if why else Judged(findings, codes)
 
 

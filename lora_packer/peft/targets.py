@@ -105,9 +105,14 @@ def _excluder(config: LoraConfig) -> Callable[[str], bool]:
     # PEFT puts the name into a pattern unescaped: it matches the module and everything below it.
     plain = PlainPatterns((0, name) for name in saved if is_plain(name))
     others = within_budget([name for name in saved if not is_plain(name)])
-    tests.append(lambda path: any(plain.matches(part) for part in _beginnings(path)))
-    tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in others]
-    return lambda path: any(test(path) for test in tests)
+    if saved:
+        tests.append(lambda path: any(plain.matches(part) for part in _beginnings(path)))
+        tests += [full_matcher(rf"(^|.*\.){name}($|\..*)") for name in others]
+    return (lambda path: any(test(path) for test in tests)) if tests else _never
+
+
+def _never(_: str) -> bool:
+    return False
 
 
 def _beginnings(path: str) -> Iterator[str]:
@@ -189,6 +194,8 @@ class PatternLookup(Generic[V]):
 
     def __call__(self, path: str) -> V:
         """Return the module's value."""
+        if not self._patterns:
+            return self._default
         number = min(self._matching(path), default=None)
         if number is None:
             return self._default

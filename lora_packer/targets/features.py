@@ -132,10 +132,11 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
             yield "lm_head"
         if leaf in ("embed_tokens", "wte", "word_embeddings"):
             yield "embeddings"
-        if re.search(r"\.experts\.\d+\.", key.path):
-            yield "per_expert"
-        if re.search(r"\.experts(\.base_layer)*$", key.path):
-            yield "target_parameters"
+        if ".experts" in key.path:
+            if re.search(r"\.experts\.\d+\.", key.path):
+                yield "per_expert"
+            if re.search(r"\.experts(\.base_layer)*$", key.path):
+                yield "target_parameters"
     elif part == "lora_magnitude_vector":
         yield "use_dora"
     elif part == "lora_B.bias":
@@ -147,7 +148,7 @@ def _shown_by(key: TensorKey) -> Iterable[str]:
     elif part.startswith("token_adapter."):
         yield "trainable_token_indices"
     elif part.startswith("base_layer."):
-        yield "base_layer"
+        yield "bias" if part.endswith(".bias") else "base_layer"
     elif not part:
         yield from _shown_by_a_weight(key.path)
 

@@ -10,6 +10,7 @@ import pytest
 
 from lora_packer.base_model import meta
 from lora_packer.base_model.fallback import find_base
+from lora_packer.base_model.module import Module
 from lora_packer.errors import InconclusiveError, UnknownArchitecture
 
 
@@ -54,6 +55,32 @@ def test_a_class_that_names_no_input_embedding_is_told(
     with pytest.raises(UnknownArchitecture, match=r"transformers 5\.0 does not say which input embedding") as told:
         find_base({"model_type": "clip"})
     assert "there is no proven definition for the model type 'clip'" in str(told.value)
+
+
+class _Hearing(_Model):
+    """A model whose first layer is a convolution, which it calls its input embedding."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: self)
+
+    def named_modules(self) -> Any:
+        return iter([("conv1", self)])
+
+
+def test_a_convolution_is_no_input_embedding(installed: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta, "_built", lambda _config: _Hearing())
+    monkeypatch.setattr(meta, "modules_of", lambda _model: {"conv1": Module("conv", (8, 4, 3), True)})
+    with pytest.raises(UnknownArchitecture, match="does not say which input embedding the model type 'glmasr_encoder'"):
+        find_base({"model_type": "glmasr_encoder"})
+
+
+def test_a_class_that_transformers_does_not_have_is_no_other_one(
+    installed: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed.PreTrainedModel = _Model  # type: ignore[attr-defined]
+    config = {"model_type": "fsmt", "architectures": ["NobodysForCausalLM"]}
+    with pytest.raises(UnknownArchitecture, match="it has no class 'NobodysForCausalLM', which the base config names"):
+        find_base(config)
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import ROOT, TINY, TINY_BASE, tiny_config, write_adapter
+from builders import PREFIX, ROOT, TINY, TINY_BASE, ones, tiny_config, tiny_tensors, write_adapter
 
 import lora_packer
 from lora_packer.base_model import load
 from lora_packer.errors import InputError, LoraPackerError
 from lora_packer.inspector import manifest as manifests
-from lora_packer.inspector import many
+from lora_packer.inspector import many, reading
 
 BROKEN = ROOT / "fixtures" / "broken"
 Cli = Callable[..., Any]
@@ -112,6 +112,23 @@ def test_a_base_model_that_many_share_is_built_once(monkeypatch: pytest.MonkeyPa
     built.clear()
     lora_packer.check(TINY, base_config=TINY_BASE)
     assert once == len(built)
+
+
+def test_what_one_config_calls_for_on_one_base_model_is_worked_out_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And what is found is what is found of each alone: nobody changes what they share."""
+    asked: list[Any] = []
+    real = reading.expect
+    monkeypatch.setattr(reading, "expect", lambda config, *rest: asked.append(config.r) or real(config, *rest))
+    other = write_adapter(tmp_path / "other", None, tiny_config(r=8))
+    grown = write_adapter(tmp_path / "grown", {**tiny_tensors(), f"{PREFIX}model.embed_tokens.weight": ones(120, 48)})
+    named = [TINY, grown, BROKEN / "nan", other, TINY, BROKEN / "missing-lora-b", grown, other]
+    together = list(lora_packer.check_many(named, base_config=TINY_BASE, jobs=1, weights=False))
+    # Those with a grown vocabulary have a base model of their own, each.
+    assert (asked.count(4), asked.count(8)) == (1 + 2, 1)
+    alone = [lora_packer.check(name, base_config=TINY_BASE, weights=False) for name in named]
+    assert [report.to_dict() for report in together] == [report.to_dict() for report in alone]
 
 
 @pytest.mark.parametrize("weights", [True, False])

@@ -116,16 +116,17 @@ class Place:
 
 
 def _tensors() -> dict[str, Any]:
-    """LoRA of rank 1 on each q_proj of Llama 3.3 70B, which the service hosts: 80 layers of 8192."""
-    name = "base_model.model.model.layers.{}.self_attn.q_proj.lora_{}.weight"
+    """LoRA of rank 1 on each q_proj and v_proj of Llama 3.3 70B, which the service hosts: 80 layers of 8192."""
+    name = "base_model.model.model.layers.{}.self_attn.{}.weight"
     drawn = np.random.default_rng(1).uniform(-0.1, 0.1, 8192).astype(np.float32)
-    halves = {"A": drawn.reshape(1, 8192), "B": drawn.reshape(8192, 1)}
+    first, query, value = drawn.reshape(1, 8192), drawn.reshape(8192, 1), drawn[:1024].reshape(1024, 1)
+    halves = {"q_proj.lora_A": first, "q_proj.lora_B": query, "v_proj.lora_A": first, "v_proj.lora_B": value}
     return {name.format(layer, half): tensor for layer in range(80) for half, tensor in halves.items()}
 
 
 def _write(folder: Path) -> None:
     """Write what the pages speak of: adapters, a base model's config, a manifest, checkpoints."""
-    config = tiny_config(r=1, lora_alpha=2, target_modules=["q_proj"], base_model_name_or_path=BASE)
+    config = tiny_config(r=1, lora_alpha=2, target_modules=["q_proj", "v_proj"], base_model_name_or_path=BASE)
     mine = write_adapter(folder / "my-adapter", _tensors(), config)
     for name in ("a", "b", "adapters/support", "adapters/summaries", "adapters/support-7", "out/checkpoint-500"):
         shutil.copytree(mine, folder / name)

@@ -345,6 +345,7 @@ def test_every_rule_is_shown_by_a_case() -> None:
         "LP322",
         "LP323",
         "LP324",
+        "LP325",
         "LP501",
         "LP502",
         "LP503",

@@ -1,4 +1,7 @@
-"""A newcomer's path: check a broken adapter, read its rule, mend it as the check says, look at it, release it."""
+"""A newcomer's path: check a broken adapter, read its rule, mend it as the check says, look at it, release it.
+
+``make smoke`` takes the same path with the built wheel, which it installs into an empty environment.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import TINY_BASE, renamed, write_adapter
+from builders import ROOT, TINY_BASE, renamed, write_adapter
 
 Cli = Callable[..., Any]
 
@@ -25,7 +28,10 @@ def test_from_a_broken_adapter_to_a_released_one(cli: Cli, tmp_path: Path, monke
 
     explained = cli("rule", code)
     assert explained.code == 0
-    assert "Why it matters: " in explained.out
+    (why,) = re.findall(r"^Why it matters: (.*)$", explained.out, re.MULTILINE)
+    page = (ROOT / "docs" / "rules" / f"{code}.md").read_text().replace("\\", "")
+    assert why in page
+    assert f"error {code} " in page
 
     (command,) = re.findall(r"^fixable: lora-packer (.*)$", checked.out, re.MULTILINE)
     mended = cli(*shlex.split(command))

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,19 @@ def parts(command: str) -> list[list[str]]:
     return [shlex.split(part) for part in _BETWEEN.split(command)]
 
 
+@cache
+def _group() -> Any:
+    return typer.main.get_command(build())
+
+
 def parse(words: list[str]) -> None:
     """Hold a lora-packer command's words against its options and arguments. Raises AssertionError."""
-    group: Any = typer.main.get_command(build())
     if words in (["--install-completion"], ["--show-completion"]):
         return
     name, *others = words
     assert name in COMMANDS, f"there is no command {name}"
     try:
-        with group.commands[name].make_context(name, others):
+        with _group().commands[name].make_context(name, others):
             pass
     except Exception as error:  # noqa: BLE001 - of typer's own click
         raise AssertionError(f"lora-packer {shlex.join(words)}: {error}") from None

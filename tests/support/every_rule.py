@@ -163,6 +163,7 @@ CASES: dict[str, Case] = {
     "LP324": Case(lambda: {f"{PREFIX}model.layers.0.self_attn.W_pack.lora_{x}.weight": ones(*shape)
                            for x, shape in (("A", (4, 16)), ("B", (48, 4)))},
                   config(target_modules=["W_pack"]), base=BAICHUAN),
+    "LP325": Case(base={**json.loads(TINY_BASE.read_text()), "architectures": ["LLaMAForCausalLM"]}),
     "LP401": Case(not_a_number),
     "LP402": Case(each(lambda tensor: tensor * 0, "lora_B")),
     "LP403": Case(each(lambda tensor: tensor * 0, "layers.0.self_attn.q_proj.lora_B")),

@@ -12,8 +12,9 @@ import pytest
 from builders import PREFIX, ROOT, ones, tiny_config, write_adapter
 
 from lora_packer.base_model import BaseModel
-from lora_packer.targets import find_target
-from lora_packer.targets.served import Layout, place, served_class
+from lora_packer.targets import find_target, llama_cpp, sglang
+from lora_packer.targets.placement import Base, NotServed, Placement
+from lora_packer.targets.vllm import Layout, place, served_class
 
 Cli = Callable[..., Any]
 CONFIGS = ROOT / "fixtures" / "base-configs"
@@ -197,3 +198,122 @@ def test_the_class_comes_from_the_base_config() -> None:
     assert isinstance(layout, Layout)
     names = [f"{path}.lora_A.weight" for path, module in base.modules.items() if module.kind == "linear"]
     assert np.all([name in place(layout, find_target("vllm"), names).landed for name in names])
+
+
+# --- SGLang and llama.cpp --------------------------------------------------------------------------------------------
+
+
+def base_model(architecture: str, model_type: str = "", *, tied: bool = False) -> Base:
+    return Base(architecture, model_type, tied)
+
+
+def outcome(found: Placement | NotServed | str) -> str:
+    """What becomes of the names, as :func:`verdict` says it."""
+    if isinstance(found, NotServed):
+        return "no LoRA"
+    assert isinstance(found, Placement), found
+    if found.refused:
+        return "refused"
+    if found.nowhere:
+        return "part" if found.landed else "nowhere"
+    return "lands"
+
+
+def at_sglang(architecture: str, names: Iterable[str], targeted: str | tuple[str, ...] | None = None) -> str:
+    names = list(names)
+    leaves = tuple({name.removesuffix(".weight").rpartition(".lora_")[0].rpartition(".")[2] for name in names})
+    return outcome(sglang.placement(find_target("sglang"), base_model(architecture), names, targeted or leaves))
+
+
+def at_llama_cpp(architecture: str, names: Iterable[str], *, tied: bool = False) -> str:
+    return outcome(llama_cpp.placement(find_target("llama-cpp"), base_model(architecture, tied=tied), list(names)))
+
+
+QUERY, KEY, VALUE, UP, GATE = (
+    layers("model.layers", [name])
+    for name in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "mlp.up_proj", "mlp.gate_proj")
+)
+TOWER = pairs(f"model.vision_tower.encoder.layers.{number}.self_attn.out_proj" for number in range(2))
+
+# The class that the base config names, the adapter's names, and what SGLang does.
+SGLANG_CASES: list[tuple[str, str, list[str], str]] = [
+    ("every projection", "LlamaForCausalLM", TEXT, "lands"),
+    ("query and value", "LlamaForCausalLM", [*QUERY, *VALUE], "lands"),
+    ("query alone is a KeyError", "LlamaForCausalLM", QUERY, "refused"),
+    ("query and key are one, too", "LlamaForCausalLM", [*QUERY, *KEY], "refused"),
+    ("value alone matches no target", "LlamaForCausalLM", VALUE, "refused"),
+    ("gate alone", "LlamaForCausalLM", GATE, "lands"),
+    ("up alone matches no target", "LlamaForCausalLM", UP, "refused"),
+    ("what is before the layer is not looked at", "LlamaForCausalLM", layers("model.model.layers", ATTENTION), "lands"),
+    ("multimodal names on the text class", "Gemma3ForCausalLM", WRAPPED, "lands"),
+    ("text names on the multimodal class", "Gemma3ForConditionalGeneration", TEXT, "lands"),
+    ("a name that the class has no sizes for", "LlamaForCausalLM", layers("model.layers", ["self_attn.c_attn"]), "refused"),
+    ("the head, on Llama", "LlamaForCausalLM", pairs(["lm_head"]), "lands"),
+    ("the embedding of multimodal Gemma 3", "Gemma3ForConditionalGeneration", pairs(["model.language_model.embed_tokens"]), "nowhere"),
+    ("experts one by one", "Qwen3MoeForCausalLM", experts("model.layers", ONE_EXPERT), "lands"),
+    ("experts fused", "Qwen3MoeForCausalLM", layers("model.layers", FUSED), "refused"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "names", "expected"), [c[1:] for c in SGLANG_CASES], ids=[c[0] for c in SGLANG_CASES])  # fmt: skip
+def test_where_sglang_puts_the_tensors(architecture: str, names: list[str], expected: str) -> None:
+    assert at_sglang(architecture, names) == expected
+
+
+def test_sglang_has_one_place_for_a_layer_of_two_towers() -> None:
+    tower = pairs(f"model.vision_tower.layers.{number}.self_attn.{name}" for number in range(2) for name in ("q_proj", "v_proj"))  # fmt: skip
+    assert at_sglang("Gemma3ForConditionalGeneration", [*QUERY, *VALUE, *tower]) == "refused"
+
+
+def test_sglang_finds_the_modules_of_all_linear_itself() -> None:
+    assert at_sglang("LlamaForCausalLM", TEXT, "all-linear") == "lands"
+
+
+# The class that the base config names, the adapter's names, and what llama.cpp does.
+LLAMA_CPP_CASES: list[tuple[str, str, list[str], str]] = [
+    ("every projection", "LlamaForCausalLM", TEXT, "lands"),
+    ("one prefix too many", "LlamaForCausalLM", layers("model.model.layers", ATTENTION), "refused"),
+    ("names of a wrapper are stripped", "LlamaForCausalLM", WRAPPED, "lands"),
+    ("fused already, on Llama", "LlamaForCausalLM", layers("model.layers", ["self_attn.qkv_proj"]), "refused"),
+    ("fused already, on Phi-3", "Phi3ForCausalLM", layers("model.layers", ["self_attn.qkv_proj"]), "lands"),
+    ("text names on the multimodal class", "Gemma3ForConditionalGeneration", TEXT, "lands"),
+    ("a tower is passed over", "Gemma3ForConditionalGeneration", TOWER, "nowhere"),
+    ("a tower beside the text", "Gemma3ForConditionalGeneration", [*TEXT, *TOWER], "part"),
+    ("Mixtral, its experts one by one", "MixtralForCausalLM", experts("model.layers", MIXTRAL_EXPERT), "lands"),
+    ("Mixtral, two of three projections", "MixtralForCausalLM", experts("model.layers", MIXTRAL_EXPERT[:2]), "refused"),
+    ("Qwen3-MoE, fused", "Qwen3MoeForCausalLM", layers("model.layers", FUSED), "refused"),
+    ("GPT-2, whose weights are turned", "GPT2LMHeadModel", pairs(["transformer.h.0.attn.c_attn"]), "refused"),
+    ("another class's name for a tensor that it has", "LlamaForCausalLM", layers("model.layers", ["self_attn.dense"]), "lands"),
+    ("a class that it does not know", "ZambaForCausalLM", TEXT, "no LoRA"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("architecture", "names", "expected"), [c[1:] for c in LLAMA_CPP_CASES], ids=[c[0] for c in LLAMA_CPP_CASES])  # fmt: skip
+def test_what_llama_cpp_makes_of_the_tensors(architecture: str, names: list[str], expected: str) -> None:
+    assert at_llama_cpp(architecture, names) == expected
+
+
+def test_llama_cpp_has_no_output_head_where_it_is_tied() -> None:
+    assert at_llama_cpp("LlamaForCausalLM", pairs(["lm_head"])) == "lands"
+    assert at_llama_cpp("LlamaForCausalLM", pairs(["lm_head"]), tied=True) == "refused"
+    assert BaseModel.load({**TINY, "tie_word_embeddings": True}).tied
+    assert not BaseModel.load({key: value for key, value in TINY.items() if key != "tie_word_embeddings"}).tied
+
+
+@pytest.mark.parametrize("target", ["sglang", "llama-cpp"])
+def test_a_class_of_ones_own_is_not_judged(target: str, cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_of(
+        tmp_path, layers("model.layers", ["self_attn.q_proj", "self_attn.v_proj"]), target_modules=["q_proj", "v_proj"]
+    )
+    report = told(cli, folder, "--base-config", base_of(tmp_path, architectures=["OwnForCausalLM"]), "--target", target)
+    (unchecked,) = [item for item in report["unchecked"] if item["code"] == "LP516"]
+    assert "OwnForCausalLM" in unchecked["reason"]
+    assert not [item for item in report["findings"] if item["code"] in ("LP514", "LP516")]
+
+
+def test_where_sglang_and_llama_cpp_put_them_is_told(cli: Cli, tmp_path: Path) -> None:
+    folder = adapter_of(tmp_path, layers("model.layers", ["self_attn.q_proj"]), target_modules=["q_proj"])
+    report = told(cli, folder, "--base-config", base_of(tmp_path), "--target", "sglang,llama-cpp")
+    (finding,) = [item for item in report["findings"] if item["code"] == "LP514"]
+    assert finding["targets"] == ["sglang"]
+    assert "takes LoRA on q_proj only beside v_proj" in finding["message"]

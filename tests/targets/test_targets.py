@@ -107,7 +107,11 @@ def test_tensors_that_are_no_lora_are_refused_by_name(tmp_path: Path) -> None:
 
 def test_what_the_model_class_decides_is_never_passed_over(tmp_path: Path) -> None:
     head = {f"{PREFIX}lm_head.lora_A.weight": ones(4, 48), f"{PREFIX}lm_head.lora_B.weight": ones(112, 4)}
-    report = checked(tmp_path, "llama-cpp", {**tiny_tensors(), **head}, target_modules=["q_proj", "v_proj", "lm_head"])
+    folder = write_adapter(
+        tmp_path / "a", {**tiny_tensors(), **head}, tiny_config(target_modules=["q_proj", "v_proj", "lm_head"])
+    )
+    unknown = {**json.loads(TINY_BASE.read_text()), "architectures": ["OwnForCausalLM"]}
+    report = lora_packer.check(folder, base_config=unknown, target="llama-cpp", weights=False)
     (finding,) = [item for item in report.findings if item.code == "LP507"]
     assert "decides by the model's class whether it takes" in finding.message
     assert finding.tensor in head

@@ -131,8 +131,11 @@ def unused_patterns(case: Case) -> Iterator[Finding]:
 
 def unmatched_names(case: Case, trees: Sequence[Modules]) -> Iterator[Finding]:
     """Names that match nothing in any of ``trees``, and that no tensor of the file has: one finding for each field."""
+    found = list(unmatched(case.config, trees))
+    if not found:
+        return
     in_file = {segment for name in case.tensors for segment in name.split(".")}
-    found = [item for item in unmatched(case.config, trees) if item.name.rpartition(".")[2] not in in_file]
+    found = [item for item in found if item.name.rpartition(".")[2] not in in_file]
     for field, items in groupby(found, key=lambda item: item.field):
         yield _unmatched(field, [item.name for item in items], case)
 

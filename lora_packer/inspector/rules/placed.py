@@ -1,16 +1,18 @@
-"""Where each tensor lands in the class that an engine serves the base model with (LP516, and refusals as LP514)."""
+"""Where each tensor lands in what an engine makes of the base model (LP516, and refusals as LP514)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.rules.served import CONDITIONAL_FEATURE, MODULE_AT_TARGET
 from lora_packer.redact import escape
-from lora_packer.targets.served import Layout, place, served_class
+from lora_packer.targets import llama_cpp, sglang, vllm
+from lora_packer.targets.placement import Base, NotServed, Placement
 from lora_packer.targets.target import Target
 
 LANDS_NOWHERE = Rule(
@@ -25,35 +27,52 @@ LANDS_NOWHERE = Rule(
 _SHOWN = 60  # characters of a module's path
 
 
+_Place = Callable[[Target, Base, LoraConfig | None, Collection[str]], Placement | NotServed | str]
+# Whose names, rules and order are known.
+_ENGINES: Mapping[str, _Place] = {
+    "vllm": lambda target, base, _, tensors: vllm.placement(target, base, tensors),
+    "sglang": lambda target, base, config, tensors: sglang.placement(
+        target, base, tensors, None if config is None else config.target_modules
+    ),
+    "llama.cpp": lambda target, base, _, tensors: llama_cpp.placement(target, base, tensors),
+}
+
+
 def engines(target: Target) -> Sequence[Target]:
     """Return the engines, of those that the target is, whose classes are known by name."""
-    return [one for one in target.engines or (target,) if one.placement == "vllm"]
+    return [one for one in target.engines or (target,) if one.placement in _ENGINES]
 
 
-def placed(among: Iterable[Target], base: BaseModel, tensors: Collection[str]) -> tuple[tuple[Finding, ...], str]:
-    """Return what becomes of the tensors in the class that serves the base model, and why that is not known, or ""."""
+def placed(
+    among: Iterable[Target], base: BaseModel, config: LoraConfig | None, tensors: Collection[str]
+) -> tuple[tuple[Finding, ...], str]:
+    """Return what becomes of the tensors in what serves the base model, and why that is not known, or ""."""
     findings: list[Finding] = []
     why = ""
     for target in among:
-        layout = served_class(target, base.named_class, base.model_type)
-        if isinstance(layout, str):
-            why = layout
-        elif layout is None:
-            findings.append(_without_lora(target, base, tensors))
+        found = _ENGINES[target.placement](target, _served(base), config, tensors)
+        if isinstance(found, str):
+            why = found
+        elif isinstance(found, NotServed):
+            said = escape(found.why, 200)
+            findings.append(MODULE_AT_TARGET.finding(said, file=WEIGHTS_NAME, tensors=sorted(tensors)))
         else:
-            findings += _in_class(target, layout, tensors)
+            findings += _told(found)
     return tuple(findings), why
 
 
-def _without_lora(target: Target, base: BaseModel, tensors: Collection[str]) -> Finding:
-    name = escape(base.named_class or f"the class of {base.model_type}", _SHOWN)
-    message = f"{target.summary} {target.version} serves {name} without LoRA: with --enable-lora it does not start"
-    return MODULE_AT_TARGET.finding(message, file=WEIGHTS_NAME, tensors=sorted(tensors))
+def is_placed(target: Target, base: BaseModel, config: LoraConfig) -> bool:
+    """Whether it is known where this target puts every tensor, so that no feature of them needs a warning."""
+    known = target.placement in _ENGINES
+    return known and isinstance(_ENGINES[target.placement](target, _served(base), config, ()), Placement)
 
 
-def _in_class(target: Target, layout: Layout, tensors: Collection[str]) -> Iterator[Finding]:
-    found = place(layout, target, tensors)
-    served = f"{target.summary} {target.version} serves this base model with {layout.name}, which"
+def _served(base: BaseModel) -> Base:
+    return Base(base.named_class, base.model_type, base.tied)
+
+
+def _told(found: Placement) -> Iterator[Finding]:
+    served = escape(found.served, 200)
     for why, names in found.refused.items():
         yield MODULE_AT_TARGET.finding(f"{served} {escape(why, 200)}", file=WEIGHTS_NAME, tensors=names)
     if found.in_towers:

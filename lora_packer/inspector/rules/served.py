@@ -121,9 +121,14 @@ class Verdict:
     fact: Fact
 
 
-def features_at(target: Target, adapter: Adapter, config: LoraConfig, *, has_base: bool) -> Iterator[Finding]:
-    """What the target does with each feature that the adapter uses, and whether another form of it helps."""
-    for finding in _features_at(target, adapter, config):
+def features_at(
+    target: Target, adapter: Adapter, config: LoraConfig, *, has_base: bool, placed: bool
+) -> Iterator[Finding]:
+    """What the target does with each feature that the adapter uses, and whether another form of it helps.
+
+    ``placed`` says that every tensor is followed to its module, which then decides, and not the feature.
+    """
+    for finding in _features_at(target, adapter, config, placed):
         yield replace(finding, fixable=True) if _has_other_form(finding, config, has_base) else finding
 
 
@@ -137,7 +142,7 @@ def _has_other_form(finding: Finding, config: LoraConfig, has_base: bool) -> boo
     return finding.field == "target_modules" and has_base and not config.target_parameters
 
 
-def _features_at(target: Target, adapter: Adapter, config: LoraConfig) -> Iterator[Finding]:
+def _features_at(target: Target, adapter: Adapter, config: LoraConfig, placed: bool) -> Iterator[Finding]:
     uses = used_features(config, adapter.tensors, adapter.files)
     if target.kind == "union":
         yield from _together(target, [item for one in target.engines for item in _verdicts(one, uses)], config)
@@ -150,7 +155,7 @@ def _features_at(target: Target, adapter: Adapter, config: LoraConfig) -> Iterat
         return
     verdicts = list(_verdicts(target, uses))
     for item in verdicts:
-        if item.fact.effect in _DOES:
+        if item.fact.effect in _DOES and not (placed and item.fact.effect == "placed"):
             yield _finding(item, config)
     yield from _unknown(target, [item for item in verdicts if item.fact.effect == "unknown"])
 

@@ -8,22 +8,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.keys import PREFIX
+from lora_packer.targets.placement import HALF, Base, NotServed, Placement, recorded
 from lora_packer.targets.target import Target, numbers
 
-_DATA = Path(__file__).with_name("data") / "vllm-classes.json"
 # The release from which a multimodal class takes the names of its text-only class (``_get_text_lora_names``).
 _TEXT_NAMES_SINCE = "0.33.0"
-_HALF = re.compile(r"\.(?:lora_[AB]\.weight|lora_embedding_[AB])$")
 _INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _BASE_EMBEDDINGS = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weight")
 _EXPERT = re.compile(r"experts\.\d+\.(.+)")
@@ -67,21 +64,14 @@ class Layout:
         return frozenset(name for leaf in self.leaves for name in self.packed.get(leaf, (leaf,)))
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where the tensors of an adapter land.
-
-    Attributes:
-        landed: tensor -> the path that it has in the served class.
-        nowhere: the tensors that are loaded and then used by nothing.
-        in_towers: those for which a setting of the server decides.
-        refused: why the engine refuses the adapter -> the tensors for which it does.
-    """
-
-    landed: Mapping[str, str]
-    nowhere: tuple[str, ...]
-    in_towers: tuple[str, ...]
-    refused: Mapping[str, tuple[str, ...]]
+def placement(target: Target, base: Base, tensors: Collection[str]) -> Placement | NotServed | str:
+    """Follow every half of an update to its module; or why that is not known, or why none is taken."""
+    layout = served_class(target, base.architecture, base.model_type)
+    if layout is None:
+        name = base.architecture or f"the class of {base.model_type}"
+        served = f"{target.summary} {target.version} serves {name} without LoRA"
+        return NotServed(f"{served}: with --enable-lora it does not start")
+    return layout if isinstance(layout, str) else place(layout, target, tensors)
 
 
 def served_class(target: Target, architecture: str | None, model_type: str) -> Layout | str | None:
@@ -110,7 +100,7 @@ def served_class(target: Target, architecture: str | None, model_type: str) -> L
 
 @cache
 def _table() -> Mapping[str, Any]:
-    table = json.loads(_DATA.read_text(encoding="utf-8"))
+    table = recorded("vllm-classes.json")
     classes = {
         name: {str(at): index for at, index in enumerate(of)} for name, of in table["classes"].items()
     }  # release -> layout
@@ -147,7 +137,7 @@ def place(layout: Layout, target: Target, tensors: Iterable[str]) -> Placement:
     single: dict[str, dict[str, set[str]]] = {}
     places: dict[str, _Place] = {}
     for name in tensors:
-        if name.endswith(_BASE_EMBEDDINGS) or _is_skipped(layout, name) or not _HALF.search(name):
+        if name.endswith(_BASE_EMBEDDINGS) or _is_skipped(layout, name) or not HALF.search(name):
             continue
         of_all_layers = _INDEX.sub("0", name)
         at = places.get(of_all_layers)
@@ -164,11 +154,12 @@ def place(layout: Layout, target: Target, tensors: Iterable[str]) -> Placement:
             elif at.expert:
                 owner, _, rest = name.partition(".experts.")
                 number, _, module = rest.partition(".")
-                single.setdefault(owner, {}).setdefault(number, set()).add(_HALF.sub("", module))
+                single.setdefault(owner, {}).setdefault(number, set()).add(HALF.sub("", module))
     for why, names in (*_half_fused(fused), *_half_experts(layout, single)):
         refused.setdefault(why, []).extend(names)
     told = {why: tuple(names) for why, names in refused.items()}
-    return Placement(landed, tuple(nowhere), tuple(in_towers), told)
+    served = f"{target.summary} {target.version} serves this base model with {layout.name}, which"
+    return Placement(served, landed, tuple(nowhere), tuple(in_towers), told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +180,7 @@ def _is_skipped(layout: Layout, name: str) -> bool:
 
 def _place(layout: Layout, name: str, *, text_names: bool) -> _Place:
     renamed = renamed_as(layout, name.replace(PREFIX, "") if name.startswith(PREFIX) else name)
-    module = _HALF.sub("", renamed)
+    module = HALF.sub("", renamed)
     if "base_layer" not in name and not _is_expected(layout, module):
         taken = ", ".join(sorted(layout.expected - {"experts"}))
         return _Place(why=f"refuses LoRA on {_suffix(module)}: it takes {taken}")
@@ -263,7 +254,7 @@ def _module_for(layout: Layout, path: str) -> _Place | None:
 
 
 def _owner(name: str) -> str:
-    return _HALF.sub("", name).removesuffix(".base_layer")
+    return HALF.sub("", name).removesuffix(".base_layer")
 
 
 def _half_fused(fused: Mapping[str, Mapping[bool, str]]) -> Iterator[tuple[str, list[str]]]:
