@@ -7,13 +7,16 @@ DEMO_STAMP := $(VENV)/.demo-installed
 DEV_STAMP := $(VENV)/.dev-installed
 PROOF_VENV := .venv-proof
 PROOF_STAMP := $(PROOF_VENV)/.installed
+# For towers that are timm's, without the torchvision that it asks for and the proof has no need of.
+TIMM := timm==1.0.31 pillow
 
-.PHONY: help demo test check lint types smoke proof follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep sweep-types oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
+.PHONY: help demo test check lint types smoke proof proof-real follow proof-targets proof-venv proof-dialects proof-dialects-venvs proof-remote sweep sweep-types oracle hostile canaries sarif page site fix-proof fix-readers callback-proof hooks bench bench-tools clean
 help:
 	@echo "make demo   set everything up and run the main job end to end against the sandbox"
 	@echo "make test   set everything up and pass the tests"
 	@echo "make check  lint, types and tests: what CI runs"
 	@echo "make proof  prove the base model definitions against transformers (Python 3.11; installs torch)"
+	@echo "make proof-real DIR=folder  the same for a folder of config.json files, each under the class that it names"
 	@echo "make proof-targets  hold what is said of vLLM, SGLang, llama.cpp, MLX-LM and PEFT against their own code, on a CPU"
 	@echo "make proof-dialects  the same for the names of transformers 5.23, 4.57 and 4.51, each in an environment of its own"
 	@echo "make proof-remote  the same for types whose code is in their own repositories (fetches copies of it from PyPI)"
@@ -72,6 +75,7 @@ smoke: $(DEV_STAMP)
 $(PROOF_STAMP): pyproject.toml
 	$(PYTHON) -m venv $(PROOF_VENV)
 	$(PROOF_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof]'
+	$(PROOF_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(TIMM)
 	@touch $@
 
 # Every definition of a base model against transformers itself; writes the table of supported types.
@@ -81,11 +85,17 @@ proof: $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/record_tasks.py --check
 	@$(PROOF_VENV)/bin/python tools/proof.py --write docs/supported-models.md
 
+# Configs that somebody else wrote: which are exact, and how far the others get.
+proof-real: $(PROOF_STAMP)
+	@test -d "$(DIR)" || { echo "make proof-real DIR=folder: a folder of config.json files" >&2; exit 2; }
+	@$(PROOF_VENV)/bin/python tools/proof_real.py "$(DIR)"
+
 # What the newest transformers and PEFT have otherwise: a table; 1 where a known type differs.
 FOLLOW_VENV := .venv-follow
 follow:
 	@test -x $(FOLLOW_VENV)/bin/python || $(PYTHON) -m venv $(FOLLOW_VENV)
 	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade torch==2.13.0 transformers peft
+	@$(FOLLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(TIMM)
 	@$(FOLLOW_VENV)/bin/python tools/follow.py
 
 # What is said of the engines against their released code: wheels are unpacked, and what they import is beside torch.
@@ -104,6 +114,7 @@ OLDER := 5-23 4-57 4-51
 $(OLDER:%=.venv-proof-%/.installed): .venv-proof-%/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv-proof-$*
 	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check -e '.[proof-$*]'
+	.venv-proof-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps $(TIMM)
 	@touch $@
 
 # The names of older transformers against these releases themselves.

@@ -142,6 +142,11 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         },
         "audio_config": {"codebook_size": 8, "decoder_hidden_size": 64},
     },
+    # Which stages a backbone gives out: they are as many as its layers.
+    **{
+        name: {"": {"out_features": None, "out_indices": None, "stage_names": None}}
+        for name in ("dinov2", "dinov2_with_registers", "dinov3_vit")
+    },
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "blt": {"": {"tie_word_embeddings": False}},
     "inkling_mm_model": {"vision_config": {"n_layers": 7}},

@@ -172,7 +172,7 @@ class LlamaCpp:
             known = tensors.get(whole)
             if known is None and "_exps" not in whole and "_norm" not in whole:
                 return REFUSED, f"LoRA tensor '{whole}' does not exist in base model"
-            # llama-adapter.cpp:343-355: of an embedding both halves are turned; ggml's dimensions come in reverse.
+            # llama-adapter.cpp:358-371: of an embedding both halves are turned; ggml's dimensions come in reverse.
             at = 0 if half == "lora_a" and not whole.endswith("token_embd.weight") else 1
             if known is not None and half in ("lora_a", "lora_b") and shape[at] not in known:
                 return REFUSED, f"tensor '{whole}' has incorrect shape"

@@ -7,14 +7,6 @@ from typing import Any
 from lora_packer.base_model import BaseModel
 from lora_packer.peft.targets import output_head
 
-# (class, what) -> why the definition has another.
-LISTED = {
-    (
-        "ProphetNetForCausalLM",
-        "input embedding",
-    ): "a decoder alone reads its own of the two",
-}
-
 
 def parts_difference(theirs: Any, ours: BaseModel) -> str | None:
     """Return the first of these that the definition has otherwise than transformers and PEFT, or None."""
@@ -27,8 +19,10 @@ def parts_difference(theirs: Any, ours: BaseModel) -> str | None:
             module = getattr(theirs, asked)()
         except Exception:  # noqa: BLE001 - some classes have none and say so in ways of their own
             continue
-        path = paths.get(id(module))
-        if path in ours.modules and path != answer and (type(theirs).__name__, what) not in LISTED:
+        path = paths.get(id(module), "")
+        if what == "input embedding" and path in ours.modules and ours.modules[path].kind != "embedding":
+            continue  # of patches
+        if path in ours.modules and path != answer:
             return f"{what}: transformers has {path}, the definition {answer}"
     # PEFT asks the config that was built: gpt-sw3 is a gpt2 there.
     return _targets_difference(theirs.config.model_type, ours)

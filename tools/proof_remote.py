@@ -1,9 +1,9 @@
 """Prove the definitions of types whose code is in their own repositories against that code, on the meta device.
 
-``proof_remote_listed.py`` says where PyPI has a copy of the code: it is fetched, built under the class default, random
-and real configs, and every module path, kind, weight shape and bias is compared, as ``proof.py`` does. Run it in an
-environment with an older transformers (``make proof-remote``): such code was written for one. The defaults in
-``lora_packer/base_model/remote.json`` are compared with the config classes. Any difference is exit 1.
+``proof_remote_listed.py`` says where PyPI has a copy of the code: it is fetched, built under random and real configs,
+and every module path, kind, weight shape and bias is compared, as ``proof.py`` does; and for two of them what PEFT
+writes. Run it in an environment with an older transformers (``make proof-remote``): such code was written for one.
+The defaults in ``lora_packer/base_model/remote.json`` are compared with the config classes. Any difference is exit 1.
 
 usage: python tools/proof_remote.py [--only TYPE] [--random N] [--configs FOLDER ...] [--cache FOLDER]
 """
@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT))
 from proof_configs import vary  # noqa: E402
 from proof_parts import parts_difference  # noqa: E402
 from proof_remote_listed import SOURCES, Source  # noqa: E402
+from proof_remote_peft import peft_difference  # noqa: E402
 from remote_code import digest, fetched, imported  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel  # noqa: E402
@@ -141,6 +142,12 @@ def prove(model_type: str, source: Source, args: argparse.Namespace) -> list[str
     for name, config in [*cases, *real]:
         for head in code.classes:
             found = difference(code, config, head)
+            if found:
+                problems.append(f"{model_type} {name} {head}: {found}")
+    for name, config in cases[:2]:
+        for head in code.classes:
+            base = BaseModel.load(config).with_head(head)  # type: ignore[arg-type]
+            found = peft_difference(code.build(config, head), base)
             if found:
                 problems.append(f"{model_type} {name} {head}: {found}")
     counts = f"{len(cases)} random, {len(real)} real configs, {len(code.classes)} classes"

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import vllm_on_cpu
+from facts_not_run import not_run
 from proof_engines import ENGINES
 from record_vllm import RELEASES
 
@@ -70,8 +70,9 @@ def main() -> int:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "OMP_NUM_THREADS": "1"}
         code |= subprocess.run([python, __file__, *given], check=False, env=environment).returncode
     print("\nread, not run:")
-    for line in not_run():
-        print(f"  {line}")
+    sys.path.insert(0, str(ROOT))
+    for fact in not_run(features(options.corpus)):
+        print(f"  {fact.target}{fact.versions} {fact.feature}: {fact.effect}  [{fact.source}]")
     return code
 
 
@@ -250,13 +251,18 @@ def renamed(folder: Path, to: Path, change: tuple[str, str]) -> Path:
     return to
 
 
-def not_run() -> Iterator[str]:
-    """The facts of all targets that no code was run for, each with where it was read."""
-    for path in sorted((ROOT / "lora_packer" / "targets" / "data").glob("*.toml")):
-        for fact in tomllib.loads(path.read_text()).get("facts", ()):
-            span = fact.get("versions", "")
-            if path.stem != "vllm" or span.startswith("<"):
-                yield f"{path.stem}{span} {fact['of']}: {fact['effect']}  [{fact.get('source', '')}]"
+def features(corpus: Path) -> set[str]:
+    """The features that an adapter of the corpus has."""
+    from lora_packer.adapter.adapter import read_adapter
+    from lora_packer.adapter.source import FolderSource
+    from lora_packer.targets.features import used_features
+
+    found: set[str] = set()
+    with tempfile.TemporaryDirectory() as work:
+        for _, folder, _ in cases(corpus, Path(work)):
+            adapter = read_adapter(FolderSource(folder))
+            found |= set(used_features(adapter.config, adapter.tensors)) if adapter.config else set()
+    return found
 
 
 if __name__ == "__main__":

@@ -22,14 +22,12 @@ _SOUND = "what it writes is sound"
 _YET = "nobody has written its definition yet"
 
 UNDEFINED: Mapping[str, str] = {
-    **dict.fromkeys(("fast_vlm", "gemma3n", "perception_lm"), _TIMM),
+    **dict.fromkeys(("fast_vlm", "perception_lm"), _TIMM),
     **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), _ANY_TWO),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
-    **dict.fromkeys(("fsmt", "switch_transformers"), _YET),
-    **dict.fromkeys(("canary", "cohere_asr", "fun_asr_nano", "kyutai_speech_to_text", "moonshine"), _YET),
+    **dict.fromkeys(("canary", "fsmt", "fun_asr_nano", "kyutai_speech_to_text"), _YET),
     **dict.fromkeys(("moonshine_streaming", "moss_transcribe_diarize", "nemo_speechlm", "seamless_m4t"), _YET),
-    **dict.fromkeys(("seamless_m4t_v2", "speech_to_text"), _YET),
 }
 
 

@@ -27,6 +27,11 @@ FLAGS += ("qk_layernorm", "use_qk_norm", "multi_query", "parallel_attn", "new_de
 FLAGS += ("add_cross_attention", "use_parallel_residual", "do_layer_norm_before", "_remove_final_layer_norm")
 FLAGS += ("layer_norm_elementwise_affine", "multimodal_projector_bias", "vision_use_head", "use_mask_token")
 FLAGS += ("use_absolute_position_embeddings", "use_mean_pooling", "projector_bias", "projector_use_layernorm")
+FLAGS += ("use_gated_mlp", "query_bias", "key_bias", "value_bias", "proj_bias", "has_relative_attention_bias")
+FLAGS += ("has_spatial_attention_bias", "visual_embed")
+FLAGS += ("use_weighted_layer_sum", "do_stable_layer_norm", "add_adapter", "feat_proj_layer_norm", "router_bias")
+FLAGS += ("conv_pos_batch_norm", "trigram_input", "use_bottleneck", "use_bottleneck_attention")
+FLAGS += ("key_query_shared_bottleneck", "classifier_activation")
 FLAGS += ("standardize", "use_clipped_linears")
 # Encoders, sequence-to-sequence and audio types.
 FLAGS += ("use_task_id", "enable_pronunciation", "enable_shape", "concat_input", "pre_norm")
@@ -402,4 +407,57 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "attn_layers": (["local", "lsh"], ["lsh", "lsh", "local"], ["local"]),
     "prompt_mid_dim": (24, 40),
     "cross_attention_hidden_size": (None, 24),
+    # Encoders of images and of sound.
+    "mlp_ratio": (2, 4),
+    "num_register_tokens": (0, 2, 4),
+    "pooler_output_size": (None, 24),
+    "projection_size": (None, 24),
+    "num_patches": (16, 25),
+    "frequency_stride": (8, 10),
+    "time_stride": (8, 10),
+    "max_length": (128, 200),
+    "coordinate_size": (8, 16),
+    "shape_size": (8, 16),
+    "rel_pos_bins": (16, 32),
+    "rel_2d_pos_bins": (16, 64),
+    "feat_extract_norm": ("group", "layer"),
+    "conv_dim": ([16, 24, 8, 8, 8, 8, 16], [8, 16, 8, 8, 8, 8, 24]),
+    "num_conv_pos_embeddings": (8, 15),
+    "num_conv_pos_embedding_groups": (1, 2, 4),
+    "mask_time_prob": (0.0, 0.05),
+    "adapter_attn_dim": (None, 24),
+    "num_adapter_layers": (1, 2),
+    "classifier_proj_size": (24, 40),
+    "num_buckets": (16, 32),
+    "conv_kernel_sizes": ([5, 5], [3, 5]),
+    "conv_channels": (16, 24),
+    "input_feat_per_channel": (16, 24),
+    "num_sparse_encoder_layers": (0, 1, 2),
+    "num_sparse_decoder_layers": (0, 1, 2),
+    "intra_bottleneck_size": (32, 64),
+    "num_feedforward_networks": (1, 2, 4),
+    "num_groups": (1, 2),
+    "speech_encoder_layers": (1, 2),
+    "speech_encoder_intermediate_size": (24, 40),
+    "feature_projection_input_dim": (16, 24),
+    "adaptor_kernel_size": (3, 8),
+    "position_embeddings_type": ("relative_key", None),
+    "conv_depthwise_kernel_size": (3, 31),
+    "left_max_position_embeddings": (8, 16),
+    "right_max_position_embeddings": (4, 8),
+    "t2u_encoder_layers": (1, 2),
+    "t2u_decoder_layers": (1, 2),
+    "t2u_encoder_ffn_dim": (24, 40),
+    "t2u_vocab_size": (24, 40),
+    "char_vocab_size": (24, 40),
+    "t2u_variance_predictor_hidden_dim": (8, 16),
+    "t2u_variance_predictor_kernel_size": (3, 5),
+    "variance_predictor_kernel_size": (3, 5),
+    "unit_embed_dim": (16, 24),
+    "lang_embed_dim": (8, 16),
+    "spkr_embed_dim": (8, 16),
+    "vocoder_num_langs": (3, 5),
+    "vocoder_num_spkrs": (3, 5),
+    "unit_hifi_gan_vocab_size": (24, 40),
+    "head_ratio": (1, 2),
 }

@@ -69,6 +69,7 @@ UNDECLARED: Mapping[str, Mapping[str, Any]] = {
     "mistral_large4_text": {"index_skip_topk_offset": 2, "no_rope_layer_interval": 4},
     "molmo2_vision": {"image_size": [378, 378]},
     "nemotron_h": {"hybrid_override_pattern": "ME*-"},
+    "openai_privacy_filter": {"num_labels": 33},
     "phi4_multimodal_vision": {"vision_use_head": True},
     "pp_formulanet_text": {"encoder_ffn_dim": 4096},
     "qwen3_5_moe_text": {"full_attention_interval": 4},

@@ -115,7 +115,7 @@ def layout_of(kind: str, name: str) -> Any:
     for old, new in _ELSEWHERE:
         renamed = {path: new + path.removeprefix(old) for path in every if path.startswith(old)}
         kept, _ = made_of(model, {name: every[path] for path, name in renamed.items() if name not in every})
-        # A tensor that the base model has not got is refused when the file is loaded (src/llama-adapter.cpp:327).
+        # A tensor that the base model has not got is refused when the file is loaded (src/llama-adapter.cpp:333-336).
         kept = {name: to for name, to in kept.items() if there.issuperset(to)}
         same = {_INDEX.sub("*", name): taken.get(_INDEX.sub("*", path)) for path, name in renamed.items()}
         if kept and all(same.get(name) == to for name, to in kept.items()):
@@ -215,7 +215,7 @@ def routers(weights: Mapping[str, Weight], experts: int) -> Iterator[tuple[str, 
 def asked(model: Any, path: str, weight: Weight) -> list[str] | None:
     """The tensors that the converter makes of LoRA on one module, [] where it drops it, None where it refuses.
 
-    The loader refuses a tensor of another shape than the base model's (src/llama-adapter.cpp:343-355): the converter
+    The loader refuses a tensor of another shape than the base model's (src/llama-adapter.cpp:358-371): the converter
     makes that one of the base weight.
     """
     found = through(model, [(path, weight.product)])

@@ -21,14 +21,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proof import HEADS, model_class  # noqa: E402
+from proof import HEADS, MORE_CLASSES, model_class  # noqa: E402
 from proof_configs import class_type, of_transformers  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.architecture import IMAGE_CLASSIFIER  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
-TASKS = ("sequence-classification", "token-classification", "question-answering")
+TASKS = ("causal-lm", "sequence-classification", "token-classification", "question-answering")
 
 
 def recorded_text() -> str:
@@ -63,6 +63,7 @@ def _described(model_type: str) -> dict[str, str]:
         cls = _in_table(f"{table}_MAPPING_NAMES", model_type)
         if cls is not None and has[part]:
             found[part] = cls
+    found |= {name: name for name in MORE_CLASSES.get(model_type, ())}
     return {head: cls for at, (head, cls) in enumerate(found.items()) if cls not in list(found.values())[:at]}
 
 

@@ -29,8 +29,9 @@ IMAGE_CLASSIFIER = "image-classification"
 # The names of a base checkpoint's own files, where there is no definition.
 CHECKPOINT = "checkpoint"
 
-# "causal-lm" is any language model's head, a masked one's and an image-text model's too; "seq2seq" is that of the class
-# with an encoder and a decoder, where a type has one; "encoder" is the class that leaves the decoder out.
+# "causal-lm" is any head over a vocabulary: a language model's, a masked one's, an image-text model's, that of speech
+# recognition by CTC; "seq2seq" is that of the class with an encoder and a decoder, where a type has one; "encoder" is
+# the class that leaves the decoder out. A classifier may be one of images or of sound: a type has one of the three.
 Head = Literal[
     "causal-lm",
     "seq2seq",
@@ -73,7 +74,8 @@ class Architecture:
             (peft/utils/constants.py, TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING).
         text_config: the name of the nested config that holds the vocabulary and the layers, or None.
         flat_text: whether old configs hold those fields at the root, without the nested config.
-        input_embedding: how the input embedding's path ends.
+        input_embedding: how the input embedding's path ends, or how under each head, with ``none`` for the others;
+            None for a type that reads no tokens.
         encoder_decoder: whether the class that its checkpoints name has an encoder and a decoder.
         proof: what holds the definition where transformers has no such type; None where transformers itself does.
         classes: the heads of classes whose names do not say them: class -> head.
@@ -84,7 +86,7 @@ class Architecture:
     default_targets: tuple[str, ...] | str = ()
     text_config: str | None = None
     flat_text: bool = False
-    input_embedding: str = "embed_tokens"
+    input_embedding: str | Mapping[Head, str] | None = "embed_tokens"
     encoder_decoder: bool = False
     defaults: Mapping[str, Any] | str | None = None
     proof: Proof | None = None
@@ -126,7 +128,7 @@ def declared(
     targets: tuple[str, ...] | str = (),
     text_config: str | None = None,
     flat_text: bool = False,
-    input_embedding: str = "embed_tokens",
+    input_embedding: str | Mapping[Head, str] | None = "embed_tokens",
     encoder_decoder: bool = False,
 ) -> Architecture:
     """Return the definition of a model type; see :class:`Architecture`.
@@ -136,6 +138,13 @@ def declared(
     """
     dialects = {TRANSFORMERS_5: build, **others}
     return Architecture(dialects, targets, text_config, flat_text, input_embedding, encoder_decoder)
+
+
+def named_class(s: Settings) -> str | None:
+    """Return the class that a config names first in ``architectures``, or None."""
+    named = s.value("architectures")
+    first = named[0] if isinstance(named, list | tuple) and named else None
+    return None if first is None else str(first)
 
 
 def remote(
@@ -171,11 +180,10 @@ def only_for(build: Build, *classes: str) -> Build:
     """
 
     def checked(s: Settings, head: Head) -> Named:
-        named = s.value("architectures")
-        first = named[0] if isinstance(named, list | tuple) and named else None
+        first = named_class(s)
         if first is not None and first not in classes:
             raise UnknownArchitecture(
-                f"there is no proven definition for the class '{escape(str(first), 60)}' that the base config names.",
+                f"there is no proven definition for the class '{escape(first, 60)}' that the base config names.",
                 hint="Give the folder or the Hub id of the base checkpoint with --base-config.",
             )
         yield from build(s, head)

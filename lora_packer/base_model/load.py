@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
@@ -23,7 +23,7 @@ from lora_packer.base_model.names import cached_repo
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
-from lora_packer.base_model.tasks import is_described
+from lora_packer.base_model.tasks import has_class, is_described
 from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.redact import escape
@@ -50,10 +50,16 @@ _HEAD_OF_CLASS: Mapping[str, Head] = {
     "ForCausalLM": "causal-lm",
     "LMHeadModel": "causal-lm",
     "ForMaskedLM": "causal-lm",
+    "ForCTC": "causal-lm",
     "ForConditionalGeneration": "seq2seq",
     "MarianMTModel": "seq2seq",
     "ForSequenceClassification": "sequence-classification",
+    # It classifies with the language model's head; its names are a dialect.
+    "ShieldGemma2ForImageClassification": "causal-lm",
+    "ForImageClassification": "sequence-classification",
+    "ForAudioClassification": "sequence-classification",
     "ForTokenClassification": "token-classification",
+    "ForAudioFrameClassification": "token-classification",
     "ForQuestionAnswering": "question-answering",
     "EncoderModel": "encoder",
     "Model": "none",
@@ -74,7 +80,7 @@ class BaseModel:
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
         default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
-        input_embedding: the path of the input embedding.
+        input_embedding: the path of the input embedding; None where the class reads no tokens.
         sha256: of the config's file; without one, of the config as JSON with sorted keys and no blanks. None for what
             was made from a loaded model.
     """
@@ -85,7 +91,7 @@ class BaseModel:
     source: str | None
     head: Head
     default_targets: tuple[str, ...] | str
-    input_embedding: str
+    input_embedding: str | None
     _config: Mapping[str, Any] = field(repr=False)
     sha256: str | None = None
 
@@ -103,9 +109,9 @@ class BaseModel:
         return base_from(config_of(source))
 
     @property
-    def vocab_size(self) -> int:
-        """The number of rows of the input embedding."""
-        return self.modules[self.input_embedding].weight_shape[0]
+    def vocab_size(self) -> int | None:
+        """The number of rows of the input embedding, or None where there is none."""
+        return None if self.input_embedding is None else self.modules[self.input_embedding].weight_shape[0]
 
     @property
     def attention_heads(self) -> tuple[int, int, int]:
@@ -177,7 +183,7 @@ def base_from(found: FoundConfig) -> BaseModel:
     return replace(base, source=found.source, sha256=found.sha256)
 
 
-def _has_type(part: Any) -> bool:
+def _has_type(part: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(part, Mapping) and isinstance(part.get("model_type"), str)
 
 
@@ -206,21 +212,22 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             "the folder or the Hub id of its checkpoint with --base-config.",
         )
     own = architecture.classes.get(named)
-    chosen = _offered(head or own or head_of(config, "seq2seq"), architecture)
+    chosen = _offered(head or own or head_of(config, "seq2seq"), model_type, architecture)
     settings = Settings(config, architecture.defaults or model_type)
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
     modules = dialects[TRANSFORMERS_5]
-    embedding = _input_embedding(modules, architecture)
+    embedding = _input_embedding(modules, _embedding_names(config, architecture, chosen))
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
 
 
-def _offered(head: Head, architecture: Architecture) -> Head:
-    """The head itself, or what a type without an encoder and a decoder has in its place."""
-    if architecture.encoder_decoder:
-        return head
-    return {"seq2seq": "causal-lm", "encoder": "none"}.get(head, head)  # type: ignore[return-value]
+def _offered(head: Head, model_type: str, architecture: Architecture) -> Head:
+    """The head itself, or what a type has in its place that has no encoder and decoder, or no vocabulary to predict."""
+    if not architecture.encoder_decoder:
+        others: Mapping[Head, Head] = {"seq2seq": "causal-lm", "encoder": "none"}
+        head = others.get(head, head)
+    return "none" if head == "causal-lm" and not has_class(model_type, head) else head
 
 
 def _under(head: Head, build: Build, settings: Settings) -> Named:
@@ -240,19 +247,32 @@ def _modules(named: Named) -> Modules:
     return MappingProxyType(modules)
 
 
-def _input_embedding(modules: Modules, architecture: Architecture) -> str:
+def _embedding_names(config: Mapping[str, Any], architecture: Architecture, head: Head) -> tuple[str, ...]:
+    """How the input embedding may be called: as declared, as in a decoder alone, and as in the language model inside.
+
+    A type that reads no tokens has no name for it.
+    """
+    declared = architecture.input_embedding
+    if declared is None:
+        return ()
+    own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
+    nested = config.get(architecture.text_config or "")
+    inside = ARCHITECTURES.get(nested["model_type"]) if _has_type(nested) else None
+    name = inside.input_embedding if inside is not None else None
+    return (own, "embed_tokens", *((name,) if isinstance(name, str) else ()))
+
+
+def _input_embedding(modules: Modules, names: tuple[str, ...]) -> str | None:
     """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
 
-    A decoder alone has ``embed_tokens`` in place of what it shares with an encoder.
+    A class may have none where others of its type do, such as one that classifies images.
     """
-
-    def order(path: str) -> tuple[bool, bool, int]:
-        dotted = f".{path}"
-        named = dotted.endswith(f".{architecture.input_embedding}")
-        return not named, not dotted.endswith(".embed_tokens"), path.count(".")
-
-    found = [path for path, module in modules.items() if module.kind == "embedding"]
-    return min(found or (path for path in modules if path.endswith(architecture.input_embedding)), key=order)
+    embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
+    for name in names:
+        named = [path for path in embeddings or modules if f".{path}".endswith(f".{name}")]
+        if named:
+            return min(named, key=lambda path: path.count("."))
+    return None
 
 
 def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:

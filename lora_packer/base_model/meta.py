@@ -41,9 +41,10 @@ def load_meta(config: Mapping[str, Any], source: str | None) -> CheckpointModel:
         reason = escape(str(error).strip().partition("\n")[0], 160) or type(error).__name__
         message = f"{installed} cannot build the model type '{model_type}': {reason}"
         raise InconclusiveError(message) from None
-    embedding = _input_embedding(model)
+    found = modules.get(named := _input_embedding(model))
     # What reads sound or images first, such as a convolution, is called one by some classes.
-    if embedding not in modules or modules[embedding].kind != "embedding":
+    embedding = named if found is not None and found.kind == "embedding" else None
+    if embedding is None and _reads_tokens(model):
         raise InconclusiveError(f"{installed} does not say which input embedding the model type '{model_type}' has.")
     dialects = MappingProxyType({META: modules})
     return CheckpointModel(model_type, modules, dialects, source, head_of(config), (), embedding, config)
@@ -65,6 +66,13 @@ def _built(config: Mapping[str, Any]) -> Any:
     loaded = transformers.AutoConfig.for_model(**plain)
     with torch.device("meta"):
         return transformers.AutoModelForCausalLM.from_config(loaded) if named is None else named(loaded)
+
+
+def _reads_tokens(model: Any) -> bool:
+    """Whether the model's config, or that of the language model in it, has a vocabulary."""
+    config = getattr(model, "config", None)
+    parts = (config, getattr(config, "text_config", None))
+    return any(getattr(part, "vocab_size", None) is not None for part in parts)
 
 
 def _input_embedding(model: Any) -> str:

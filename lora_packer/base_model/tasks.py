@@ -25,7 +25,7 @@ def has_class(model_type: str, head: Head) -> bool:
     """
     own = ARCHITECTURES.get(model_type)
     if own is not None and own.proof is not None:
-        return head not in _without() or head in own.proof.heads
+        return head == "causal-lm" or head not in _without() or head in own.proof.heads
     return model_type not in _without().get(head, ())
 
 

@@ -20,7 +20,7 @@ from lora_packer.inspector.matching import ADAPTER_NAME, agreement, agrees, core
 from lora_packer.inspector.rules.vocabulary import resized_vocabulary, vocabularies_disagree
 from lora_packer.peft.expected import RANK_AXIS, Era, Expectation, expect
 from lora_packer.peft.replicate import Ranges, replicated
-from lora_packer.peft.targets import ALL_LINEAR, output_head
+from lora_packer.peft.targets import ALL_LINEAR, HEAD_WITHOUT_ROWS, output_head
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -245,7 +245,7 @@ def _with_dialects(base: BaseModel, dialects: Mapping[str, Modules]) -> BaseMode
 
 def input_embedding(base: BaseModel, modules: Modules) -> str | None:
     """Return the path of the input embedding under the names of a dialect, or None where it has none."""
-    if base.input_embedding in modules:
+    if base.input_embedding is None or base.input_embedding in modules:
         return base.input_embedding
     leaf = base.input_embedding.rpartition(".")[2]
     named = [p for p, m in modules.items() if m.kind == "embedding" and p.rpartition(".")[2] == leaf]
@@ -296,7 +296,7 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     """Take the vocabulary size from the file where all its tensors agree on another one than the base's."""
     sizes: dict[int, list[str]] = {}
     rows = _rows(base) if shapes else {}
-    vocab = min((least for own in rows.values() for least in own), default=base.vocab_size)
+    vocab = min((least for own in rows.values() for least in own), default=0)
     for (path, kind), own in rows.items():
         for part, axis in _VOCABULARY_AXES[kind]:
             found = shapes.get(core_of(key_name(path, part)))
@@ -312,6 +312,8 @@ def _with_vocabulary(base: BaseModel, shapes: _Shapes) -> tuple[BaseModel, tuple
     if len(sizes) > 1:
         return base, (vocabularies_disagree(sizes, vocab),)
     (size, names), *_ = sizes.items()
+    if base.input_embedding is None:  # such as speech recognition by CTC: every language has letters of its own
+        return _resized(base, size), ()
     return _resized(base, size), (resized_vocabulary(names, size, vocab),)
 
 
@@ -320,7 +322,7 @@ def _rows(base: BaseModel) -> dict[tuple[str, str], set[int]]:
     result: dict[tuple[str, str], set[int]] = {}
     for modules in base.dialects.values():
         for path, kind in ((input_embedding(base, modules), "embedding"), (output_head(modules), "linear")):
-            if path is not None:
+            if path not in (None, HEAD_WITHOUT_ROWS):
                 result.setdefault((path, kind), set()).add(modules[path].weight_shape[0])
     return result
 

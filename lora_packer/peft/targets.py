@@ -37,8 +37,17 @@ OUTPUT_HEADS = (
     "pred_layer.proj",
     "lm_loss",
     "proj_out",
+    # Of remote code: Phi's first, and Molmo's.
+    "lm_head.linear",
+    "transformer.ff_out",
 )
-_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output")
+# DeBERTa's newer head multiplies with the input embedding, and calls its output embedding what stands before that
+# (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
+HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
+# Heads of remote code whose classes do not say that they are the output embedding, so that all linear layers are with
+# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's and MiniMind's.
+_UNSAID_HEADS = (("language.lm_head", "language.model.embed_tokens"), ("output", "tok_embeddings"))
+_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output", HEAD_WITHOUT_ROWS)
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 _LAST_INDEX = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")
@@ -217,6 +226,7 @@ def output_head(modules: Modules) -> str | None:
     names = frozenset(OUTPUT_HEADS)
     found = [path for path in modules if path.endswith(OUTPUT_HEADS) and _ends_with_any(path, names)]
     found += [path for path in _LONE_OUTPUT_HEADS if path in modules]
+    found = [path for path in found if not any(path == head and known in modules for head, known in _UNSAID_HEADS)]
     linear = (path for path in found if modules[path].kind == "linear")
     return min(linear, key=lambda path: path.count("."), default=None)
 

@@ -57,7 +57,7 @@ def placement(target: Target, base: Base, tensors: Collection[str]) -> Placement
         why = "stacks the experts of a layer, and refuses them where one or a projection of one has no LoRA"
         refused[why] = [name for name in landed if any(path in name for path in lacking)]
     if base.tied and (heads := [name for name, to in landed.items() if to == "output"]):
-        # convert_lora_to_gguf.py writes output.weight, and a tied model has none (src/llama-adapter.cpp:327).
+        # convert_lora_to_gguf.py writes output.weight, and a tied model has none (src/llama-adapter.cpp:333-336).
         refused["has no output head of its own, as it is tied to the input embedding, and refuses LoRA on it"] = heads
     told = {why: tuple(names) for why, names in refused.items()}
     served = f"{target.summary} converts this base model with {layout['class']}, which"

@@ -162,3 +162,38 @@ def test_a_config_that_makes_no_sense(config: dict[str, Any], says: str) -> None
 def test_an_unknown_language_model_is_not_guessed() -> None:
     with pytest.raises(lora_packer.UnknownArchitecture, match="text_config of model type 'newer'"):
         BaseModel.load({"model_type": "voxtral", "text_config": {"model_type": "newer"}})
+
+
+def test_gemma_3n_has_the_tower_of_another_library() -> None:
+    """timm's MobileNetV5, without timm: 4 stages, the last two with attention, and what joins them."""
+    modules = BaseModel.load({"model_type": "gemma3n"}).modules
+    tower = "model.vision_tower.timm_model."
+    shapes = {
+        "blocks.2.9.attn.query.proj": (768, 640, 1, 1),
+        "blocks.2.9.attn.key.down_conv": (640, 1, 3, 3),
+        "blocks.3.37.attn.value.proj": (96, 1280, 1, 1),
+        "msfa.ffn.pw_proj.conv": (2048, 3840, 1, 1),
+    }
+    assert {path: modules[tower + path].weight_shape for path in shapes} == shapes
+    assert modules["model.embed_vision.embedding_projection"].in_features == 2048
+
+
+def test_another_model_of_that_library_is_unknown() -> None:
+    config = {"model_type": "gemma3n", "vision_config": {"architecture": "resnet50"}}
+    with pytest.raises(lora_packer.UnknownArchitecture, match="resnet50"):
+        BaseModel.load(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "embedding"),
+    [
+        ({"model_type": "speech_to_text"}, "model.decoder.embed_tokens"),
+        ({"model_type": "moonshine"}, "model.decoder.embed_tokens"),
+        ({"model_type": "cohere_asr"}, "model.decoder.embed_tokens"),
+        ({"model_type": "prophetnet", "architectures": ["ProphetNetForCausalLM"]},
+         "prophetnet.decoder.word_embeddings"),
+        ({"model_type": "prophetnet"}, "prophetnet.word_embeddings"),
+    ],
+)  # fmt: skip
+def test_the_input_embedding_is_that_of_the_class(config: dict[str, Any], embedding: str) -> None:
+    assert BaseModel.load(config).input_embedding == embedding

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,8 +17,9 @@ from lora_packer.errors import InconclusiveError, UnknownArchitecture
 class _Model:
     """What transformers' class looks like from outside."""
 
-    def __init__(self, embeddings: Any) -> None:
+    def __init__(self, embeddings: Any, vocab_size: int | None = 8) -> None:
         self._embeddings = embeddings
+        self.config = SimpleNamespace(vocab_size=vocab_size)
 
     def named_modules(self) -> Any:
         return iter(())
@@ -53,8 +54,14 @@ def test_a_class_that_names_no_input_embedding_is_told(
 ) -> None:
     monkeypatch.setattr(meta, "_built", lambda _config: _Model(embeddings))
     with pytest.raises(UnknownArchitecture, match=r"transformers 5\.0 does not say which input embedding") as told:
-        find_base({"model_type": "clip"})
-    assert "there is no proven definition for the model type 'clip'" in str(told.value)
+        find_base({"model_type": "swin"})
+    assert "there is no proven definition for the model type 'swin'" in str(told.value)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_class_that_reads_no_tokens_has_no_input_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meta, "_built", lambda _config: _Model(_no_attribute, None))
+    assert find_base({"model_type": "swin"}).input_embedding is None
 
 
 class _Hearing(_Model):

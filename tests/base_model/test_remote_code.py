@@ -82,6 +82,10 @@ VL2 = {
                         "n_shared_experts": 2, "moe_intermediate_size": 24, "first_k_dense_replace": 1},
 }  # fmt: skip
 
+MINIMIND = {
+    "model_type": "minimind", "architectures": ["MiniMindLM"], "dim": 64, "hidden_dim": 96, "n_heads": 4, "n_kv_heads": 2,
+    "n_layers": 1, "vocab_size": 40,
+}  # fmt: skip
 KIMI_VL = {
     "model_type": "kimi_vl", "vision_config": VIT, "text_config": {
         **SIZES, "kv_lora_rank": 16, "q_lora_rank": None, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16,
@@ -177,10 +181,15 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("telechat", {"model_type": "telechat", "n_layer": 1, "n_head": 4, "hidden_size": 64, "ffn_hidden_size": 96,
                   "vocab_size": 40}, ["key_value", "gate_proj"], {
         T + "self_attention.key_value": (128, 64), T + "mlp.gate_proj": (96, 64)}),
+    ("minimind, all linear layers", MINIMIND, "all-linear", {
+        "layers.0.attention.wq": (64, 64), "layers.0.attention.wk": (32, 64), "layers.0.attention.wv": (32, 64),
+        "layers.0.attention.wo": (64, 64), "layers.0.feed_forward.w1": (96, 64), "layers.0.feed_forward.w2": (64, 96),
+        "layers.0.feed_forward.w3": (96, 64), "output": (40, 64)}),
+    ("phi-2, all linear layers", {"model_type": "phi-msft", **GPT}, "all-linear", {
+        T + "mixer.Wqkv": (192, 64), T + "mixer.out_proj": (64, 64), T + "mlp.fc1": (256, 64), T + "mlp.fc2": (64, 256)}),
     ("TeleFLM", {"model_type": "TeleFLM", **SIZES}, ["v_proj"], {L + "self_attn.v_proj": (64, 64)}),
     ("solar", {"model_type": "solar", **SIZES, "num_key_value_heads": 2}, ["v_proj"], {L + "self_attn.v_proj": (32, 64)}),
-    ("minimind", {"model_type": "minimind", "architectures": ["MiniMindLM"], "dim": 64, "hidden_dim": 96, "n_heads": 4,
-                  "n_kv_heads": 2, "n_layers": 1, "vocab_size": 40}, ["wk", "w1", "output"], {
+    ("minimind", MINIMIND, ["wk", "w1", "output"], {
         "layers.0.attention.wk": (32, 64), "layers.0.feed_forward.w1": (96, 64), "output": (40, 64)}),
     ("minicpmv 2.6", MINICPMV, ["q_proj", "kv_proj"], {
         "llm." + L + "self_attn.q_proj": (64, 64), "vpm.encoder.layers.0.self_attn.q_proj": (32, 32),

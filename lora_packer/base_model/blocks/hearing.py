@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architecture, Build
+from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import Beside, Part, below, composite, head_inside, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import side_attention, side_layer
-from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm
+from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -43,6 +44,45 @@ def whisper_encoder(s: Settings) -> Named:
     yield from embedding("embed_positions", s.size("max_source_positions"), s.hidden)
     yield from whisper_layers(s)
     yield from layer_norm("layer_norm", s.hidden)
+
+
+def conformer(s: Settings) -> Named:
+    """A conformer that halves the frames several times before its layers."""
+    channels = s.size("subsampling_conv_channels")
+    side = s.size("subsampling_conv_kernel_size")
+    halvings = s.size("subsampling_factor").bit_length() - 1
+    yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
+    for index in range(max(halvings - 1, 0)):
+        yield from depthwise(f"subsampling.layers.{3 * index + 2}", channels, side, side, bias=True)
+        yield from conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
+    bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
+    yield from linear("subsampling.linear", s.hidden, channels * bands, bias=True)
+    for index in range(s.layers):
+        yield from _conformer_layer(s, f"layers.{index}")
+
+
+def _conformer_layer(s: Settings, path: str) -> Named:
+    (heads, kv_heads, head_dim), bias = head_sizes(s), s.flag("attention_bias")
+    for name in ("feed_forward1", "feed_forward2"):
+        yield from chain(f"{path}.{name}", (s.hidden, s.inner, s.hidden), "linear1", "linear2", bias=bias)
+    yield from attention(f"{path}.self_attn", s.hidden, heads, kv_heads, head_dim, bias=bias, output_bias=bias)
+    yield from linear(f"{path}.self_attn.relative_k_proj", heads * head_dim, s.hidden)
+    yield from parameter(f"{path}.self_attn.bias_u", heads, head_dim)
+    yield from parameter(f"{path}.self_attn.bias_v", heads, head_dim)
+    bias = s.flag("convolution_bias")
+    yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
+    yield from depthwise(f"{path}.conv.depthwise_conv", s.hidden, s.size("conv_kernel_size"), bias=bias)
+    yield from conv(f"{path}.conv.pointwise_conv2", (s.hidden, s.hidden, 1), bias=bias)
+    yield from layer_norm(
+        path,
+        s.hidden,
+        "conv.norm",
+        "norm_feed_forward1",
+        "norm_self_att",
+        "norm_conv",
+        "norm_feed_forward2",
+        "norm_out",
+    )
 
 
 def hearing(audio: Part, projector: Listening) -> Beside:

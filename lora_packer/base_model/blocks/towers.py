@@ -47,6 +47,14 @@ def clip(s: Settings) -> Named:
     yield from layer_norm("post_layernorm", s.hidden)
 
 
+def clip_text(s: Settings) -> Named:
+    """CLIP's encoder of text, which SigLIP's is too but for its head."""
+    yield from embedding("embeddings.token_embedding", s.vocab, s.hidden)
+    yield from embedding("embeddings.position_embedding", s.size("max_position_embeddings"), s.hidden)
+    yield from clip_layers(s)
+    yield from layer_norm("final_layer_norm", s.hidden)
+
+
 def siglip_body(s: Settings) -> Named:
     """SigLIP without its pooling head."""
     yield from patch_conv(s, "embeddings.patch_embedding", bias=True)

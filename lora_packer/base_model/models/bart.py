@@ -253,5 +253,10 @@ ARCHITECTURES: Architectures = {
     "blenderbot": like("pegasus"),
     "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
     "trocr": declared(_trocr),
-    "prophetnet": declared(_prophetnet, input_embedding="word_embeddings", encoder_decoder=True),
+    # A decoder alone reads its own table, not the one that it holds for both sides.
+    "prophetnet": declared(
+        _prophetnet,
+        input_embedding={"none": "word_embeddings", "causal-lm": "decoder.word_embeddings"},
+        encoder_decoder=True,
+    ),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared, like
+from lora_packer.base_model.architecture import Architectures, Head, declared, like
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
-from lora_packer.base_model.blocks.composite import Tower, text_part
+from lora_packer.base_model.blocks.composite import Tower, below, fixed, text_part
 from lora_packer.base_model.blocks.experts import fused_experts, sparse_after
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import decoder, framed, stacked
-from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
+from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, stacked
+from lora_packer.base_model.blocks.hearing import conformer
+from lora_packer.base_model.blocks.layers import embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.projectors import llava_like, seeing_inside
 from lora_packer.base_model.blocks.qwen_visual import qwen3_visual
 from lora_packer.base_model.models.vision_towers import vision_config
@@ -64,7 +65,31 @@ def _cohere2_projector(s: Settings, vision: Settings, text: Settings) -> Named:
     yield from linear("multi_modal_projector.linear_2", text.hidden, width // 2, bias=True)
 
 
+_HEARING = fixed("encoder_config", Tower("parakeet_encoder", conformer))._replace(filled=True)
+
+
+def _asr(s: Settings, head: Head) -> Named:
+    """A conformer and a decoder that reads it, with heads over words."""
+    before = "" if head == "none" else "model."
+    hearing, encoder = _HEARING.of(s)
+
+    def layer(path: str, _index: int) -> Named:
+        for name in ("self_attn", "encoder_attn"):
+            yield from plain_attention(s, f"{path}.{name}")
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, *LAYER_NORMS, "final_layernorm")
+
+    yield from below(f"{before}encoder", encoder(hearing))
+    yield from below(f"{before}decoder", stacked(s, layer, norms=(), kind=layer_norm))
+    yield from embedding(f"{before}decoder.pos_emb", s.size("max_position_embeddings"), s.hidden)
+    yield from layer_norm(f"{before}decoder.embedding_layernorm", s.hidden)
+    yield from linear(f"{before}decoder.proj", s.hidden, hearing.hidden, bias=True)
+    if head != "none":
+        yield from linear("proj_out", s.vocab, s.hidden, bias=True)
+
+
 ARCHITECTURES: Architectures = {
+    "cohere_asr": declared(_asr, encoder_decoder=True),
     "cohere": declared(framed(_cohere)),
     "cohere2": declared(framed(_cohere2)),
     "cohere_compass_text": like("cohere2"),

@@ -228,6 +228,7 @@ ARCHITECTURES: Architectures = {
         targets=("qkv_proj",),
         input_embedding="wte",
     ),
+    "openai_privacy_filter": like("gpt_oss"),
     "openai-gpt": declared(_gpt(_openai_gpt), input_embedding="tokens_embed"),
     "ctrl": declared(_gpt(_ctrl, _ctrl_heads), input_embedding="w"),
     "gpt_neo": declared(

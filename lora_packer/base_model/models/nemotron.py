@@ -19,7 +19,8 @@ from lora_packer.base_model.blocks.composite import (
 from lora_packer.base_model.blocks.experts import deepseek_experts
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, two_linears_mlp
 from lora_packer.base_model.blocks.frames import TRANSFORMER, UNGATED_LAYER, decoder, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.hearing import conformer
+from lora_packer.base_model.blocks.layers import chain, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.recurrent import mamba_2
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -128,49 +129,6 @@ def _radio(s: Settings) -> Named:
             yield from parameter(f"{path}.layer_scale{number}.lambda1", s.hidden)
 
 
-def _parakeet(s: Settings) -> Named:
-    """A conformer that halves the frames several times before its layers."""
-    channels = s.size("subsampling_conv_channels")
-    side = s.size("subsampling_conv_kernel_size")
-    halvings = s.size("subsampling_factor").bit_length() - 1
-    yield from conv("subsampling.layers.0", (channels, 1, side, side), bias=True)
-    for index in range(max(halvings - 1, 0)):
-        yield from depthwise(f"subsampling.layers.{3 * index + 2}", channels, side, side, bias=True)
-        yield from conv(f"subsampling.layers.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
-    bands = s.size("num_mel_bins") // s.size("subsampling_conv_stride") ** halvings
-    yield from linear("subsampling.linear", s.hidden, channels * bands, bias=True)
-    for index in range(s.layers):
-        yield from _parakeet_layer(s, f"layers.{index}")
-
-
-def _parakeet_layer(s: Settings, path: str) -> Named:
-    head_dim, bias, folded = (
-        s.optional_size("head_dim") or s.hidden // s.heads,
-        s.flag("attention_bias"),
-        (s.hidden, s.hidden, 1),
-    )
-    for name in ("feed_forward1", "feed_forward2"):
-        yield from chain(f"{path}.{name}", (s.hidden, s.inner, s.hidden), "linear1", "linear2", bias=bias)
-    yield from attention(f"{path}.self_attn", s.hidden, s.heads, s.heads, head_dim, bias=bias, output_bias=bias)
-    yield from linear(f"{path}.self_attn.relative_k_proj", s.heads * head_dim, s.hidden)
-    yield from parameter(f"{path}.self_attn.bias_u", s.heads, head_dim)
-    yield from parameter(f"{path}.self_attn.bias_v", s.heads, head_dim)
-    bias = s.flag("convolution_bias")
-    yield from conv(f"{path}.conv.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=bias)
-    yield from depthwise(f"{path}.conv.depthwise_conv", s.hidden, s.size("conv_kernel_size"), bias=bias)
-    yield from conv(f"{path}.conv.pointwise_conv2", folded, bias=bias)
-    yield from layer_norm(
-        path,
-        s.hidden,
-        "conv.norm",
-        "norm_feed_forward1",
-        "norm_self_att",
-        "norm_conv",
-        "norm_feed_forward2",
-        "norm_out",
-    )
-
-
 def _omni(s: Settings, _head: Head) -> Named:
     (text, language), (vision, visual) = _NEMOTRON.of(s), _RADIO_PART.of(s)
     seen = s.size("vision_hidden_size")
@@ -193,7 +151,7 @@ def _omni_projector(path: str, inputs: int, inner: int, outputs: int, *, bias: b
 
 
 _RADIO_PART = Part("vision_config", "radio", {"radio": Tower("radio", _radio)}.get)
-_PARAKEET_PART = fixed("audio_config", Tower("parakeet_encoder", _parakeet))
+_PARAKEET_PART = fixed("audio_config", Tower("parakeet_encoder", conformer))
 _NEMOTRON = Part("text_config", "nemotron_h", whole_language_model)
 _OLDER_NAMES = {"llm_config": "text_config", "sound_config": "audio_config", "vit_hidden_size": "vision_hidden_size"}
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_5_23, Architectures, Build, Head, declared
+from lora_packer.base_model.architecture import (
+    TRANSFORMERS_5_23,
+    Architectures,
+    Build,
+    Head,
+    declared,
+    named_class,
+    only_for,
+)
 from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.encoders import (
     Body,
     bert_body,
@@ -16,10 +25,11 @@ from lora_packer.base_model.blocks.encoders import (
     one_layer,
     roberta_predictions,
     summary_classifier,
+    two_layers,
     unpooled_encoder,
 )
 from lora_packer.base_model.blocks.frames import aliased, layer_kinds, numbered
-from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 
@@ -169,6 +179,60 @@ def _luke_predictions(s: Settings) -> Named:
     yield from linear(f"{path}.decoder", entities, narrow)
 
 
+def _layoutlmv3(s: Settings) -> Named:
+    """LayoutLM whose tables of places are narrower, and which reads the page's image, too."""
+    places, place, extent = s.size("max_2d_position_embeddings"), s.size("coordinate_size"), s.size("shape_size")
+    if s.flag("text_embed"):
+        yield from embeddings(s, s.hidden)
+        for name, width in {"x": place, "y": place, "h": extent, "w": extent}.items():
+            yield from embedding(f"embeddings.{name}_position_embeddings", places, width)
+    if s.flag("visual_embed"):
+        patch = s.size("patch_size")
+        yield from parameter("cls_token", 1, 1, s.hidden)
+        yield from parameter("pos_embed", 1, (s.size("input_size") // patch) ** 2 + 1, s.hidden)
+        yield from conv("patch_embed.proj", (s.hidden, s.size("num_channels"), patch, patch), bias=True)
+        yield from layer_norm("LayerNorm", s.hidden)
+        yield from layer_norm("norm", s.hidden)
+    yield from layers(s.with_fields(add_cross_attention=False))
+    if s.flag("has_relative_attention_bias"):
+        yield from linear("encoder.rel_pos_bias", s.heads, s.size("rel_pos_bins"))
+    if s.flag("has_spatial_attention_bias"):
+        yield from linear("encoder", s.heads, s.size("rel_2d_pos_bins"), "rel_pos_x_bias", "rel_pos_y_bias")
+
+
+def _layoutlmv3_under(s: Settings, head: Head) -> Named:
+    for path, module in _layoutlmv3(s):
+        yield path if head == "none" else f"layoutlmv3.{path}", module
+    match head:
+        case "sequence-classification":
+            yield from two_layers(s)
+        case "token-classification":
+            yield from one_layer(s) if s.labels() < _ONE_LAYER else two_layers(s)
+        case "question-answering":
+            yield from two_layers(s, "qa_outputs")
+
+
+def _dpr(s: Settings, _head: Head) -> Named:
+    """BERT that finds passages: an encoder of questions, one of passages, and what reads them."""
+    name = named_class(s) or ""
+    path = next((path for cls, path in _DPR_CLASSES.items() if cls == name), "question_encoder")
+    projected = s.count("projection_dim")
+    yield from below(f"{path}.bert_model", bert_body(s))
+    if projected:
+        yield from linear(f"{path}.encode_proj", projected, s.hidden, bias=True)
+    if name == "DPRReader":
+        yield from linear("span_predictor.qa_outputs", 2, projected or s.hidden, bias=True)
+        yield from linear("span_predictor.qa_classifier", 1, projected or s.hidden, bias=True)
+
+
+_DPR_CLASSES = {
+    "DPRContextEncoder": "ctx_encoder",
+    "DPRQuestionEncoder": "question_encoder",
+    "DPRReader": "span_predictor.encoder",
+}
+# From so many labels on LayoutLMv3 puts two layers before its tokens (modeling_layoutlmv3.py).
+_ONE_LAYER = 10
+
 _XLNET_NAMES = {
     "hidden_size": "d_model",
     "num_attention_heads": "n_head",
@@ -181,6 +245,8 @@ ARCHITECTURES: Architectures = {
         encoder(_gte, "gte.", _gte_predictions, one_layer, pooled=("sequence-classification",)),
         input_embedding="word_embeddings",
     ),
+    "dpr": declared(only_for(_dpr, *_DPR_CLASSES), input_embedding="word_embeddings"),
+    "layoutlmv3": declared(_layoutlmv3_under, input_embedding="word_embeddings"),
     "luke": declared(
         encoder(_luke, "luke.", _luke_predictions, one_layer, pooled=("none", "causal-lm", "sequence-classification")),
         input_embedding="word_embeddings",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared, like, only_for
+from lora_packer.base_model.architecture import Architectures, Head, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
 from lora_packer.base_model.blocks.hearing import heard, hearing
 from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, norm, parameter
@@ -111,7 +112,27 @@ def _omniasr(_s: Settings, audio: Settings, text: Settings) -> Named:
     yield from linear("multi_modal_projector", text.hidden, audio.hidden, bias=True)
 
 
+def _speech_to_text(raw: Settings, head: Head) -> Named:
+    """BART that reads a spectrogram through convolutions."""
+    s = raw.aliased(BART_NAMES)
+    before, width, between = "" if head == "none" else "model.", s.size("d_model"), s.size("conv_channels")
+    kernels = s.sizes("conv_kernel_sizes")
+    inputs = s.size("input_feat_per_channel") * s.size("input_channels")
+    for index, kernel in enumerate(kernels):
+        outputs = between if index < len(kernels) - 1 else 2 * width
+        yield from conv(f"{before}encoder.conv.conv_layers.{index}", (outputs, inputs, kernel), bias=True)
+        inputs = between // 2
+    yield from embedding(f"{before}decoder.embed_tokens", s.vocab, width)
+    for side in ("encoder", "decoder"):
+        for path, module in side_layers(s, side):
+            yield before + path, module
+        yield from layer_norm(f"{before}{side}.layer_norm", width)
+    if head != "none":
+        yield from linear("lm_head", s.vocab, width)
+
+
 ARCHITECTURES: Architectures = {
+    "speech_to_text": declared(_speech_to_text, encoder_decoder=True),
     "omniasr": composite(
         with_towers(
             Part("text_config", "llama", filled=True),

@@ -83,9 +83,26 @@ def _longt5_side(s: Settings, side: str) -> Named:
             yield from embedding(f"{path}.global_relative_attention_bias", buckets, s.size("num_heads"))
 
 
-def _t5(side_of: Callable[[Settings, str], Named] = t5_side) -> Build:
+def _switch_feed(s: Settings, path: str, side: str, index: int) -> Named:
+    """T5's feed-forward block, or in every so many layers several, of which a router chooses one."""
+    width, inner = s.size("d_model"), s.size("d_ff")
+    layers = (s.optional_size("num_decoder_layers") if side == "decoder" else None) or s.size("num_layers")
+    sparse = s.count(f"num_sparse_{side}_layers")
+    saved = s.value(f"{side}_sparse_step")
+    step = saved if type(saved) is int else layers // sparse if sparse else layers
+    if step and (step == 1 or index % step == 1):
+        yield from linear(f"{path}.mlp.router.classifier", s.size("num_experts"), width, bias=s.flag("router_bias"))
+        blocks = [f"{path}.mlp.experts.expert_{number}" for number in range(s.size("num_experts"))]
+    else:
+        blocks = [f"{path}.mlp"]
+    for block in blocks:
+        yield from linear(f"{block}.wi", inner, width)
+        yield from linear(f"{block}.wo", width, inner)
+
+
+def _t5(side_of: Callable[[Settings, str], Named] = t5_side, names: Mapping[str, str] = _T5_NAMES) -> Build:
     def build(raw: Settings, head: Head) -> Named:
-        s = raw.aliased(_T5_NAMES)
+        s = raw.aliased(names)
         width = s.size("d_model")
         before = "transformer." if head in ("sequence-classification", "token-classification") else ""
         yield from embedding(f"{before}shared", s.vocab, width)
@@ -181,6 +198,11 @@ ARCHITECTURES: Architectures = {
     "t5": declared(_t5(), targets=("q", "v"), input_embedding="shared", encoder_decoder=True),
     "mt5": like("t5"),
     "umt5": declared(_t5(partial(t5_side, every_bias=True)), input_embedding="shared", encoder_decoder=True),
+    "switch_transformers": declared(
+        _t5(partial(t5_side, feed=_switch_feed), {name: _T5_NAMES[name] for name in _T5_NAMES if name != "head_dim"}),
+        input_embedding="shared",
+        encoder_decoder=True,
+    ),
     "longt5": declared(_t5(_longt5_side), input_embedding="shared", encoder_decoder=True),
     "pix2struct": composite(_pix2struct),
     "udop": declared(_udop, input_embedding="shared"),
