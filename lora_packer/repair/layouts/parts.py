@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.base_model import BaseModel
@@ -26,13 +27,19 @@ def rows(blob: Blob, order: NDArray[Any], what: str) -> Blob:
     return Blob(blob.dtype, (len(order), *blob.shape[1:]), Computed((blob,), take, what))
 
 
+def exact_alpha(rank: int, scale: float) -> float | int:
+    """Return the alpha for which alpha / rank is exactly the scale, or the nearest number to it."""
+    near = scale * rank
+    choices = (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
+    alpha = min(choices, key=lambda choice: abs(choice / rank - scale))
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
 def alpha_of_all(draft: Draft) -> float | int:
     """Return the alpha by which, over r, every update is scaled. Raises CannotConvert where that is not one number.
 
     A layout whose scale is alpha / r knows no rsLoRA, and no rank and alpha of single modules.
     """
-    from lora_packer.repair.layouts.mlx import exact_alpha
-
     config = draft.settings
     own = next((name for name in ("rank_pattern", "alpha_pattern") if getattr(config, name)), None)
     if own is not None:
