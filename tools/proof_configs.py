@@ -148,6 +148,7 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         for name in ("dinov2", "dinov2_with_registers", "dinov3_vit")
     },
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
+    "cosmos3_edge_text": {"": {"head_dim": 128}},
     "blt": {"": {"tie_word_embeddings": False}},
     "inkling_mm_model": {"vision_config": {"n_layers": 7}},
     "glm5_next": {"text_config": {"qk_rope_head_dim": 0, "q_lora_rank": 24}},

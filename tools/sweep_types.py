@@ -4,7 +4,7 @@ Needs torch and transformers in the environment of lora-packer (see the Makefile
 transformers' configs the class default is written as a base config, once for each class that its auto classes have,
 once without one and once with a class that nobody has; each is checked through the command line. Wrong is: a
 traceback, an exit code that is not that of an answer (0, 1, 3; 2 where transformers refuses the config, too), an
-unknown answer without a reason, a warning of torch or transformers on the screen, more than a minute.
+unknown answer without a reason, a warning of torch or transformers on the screen, a minute of the processor's time.
 
 usage: python tools/sweep_types.py [--only TYPE ...] [--jobs N] [--all]
        (exit 1: something is wrong; --all: print every answer)
@@ -43,7 +43,7 @@ class Answer(NamedTuple):
         model_type: of the config.
         named: the class that it names, or None.
         code: the exit code.
-        seconds: how long it took.
+        seconds: how long the processor worked on it.
         said: the JSON on the standard output.
         noise: what stood on the standard error.
         refused: whether transformers itself cannot build the config.
@@ -89,13 +89,13 @@ def _checked(config: dict[str, Any], named: str | None) -> Answer:
         content = {**config, **({"architectures": [named]} if named else {"architectures": None})}
         path.write_text(json.dumps(content, default=str), encoding="utf-8")
         out, err, code = io.StringIO(), io.StringIO(), -1
-        started = time.perf_counter()
+        started = time.process_time()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             try:
                 main(["check", str(ADAPTER), "--base-config", str(path), "--format", "json"])
             except SystemExit as end:
                 code = end.code if isinstance(end.code, int) else -1
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         refused = code == _INPUT and not _builds(config, named)
         return Answer(config["model_type"], named, code, seconds, out.getvalue(), err.getvalue(), refused)
 

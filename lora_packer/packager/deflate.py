@@ -25,8 +25,9 @@ END = b"\x03\x00"
 
 # LoRA weights hold no repeats, only skewed exponents: a window of 512 bytes, the smallest there is, makes them as small
 # as one of 32 KiB does (0.780), at 600 MB/s a core instead of 400; higher levels only take longer. Text has repeats.
-# The greatest memory level is 10 % faster than the default, with blocks as large.
-_LEVEL, _MEM_LEVEL = 1, 9
+# ISA-L's middle memory level ends a block earlier, so that its code fits better: 0.9 % smaller than the greatest (and
+# 0.5 % smaller than igzip -1), for 0.02 s more to deflate 100 MB and 0.01 s less to inflate them. Not zlib's.
+_LEVEL, _MEM_LEVEL, _MEM_LEVEL_OF_ZLIB = 1, 6, 9
 _WINDOW_BITS, _WINDOW_BITS_OF_WEIGHTS = 15, 9
 # What is compressed by itself: with twice or half as much at a time it took longer.
 _PIECE = 1 << 20
@@ -85,7 +86,8 @@ def _deflate_range(source: Source, descriptor: int, window: int, span: tuple[int
 
 def deflate_block(block: bytes, window: int = _WINDOW_BITS) -> list[bytes]:
     """Compress a block by itself; where that makes it longer, frame it as it is. Give the result in parts."""
-    compressor = _compressor().compressobj(_LEVEL, zlib.DEFLATED, -window, _MEM_LEVEL)
+    memory = _MEM_LEVEL if isa_l() else _MEM_LEVEL_OF_ZLIB
+    compressor = _compressor().compressobj(_LEVEL, zlib.DEFLATED, -window, memory)
     parts = [compressor.compress(block), compressor.flush(zlib.Z_SYNC_FLUSH)]
     clear_registers()
     return parts if sum(map(len, parts)) <= len(block) else [stored_blocks(block)]

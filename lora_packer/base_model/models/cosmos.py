@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, like
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import plain_attention
 from lora_packer.base_model.blocks.composite import (
     Tower,
@@ -13,7 +13,7 @@ from lora_packer.base_model.blocks.composite import (
     with_towers,
 )
 from lora_packer.base_model.blocks.feed_forward import ungated_mlp
-from lora_packer.base_model.blocks.frames import decoder
+from lora_packer.base_model.blocks.frames import decoder, framed
 from lora_packer.base_model.blocks.layers import chain, flagged, layer_norm
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.towers import siglip2
@@ -46,6 +46,7 @@ _EDGE_TEXT = fixed("text_config", Tower("cosmos3_edge_text", _edge_text))
 
 ARCHITECTURES: Architectures = {
     "cosmos3_omni": like("qwen3_vl"),
+    "cosmos3_edge_text": declared(framed(_edge_text)),
     "cosmos3_edge": composite(
         with_towers(
             _EDGE_TEXT,

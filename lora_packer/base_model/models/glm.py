@@ -222,5 +222,7 @@ ARCHITECTURES: Architectures = {
     "glm_ocr": composite(with_towers(_GLM_OCR_TEXT, visual(Tower("glm_ocr_vision", glm_ocr_visual)))),
     "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
     "glm46v": like("glm4v"),
+    "glm4v_text": declared(framed(_glm4v_text)),
+    "glm_ocr_text": declared(framed(_glm_ocr_text)),
     "glmga": like("glm4v"),
 }

@@ -230,6 +230,7 @@ ARCHITECTURES: Architectures = {
     "granitemoehybrid": declared(*both_names(_granitemoehybrid, granite_experts_before_5, framed)),
     "granite_speech": composite(_GRANITE_BUILD, before_5(_GRANITE_BUILD)),
     "granite_speech_plus": like("granite_speech"),
+    "granite_docling_text": like("granite"),
     "granite_docling": composite(
         with_towers(
             fixed("text_config", Tower("granite_docling_text", plain_decoder)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, declared
+from lora_packer.base_model.architecture import Architectures, declared, like
 from lora_packer.base_model.blocks.attention import attention, head_norm, head_sizes, normed_attention, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, with_towers
 from lora_packer.base_model.blocks.experts import (
@@ -18,7 +18,7 @@ from lora_packer.base_model.blocks.experts import (
     sparse_after,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.frames import aliased, decoder, framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing
@@ -166,6 +166,10 @@ ARCHITECTURES: Architectures = {
         ),
         flat_text=True,
     ),
+    "hunyuan_vl_text": declared(
+        aliased(framed(_hunyuan_text), {"attention_head_dim": "head_dim", "org_vocab_size": "vocab_size"})
+    ),
+    "hy_v4_vl_text": like("hy_v4"),
     "hy_v4_vl": composite(
         with_towers(
             fixed("text_config", Tower("hy_v4_vl_text", _hy_v4)),

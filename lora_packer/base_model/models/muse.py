@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures
+from lora_packer.base_model.architecture import Architectures, declared
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, composite, fixed, with_towers
 from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import layer_kinds, stacked
+from lora_packer.base_model.blocks.frames import framed, layer_kinds, stacked
 from lora_packer.base_model.blocks.layers import chain, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.towers import short_layers
 from lora_packer.base_model.module import Named
@@ -104,6 +104,8 @@ _VISION_PART = fixed("vision_config", Tower("muse_glimmer_vision", _visual))
 _AUDIO_PART = fixed("audio_config", Tower("muse_spark_audio", _audio))
 
 ARCHITECTURES: Architectures = {
+    "muse_glimmer_text": declared(framed(_glimmer_text)),
+    "muse_spark_text": declared(framed(_spark_text)),
     "muse_glimmer": composite(with_towers(fixed("text_config", Tower("muse_glimmer_text", _glimmer_text)), _beside)),
     "muse_spark": composite(
         with_towers(fixed("text_config", Tower("muse_spark_text", _spark_text)), _beside_and_audio)

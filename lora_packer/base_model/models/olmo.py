@@ -172,5 +172,6 @@ ARCHITECTURES: Architectures = {
     "olmoe": declared(*both_names(_olmoe, linear_experts, framed)),
     "flex_olmo": declared(*both_names(_flex_olmo, linear_experts, framed)),
     "olmo_hybrid": declared(framed(_olmo_hybrid)),
+    "molmo2_text": declared(framed(_molmo_text)),
     "molmo2": composite(with_towers(fixed("text_config", Tower("molmo2_text", _molmo_text)), _molmo_beside)),
 }

@@ -11,12 +11,14 @@ from lora_packer.base_model.architecture import (
     Architecture,
     Architectures,
     Build,
+    declared,
+    like,
 )
 from lora_packer.base_model.blocks.attention import biased_attention, normed_attention
 from lora_packer.base_model.blocks.composite import Tower, composite, fixed, renamed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import fused_experts
 from lora_packer.base_model.blocks.feed_forward import plain_mlp, two_linears_mlp
-from lora_packer.base_model.blocks.frames import decoder, stacked
+from lora_packer.base_model.blocks.frames import decoder, framed, stacked
 from lora_packer.base_model.blocks.layers import layer_norm, linear, parameter
 from lora_packer.base_model.blocks.qwen_visual import (
     depth,
@@ -115,10 +117,18 @@ def _qwen3_5(text: Tower) -> Architecture:
     return composite(build, {TEXT_ONLY: text_only(part)})
 
 
+_qwen3_text = decoder({"self_attn": normed_attention, "mlp": plain_mlp})
+
 ARCHITECTURES: Architectures = {
     "qwen2_vl": _flat("qwen2_vl_text", Tower("qwen2_vl_vision", _qwen2_visual)),
     "qwen2_5_vl": _flat("qwen2_5_vl_text", Tower("qwen2_5_vl_vision", qwen2_5_visual)),
-    "qwen3_vl": qwen3_vl(Tower("qwen3_vl_text", decoder({"self_attn": normed_attention, "mlp": plain_mlp}))),
+    "qwen2_vl_text": declared(framed(_qwen2_text)),
+    "qwen2_5_vl_text": like("qwen2_vl_text"),
+    "qwen3_vl_text": declared(framed(_qwen3_text)),
+    "qwen3_vl_moe_text": declared(
+        framed(qwen3_text(_sparse_mlp)), {TRANSFORMERS_4: framed(qwen3_text(_sparse_mlp_before_5))}
+    ),
+    "qwen3_vl": qwen3_vl(Tower("qwen3_vl_text", _qwen3_text)),
     "qwen3_vl_moe": qwen3_vl(
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp)),
         Tower("qwen3_vl_moe_text", qwen3_text(_sparse_mlp_before_5)),
