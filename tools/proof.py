@@ -40,9 +40,10 @@ HEADS = {
         "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
         "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
         "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+        # Before transformers 5 Wav2Vec2 had a masked class, too, which nothing trains.
+        "MODEL_FOR_CTC_MAPPING_NAMES",
         "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
         *_SEQ2SEQ,
-        "MODEL_FOR_CTC_MAPPING_NAMES",
         # Before transformers 5: where the types that see stood.
         "MODEL_FOR_VISION_2_SEQ_MAPPING_NAMES",
     ),
@@ -83,6 +84,7 @@ def model_class(model_type: str, head: str) -> Any:
     import transformers
     from transformers.models.auto import modeling_auto
 
+    import_timm()  # before a class is imported that needs it
     if head in MORE_CLASSES.get(model_type, ()):
         return getattr(transformers, head, None)
     # The text class of some types is registered for the type of their text config.
@@ -99,7 +101,6 @@ def build(config: Mapping[str, Any], head: str, device: str = "meta") -> Any:
     import torch
     from transformers import AutoConfig
 
-    import_timm()
     cls = model_class(config["model_type"], head)
     if cls is None:
         return None

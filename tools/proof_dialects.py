@@ -144,6 +144,7 @@ def one_thing(config: dict[str, Any]) -> dict[str, Any]:
     for part in [config, *(part for key, part in config.items() if isinstance(part, dict) and key.endswith("_config"))]:
         if "qk_nope_head_dim" in part:
             part.pop("qk_head_dim", None)
+        part.pop("true_hidden_size", None)
         if "encoder_layers" in part:
             part.pop("num_hidden_layers", None)
         # Every config had these two, and few types read them.
@@ -190,6 +191,8 @@ def prove(model_type: str, wanted: int, release: str) -> tuple[list[str], int]:
             except LoraPackerError as error:
                 found = [("", f"the definition raises: {error}")]
             except Exception as error:  # noqa: BLE001 - the release cannot build some configs of today
+                if "does not support the use of" in str(error):
+                    continue  # this class says so of such a config, which another of the type takes
                 if name.startswith("random"):
                     problems[f"{model_type} {head}"] = f"transformers raises {type(error).__name__}: {str(error)[:120]}"
                 continue

@@ -33,6 +33,24 @@ LISTED = (
         ("text-only",),
     ),
     Listed(
+        ("gemma3n",),
+        r"self_attn\.(k_proj|v_proj|k_norm\.weight)$",
+        "Gemma3nForCausalLM is loaded with a gemma3n_text config, whose definition has what older layers kept unused",
+        ("text-only",),
+    ),
+    Listed(
+        ("speech_to_text",),
+        r"embed_positions\.weights$",
+        "the table of positions, which is computed, was a parameter without a gradient",
+        releases=("4.51",),
+    ),
+    Listed(
+        ("wav2vec2",),
+        r"lm_head$",
+        "transformers 4 had a masked class, which nothing trains, with a head that does not follow output_hidden_size",
+        ("masked-lm",),
+    ),
+    Listed(
         ("gpt_oss",),
         r"mlp\.experts\.",
         "the flag that says (experts, in, out) came with transformers 5; PEFT before 0.19, which went with version "

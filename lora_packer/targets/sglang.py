@@ -101,6 +101,9 @@ def _landed(layout: Mapping[str, Any], wanted: frozenset[str], halves: Collectio
         whole = next((one for one in ("embed_tokens", "lm_head") if one in renamed), None)
         if whole in wanted and whole in modules:
             landed[name] = whole
+        elif whole == "lm_head" and whole in wanted:  # an assertion (mem_pool.py:1507-1509)
+            why = "has no output head that LoRA reaches, and stops when the adapter is first used"
+            raise _RefusedError(why, [half for half in halves if "lm_head" in half])
     for weights in layers.values():
         _put_together(weights)
         landed |= _in_layer(layout, wanted, weights)

@@ -249,6 +249,7 @@ SGLANG_CASES: list[tuple[str, str, list[str], str]] = [
     ("text names on the multimodal class", "Gemma3ForConditionalGeneration", TEXT, "lands"),
     ("a name that the class has no sizes for", "LlamaForCausalLM", layers("model.layers", ["self_attn.c_attn"]), "refused"),
     ("the head, on Llama", "LlamaForCausalLM", pairs(["lm_head"]), "lands"),
+    ("the head, on Gemma 2, which has none of its own", "Gemma2ForCausalLM", pairs(["lm_head"]), "refused"),
     ("the embedding of multimodal Gemma 3", "Gemma3ForConditionalGeneration", pairs(["model.language_model.embed_tokens"]), "nowhere"),
     ("experts one by one", "Qwen3MoeForCausalLM", experts("model.layers", ONE_EXPERT), "lands"),
     ("experts fused", "Qwen3MoeForCausalLM", layers("model.layers", FUSED), "refused"),
