@@ -95,7 +95,7 @@ def compared(config: Mapping[str, Any], file: str) -> Row:
         theirs, verdict = built(config)
     except NothingToCompareError as reason:
         told = "the definition was not compared" if defined else "no definition"
-        return Row(file, model_type, str(names[0]), reason.verdict, f"{reason or told}")
+        return Row(file, model_type, str(names[0]), reason.verdict, str(reason) or told)
     cls = type(theirs).__name__
     try:
         base = BaseModel.load({**config, "architectures": [cls]} if verdict == STANDS_IN else config)
