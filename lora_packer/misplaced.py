@@ -22,7 +22,7 @@ _NOT_OURS = (".", "__MACOSX")  # editors' copies, and what macOS puts into archi
 SHARD_INDEX = f"{WEIGHTS_NAME}.index.json"
 _SHARD = re.compile(r"(?P<stem>[\w-]+?)-\d{1,6}-of-(?P<of>\d{1,6})\.(?:safetensors|bin)")
 DISTRIBUTED_METADATA = ".metadata"  # torch/distributed/checkpoint/filesystem.py::_metadata_fn
-_NUMBERED = re.compile(r"(.*?)(\d{1,18})")
+_NUMBER = re.compile(r"(\d{1,18})")
 _SHOWN = 3
 
 
@@ -125,7 +125,7 @@ def _chosen(folders: Sequence[str], holder: Holder) -> str:
             return f"{there}: give that folder, or another one."
         return f"{there} (make sure that it is the one): {_do(newest, holder)}."
     if len(candidates) > 1:
-        listed = ", ".join(map(_quoted, candidates[:_SHOWN]))
+        listed = ", ".join(map(_quoted, sorted(candidates, key=_newer_first)[:_SHOWN]))
         more = f" and {len(candidates) - _SHOWN} more" if len(candidates) > _SHOWN else ""
         return f"{len(candidates)} folders, {listed}{more}: {_do(None, holder)}."
     one = candidates[0]
@@ -149,11 +149,20 @@ def _do(folder: str | None, holder: Holder) -> str:
 
 
 def _newest(folders: Sequence[str]) -> str | None:
-    """The folder with the highest number, where they differ in a number alone, as checkpoints do."""
-    numbered = {item: found for item in folders if (found := _NUMBERED.fullmatch(item))}
-    if len(numbered) < len(folders) or len({found[1] for found in numbered.values()}) > 1:
+    """The folder with the highest number, where they differ in one number alone, as checkpoints do."""
+    parts = [_NUMBER.split(item) for item in folders]
+    if len({(len(item), *item[::2]) for item in parts}) > 1:
         return None
-    return max(folders, key=lambda item: int(numbered[item][2]))
+    differing = [at for at in range(1, len(parts[0]), 2) if len({item[at] for item in parts}) > 1]
+    return max(folders, key=lambda item: int(_NUMBER.split(item)[differing[0]])) if len(differing) == 1 else None
+
+
+def _newer_first(folder: str) -> tuple[bool, list[tuple[str, int]]]:
+    """What has no number, as the last save, before checkpoints; of these the later ones first."""
+    parts = _NUMBER.split(folder)
+    return len(parts) > 1, [
+        (text, -int(number or 0)) for text, number in zip(parts[::2], [*parts[1::2], ""], strict=True)
+    ]
 
 
 def _is_reference(folder: str) -> bool:

@@ -128,7 +128,7 @@ def ways(server: LocalS3, endpoint: str, adapter: Adapter) -> tuple[list[Way], l
     """Return the ways to the server at this address that can be gone here, and the names of those that cannot."""
     bucket = server.bucket
     ours = [
-        *(sys.executable, "-m", "lora_packer", "publish", str(adapter.folder)),
+        *(sys.executable, "-m", "lora_packer", "publish", str(adapter.folder), "--quiet"),
         *("--base-config", str(adapter.base_config), "--target", "peft"),
         *("--to", f"s3://{bucket}/ours/", "--endpoint-url", endpoint),
     ]

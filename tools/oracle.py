@@ -1,9 +1,7 @@
 """What PEFT loads, against what the check says: thousands of adapters through real PEFT of several releases.
 
 ``tools/oracle_cases.py`` makes the adapters, ``tools/loading_oracle.py`` asks PEFT in each environment, and here the
-answers are held against the verdict. For today's pair of PEFT and transformers: with ``--target peft`` the check
-passes an adapter exactly where all of it loads. Over all pairs: for the default target, what some pair loads whole is
-no error, and what none loads a tensor of is one. What may differ stands in ``REASONS``, each with its reason.
+answers are held against the verdict (``disagreements``). What may differ stands in ``REASONS``, each with its reason.
 
 usage: python tools/oracle.py [--of-each N] [--seed N] [--only TYPE ...] [--with PYTHON ...] [--record FILE]
        (--with: the interpreter of an environment with other releases; the first answers are those of this one)
@@ -14,11 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import lzma
+import os
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ import lora_packer  # noqa: E402
 Raw = dict[str, Any]
 Answers = Mapping[str, Raw]
 
-_WHOLE, _PART, _NOTHING = "all", "part", ("none", "raises")
+_WHOLE, _PART, _UNBUILT, _NOTHING = "all", "part", "unbuilt", ("none", "raises")
 _RECORDED_OF_EACH = 3
 # PEFT was asked for the class that the base config names.
 _OTHER_CLASSES = ("text-only class", "bare model", "class that classifies images")
@@ -53,33 +54,45 @@ REASONS: Mapping[str, str] = {
 }
 
 
-def verdict(case: Raw, target: str, folder: Path) -> tuple[str, bool]:
-    """Return the status of the check of a case, and whether it says that another class loads the file."""
+def verdict(case: Raw, target: str, folder: Path) -> tuple[str, str]:
+    """Return the status of the check of a case, and what it says of files that today's PEFT does not load."""
     write_unread(folder, case["config"], case["tensors"])
     report = lora_packer.check(folder, base_config=case["base"], target=target, weights=False)
-    told = (item.message for item in report.findings if item.code == "LP322")
-    return report.status, any(words in message for message in told for words in _OTHER_CLASSES)
+    return report.status, " ".join(item.message for item in report.findings if item.code == "LP322")
 
 
-def disagreement(case: Raw, answers: Sequence[str], folder: Path) -> str:
-    """Return how the check and PEFT's answers differ, or "". The first is today's; unbuilt models say nothing."""
-    today, known = answers[0], [item for item in answers if item != "unbuilt"]
-    if today != "unbuilt":
+def disagreements(case: Raw, answers: Sequence[str], folder: Path) -> list[str]:
+    """Return how the check and each pair's answer differ, or ""; the first is today's, and an unbuilt model no answer.
+
+    For today's pair the check with ``--target peft`` passes what loads whole and nothing else. For every pair the check
+    with the default target has no error for what that pair loads whole, and what no pair loads whole is an error, or a
+    warning that says which class or release would.
+    """
+    found = [""] * len(answers)
+    known = [item for item in answers if item != _UNBUILT]
+    if not known:
+        return found
+    if answers[0] != _UNBUILT:
         said, _ = verdict(case, "peft", folder)
-        if (said == "ok") != (today == _WHOLE):
-            return f"today's PEFT loads {today}, the check with --target peft says {said}"
-    if known:
-        said, other_class = verdict(case, "together", folder)
-        if _WHOLE in known and said != "ok":
-            return f"PEFT loads {answers}, the check with the default target says {said}"
-        if len(known) == len(answers) and all(item in _NOTHING for item in known) and said == "ok" and not other_class:
-            return f"no PEFT loads a tensor ({answers}), the check with the default target says ok"
-    return ""
+        if (said == "ok") != (answers[0] == _WHOLE):
+            found[0] = f"it loads {answers[0]}, the check with --target peft says {said}"
+    said, told = verdict(case, "together", folder)
+    passed = said == "ok"
+    nowhere = len(known) == len(answers) and not any(words in told for words in _OTHER_CLASSES)
+    for at, loads in enumerate(answers):
+        if found[at] or loads == _UNBUILT:
+            continue
+        if loads == _WHOLE and not passed:
+            found[at] = f"it loads all, the check with the default target says {said}"
+        elif passed and nowhere and all(item in _NOTHING for item in known):
+            found[at] = f"no pair loads a tensor ({loads}), the check with the default target says ok"
+        elif passed and not told and _WHOLE not in known:
+            found[at] = f"no pair loads all of it ({loads}), the check with the default target says nothing of it"
+    return found
 
 
-def ask(python: str, cases: Path, folder: Path) -> tuple[str, Answers]:
+def ask(python: str, cases: Path, out: Path) -> tuple[str, Answers]:
     """Return the releases of an environment, and what its PEFT does with each case."""
-    out = folder / "answers.jsonl"
     tool = Path(__file__).with_name("loading_oracle.py")
     subprocess.run([python, tool, cases, out], check=True)
     head, *lines = out.read_text(encoding="utf-8").splitlines()
@@ -89,18 +102,19 @@ def ask(python: str, cases: Path, folder: Path) -> tuple[str, Answers]:
     return name, {answer["id"]: answer for answer in answers}
 
 
-def compared(cases: Iterable[Raw], pairs: Mapping[str, Answers]) -> tuple[Counter[str], list[str]]:
-    """Return how many cases agree and disagree, and each disagreement that has no reason."""
-    counts: Counter[str] = Counter()
+def compared(cases: Iterable[Raw], pairs: Mapping[str, Answers]) -> tuple[Mapping[str, Counter[str]], list[str]]:
+    """Return for each pair how many cases agree and disagree, and each disagreement that has no reason."""
+    counts: dict[str, Counter[str]] = {name: Counter() for name in pairs}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for case in cases:
-            answers = [answers[case["id"]]["loads"] for answers in pairs.values()]
-            wrong = disagreement(case, answers, Path(folder))
-            counts["explained" if wrong and case["id"] in REASONS else "disagree" if wrong else "agree"] += 1
-            if wrong and case["id"] not in REASONS:
-                whys = [answers[case["id"]]["why"] for answers in pairs.values()]
-                found.append(f"{case['id']}: {wrong} {[why[:120] for why in whys if why]} {case['config']}")
+            own = [answers[case["id"]] for answers in pairs.values()]
+            loads = [answer["loads"] for answer in own]
+            for name, answer, wrong in zip(pairs, own, disagreements(case, loads, Path(folder)), strict=True):
+                kind = "explained" if wrong and case["id"] in REASONS else "disagree" if wrong else "agree"
+                counts[name][_UNBUILT if answer["loads"] == _UNBUILT else kind] += 1
+                if kind == "disagree":
+                    found.append(f"{name}: {case['id']}: {wrong}; {answer['why'][:120]} {case['config']}")
     return counts, found
 
 
@@ -112,7 +126,7 @@ def record(path: Path, cases: Sequence[Raw], pairs: Mapping[str, Answers]) -> in
     for case in cases:
         answers = [answers[case["id"]]["loads"] for answers in pairs.values()]
         seen[case["type"], answers[0]] += 1
-        if answers[0] == "unbuilt" or seen[case["type"], answers[0]] > _RECORDED_OF_EACH:
+        if answers[0] == _UNBUILT or seen[case["type"], answers[0]] > _RECORDED_OF_EACH:
             continue
         at = bases.setdefault(json.dumps(case["base"]), len(bases))
         kept.append([case["id"], at, case["config"], case["tensors"], answers])
@@ -143,11 +157,17 @@ def main() -> int:
         made = list(cases(args.seed, args.of_each, frozenset(args.only)))
         file = folder / "cases.jsonl"
         file.write_text("".join(json.dumps(case) + "\n" for case in made), encoding="utf-8")
-        pairs = dict(ask(python, file, folder) for python in (sys.executable, *args.others))
-    for name, answers in pairs.items():
-        print(f"{name}: {dict(sorted(Counter(item['loads'] for item in answers.values()).items()))}")
+        pythons = (sys.executable, *args.others)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            places = (folder / f"answers-{at}.jsonl" for at in range(len(pythons)))
+            pairs = dict(pool.map(ask, pythons, repeat(file), places))
+    print(f"{len(made)} cases of {len({case['type'] for case in made})} types")
     counts, found = compared(made, pairs)
-    print(f"{len(made)} cases of {len({case['type'] for case in made})} types: {dict(counts)}")
+    for name, answers in pairs.items():
+        loads = Counter(item["loads"] for item in answers.values() if item["loads"] != _UNBUILT)
+        listed = ", ".join(f"{kind} {loads[kind]}" for kind in (_WHOLE, _PART, *_NOTHING))
+        said = ", ".join(f"{counts[name][kind]} {kind}" for kind in ("agree", "explained", "disagree"))
+        print(f"{name}: {loads.total()} built, of which PEFT loads {listed}; {said}", flush=True)
     for line in found:
         print(f"oracle: {line}", file=sys.stderr)
     if args.record:

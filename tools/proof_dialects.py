@@ -32,6 +32,7 @@ from proof_dialects_listed import UNBUILT, reason  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel, Module, Modules  # noqa: E402
 from lora_packer.base_model.architecture import (  # noqa: E402
+    IMAGE_CLASSIFIER,
     TEXT_ONLY,
     TEXT_ONLY_5_23,
     TRANSFORMERS_4,
@@ -121,7 +122,7 @@ def heads_of(model_type: str) -> list[str]:
     heads: dict[Any, str] = {}
     for head in HEADS:
         cls = model_class(model_type, head)
-        if head == "text-only" and TEXT_ONLY not in ARCHITECTURES[model_type].dialects:
+        if head == IMAGE_CLASSIFIER or (head == TEXT_ONLY and head not in ARCHITECTURES[model_type].dialects):
             continue
         if cls is not None:
             heads.setdefault(cls, head)

@@ -22,12 +22,21 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from proof import build, model_class  # noqa: E402
+from proof import MORE_CLASSES, build, model_class  # noqa: E402
 from proof_configs import SAME_CLASS, class_type, of_transformers, random_config  # noqa: E402
 
+from lora_packer.base_model import ARCHITECTURES  # noqa: E402
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER  # noqa: E402
 from lora_packer.peft.conversions import FILE, TYPES  # noqa: E402
 
-_HEADS = ("causal-lm", "seq2seq", "sequence-classification", "token-classification", "question-answering", "none")
+_HEADS = (
+    "causal-lm",
+    "seq2seq",
+    "sequence-classification",
+    "token-classification",
+    "question-answering",
+    "none",
+)
 _DRAWS = 12
 # PEFT's own first entries, the same for every model: its prefix, and the adapter's name.
 _GENERAL = 3
@@ -114,14 +123,17 @@ def record() -> dict[str, Any]:
     owners: dict[str, str] = {}
     for model_type in of_transformers():
         # Of a model type without a list of its own, PEFT converts nothing, whatever models are in it.
-        for head in _HEADS if class_type(model_type) in known else ():
+        heads = dict(zip(_HEADS, _HEADS, strict=True)) if class_type(model_type) in known else {}
+        if IMAGE_CLASSIFIER in ARCHITECTURES[model_type].dialects:
+            heads[IMAGE_CLASSIFIER] = MORE_CLASSES[model_type][0]
+        for own, head in heads.items():
             cls = model_class(model_type, head)
             if cls is None:
                 continue
             # A class of several types has the lists of the type whose config it got.
             owner = owners.setdefault(cls.__name__, class_type(model_type))
             name = cls.__name__ if owner == class_type(model_type) else f"{cls.__name__} of {model_type}"
-            classes.setdefault(model_type, {})[head] = name
+            classes.setdefault(model_type, {})[own] = name
             if name not in trees:
                 model = small(model_type, head)
                 rows = list(models_in(model, known))

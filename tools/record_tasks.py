@@ -1,9 +1,9 @@
 """Write ``lora_packer/base_model/tasks.json``: the model types that transformers has no class of for a task.
 
-Under ``generation`` stand those of which no class has what PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the
-other types, ``generating`` has the classes that have it (for the one task, and for the other where that is another
-class), and ``not_generating`` every class that has it not. ``described`` has the classes that the definition of a type
-describes, by head.
+Under ``none`` stand those of which AutoModel has no bare model, under ``generation`` those of which no class has what
+PEFT takes of it for CAUSAL_LM and SEQ_2_SEQ_LM. Of the other types, ``generating`` has the classes that have it (for
+the one task, and for the other where that is another class), and ``not_generating`` every class that has it not.
+``described`` has the classes that the definition of a type describes, by head.
 
 Needs torch and transformers (see the Makefile's ``proof``).
 
@@ -28,7 +28,7 @@ from lora_packer.base_model import ARCHITECTURES  # noqa: E402
 from lora_packer.base_model.architecture import IMAGE_CLASSIFIER  # noqa: E402
 from lora_packer.base_model.tasks import FILE, GENERATION  # noqa: E402
 
-TASKS = ("causal-lm", "sequence-classification", "token-classification", "question-answering")
+TASKS = ("causal-lm", "sequence-classification", "token-classification", "question-answering", "none")
 
 
 def recorded_text() -> str:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
-from lora_packer.base_model.architecture import TRANSFORMERS_5, Architecture, Build, Head, Proof
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, Architecture, Build, Head, Proof
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -76,7 +76,8 @@ class BaseModel:
     Attributes:
         model_type: the config's ``model_type``.
         modules: module path -> Module, with the names of transformers 5.
-        dialects: dialect name -> modules; older transformers name some modules differently.
+        dialects: dialect name -> modules; other classes and older transformers name some modules differently. The first
+            is that of today's class that the config names.
         source: where the config came from (a path or a Hub id), or None for a parsed dict.
         head: what stands on the decoder.
         default_targets: the modules that PEFT targets where ``target_modules`` is null; a pattern is one string.
@@ -214,12 +215,20 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     own = architecture.classes.get(named)
     chosen = _offered(head or own or head_of(config, "seq2seq"), model_type, architecture)
     settings = Settings(config, architecture.defaults or model_type)
-    dialects = {name: _modules(_under(chosen, build, settings)) for name, build in architecture.dialects.items()}
-    modules = dialects[TRANSFORMERS_5]
+    first = _own_dialect(config, architecture)
+    builds = {first: architecture.dialects[first], **architecture.dialects}
+    dialects = {name: _modules(_under(chosen, build, settings)) for name, build in builds.items()}
+    modules = dialects[first]
     embedding = _input_embedding(modules, _embedding_names(config, architecture, chosen))
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
+
+
+def _own_dialect(config: Mapping[str, Any], architecture: Architecture) -> str:
+    """The dialect that today's class has which the config names."""
+    classifies = (_named_class(config) or "").endswith("ForImageClassification")
+    return IMAGE_CLASSIFIER if classifies and IMAGE_CLASSIFIER in architecture.dialects else TRANSFORMERS_5
 
 
 def _offered(head: Head, model_type: str, architecture: Architecture) -> Head:

@@ -37,7 +37,8 @@ def fix(
             "--allow",
             metavar="NAME",
             help="Also a repair that loses something (rank-from-tensors, bfloat16, svd-rank=N), or another form of the "
-            "same adapter (plain-scale, listed-targets, fused-experts, per-expert, mlx, kohya); may be repeated.",
+            "same adapter (plain-scale, listed-targets, fused-experts, per-expert, mlx, kohya, torchtune, megatron); "
+            "may be repeated.",
         ),
     ] = None,
     base_weights: Annotated[

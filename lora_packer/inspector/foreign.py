@@ -30,6 +30,10 @@ TORCHTUNE_TURNS = ("llama", "mistral", "gemma", "gemma2")
 TORCHTUNE_AS_IT_IS = ("qwen2", "qwen3")
 
 KOHYA = "kohya or diffusers"
+RENAME_HALVES = (
+    "Name the tensors base_model.model.<module path>.lora_A.weight and lora_B.weight: down is A, up is B, and an alpha "
+    "beside them is lora_alpha."
+)
 
 FRAMEWORKS = (
     # github.com/ml-explore/mlx-lm mlx_lm/tuner/lora.py: lora_a (in, r), lora_b (r, out), no ".weight".
@@ -44,11 +48,12 @@ FRAMEWORKS = (
     Framework(
         KOHYA,
         re.compile(
-            r"^lora_(?:unet|te\d?)_|\.lora_(?:up|down)\.weight$|\.lora\.(?:up|down)\.weight$|\.dora_scale$"
-            r"|^(?:unet|text_encoder(?:_\d)?|diffusion_model)\.|^transformer\.(?:single_)?transformer_blocks\."
+            r"^lora_(?:unet|te\d?)_|^(?:unet|text_encoder(?:_\d)?|diffusion_model)\."
+            r"|^transformer\.(?:single_)?transformer_blocks\."
         ),
         "This adapter is for an image model; it cannot be served as a language model's.",
     ),
+    Framework(KOHYA, re.compile(r"\.lora[._](?:up|down)\.weight$|\.dora_scale$"), RENAME_HALVES),
     # github.com/NVIDIA-NeMo/Megatron-Bridge: linear_in and linear_out below adapter.
     Framework(
         "Megatron",

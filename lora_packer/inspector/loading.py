@@ -16,6 +16,7 @@ from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel
 from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TEXT_ONLY_5_23, TRANSFORMERS_5, TRANSFORMERS_5_23
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.diagnosis import Diagnosis, diagnose, explain
@@ -91,11 +92,11 @@ def _is_whole(found: Diagnosis) -> bool:
 def _as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensors: Tensors, target: str) -> Diagnosis:
     if TRANSFORMERS_5 not in base.dialects or found.only is not None:
         return found
-    if found.case.dialect == IMAGE_CLASSIFIER and (base.named_class or "").endswith("ForImageClassification"):
-        return found
     if found.case.dialect in _IN_USE_TOO and not found.errors and target != "peft":
         return found
-    head = base.head if found.case.base.head == "none" and config.task_type is None else found.case.base.head
+    head = found.case.base.head
+    if head == "none" and (config.task_type is None or not has_class(base.model_type, "none")):
+        head = base.head
     loaded_into = base.with_head(head)
     converted = _converted(config, loaded_into, tensors)
     if not converted.changed and not converted.refusal and (found.errors or _is_todays(found.case, head)):
@@ -143,11 +144,12 @@ def _newly_refused(given: Case, case: Case) -> Refusal | None:
 
 def _is_todays(case: Case, head: str) -> bool:
     """Whether the file is what today's PEFT writes for the class that the base config names."""
-    return case.dialect == TRANSFORMERS_5 and case.base.head == head and not case.era.swapped_experts
+    return case.dialect == next(iter(case.base.dialects)) and case.base.head == head and not case.era.swapped_experts
 
 
 def _converted(config: LoraConfig, base: BaseModel, tensors: Tensors) -> Converted:
-    names = conversion(base.model_type, base.head, base.nested_types)
+    own_class = IMAGE_CLASSIFIER if next(iter(base.dialects)) == IMAGE_CLASSIFIER else base.head
+    names = conversion(base.model_type, own_class, base.nested_types)
     pattern = experts_pattern(base.model_type) if names is not None else None
     if names is None:
         return Converted(config, tensors, {})

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from lora_packer.base_model import Modules
 
+_ONE_FOR_THREE = frozenset(
+    {
+        "qkv_proj",
+        "query_key_value",
+        "Wqkv",
+        "wqkv",
+        "W_pack",
+        "c_attn",
+        "qkv",
+        "in_proj_qkv",
+        "in_proj_qkvz",
+        "linear_qkv",
+    }
+)
 # What the families of models call the same layer; a name may do the work of several.
 _SAME_WORK: tuple[frozenset[str], ...] = (
     *(
-        frozenset(
-            {name, *others, "qkv_proj", "query_key_value", "Wqkv", "c_attn", "qkv", "in_proj_qkv", "in_proj_qkvz"}
-        )
+        _ONE_FOR_THREE.union({name}, others)
         for name, others in {
             "q_proj": ("query", "q_lin", "q", "wq", "query_proj"),
             "k_proj": ("key", "k_lin", "k", "wk", "key_proj", "kv_proj", "wkv"),
@@ -20,9 +32,13 @@ _SAME_WORK: tuple[frozenset[str], ...] = (
         }.items()
     ),
     frozenset({"o_proj", "out_proj", "dense", "out_lin", "wo", "o", "c_proj", "linear_proj"}),
-    frozenset({"gate_proj", "gate_up_proj", "w1", "wi_0", "fc1", "wi", "dense_h_to_4h", "c_fc", "Wi", "lin1"}),
-    frozenset({"up_proj", "gate_up_proj", "w3", "wi_1", "fc1", "wi", "dense_h_to_4h", "c_fc", "Wi", "lin1"}),
-    frozenset({"down_proj", "w2", "fc2", "wo", "dense_4h_to_h", "c_proj", "lin2"}),
+    frozenset(
+        {"gate_proj", "gate_up_proj", "w1", "wi_0", "fc1", "wi", "dense_h_to_4h", "c_fc", "Wi", "lin1", "linear_fc1"}
+    ),
+    frozenset(
+        {"up_proj", "gate_up_proj", "w3", "wi_1", "fc1", "wi", "dense_h_to_4h", "c_fc", "Wi", "lin1", "linear_fc1"}
+    ),
+    frozenset({"down_proj", "w2", "fc2", "wo", "dense_4h_to_h", "c_proj", "lin2", "linear_fc2"}),
     frozenset({"lm_head", "unembed_tokens", "embed_out", "output"}),
     frozenset({"embed_tokens", "wte", "word_embeddings", "embed_in", "tok_embeddings", "shared"}),
 )
@@ -40,7 +56,14 @@ def nearest(name: str, modules: Modules) -> tuple[str, ...]:
         found = [other for one in part for other in ((one,) if one in leaves else _same_work(one, leaves))]
         if found:
             return tuple(dict.fromkeys(found))
-    return tuple(get_close_matches(leaf, leaves, 1, 0.75))
+    spelt = {other.lower(): other for other in leaves if _alike(leaf.lower(), other.lower())}
+    return tuple(spelt[other] for other in get_close_matches(leaf.lower(), spelt, 1, 0.75))
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether names are spelt alike apart from the last word, which says little where both have it: q_proj, up_proj."""
+    (first, _, end), (second, _, other_end) = one.rpartition("_"), other.rpartition("_")
+    return end != other_end or not first or SequenceMatcher(None, first, second).ratio() >= 0.6
 
 
 def nearest_parameters(name: str, modules: Modules) -> tuple[str, ...]:

@@ -31,16 +31,22 @@ def todays_names(case: Case, names: Iterable[str]) -> Mapping[str, str] | None:
 
 def _moved(old: Modules, new: Modules) -> Mapping[str, str]:
     """Where each module of one tree is in the other: the one with the same place behind what stands in front."""
-    by_core: dict[str, str | None] = {}
-    for path in new:
-        core = core_of(key_name(path, ""))
-        by_core[core] = None if core in by_core else path
+    places = by_core(new)
     paths = {}
     for path, module in old.items():
-        meant = by_core.get(core_of(key_name(path, "")))
+        meant = places.get(core_of(key_name(path, "")))
         if meant is not None and new[meant] == module:
             paths[path] = meant
     return paths
+
+
+def by_core(modules: Modules) -> Mapping[str, str | None]:
+    """Return the module at each place behind what stands in front; None where several have the same."""
+    places: dict[str, str | None] = {}
+    for path in modules:
+        core = core_of(key_name(path, ""))
+        places[core] = None if core in places else path
+    return places
 
 
 def turned_experts(case: Case, names: Iterable[str]) -> Mapping[str, int]:

@@ -16,11 +16,10 @@ from pathlib import Path
 from threading import Event
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
-from lora_packer.adapter.keys import PREFIX, parse_key
 from lora_packer.repair.content import Files, Progress, are_copied, written
 from lora_packer.repair.draft import METADATA, Draft
 from lora_packer.repair.layout import Segment, segments
-from lora_packer.repair.plain import plain_name
+from lora_packer.repair.plain import guessed_name
 from lora_packer.threads import aside
 
 _MOST_TENSORS = 20_000  # to guess so many names takes a tenth of a second
@@ -79,16 +78,11 @@ def begun(
 
 def _guess(draft: Draft) -> Draft:
     """The draft with the names and the metadata that PEFT would have written, as far as the names alone say."""
-    names = {name: guess for name in draft.tensors if (guess := _guessed(name)) != name}
+    names = {name: guess for name in draft.tensors if (guess := guessed_name(name)) != name}
     named = (draft.renamed(names) or draft) if names else draft
     if named.metadata.get("format") == METADATA["format"]:
         return named
     return replace(named, metadata={**named.metadata, **METADATA}, whole=None)
-
-
-def _guessed(name: str) -> str:
-    plain = plain_name(name)
-    return plain if PREFIX in plain or not parse_key(plain).part else PREFIX + plain
 
 
 def _copy(

@@ -20,6 +20,7 @@ from lora_packer.repair.json_text import read_config
 from lora_packer.repair.result import Told, repaired, skipped
 
 _MOST_TENSORS = 200_000
+_MOST_SHARED = 8  # times that a pickle's tensors may share its bytes, as tied ones do
 
 
 class View:
@@ -169,8 +170,9 @@ def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, l
         if twice:
             return f"the tensor '{escape(min(twice), 80)}' stands in several shards: which one is meant is not known."
         tensors |= part.tensors
-    if len(tensors) > _MOST_TENSORS:
-        return f"it has {len(tensors):,} tensors; at most {_MOST_TENSORS:,} are read."
+    too_much = _too_much(tensors, source, names)
+    if too_much:
+        return too_much
     first = parts[0]
     whole = first.whole if len(parts) == 1 else None
     return Draft({}, tensors, first.metadata, whole=whole), list(_told_of(parts, names, len(tensors)))
@@ -185,11 +187,25 @@ def _read_distributed(source: AdapterSource, names: Sequence[str]) -> tuple[Draf
     except UnpickleError as error:
         instead = "Give the files of every rank, or save the adapter with a full state dict."
         return f"'{escape(names[0])}' cannot be used: {escape(str(error), 200)}. {instead}"
-    if len(tensors) > _MOST_TENSORS:
-        return f"it has {len(tensors):,} tensors; at most {_MOST_TENSORS:,} are read."
+    too_much = _too_much(tensors, source, names)
+    if too_much:
+        return too_much
     message = f"{len(tensors)} tensors, in shards of {len(names) - 1} files, are one {WEIGHTS_NAME} now"
     proof = "the pieces of each tensor are where its metadata puts them, and make the whole of it, none twice"
     return Draft({}, tensors, {"format": "pt"}), [repaired("shards", "LP101", len(tensors), message, proof)]
+
+
+def _too_much(tensors: Mapping[str, Blob], source: AdapterSource, names: Sequence[str]) -> str:
+    """Why so many tensors are not read, or such that are many views of the same few bytes; else ""."""
+    if len(tensors) > _MOST_TENSORS:
+        return f"it has {len(tensors):,} tensors; at most {_MOST_TENSORS:,} are read."
+    size, found = sum(blob.size for blob in tensors.values()), sum(map(source.size, names))
+    if size > _MOST_SHARED * found:
+        return (
+            f"its tensors are views of the same bytes: {size:,} bytes would be written of a file of {found:,}; at most "
+            f"{_MOST_SHARED} times as many are."
+        )
+    return ""
 
 
 def _opened(source: AdapterSource, name: str) -> AbstractContextManager[BinaryIO]:

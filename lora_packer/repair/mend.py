@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from lora_packer.adapter import AdapterSource
+from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
 from lora_packer.errors import InputError
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
@@ -13,25 +13,29 @@ from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import Found
 from lora_packer.repair.layouts import experts, kohya, megatron, mlx, torchtune
 from lora_packer.repair.lossy import LOSSY
-from lora_packer.repair.result import Told
+from lora_packer.repair.result import Repaired, Skipped, Told
 from lora_packer.repair.setting import Repair, Setting
 
-REPAIRS: tuple[Repair, ...] = (
+FIRST: tuple[Repair, ...] = (
     mlx.from_mlx,
     torchtune.from_torchtune,
     megatron.from_megatron,
     kohya.from_kohya,
     fields.known_fields,
     fields.values,
+)
+# Until nothing changes any more: names show what is targeted, and what is targeted shows which names are wrong.
+AGAIN: tuple[Repair, ...] = (
     names.rename,
     shapes.turn_round,
     targets.one_pattern_each,
     targets.unsave,
     targets.retarget,
-    names.rename,  # with other targets other names are called for
     targets.switch_on,
     experts.turn_round,
     names.to_todays_names,
+)
+LAST: tuple[Repair, ...] = (
     fields.base_id,
     experts.fuse,
     experts.unfuse,
@@ -44,6 +48,7 @@ REPAIRS: tuple[Repair, ...] = (
     lossy.bfloat16,
     container.metadata,
 )
+_MOST_ROUNDS = 5
 
 # What loses nothing either, and is another form that only some loaders want: done where it is asked for.
 FORMS = {
@@ -53,6 +58,8 @@ FORMS = {
     experts.PER_EXPERT: "LoRA on fused experts cut into that of single ones",
     mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
     kohya.KOHYA: "kohya's own layout: kohya=lora_te says what its names begin with",
+    torchtune.TORCHTUNE: "torchtune's own names and order of rows",
+    megatron.MEGATRON: "the names of Megatron-Bridge's CanonicalLoRA",
 }
 BY_NAME = {**LOSSY, **FORMS}
 
@@ -80,14 +87,30 @@ def mend(found: Found, setting: Setting) -> Mending:
     if found.draft is None:
         return Mending(found.source, None, None, found.told)
     setting = replace(setting, source=found.source)
-    draft, told = found.draft, list(found.told)
-    for repair in REPAIRS:
-        draft, more = repair(draft, setting)
-        told += [item for item in more if item not in told]
+    draft, told = _by_all(FIRST, found.draft, setting)
+    left: list[Told] = []
+    for _ in range(_MOST_ROUNDS):
+        before = draft
+        draft, more = _by_all(AGAIN, draft, setting)
+        # What was left by one round may be done by the next.
+        told = [*(item for item in told if isinstance(item, Repaired) or item not in left), *more]
+        left = [item for item in more if isinstance(item, Skipped)]
+        if draft is before:
+            break
+    draft, more = _by_all(LAST, draft, setting)
+    told = [*found.told, *told, *(item for item in more if item not in told)]
     if not draft.config:  # of a layout that has none, and that was not converted
         return Mending(found.source, None, None, tuple(told))
     form, more = _other_layout(draft, setting)
     return Mending(found.source, found.draft, draft, (*told, *more), form)
+
+
+def _by_all(repairs: tuple[Repair, ...], draft: Draft, setting: Setting) -> tuple[Draft, list[Told]]:
+    told: list[Told] = []
+    for repair in repairs:
+        draft, more = repair(draft, setting)
+        told += [item for item in more if item not in told]
+    return draft, told
 
 
 def _other_layout(draft: Draft, setting: Setting) -> tuple[tuple[Draft, str] | None, list[Told]]:
@@ -98,6 +121,10 @@ def _other_layout(draft: Draft, setting: Setting) -> tuple[tuple[Draft, str] | N
     if kohya.KOHYA in setting.allowed:
         form, told = kohya.to_kohya(draft, setting)
         return (None if form is None else (form, kohya.KOHYA_WEIGHTS)), told
+    for name, write in ((torchtune.TORCHTUNE, torchtune.to_torchtune), (megatron.MEGATRON, megatron.to_megatron)):
+        if name in setting.allowed:
+            form, told = write(draft, setting)
+            return (None if form is None else (form, WEIGHTS_NAME)), told
     return None, []
 
 
@@ -113,4 +140,4 @@ def allowed(words: tuple[str, ...]) -> dict[str, str]:
     return chosen
 
 
-__all__ = ["BY_NAME", "REPAIRS", "Mending", "allowed", "mend"]
+__all__ = ["BY_NAME", "Mending", "allowed", "mend"]

@@ -10,6 +10,12 @@ _LOWER = re.compile(r"\.lora_([ab])(?=\.|$)")
 _PREFIXES = re.compile(r"(?:base_model\.model\.)+")
 
 
+def guessed_name(name: str) -> str:
+    """Return the plain name, with PEFT's prefix before whatever has the name of a LoRA tensor: likely, and not sure."""
+    plain = plain_name(name)
+    return plain if PREFIX in plain or not parse_key(plain).part else PREFIX + plain
+
+
 def plain_name(name: str) -> str:
     """Return the name without what no base model has in it, with PEFT's prefix; another framework's stays."""
     segments = [segment for segment in name.split(".") if segment not in WRAPPER_SEGMENTS]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.adapter.keys import PAIRED
 from lora_packer.repair.content import Files
 from lora_packer.repair.draft import Blob, Computed, Draft
-from lora_packer.repair.layouts.mlx import exact_alpha
+from lora_packer.repair.layouts.parts import exact_alpha
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, judged, not_taken_by_target
 

@@ -80,15 +80,17 @@ def found_by(draft: Draft, setting: Setting, *codes: str) -> tuple[Diagnosis, li
 
 
 def is_better(before: Diagnosis, after: Diagnosis | None, code: str, base: BaseModel | str) -> bool:
-    """Whether a change took the findings of a rule away, and brought nothing that was not there."""
+    """Whether a change took the findings of a rule away, and brought nothing that was not there or cannot be mended."""
     if after is None:
         return False
-    return _codes(after, base) <= _codes(before, base) - {code}
+    told = _told(after, base)
+    new = {item.code for item in told if not item.fixable}
+    return code not in {item.code for item in told} and new <= {item.code for item in _told(before, base)}
 
 
-def _codes(found: Diagnosis, base: BaseModel | str) -> set[str]:
+def _told(found: Diagnosis, base: BaseModel | str) -> list[Finding]:
     refused: Iterable[Finding] = () if isinstance(base, str) else refused_on(found, base, exact=True)
-    return {item.code for item in (*found.findings, *refused) if item.severity != "info"}
+    return [item for item in (*found.findings, *refused) if item.severity != "info"]
 
 
 def not_taken_by_target(draft: Draft, setting: Setting) -> frozenset[str]:

@@ -35,7 +35,7 @@ def both(*folders: str) -> list[str]:
         ),
         (both("refined"), "It is in the folder 'refined': give that folder."),
         (both("a", "b"), "It is in 2 folders, 'a', 'b': give the one to be served."),
-        (both("checkpoint-5", "final"), "It is in 2 folders, 'checkpoint-5', 'final': give the one to be served."),
+        (both("checkpoint-5", "final"), "It is in 2 folders, 'final', 'checkpoint-5': give the one to be served."),
         (both(*"abcde"), "It is in 5 folders, 'a', 'b', 'c' and 2 more: give the one to be served."),
         # what is no adapter's folder
         (both(".ipynb_checkpoints", "__MACOSX/a"), "Give the folder that PEFT's save_pretrained wrote."),

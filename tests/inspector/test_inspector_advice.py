@@ -25,15 +25,36 @@ def is_fine(adapter: Path) -> bool:
     return report.ok and not report.findings
 
 
-@pytest.mark.parametrize("folders", [("dpo/reference", "dpo/train"), ("out/checkpoint-600", "out/checkpoint-5000")])
+@pytest.mark.parametrize(
+    "folders",
+    [("dpo/reference", "dpo/train"), ("out/checkpoint-600", "out/checkpoint-5000"),
+     ("out/global_step_90/actor/lora", "out/global_step_100/actor/lora")],
+)  # fmt: skip
 def test_the_folder_that_the_hint_names_passes(tmp_path: Path, folders: tuple[str, str]) -> None:
     for folder in folders:
         write_adapter(tmp_path / folder)
-    outer = (tmp_path / folders[0]).parent
+    outer = tmp_path / folders[0].partition("/")[0]
     hints = {item.hint or "" for item in found(outer, "LP101")}
     (named,) = {re.search("in the folder '([^']+)'", hint)[1] for hint in hints}  # type: ignore[index]
     assert outer / named == tmp_path / folders[1]
     assert is_fine(outer / named)
+
+
+@pytest.mark.parametrize(
+    ("folders", "listed"),
+    [
+        (["checkpoint-90", "checkpoint-1000", "checkpoint-100", "final"],
+         "4 folders, 'final', 'checkpoint-1000', 'checkpoint-100' and 1 more"),
+        (["checkpoint-9", "checkpoint-10/adapter"], "2 folders, 'checkpoint-10/adapter', 'checkpoint-9'"),
+        (["run1/checkpoint-5", "run2/checkpoint-7"], "2 folders, 'run2/checkpoint-7', 'run1/checkpoint-5'"),
+    ],
+)  # fmt: skip
+def test_of_folders_that_no_name_tells_apart_the_likely_ones_are_named(
+    tmp_path: Path, folders: list[str], listed: str
+) -> None:
+    for folder in folders:
+        write_adapter(tmp_path / folder)
+    assert {item.hint for item in found(tmp_path, "LP101")} == {f"It is in {listed}: give the one to be served."}
 
 
 def test_what_the_hint_says_of_an_archive_with_a_top_folder_can_be_followed(tmp_path: Path) -> None:
@@ -162,3 +183,29 @@ def test_an_adapter_folders_below_is_found(tmp_path: Path) -> None:
     hints = {item.hint for item in report.findings if item.code == "LP101"}
     assert len(hints) == 1
     assert "run-1/checkpoint-500/adapter" in hints.pop()
+
+
+@pytest.mark.parametrize("halves", [("lora_down", "lora_up"), ("lora.down", "lora.up")])
+def test_halves_that_are_called_down_and_up_are_renamed(tmp_path: Path, halves: tuple[str, str]) -> None:
+    """Such names alone make no image model of a language model's layers."""
+    down, up = halves
+    tensors = {name.replace("lora_A", down).replace("lora_B", up): value for name, value in tiny_tensors().items()}
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert finding.code == "LP319"
+    assert (finding.hint or "").startswith(f"Name the tensors {PREFIX}<module path>.lora_A.weight and lora_B.weight")
+    as_told = {name.replace(down, "lora_A").replace(up, "lora_B"): value for name, value in tensors.items()}
+    assert is_fine(write_adapter(tmp_path / "b", as_told))
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts"), [("te", "Name the tensors"), ("unet_down_blocks", "This adapter is for an")]
+)
+def test_what_fix_gives_its_names_is_no_image_models(tmp_path: Path, kind: str, starts: str) -> None:
+    tensors = {}
+    for name, value in tiny_tensors().items():
+        path, _, part = name.removeprefix(PREFIX).rpartition(".lora_")
+        half = "lora_down" if part.startswith("A") else "lora_up"
+        tensors[f"lora_{kind}_{path.replace('.', '_')}.{half}.weight"] = value
+    (finding,) = found(write_adapter(tmp_path / "a", tensors))
+    assert (finding.code, finding.fixable) == ("LP319", kind == "te")
+    assert (finding.hint or "").startswith(starts)

@@ -306,3 +306,32 @@ def test_the_rank_of_a_grouped_convolution(tmp_path: Path, rank: int, groups: in
         told = [(item.severity, item.expected, item.actual) for item in report.findings if item.code == "LP202"]
         assert told == ([(refused, 80, 4)] if rank == 4 else [])
         assert not [item for item in report.findings if item.code.startswith("LP3")]
+
+
+CLASSIFIES, GENERATES = "ShieldGemma2ForImageClassification", "Gemma3ForConditionalGeneration"
+
+
+@pytest.mark.parametrize(
+    ("cls", "before", "task", "loads"),
+    [
+        (CLASSIFIES, "model.model.language_model.", None, True),
+        (CLASSIFIES, "model.language_model.model.", None, True),  # what was before 4.52, which PEFT renames
+        (CLASSIFIES, "model.language_model.", None, False),
+        (CLASSIFIES, "language_model.", "FEATURE_EXTRACTION", False),
+        (GENERATES, "model.language_model.", None, True),
+        (GENERATES, "model.model.language_model.", None, False),
+        (GENERATES, "language_model.", "FEATURE_EXTRACTION", False),  # transformers has no bare model of the type
+    ],
+)
+def test_the_class_that_the_config_names_decides(
+    tmp_path: Path, cls: str, before: str, task: str | None, *, loads: bool
+) -> None:
+    """ShieldGemma 2 has two classes, and either has the other's modules under a name of its own."""
+    base = json.loads((BASES / "gemma3.json").read_text()) | {"model_type": "shieldgemma2", "architectures": [cls]}
+    raw = {"peft_type": "LORA", "task_type": task, "r": 4, "lora_alpha": 8, "target_modules": list(GQA)}
+    write_unread(tmp_path, raw, attention(before, GQA))
+    for target, severity in (("peft", "error"), ("together", "warning")):
+        report = lora_packer.check(tmp_path, base_config=base, target=target, weights=False)
+        told = [item.severity for item in report.findings if item.code == "LP322"]
+        assert told == ([] if loads else [severity])
+        assert report.status == ("ok" if loads or target == "together" else "failed")

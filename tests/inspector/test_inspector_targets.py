@@ -12,7 +12,9 @@ from follow_hints import follow
 from lora_on import GPT_OSS, MISTRAL3, PHI3, QWEN_VL, T5, lora_config, lora_on, pair
 
 import lora_packer
+from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
+from lora_packer.inspector.nearest import nearest
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 Base = Mapping[str, Any]
@@ -84,6 +86,11 @@ UNMATCHED: list[Any] = [
         (PHI3, {"target_modules": ["o_proj", "query_key_value"]}, "target_modules", "(nearest: qkv_proj)"),
         (PHI3, {"target_modules": ["o_proj", "model.layers.7.self_attn.qkv_proj"]}, "target_modules", "names model.layers.7"),
         (PHI3, {"target_modules": ["o_proj", ".*mlp.*"]}, "target_modules", "names .*mlp.*, which"),
+        (PHI3, {"target_modules": ["o_proj", "model.layers.0.self_attn.qkv_proj.weight"]}, "target_modules", "qkv_proj.weight, which"),
+        (PHI3, {"target_modules": ["o_proj", "qkv_proj.lora_A"]}, "target_modules", "names qkv_proj.lora_A, which"),
+        (PHI3, {"target_modules": ["o_proj", "base_model.model"]}, "target_modules", "names base_model.model, which"),
+        (PHI3, {"target_modules": ["o_proj", " qkv_proj"]}, "target_modules", "names ' qkv_proj', which"),
+        (PHI3, {"target_modules": ["o_proj", "qkv_proj, gate_up_proj"]}, "target_modules", "names 'qkv_proj, gate_up_proj', which"),
         (PHI3, {"target_modules": ["o_proj", "all-linear"]}, "target_modules", "names all-linear, which"),
         (PHI3, {"target_modules": ["o_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}, "target_parameters",
          "target_parameters names mlp.experts.gate_up_proj, which"),
@@ -103,6 +110,28 @@ def test_a_name_that_matches_nothing_is_told_with_the_nearest(
     ((config, tensors),) = follow(finding, folder, base) or ()
     after = write_adapter(tmp_path / "b", tensors, config)
     assert check(after, base) == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("o_porj", "o_proj"),
+        ("dwn_proj", "down_proj"),
+        ("gat_up_proj", "gate_up_proj"),
+        ("oproj", "o_proj"),
+        ("O_proj", "o_proj"),
+        ("W_pack", "qkv_proj"),
+        ("linear_fc2", "down_proj"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_with_what_was_meant(name: str, meant: str) -> None:
+    assert nearest(name, BaseModel.load(PHI3).modules) == (meant,)
+
+
+@pytest.mark.parametrize("name", ["in_proj", "x_proj", "dt_proj", "z_proj", "kv_b_proj", "v_head"])
+def test_the_name_of_another_layer_is_no_slip_of_the_pen(name: str) -> None:
+    """Most names end in _proj, so that what they have in common says little."""
+    assert nearest(name, BaseModel.load(PHI3).modules) == ()
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,35 @@ def test_the_command_that_check_ends_with_leaves_nothing_fixable(kind: str, cli:
     assert [item["code"] for item in report["findings"] if item["fixable"]] == []
 
 
+NAMES = [
+    "prefix lost",
+    "prefix twice",
+    "one model. lost",
+    "several wrappers",
+    "default left",
+    "lower case",
+    "no .weight",
+]
+CONFIGS = ["a target missing", "no target", "layers left out", "excluded", "unknown field", "no peft_type"]
+HALVES = ["exchanged", "transposed", "A alone transposed"]
+TWO = [
+    *((one, other) for one in NAMES for other in (*CONFIGS, *HALVES)),
+    *((one, other) for one in HALVES for other in CONFIGS),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), TWO)
+def test_two_breakages_at_once_come_back_too(one: str, other: str, tmp_path: Path) -> None:
+    """Names show what is targeted, and what is targeted shows which names are wrong."""
+    broken = write_adapter(tmp_path / "broken", *BREAKAGES[one][1](*BREAKAGES[other][1](tiny_tensors(), tiny_config())))
+    result = lora_packer.fix(broken, tmp_path / "fixed", base_config=TINY_BASE, target="peft")
+    assert (result.status, result.skipped) == ("fixed", ())
+    assert {BREAKAGES[one][0], BREAKAGES[other][0]} & {item.name for item in result.repairs}
+    assert (tmp_path / "fixed" / WEIGHTS).read_bytes() == (TINY / WEIGHTS).read_bytes()
+    again = lora_packer.fix(tmp_path / "fixed", tmp_path / "again", base_config=TINY_BASE, target="peft")
+    assert (again.status, again.repairs) == ("unchanged", ())
+
+
 def test_a_good_adapter_is_copied(cli: Cli, tmp_path: Path) -> None:
     code, told = run(cli, TINY, "--output", tmp_path / "copy")
     assert (code, told["status"], told["repairs"], told["skipped"]) == (0, "unchanged", [], [])

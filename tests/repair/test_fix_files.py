@@ -224,6 +224,13 @@ def state(value: bytes, name: str = PREFIX + "x.lora_A.weight") -> bytes:
     return b"\x80\x02}" + text(name) + value + b"s."
 
 
+def many_views(count: int) -> bytes:
+    """A dictionary whose tensors are all the one storage."""
+    names = [f"{PREFIX}model.layers.{at}.q_proj.lora_A.weight" for at in range(count)]
+    whole = tensor(1 << 14, (1 << 14,), (1,))
+    return b"\x80\x02}(" + b"".join(text(name) + whole for name in names) + b"u."
+
+
 def hostile(marker: Path) -> dict[str, bytes]:
     four = {"0": np.zeros(4, np.float32).tobytes()}
     return {
@@ -253,6 +260,17 @@ def hostile(marker: Path) -> dict[str, bytes]:
         "a huge storage": torch_file(state(tensor(1 << 45, (4,), (1,))), four),
         "a storage that is missing": torch_file(state(tensor(4, (4,), (1,)))),
         "no storage type": torch_file(state(tensor(4, (4,), (1,), storage="load")), four),
+        "a tuple of tuples of tuples": torch_file(b"\x80\x02)" + b"".join(b"q%ch%ch%c\x86" % ((at,) * 3) for at in range(200)) + b"."),
+        "a tuple of tuples called": torch_file(b"\x80\x02)" + b"".join(b"q%ch%ch%c\x86" % ((at,) * 3) for at in range(200)) + b")R."),
+        "a tuple of tuples as a key": torch_file(b"\x80\x02}(" + b")" * 60 + b"\x86" * 59 + b"Nu."),
+        "BUILD on a list": torch_file(b"\x80\x02]}b."),
+        "REDUCE of a rebuild of nothing": torch_file(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R."),
+        "EXT4": torch_file(b"\x80\x02\x84\x01\x00\x00\x00."),
+        "BINPERSID of a name": torch_file(b"\x80\x02cposix\nsystem\nQ."),
+        "BINPERSID of text": torch_file(b"\x80\x02" + text("s3://somewhere") + b"Q."),
+        "LONG4": torch_file(b"\x80\x02\x8b\xff\xff\xff\x7f" + b"\x01" * 64 + b"."),
+        "BINBYTES8": torch_file(b"\x80\x04\x8e" + b"\xff" * 8 + b"."),
+        "many views of the same bytes": torch_file(many_views(20), {"0": bytes(4 << 14)}),
         "no tensors": torch_file(b"\x80\x02}."),
         "no dictionary": torch_file(b"\x80\x02]."),
         "another byte order": torch_file(state(tensor(4, (4,), (1,))), four, byteorder=b"big"),
@@ -272,7 +290,7 @@ def test_a_hostile_pickle_is_refused_in_a_sentence_and_runs_nothing(kind: str, c
     code, told = run(cli, broken)
     assert (code, told["status"], told["output"]) == (1, "failed", None)
     (reason,) = [item["reason"] for item in told["skipped"] if item["name"] == "weights-file"]
-    assert reason.startswith("'adapter_model.bin' cannot be read: ")
+    assert reason.startswith(("'adapter_model.bin' cannot be read: ", "its tensors are views of the same bytes: "))
     assert len(reason) <= 360
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken"]
 

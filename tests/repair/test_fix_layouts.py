@@ -124,6 +124,55 @@ def test_torchtunes_magnitudes_have_the_order_of_their_module(cli: Cli, tmp_path
     same(tmp_path / "a-fixed", wanted)
 
 
+@pytest.mark.parametrize(("model_type", "dora"), [("llama", False), ("llama", True), ("qwen3", False)])
+def test_peft_to_torchtune_and_back_is_the_identity(model_type: str, dora: bool, cli: Cli, tmp_path: Path) -> None:
+    wanted, base = adapter_of(), base_of(model_type, tmp_path)
+    if dora:
+        rows = {n: t for n, t in wanted.items() if n.endswith("lora_B.weight")}
+        wanted |= {
+            n.replace("lora_B.weight", "lora_magnitude_vector"): np.ascontiguousarray(t[:, 0]) for n, t in rows.items()
+        }
+    adapter = write_adapter(tmp_path / "a", wanted, tiny_config(target_modules=list(ALL), use_dora=dora))
+    code, told = run(cli, adapter, base, "--output", tmp_path / "b", "--allow", "torchtune")
+    assert (code, [item["name"] for item in told["repairs"]], told["skipped"]) == (0, ["torchtune"], [])
+    made, found = as_torchtune(wanted, turns=model_type == "llama"), load_file(tmp_path / "b" / WEIGHTS)
+    assert found.keys() == made.keys()
+    assert all(found[name].tobytes() == tensor.tobytes() for name, tensor in made.items())
+    assert run(cli, tmp_path / "b", base, "--output", tmp_path / "c")[0] == 0
+    same(tmp_path / "c", wanted)
+    before, after = (json.loads((tmp_path / name / CONFIG).read_text()) for name in "ac")
+    assert after == {**before, "target_modules": sorted(ALL), "use_rslora": False}
+
+
+@pytest.mark.parametrize("form", ["torchtune", "megatron"])
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"rank_pattern": {"q_proj": 4, "k_proj": 4}, "r": 4}, "one rank and one alpha for all"),
+        ({"alpha_pattern": {"q_proj": 16}}, "the config has alpha_pattern"),
+    ],
+)
+def test_what_has_no_form_there_is_told_and_stays(
+    form: str, config: dict[str, Any], reason: str, cli: Cli, tmp_path: Path
+) -> None:
+    wanted = adapter_of()
+    adapter = write_adapter(tmp_path / "a", wanted, tiny_config(target_modules=list(ALL), **config))
+    code, told = run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", form)
+    assert [(item["name"], reason in item["reason"]) for item in told["skipped"]] == [(form, True)]
+    assert code == 0
+    same(tmp_path / "b", wanted)
+
+
+@pytest.mark.parametrize("form", ["torchtune", "megatron"])
+def test_a_module_that_is_unknown_there_is_told(form: str, cli: Cli, tmp_path: Path) -> None:
+    head = {f"{PREFIX}model.embed_tokens.lora_embedding_A": np.ones((RANK, 112), np.float32)}
+    head |= {f"{PREFIX}model.embed_tokens.lora_embedding_B": np.ones((48, RANK), np.float32)}
+    config = tiny_config(target_modules=[*ALL, "embed_tokens"])
+    adapter = write_adapter(tmp_path / "a", adapter_of() | head, config)
+    _, told = run(cli, adapter, TINY_BASE, "--allow", form)
+    assert "has no place there" in next(item["reason"] for item in told["skipped"] if item["name"] == form)
+
+
 @pytest.mark.parametrize(
     ("model_type", "changes", "reason"),
     [
@@ -225,6 +274,22 @@ def test_megatrons_canonical_lora_keeps_each_part(cli: Cli, tmp_path: Path) -> N
         "dim": None,
         "alpha": None,
     }
+
+
+def test_peft_to_megatron_and_back_is_the_identity(cli: Cli, tmp_path: Path) -> None:
+    wanted = adapter_of()
+    adapter = write_adapter(tmp_path / "a", wanted, tiny_config(target_modules=list(ALL), use_rslora=True))
+    code, told = run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", "megatron")
+    assert (code, [item["name"] for item in told["repairs"]], told["skipped"]) == (0, ["megatron"], [])
+    found = load_file(tmp_path / "b" / WEIGHTS)
+    assert "decoder.layers.0.self_attention.linear_qkv.adapter.adapter_q.linear_in.weight" in found
+    assert "decoder.layers.1.mlp.linear_fc2.adapter.linear_out.weight" in found
+    config = json.loads((tmp_path / "b" / CONFIG).read_text())
+    assert (config["dim"], config["alpha"] / config["dim"], "r" in config) == (RANK, 8 / RANK**0.5, False)
+    assert run(cli, tmp_path / "b", TINY_BASE, "--output", tmp_path / "c")[0] == 0
+    same(tmp_path / "c", wanted)
+    config = json.loads((tmp_path / "c" / CONFIG).read_text())
+    assert (config["r"], config["lora_alpha"] / RANK, config["target_modules"]) == (RANK, 8 / RANK**0.5, sorted(ALL))
 
 
 @pytest.mark.parametrize("kind", ["no base", "one rank of several", "no scale", "a router", "a model without a gate"])

@@ -26,7 +26,7 @@ def mended(cli: Cli, adapter: Path, base: Path, target: str = "peft") -> dict[st
     report = json.loads(cli("check", adapter, *options).out)
     told: dict[str, Any] = json.loads(cli("fix", adapter, "-o", adapter.with_name("fixed"), *options).out)
     assert told["status"] == "fixed", told
-    assert {item["code"] for item in told["repairs"]} == {
+    assert {item["code"] for item in told["repairs"]} >= {
         item["code"] for item in report["findings"] if item["fixable"]
     }
     again = json.loads(cli("fix", adapter.with_name("fixed"), *options).out)
@@ -77,7 +77,10 @@ def as_served(tensors: Tensors) -> Tensors:
 def test_names_of_the_text_only_class_get_those_of_the_class_that_is_served(cli: Cli, tmp_path: Path) -> None:
     adapter = write_adapter(tmp_path / "a", text_only(), tiny_config(target_modules=["q_proj"]))
     told = mended(cli, adapter, GEMMA)
-    assert [(item["name"], item["code"]) for item in told["repairs"]] == [("older-names", "LP322")]
+    assert [(item["name"], item["code"]) for item in told["repairs"]] == [
+        ("older-names", "LP322"),
+        ("targets", "LP309"),  # the vision tower has modules of the same name
+    ]
     found, wanted = load_file(tmp_path / "fixed" / WEIGHTS), as_served(text_only())
     assert found.keys() == wanted.keys()
     assert all(found[name].tobytes() == tensor.tobytes() for name, tensor in wanted.items())

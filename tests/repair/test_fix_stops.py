@@ -29,7 +29,7 @@ def waits(draft, setting):
     sys.stdin.read()
     return draft, []
 
-mend.REPAIRS = (waits, *mend.REPAIRS)
+mend.FIRST = (waits, *mend.FIRST)
 from lora_packer.__main__ import main
 main()
 """

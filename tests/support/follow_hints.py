@@ -28,7 +28,7 @@ Followed = tuple[Config, Tensors]
 ELSEWHERE = (
     "Revoke the credential",
     "Check ", "Compare ", "Correct target_modules", "Make sure ", "Narrow ", "Remove the name, ", "Save with torchtune", "Write a value that ", "Take it out of ", "Save with ", "Gather ", "Give the config ", "Give the folder ", "Go back ", "Merge ",
-    "Export ", "Name the layers ", "No newer PEFT ", "Rename the tensors, or save ", "Resize ", "Save the adapter ",
+    "Export ", "Name the layers ", "Name the tensors ", "No newer PEFT ", "Rename the tensors, or save ", "Resize ", "Save the adapter ",
     "Save it again ", "Serve it ", "Set lora_alpha to what ", "Take the convolution ", "Test the deployed ", "Train ", "Try `lora-packer fix` ",
     "Start the server with ", "Write the value of target_modules as ",
     "Transpose and rename ", "Write each key once", "Write the alpha ", "Write the field ", "Write the value ",
@@ -85,7 +85,7 @@ def _without_names(
     named = re.search(r"names (.+?), (?:which|and) this base", finding.message)
     assert named is not None
     assert finding.field is not None
-    names = named[1].split(", ")
+    names = [quoted or plain for quoted, plain in re.findall(r"'([^']+)'|([^, ]+)", named[1])]
     yield {**config, finding.field: [name for name in config[finding.field] if str(name) not in names]}, tensors
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
+from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel, Modules
 from lora_packer.finding import Finding
@@ -134,15 +135,23 @@ def unmatched_names(case: Case, trees: Sequence[Modules]) -> Iterator[Finding]:
     found = list(unmatched(case.config, trees))
     if not found:
         return
-    in_file = {segment for name in case.tensors for segment in name.split(".")}
-    found = [item for item in found if item.name.rpartition(".")[2] not in in_file]
+    in_file = _in_file(case)
+    found = [item for item in found if not in_file(item.name)]
     for field, items in groupby(found, key=lambda item: item.field):
         yield _unmatched(field, [item.name for item in items], case)
 
 
+def _in_file(case: Case) -> Callable[[str], bool]:
+    """Whether the file has tensors of a module of this name, or of one in it, whatever the base model has."""
+    paths = dict.fromkeys(parse_key(name).path for name in case.tensors)
+    segments = {segment for path in paths for segment in path.split(".")}
+    text = "".join(f".{path}.\n" for path in paths)
+    return lambda name: name.rpartition(".")[2] in segments and f".{name}." in text
+
+
 def _unmatched(field: str, names: Sequence[str], case: Case) -> Finding:
     details = {"file": CONFIG_NAME, "field": field, "count": len(names), "actual": escape(names[0], 80)}
-    listed = escape(", ".join(names[:_TOLD]) + (", ..." if len(names) > _TOLD else ""), 300)
+    listed = escape(", ".join(map(_shown, names[:_TOLD])) + (", ..." if len(names) > _TOLD else ""), 300)
     if field == "layers_to_transform":
         message = f"layers_to_transform names {listed}, and {case.base_name} has no such layer"
         hint = "Remove the number, which loses nothing; or check that the base model is the right one."
@@ -168,6 +177,11 @@ def probably_meant(names: Sequence[str], case: Case) -> tuple[list[str], str]:
     known = () if targets is None or isinstance(targets, str) else targets
     meant = dict.fromkeys(other for name in names for other in nearest(name, case.modules))
     return [name for name in meant if name not in known][:_TOLD], ""
+
+
+def _shown(name: str) -> str:
+    """The name as it reads among others: one with blanks or commas between quotes."""
+    return name if not {*" \t\n,"} & {*name} else f"'{name}'"
 
 
 def _it(names: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from lora_packer.base_model.architecture import (
     TRANSFORMERS_4_51,
     TRANSFORMERS_5_23,
 )
+from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.names import OLDER_NAMES
@@ -131,7 +132,8 @@ def _who_loads(case: Case, outcome: Outcome) -> str:
     if isinstance(outcome.refusal, Refusal):
         return "transformers 4, where each expert is a module of its own, loads it"
     if case.base.head == "none":
-        return "the names are those of the bare model (AutoModel), which loads them"
+        how = " (AutoModel)" if has_class(case.base.model_type, "none") else ""
+        return f"the names are those of the bare model{how}, which loads them"
     return "PEFT itself wrote such files"
 
 

@@ -12,7 +12,7 @@ from lora_packer.base_model import TEXT_ONLY, BaseModel
 from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, MULTIMODAL, TEXT_ONLY_5_23, TRANSFORMERS_5_23
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Tensor
-from lora_packer.inspector.foreign import Framework
+from lora_packer.inspector.foreign import KOHYA, RENAME_HALVES, Framework
 from lora_packer.inspector.matching import ADAPTER_NAME
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.words import counted
@@ -73,7 +73,9 @@ def foreign(framework: Framework, tensors: Mapping[str, TensorInfo], *, fixable:
     details = {"file": WEIGHTS_NAME, "tensors": tensors, "actual": escape(next(iter(tensors)))}
     message = f"the tensors have {framework.name}'s names, which PEFT drops"
     expected = "base_model.model.<module path>.lora_A.weight"
-    return FOREIGN_NAMES.finding(message, expected=expected, hint=framework.way_out, fixable=fixable, **details)
+    # What can be converted has the modules of this base model, whatever kohya's scripts have written before them.
+    hint = RENAME_HALVES if fixable and framework.name == KOHYA else framework.way_out
+    return FOREIGN_NAMES.finding(message, expected=expected, hint=hint, fixable=fixable, **details)
 
 
 def older_names(case: Case, base: BaseModel) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The names of Megatron-Bridge and NeMo, into PEFT's.
+"""The names of Megatron-Bridge and NeMo, into PEFT's and back.
 
 Megatron has q, k and v in one module, group by group (the query heads of a group, its key head, its value head), and
 gate above up in another: ``split_qkv_weights`` in Megatron-Bridge's models/conversion/param_mapping.py and
@@ -13,17 +13,18 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.adapter.keys import key_name
+from lora_packer.adapter.keys import key_name, parse_key
 from lora_packer.base_model import BaseModel
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Draft
-from lora_packer.repair.layouts.parts import CannotConvert, heads_of, require_rows, rows
-from lora_packer.repair.result import repaired, skipped
+from lora_packer.repair.layouts.parts import CannotConvert, alpha_of_all, heads_of, require_rows, rows
+from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MEGATRON = "megatron"
 _NAME = re.compile(
     r"(?:(?:module|model|language_model)\.)*(?:decoder|encoder)?\.?layers\.(?P<layer>\d+)\.(?P<block>self_attention|mlp)\."
     r"(?:(?P<module>linear_\w+)\.adapter(?:\.(?P<only>adapter_\w+))?|adapter_layer\.(?P<older>lora_\w+_adapter))"
@@ -58,14 +59,14 @@ def from_megatron(draft: Draft, setting: Setting) -> Mended:
             tensors |= _as_peft(name, blob, setting.base)
     except CannotConvert as error:
         reason = f"Megatron's layout was not converted: {error}. Export it with Megatron-Bridge's save_hf_adapter."
-        return draft, [skipped("megatron", _CODE, reason)]
+        return draft, [skipped(MEGATRON, _CODE, reason)]
     targets = sorted({name.rpartition(".lora_")[0].rpartition(".")[2] for name in tensors})
     kept = {name: value for name, value in draft.config.items() if name not in ("dim", "alpha")}
     new = {"peft_type": "LORA", **kept, "r": rank, "lora_alpha": alpha, "target_modules": targets}
     mended = draft.with_tensors(tensors).with_config(**dict.fromkeys(draft.config, ...)).with_config(**new)
     message = f"{len(draft.tensors)} tensors of Megatron are {len(tensors)} of PEFT now"
     proof = "each part of a fused module has the same A, and the rows of B that are its own: every update is the same"
-    return mended, [repaired("megatron", _CODE, len(draft.tensors), message, proof)]
+    return mended, [repaired(MEGATRON, _CODE, len(draft.tensors), message, proof)]
 
 
 def _numbers(config: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -121,3 +122,49 @@ def _one_after_another(sizes: list[int]) -> Iterator[NDArray[Any]]:
     for size in sizes:
         yield np.arange(begin, begin + size)
         begin += size
+
+
+# --- and back --------------------------------------------------------------------------------------------------------
+
+# The part of a fused module that is one module in transformers (ADAPTER_NAME_MAP in conversion/peft_bridge.py).
+_ONLY = {
+    "self_attn.q_proj": "linear_qkv.adapter.adapter_q",
+    "self_attn.k_proj": "linear_qkv.adapter.adapter_k",
+    "self_attn.v_proj": "linear_qkv.adapter.adapter_v",
+    "self_attn.o_proj": "linear_proj.adapter",
+    "mlp.gate_proj": "linear_fc1.adapter.adapter_gate",
+    "mlp.up_proj": "linear_fc1.adapter.adapter_up",
+    "mlp.down_proj": "linear_fc2.adapter",
+}
+_HALVES = {"lora_A.weight": "linear_in", "lora_B.weight": "linear_out"}
+
+
+def to_megatron(draft: Draft, _setting: Setting) -> tuple[Draft | None, list[Told]]:
+    """Return the adapter under Megatron-Bridge's names, each part of a fused module with a LoRA of its own.
+
+    That is its CanonicalLoRA. Its other kind, one A for q, k and v, holds no adapter whose parts were trained apart.
+    """
+    try:
+        alpha = alpha_of_all(draft)
+        tensors = {_in_megatron(name): blob for name, blob in draft.tensors.items()}
+    except CannotConvert as error:
+        return None, [skipped(MEGATRON, None, f"it was not written in Megatron's layout: {error}.")]
+    config = {**draft.config, "dim": draft.settings.r, "alpha": alpha}
+    gone = dict.fromkeys(("r", "lora_alpha", "use_rslora"), ...)
+    targets = sorted({name.split(".")[4] for name in tensors})
+    mended = draft.with_tensors(tensors).with_config(**{**config, **gone, "target_modules": targets})
+    message = f"{len(tensors)} tensors have Megatron-Bridge's names, those of its CanonicalLoRA"
+    proof = "q, k, v, gate and up each keep their own A and B; no number is changed, and the scale is alpha / dim"
+    return mended, [repaired(MEGATRON, None, len(tensors), message, proof)]
+
+
+def _in_megatron(name: str) -> str:
+    key = parse_key(name)
+    half = _HALVES.get(key.part)
+    found = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", key.path)
+    if half is None or not key.prefixed:
+        raise CannotConvert(f"'{escape(name, 80)}' has no place there")
+    if found is None or found[2] not in _ONLY:
+        raise CannotConvert(f"'{escape(key.path, 80)}' is no part of its decoder that is known")
+    block = "self_attention" if found[2].startswith("self_attn.") else "mlp"
+    return f"decoder.layers.{found[1]}.{block}.{_ONLY[found[2]]}.{half}.weight"

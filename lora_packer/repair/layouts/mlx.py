@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.adapter.keys import PREFIX, key_name, layer_index, parse_key
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.repair.draft import Blob, Computed, Draft, Span, transposed
-from lora_packer.repair.layouts.parts import CannotConvert
+from lora_packer.repair.layouts.parts import CannotConvert, exact_alpha
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, targets_of
 
@@ -116,14 +116,6 @@ def _peft_config(draft: Draft, tensors: Mapping[str, Blob], rank: int, scale: fl
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-
-
-def exact_alpha(rank: int, scale: float) -> float | int:
-    """Return the alpha for which alpha / rank is exactly the scale, or the nearest number to it."""
-    near = scale * rank
-    choices = (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
-    alpha = min(choices, key=lambda choice: abs(choice / rank - scale))
-    return int(alpha) if alpha == int(alpha) else alpha
 
 
 # --- and back --------------------------------------------------------------------------------------------------------

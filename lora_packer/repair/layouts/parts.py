@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InputError
-from lora_packer.repair.draft import Blob, Computed
+from lora_packer.repair.draft import Blob, Computed, Draft
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,6 +25,32 @@ def rows(blob: Blob, order: NDArray[Any], what: str) -> Blob:
         return taken
 
     return Blob(blob.dtype, (len(order), *blob.shape[1:]), Computed((blob,), take, what))
+
+
+def exact_alpha(rank: int, scale: float) -> float | int:
+    """Return the alpha for which alpha / rank is exactly the scale, or the nearest number to it."""
+    near = scale * rank
+    choices = (near, math.nextafter(near, math.inf), math.nextafter(near, -math.inf))
+    alpha = min(choices, key=lambda choice: abs(choice / rank - scale))
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
+def alpha_of_all(draft: Draft) -> float | int:
+    """Return the alpha by which, over r, every update is scaled. Raises CannotConvert where that is not one number.
+
+    A layout whose scale is alpha / r knows no rsLoRA, and no rank and alpha of single modules.
+    """
+    config = draft.settings
+    own = next((name for name in ("rank_pattern", "alpha_pattern") if getattr(config, name)), None)
+    if own is not None:
+        raise CannotConvert(
+            f"it has one rank and one alpha for all modules, and the config has {own} (--allow plain-scale may fold it)"
+        )
+    scale = config.scale(config.r, config.lora_alpha)
+    alpha = exact_alpha(config.r, scale)
+    if alpha / config.r != scale:
+        raise CannotConvert(f"no alpha over the rank of {config.r} is exactly the scale of {scale:.4g}")
+    return alpha
 
 
 def heads_of(base: BaseModel) -> tuple[int, int, int]:
