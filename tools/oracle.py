@@ -47,8 +47,8 @@ _RENAMED_IN_5_23 = (
     "transformers 5.23 renames the model's own code to names that 5.24 has no more; the check knows today's renaming"
 )
 _TEXT_UNTRAINED_IN_5_23 = (
-    "the config asks for the language model's projections too, which are containers in transformers 5.24: it raises; in "
-    "5.23 all that is in the file lands, and the language model stays untrained"
+    "the config asks for the language model's projections too, which are containers in transformers 5.24, so that PEFT "
+    "raises; in 5.23 all that is in the file lands, and the language model stays untrained"
 )
 REASONS: Mapping[str, str] = {
     "inkling2_text: every, the model's own code": _RENAMED_IN_5_23,
