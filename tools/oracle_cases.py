@@ -7,13 +7,14 @@ by one, a prefix too many or too few. ``random_config`` needs transformers; noth
 
 from __future__ import annotations
 
+import copy
 import random
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from proof import model_class
-from proof_configs import random_config
+from proof_configs import class_type, random_config
 
 from lora_packer.adapter.config import parse_config
 from lora_packer.adapter.keys import PREFIX
@@ -79,8 +80,12 @@ def _distinct(model_type: str, base: Raw, chance: random.Random) -> Iterator[Raw
 
 
 def _base(model_type: str, chance: random.Random) -> Raw | None:
-    """A small config that the definition takes, with the class that transformers has for it."""
+    """A small config that the definition takes, with the class that transformers has for it.
+
+    One that transformers takes too, where one is drawn: of a null that it has no place for, it builds no model to ask.
+    """
     cls = model_class(model_type, "causal-lm") or model_class(model_type, "none")
+    last = None
     for _ in range(8):
         try:
             config = random_config(model_type, chance)
@@ -88,8 +93,21 @@ def _base(model_type: str, chance: random.Random) -> Raw | None:
             BaseModel.load(config)
         except (LoraPackerError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        return config
-    return None
+        last = config
+        if _is_taken(config):
+            break
+    return last
+
+
+def _is_taken(config: Raw) -> bool:
+    from transformers import AutoConfig
+
+    fields = copy.deepcopy(config)
+    try:
+        AutoConfig.for_model(class_type(fields.pop("model_type")), **fields)
+    except Exception:  # noqa: BLE001 - its validation has errors of its own
+        return False
+    return True
 
 
 def _of(base: Raw, chance: random.Random) -> Iterator[tuple[str, Raw, Shapes]]:

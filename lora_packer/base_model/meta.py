@@ -85,7 +85,7 @@ def _input_embedding(model: Any) -> str:
 
 
 def modules_of(model: Any) -> Modules:
-    """Return every module of a torch model, and every parameter that no such module owns."""
+    """Return every module of a torch model, and every parameter that is not the weight or bias of one."""
     import torch
     from transformers.pytorch_utils import Conv1D
 
@@ -99,10 +99,13 @@ def modules_of(model: Any) -> Modules:
             found[path] = Module("embedding", tuple(module.weight.shape))
         elif isinstance(module, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d):
             found[path] = Module("conv", tuple(module.weight.shape), module.bias is not None, groups=module.groups)
-        else:
-            transposed = bool(getattr(module, "is_transposed", False))
-            for name, parameter in module.named_parameters(recurse=False):
-                shape = tuple(parameter.shape)
-                full = f"{path}.{name}" if path else name
-                found[full] = Module("parameter", shape, transposed=transposed and len(shape) == 3)
+        transposed = bool(getattr(module, "is_transposed", False))
+        # A class of its own may add to a layer, such as a scale of the logits: modules_to_save saves that too.
+        owned = ("weight", "bias") if path in found else ()
+        for name, parameter in module.named_parameters(recurse=False):
+            if name in owned:
+                continue
+            shape = tuple(parameter.shape)
+            full = f"{path}.{name}" if path else name
+            found[full] = Module("parameter", shape, transposed=transposed and len(shape) == 3)
     return MappingProxyType(found)

@@ -15,7 +15,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TEXT_ONLY_5_23, TRANSFORMERS_5, TRANSFORMERS_5_23
+from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, TRANSFORMERS_5_23
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case
@@ -35,8 +35,9 @@ from lora_packer.redact import escape
 
 Tensors = Mapping[str, TensorInfo]
 
-# What the release before today's writes and loads: until that one is old, its names are no reason to warn.
-_IN_USE_TOO = (TRANSFORMERS_5_23, TEXT_ONLY_5_23)
+# What the release before today's writes and loads: until that one is old, its names are no reason to warn. The class
+# without the towers is not the one that the base config names in that release either.
+_IN_USE_TOO = (TRANSFORMERS_5_23,)
 
 
 @dataclass(frozen=True, slots=True)

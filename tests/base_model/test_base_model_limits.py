@@ -178,15 +178,37 @@ class _Layer:
         return iter([(name, SimpleNamespace(shape=shape)) for name, shape in self.shapes.items()])
 
 
-def test_only_experts_of_three_dimensions_are_stored_transposed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bias beside them has two, and a module that does not say so has none."""
+class _Linear(_Layer):
+    """A torch linear, of a class that may have parameters of its own."""
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        super().__init__(is_transposed=False, **shapes)
+        self.weight, self.bias = SimpleNamespace(shape=shapes["weight"]), None
+
+
+def test_what_a_class_adds_to_a_layer_is_a_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fake_torch(monkeypatch, _Linear)
+    layers = {"lm_head": _Linear(weight=(48, 64), logit_scale=(48,))}
+    modules = meta.modules_of(SimpleNamespace(named_modules=lambda: iter(layers.items())))
+    assert {path: (module.kind, module.weight_shape) for path, module in modules.items()} == {
+        "lm_head": ("linear", (48, 64)),
+        "lm_head.logit_scale": ("parameter", (48,)),
+    }
+
+
+def _fake_torch(monkeypatch: pytest.MonkeyPatch, linear: type) -> None:
     torch, utils = ModuleType("torch"), ModuleType("transformers.pytorch_utils")
-    kinds = ("Linear", "Embedding", "Conv1d", "Conv2d", "Conv3d")
-    torch.nn = SimpleNamespace(**{name: type(name, (), {}) for name in kinds})  # type: ignore[attr-defined]
+    kinds = ("Embedding", "Conv1d", "Conv2d", "Conv3d")
+    torch.nn = SimpleNamespace(Linear=linear, **{name: type(name, (), {}) for name in kinds})  # type: ignore[attr-defined]
     utils.Conv1D = type("Conv1D", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", torch)
     monkeypatch.setitem(sys.modules, "transformers", ModuleType("transformers"))
     monkeypatch.setitem(sys.modules, "transformers.pytorch_utils", utils)
+
+
+def test_only_experts_of_three_dimensions_are_stored_transposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bias beside them has two, and a module that does not say so has none."""
+    _fake_torch(monkeypatch, type("Linear", (), {}))
     layers = {
         "": _Layer(is_transposed=False, scale=(4,)),
         "experts": _Layer(is_transposed=True, gate_up_proj=(8, 4, 6), gate_up_proj_bias=(8, 6)),

@@ -17,7 +17,12 @@ L, TEXT = "model.layers.", "model.language_model.layers."
 @pytest.mark.parametrize(
     ("config", "shapes", "absent"),
     [
-        (DORY, {L + "3.self_attn.gate_proj": (4096, 2560), L + "3.mlp.up_proj": (7168, 2560)}, L + "4.mlp.up_proj"),
+        (DORY, {
+            L + "3.self_attn.gate_proj": (4096, 2560), L + "3.mlp.up_proj": (7168, 2560),
+            "lm_head.logit_scale": (131072,)}, L + "4.mlp.up_proj"),
+        ({"model_type": "t5gemma2"}, {
+            "model.encoder.text_model.embed_tokens.eoi_embedding": (2304,),
+            "model.decoder.embed_tokens.eoi_embedding": (2304,)}, "model.encoder.embed_tokens"),
         ({"model_type": "exaone", "num_layers": 2}, {L + "1.self_attn.k_proj": (1024, 4096)}, L + "2.mlp.up_proj"),
         (SARVAM_30B, {
             L + "0.mlp.gate_proj": (8192, 4096), L + "18.mlp.experts.gate_up_proj": (128, 2048, 4096),

@@ -47,7 +47,7 @@ def both_drop(case: dict[str, Any]) -> bool:
 def test_an_adapter_of_either_release_passes(release: str, case: dict[str, Any], tmp_path: Path) -> None:
     report = checked(tmp_path, case, "together")
     assert report.status == "ok"
-    told = {"LP322"} if both_drop(case) or (case["head"] == OTHER_CLASS and release == "5.24") else set()
+    told = {"LP322"} if both_drop(case) or case["head"] == OTHER_CLASS else set()
     assert problems(report) == told
 
 

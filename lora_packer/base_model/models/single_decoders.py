@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, declared, like
+from lora_packer.base_model.architecture import Architectures, Head, declared, like
 from lora_packer.base_model.blocks.attention import (
     grouped_attention,
     head_sizes,
@@ -22,6 +22,7 @@ from lora_packer.base_model.blocks.frames import (
     classified_by_classifier,
     decoder,
     framed,
+    head_modules,
     numbered,
     stacked,
 )
@@ -226,8 +227,15 @@ def _dory(s: Settings) -> Named:
     return stacked(s, layer, norms=(), kind=no_norm, layers=layers)
 
 
+def _dory_heads(s: Settings, head: Head) -> Named:
+    """The language model's head scales each logit (modeling_dory.py::DoryLMHead)."""
+    yield from head_modules(s, head)
+    if head == "causal-lm":
+        yield from parameter("lm_head.logit_scale", s.vocab)
+
+
 ARCHITECTURES: Architectures = {
-    "dory": declared(framed(_dory)),
+    "dory": declared(framed(_dory, heads=_dory_heads)),
     "iquestcoder": like("granite"),
     "smollm3": like("llama", {"default_targets": ()}),
     "hyperclovax": declared(framed(_hyperclovax)),

@@ -8,7 +8,7 @@ from lora_packer.base_model.architecture import Architectures, Build, Head, decl
 from lora_packer.base_model.blocks.attention import attention, head_sizes
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.feed_forward import plain_mlp
-from lora_packer.base_model.blocks.layers import embedding, linear, norm
+from lora_packer.base_model.blocks.layers import embedding, linear, norm, parameter
 from lora_packer.base_model.models.gemma.towers import gemma3_projector
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
@@ -44,14 +44,20 @@ def _t5gemma_sides(s: Settings) -> Named:
     yield from below("decoder", _gemma_side(decoder, encoder.hidden))
 
 
+def _t5gemma2_side(s: Settings) -> Named:
+    """Its embedding has one vector more, for the end of an image (modeling_t5gemma2.py)."""
+    yield from _gemma_side(s, None, normed=True)
+    yield from parameter("embed_tokens.eoi_embedding", s.hidden)
+
+
 def _t5gemma2_sides(s: Settings) -> Named:
     encoder, decoder = s.nested("encoder"), s.nested("decoder")
     text = encoder.nested("text_config")
     vision, tower = vision_config("siglip_vision_model").of(encoder)
-    yield from below("encoder.text_model", _gemma_side(text, None, normed=True))
+    yield from below("encoder.text_model", _t5gemma2_side(text))
     yield from below("encoder.vision_tower", tower(vision))
     yield from below("encoder", gemma3_projector(encoder, vision, text))
-    yield from below("decoder", _gemma_side(decoder, None, normed=True))
+    yield from below("decoder", _t5gemma2_side(decoder))
 
 
 def _gemma_frame(sides: Callable[[Settings], Named]) -> Build:
