@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionstart() -> None:
-    """A shell's background jobs begin with these signals ignored, and so would every process that a test starts."""
-    for number in (signal.SIGINT, signal.SIGQUIT):
+    """In a shell's background and under nohup these signals are ignored, and would be in each process a test starts."""
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
