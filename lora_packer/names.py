@@ -1,6 +1,8 @@
-"""The names of an adapter's files, as PEFT 0.21.2 writes them at its root (peft/utils/constants.py)."""
+"""The names of an adapter's files, as PEFT 0.21.2 writes them at its root (peft/utils/constants.py), and its own."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
@@ -30,3 +32,11 @@ EXTRAS = (
     "vocab.json",
     "vocab.txt",
 )
+
+
+def name_of(path: Path) -> str:
+    """Return what to call an adapter: its folder's name, or its archive's without the suffix."""
+    name = path.resolve().name
+    for suffix in (".tar.gz", ".zip"):
+        name = name.removesuffix(suffix)
+    return name or "adapter"

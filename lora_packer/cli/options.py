@@ -24,7 +24,7 @@ AdapterArgument = Annotated[
     str,
     typer.Argument(
         metavar="ADAPTER",
-        help="A folder with PEFT's two files, a finished .zip or .tar.gz, or where one is: hf://org/repo[@revision], "
+        help="A folder with PEFT's two files, a finished .zip or .tar.gz, or an address: hf://org/repo[@revision], "
         "s3://bucket/prefix/, s3://bucket/key.zip, or the https:// URL of an archive.",
     ),
 ]

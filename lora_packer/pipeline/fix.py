@@ -16,7 +16,7 @@ from lora_packer.arguments import require_codes, require_path, require_text
 from lora_packer.errors import InputError
 from lora_packer.files import is_folder
 from lora_packer.folders import new_folder, require_new
-from lora_packer.names import EXTRAS
+from lora_packer.names import EXTRAS, name_of
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.fixed import Asked, Fixed, Into
 from lora_packer.redact import escape
@@ -105,16 +105,16 @@ def _is_folder(adapter: str | Path) -> bool:
 
 def default_output(adapter: str | Path) -> Path:
     """Return the folder beside an adapter that its mended form goes to; that of a remote one is made here."""
-    place = Path(adapter)
-    if _is_folder(adapter):
-        if not place.name:  # . is called something only where it is
-            place = place.resolve()
-        return place.parent / f"{place.name}-fixed"
-    from lora_packer.pipeline.local import name_of
-    from lora_packer.pipeline.place import remote_name
+    if not _is_folder(adapter):
+        from lora_packer.pipeline.place import remote_name
 
-    name = remote_name(adapter)
-    return Path(f"{name}-fixed") if name is not None else place.parent / f"{name_of(place)}-fixed"
+        name = remote_name(adapter)
+        if name is not None:
+            return Path(f"{name}-fixed")
+    place = Path(adapter)
+    if place.name in ("", ".."):  # it is called something only where it is
+        place = place.resolve()
+    return place.parent / f"{name_of(place)}-fixed"
 
 
 def _require_place(place: Path, adapter: str | Path) -> None:

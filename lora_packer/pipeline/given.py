@@ -20,9 +20,8 @@ from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
 from lora_packer.files import is_folder
 from lora_packer.hub import Hub, HubRepo
-from lora_packer.names import CONFIG_NAME
+from lora_packer.names import CONFIG_NAME, name_of
 from lora_packer.pipeline import Progress
-from lora_packer.pipeline.local import name_of
 from lora_packer.pipeline.recorded import FileRecord
 from lora_packer.redact import escape
 

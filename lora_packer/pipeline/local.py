@@ -31,14 +31,6 @@ def require_folder(path: Path) -> Path:
     return path
 
 
-def name_of(path: Path) -> str:
-    """Return what to call an adapter: its folder's name, or its archive's without the suffix."""
-    name = path.resolve().name
-    for suffix in (".tar.gz", ".zip"):
-        name = name.removesuffix(suffix)
-    return name or "adapter"
-
-
 def archive_format(path: Path) -> str:
     """Return the format of a finished archive by its name. Raises InputError where it is none."""
     try:

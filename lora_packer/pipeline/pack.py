@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from lora_packer.arguments import require_path
 from lora_packer.inspector import Report
 from lora_packer.inspector.check import BaseSource
+from lora_packer.names import name_of
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
 from lora_packer.packager import pack as write_archive
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
-from lora_packer.pipeline.local import Files, archive_format, name_of, require_folder
+from lora_packer.pipeline.local import Files, archive_format, require_folder
 from lora_packer.pipeline.notes import note_packed
 from lora_packer.pipeline.place import open_place
 from lora_packer.targets import DEFAULT_TARGET

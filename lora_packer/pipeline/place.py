@@ -17,10 +17,9 @@ from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import InputError, PackError
 from lora_packer.hub import repo_in
 from lora_packer.inspector.opening import is_elsewhere, open_adapter
-from lora_packer.names import EXTRAS
+from lora_packer.names import EXTRAS, name_of
 from lora_packer.pipeline import Note, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
-from lora_packer.pipeline.local import name_of
 from lora_packer.redact import escape, scrub
 
 _PIECE = 16 << 20  # bytes of one request

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lora_packer.errors import InputError
-from lora_packer.names import REQUIRED
-from lora_packer.pipeline.local import name_of
+from lora_packer.names import REQUIRED, name_of
 from lora_packer.pipeline.receipt import Receipt, Section, load_receipt
 from lora_packer.publisher.s3uri import digest_in
 from lora_packer.redact import escape

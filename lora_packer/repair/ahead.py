@@ -8,15 +8,16 @@ have to be changed, and each becomes what it looks like by itself. Where another
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
-from lora_packer.repair.content import Files, Progress, are_copied, written
+from lora_packer.repair.content import Progress, are_copied, write_parts
 from lora_packer.repair.draft import METADATA, Draft
 from lora_packer.repair.layout import Segment, segments
 from lora_packer.repair.plain import guessed_name
@@ -72,7 +73,9 @@ def begun(
         yield None
         return
     path, stop = folder / WEIGHTS_NAME, Event()
-    with aside(stop.set, _copy, parts, source, path, progress, stop.is_set) as done:
+    # The header is written when it is known.
+    copy = partial(write_parts, parts, source, path, progress, stop.is_set, only_copies=True)
+    with aside(stop.set, copy) as done:
         yield Ahead(path, tuple(parts), done, stop)
 
 
@@ -83,20 +86,3 @@ def _guess(draft: Draft) -> Draft:
     if named.metadata.get("format") == METADATA["format"]:
         return named
     return replace(named, metadata={**named.metadata, **METADATA}, whole=None)
-
-
-def _copy(
-    parts: list[Segment], source: AdapterSource, path: Path, progress: Progress | None, stopped: Callable[[], bool]
-) -> None:
-    total, done = sum(part.size for part in parts), 0
-    with Files(source) as files, io.FileIO(path, "x") as target:
-        for part in parts:
-            if isinstance(part.what, bytes):  # it is written when it is known
-                done = target.seek(part.size, io.SEEK_CUR)
-                continue
-            for count in written(part, files, target):
-                done += count
-                if progress is not None:
-                    progress(done, total)
-                if stopped():
-                    return

@@ -126,10 +126,28 @@ def write(
 ) -> None:
     """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
     write_beside(draft, source, folder)
-    parts = segments(draft)
+    write_parts(segments(draft), source, folder / weights_name, progress, stopped)
+
+
+def write_parts(
+    parts: list[Segment],
+    source: AdapterSource,
+    path: Path,
+    progress: Progress | None,
+    stopped: Callable[[], bool],
+    *,
+    only_copies: bool = False,
+) -> None:
+    """Write a file of these parts, until it is ``stopped``; with ``only_copies`` room is left for what is not copied.
+
+    Raises InputError, OSError.
+    """
     total, done = sum(part.size for part in parts), 0
-    with Files(source) as files, io.FileIO(folder / weights_name, "x") as target:
+    with Files(source) as files, io.FileIO(path, "x") as target:
         for part in parts:
+            if only_copies and isinstance(part.what, bytes):
+                done = target.seek(part.size, io.SEEK_CUR)
+                continue
             for count in written(part, files, target):
                 done += count
                 if progress is not None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
-from hub_support import HEADER_BYTES, WEIGHTS, asking, fetched, hub_of_every_kind, point_to, token_of, write_bare
+from hub_support import HEADER_BYTES, WEIGHTS, asking, fetched, hub, point_to, token_of, write_bare
 from safetensors.numpy import save_file
 
 import lora_packer
@@ -22,16 +22,8 @@ from lora_packer.hub import HubRepo
 from lora_packer.sandbox import LocalHub
 
 Cli = Callable[..., Any]
+__all__ = ["hub"]
 UNKNOWN = {"model_type": "brand_new", "architectures": ["BrandNewForCausalLM"]}
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    with hub_of_every_kind() as started:
-        point_to(started, monkeypatch)
-        yield started
 
 
 # ---- adapters

@@ -6,21 +6,21 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from builders import ROOT, TINY, TINY_BASE
-from hub_support import HEADER_BYTES, WEIGHTS, fetched, hub_of_every_kind, point_to
+from hub_support import HEADER_BYTES, WEIGHTS, fetched, hub
 from s3_support import client_for, env, local_s3, put
 
 import lora_packer
 from lora_packer.sandbox import LocalHub
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["env", "local_s3"]
+__all__ = ["env", "hub", "local_s3"]
 Cli = Callable[..., Any]
 BROKEN = ROOT / "fixtures" / "broken"
 
@@ -33,15 +33,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.chdir(tmp_path)
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    with hub_of_every_kind() as started:
-        point_to(started, monkeypatch)
-        yield started
 
 
 def prefix(env: LocalS3, folder: Path) -> str:

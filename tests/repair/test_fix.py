@@ -15,6 +15,7 @@ from builders import PREFIX, TINY, TINY_BASE, Tensors, ones, tiny_config, tiny_t
 from safetensors.numpy import load_file, save_file
 
 import lora_packer
+from lora_packer.pipeline.fix import default_output
 
 Cli = Callable[..., Any]
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
@@ -183,6 +184,17 @@ def test_the_default_output_is_beside_the_adapter(cli: Cli, tmp_path: Path) -> N
     assert result.code == 0
     assert result.out.endswith(f"unchanged: {tmp_path / 'mine-fixed'}: a copy, nothing was to be done\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "mine-fixed"]
+
+
+@pytest.mark.parametrize(
+    ("given", "output"), [(".", "run/mine-fixed"), ("..", "run-fixed"), ("../mine", "../mine-fixed")]
+)
+def test_a_folder_is_called_what_it_is_called_where_it_is(
+    given: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run" / "mine")
+    assert default_output(given) == (Path(output) if output.startswith(".") else tmp_path / output)
 
 
 def test_what_cannot_be_mended_is_said_and_the_rest_is_done(cli: Cli, tmp_path: Path) -> None:

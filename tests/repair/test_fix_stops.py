@@ -139,10 +139,10 @@ def test_what_is_copied_ahead_is_kept_where_it_is_the_file(
 
 
 def test_a_copy_ahead_that_fails_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def full(*_: object) -> Any:
+    def full(*_: object, **__: object) -> Any:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ahead, "written", full)
+    monkeypatch.setattr(ahead, "write_parts", full)
     with pytest.raises(OSError, match="No space"):
         lora_packer.fix(without_prefix(tmp_path / "broken"), tmp_path / "fixed", base_config=TINY_BASE)
     assert names(tmp_path) == ["broken"]

@@ -47,6 +47,16 @@ def point_to(hub: LocalHub, monkeypatch: pytest.MonkeyPatch, who: str = "nobody"
         monkeypatch.setenv("HF_TOKEN", token.reveal())
 
 
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[LocalHub]:
+    """The Hub of every kind that the commands ask as nobody, with an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    with hub_of_every_kind() as started:
+        point_to(started, monkeypatch)
+        yield started
+
+
 def fetched(hub: LocalHub, name: str = "") -> int:
     """How many bytes of files whose name ends so the Hub has served."""
     return sum(one.bytes for one in hub.served if "/resolve/" in one.path and one.path.endswith(name))
