@@ -21,7 +21,7 @@ from lora_packer.publisher.connection import Connection, Store, open_store
 from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.downloads import Get, downloads
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.multipart import PART_SIZE
+from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened, open_destination
 from lora_packer.publisher.payload import Content, Integrity, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
@@ -168,7 +168,7 @@ def publish(
         )
         store, connection = opened.store, opened.connection()
         listed = None
-        if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
+        if not goes_in_one(content.size):  # in parts, of which an earlier run may have left some
             listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
         first = store.signer()
         found = hashed.result()
