@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
+from lora_packer.adapter.plain import guessed_name
 from lora_packer.folders import NewFolder
 from lora_packer.repair.content import Progress, are_copied, write_parts
 from lora_packer.repair.draft import METADATA, Draft
 from lora_packer.repair.layout import Segment, segments
-from lora_packer.repair.plain import guessed_name
 from lora_packer.threads import aside
 
 _MOST_TENSORS = 20_000  # to guess so many names takes a tenth of a second
