@@ -1,9 +1,9 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
-store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts``
-(once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign``
-and ``sigv4`` (the URL), ``proof``, ``fetch`` and ``downloads`` (what it gives).
+The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client``, ``models`` and
+``connection`` (one store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``,
+``begin`` and ``parts`` (once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill
+leaves), ``presign`` and ``sigv4`` (the URL), ``proof``, ``fetch`` and ``downloads`` (what it gives).
 """
 
 from __future__ import annotations
