@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proof_values import CHOICES, EXPERTS, FLAGS, HEADS_AND_WIDTH, SIZES
+from proof_values import CHOICES, CHOICES_OF_TYPE, EXPERTS, FLAGS, HEADS_AND_WIDTH, PAIRS, SIZES
 
 from lora_packer.base_model import ARCHITECTURES
 
@@ -102,6 +102,7 @@ SEEDS: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified_text": {"global_head_dim": 32, "num_global_key_value_heads": 2},
     "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
     "esm": {"vocab_size": 33},
+    "moonshine_streaming": {"num_key_value_heads": 2},
     "deberta": {"talking_head": False, "embedding_size": 40},
     "deberta-v2": {
         "share_att_key": False,
@@ -123,7 +124,7 @@ TWICE_NESTED = (
     "vlm_config",
 )
 # Types that have to have a token for padding.
-PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model")
+PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model", "fsmt")
 # The only number of labels that a head of these types accepts.
 LABELS = {"distilbert": (2,)}
 # What stays as it is, below the nested configs ("" for none): values that others which are not varied depend on.
@@ -145,7 +146,7 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # Which stages a backbone gives out: they are as many as its layers.
     **{
         name: {"": {"out_features": None, "out_indices": None, "stage_names": None}}
-        for name in ("dinov2", "dinov2_with_registers", "dinov3_vit")
+        for name in ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")
     },
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "cosmos3_edge_text": {"": {"head_dim": 128}},
@@ -206,6 +207,9 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
     """
     from transformers import AutoConfig
 
+    if model_type in PAIRS:
+        parts = [random_config(chance.choice(types), chance, declared=declared) for types in PAIRS[model_type]]
+        return pair(model_type, *parts)
     config: dict[str, Any] = AutoConfig.for_model(class_type(model_type)).to_dict()
     config["model_type"] = model_type
     config.update(copy.deepcopy(dict(SEEDS.get(model_type, {}))))
@@ -213,6 +217,8 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
         if part is not config:
             part.update(copy.deepcopy(dict(SEEDS.get(part.get("model_type") or "", {}))))
         vary(part, chance, declared=declared)
+        for name, values in CHOICES_OF_TYPE.get(part.get("model_type") or "", {}).items():
+            part[name] = chance.choice(values)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
     for key, fields in FIXED.get(model_type, {}).items():
@@ -224,6 +230,17 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
     return config if declared else _aliased(config, model_type, chance)
+
+
+def pair(model_type: str, encoder: dict[str, Any], decoder: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of two composed models, of which the second reads what the first puts out."""
+    from transformers import AutoConfig
+
+    if decoder.get("cross_attention_hidden_size") is not None:
+        width = AutoConfig.for_model(**copy.deepcopy(encoder)).hidden_size
+        decoder["cross_attention_hidden_size"] = width
+    reads = {"is_decoder": True, "add_cross_attention": True}
+    return {"model_type": model_type, "encoder": encoder, "decoder": {**decoder, **reads}}
 
 
 def _aliased(config: dict[str, Any], model_type: str, chance: random.Random) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import ones, tiny_config, write_adapter
+from remote_cases import CASES as MORE
+from remote_cases import UNKNOWN
 
 import lora_packer
 from lora_packer.base_model import ARCHITECTURES, BaseModel
@@ -203,6 +205,7 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
         "language." + L + "mlp.gate_proj": (96, 64), "language.model.layers.1.mlp.experts.0.gate_proj": (24, 64),
         "language.model.layers.1.mlp.experts.1.gate_proj": (24, 64),
         "language.model.layers.1.mlp.shared_experts.gate_proj": (48, 64)}),
+    *MORE,
 ]  # fmt: skip
 NAMES = [case[0] for case in CASES]
 
@@ -297,6 +300,7 @@ def test_internvl_holds_a_mixture_under_the_names_of_either_transformers() -> No
         (VL2 | {"projector_config": {"projector_type": "identity"}}, "projector_type"),
         (PHI3_V | {"img_processor": {"name": "other"}}, "img_processor"),
         (SEARCHED | {"block_configs": [{"attention": {"replace_with_linear": True}}] * 2}, "linear layer"),
+        *UNKNOWN,
     ],
 )
 def test_what_nobody_has_read_is_unknown(base: dict[str, Any], says: str) -> None:
