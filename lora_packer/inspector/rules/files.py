@@ -179,7 +179,8 @@ def _small(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The library's reading of a file that is read whole: quicker than to load numpy, as it does to open one."""
     from safetensors import deserialize
 
-    return {name: (part["dtype"], tuple(part["shape"])) for name, part in deserialize(path.read_bytes())}
+    parts = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    return {name: (part["dtype"], tuple(part["shape"])) for name, part in parts}
 
 
 def _large(path: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
