@@ -66,6 +66,7 @@ def upload(
     part_size: int = PART_SIZE,
     encryption: Mapping[str, str] = NOT_ENCRYPTED,
     listed: Future[list[Begun]] | None = None,
+    sent: Callable[[str | None], object] = lambda _version: None,
 ) -> StoredObject:
     """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
 
@@ -83,6 +84,7 @@ def upload(
         part_size: bytes in a part, at least 5 MiB; an archive no longer than two is sent in one request.
         encryption: how the store is to encrypt the object (``encryption_of``).
         listed: the unfinished uploads, of this key among others, where they were asked for ahead.
+        sent: told the version that was made, as far as the store says, before it is looked at.
 
     Raises:
         InputError: the name is none of an archive.
@@ -99,7 +101,7 @@ def upload(
         part_size=fitting_part_size(content.size, part_size),
         encryption=encryption,
     )
-    return _upload(Sending(connection, archive, journal or Journal(), progress), listed)
+    return _upload(Sending(connection, archive, journal or Journal(), progress), listed, sent)
 
 
 def key_for(name: str, sha256: str, destination: Destination) -> str:
@@ -113,7 +115,7 @@ def keys_begin(name: str, destination: Destination) -> str:
     return key_beginning(destination.prefix, split_suffix(name)[0])
 
 
-def _upload(sending: Sending, listed: Future[list[Begun]] | None) -> StoredObject:
+def _upload(sending: Sending, listed: Future[list[Begun]] | None, tell: Callable[[str | None], object]) -> StoredObject:
     connection, archive = sending.connection, sending.archive
     abort_superseded(connection, sending.journal, archive.bucket, archive.key)
     in_one = goes_in_one(archive.size, archive.part_size)
@@ -131,6 +133,7 @@ def _upload(sending: Sending, listed: Future[list[Begun]] | None) -> StoredObjec
         raise
     if sending.progress and in_one:
         sending.progress(archive.size, archive.size)
+    tell(sent.version_id)
     return _confirm(sending, sent)
 
 
