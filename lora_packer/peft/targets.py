@@ -45,8 +45,14 @@ OUTPUT_HEADS = (
 # (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
 HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
 # Heads of remote code whose classes do not say that they are the output embedding, so that all linear layers are with
-# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's and MiniMind's.
-_UNSAID_HEADS = (("language.lm_head", "language.model.embed_tokens"), ("output", "tok_embeddings"))
+# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, Janus's, and
+# the first DeepSeek-VL's.
+_UNSAID_HEADS = (
+    ("language.lm_head", "language.model.embed_tokens"),
+    ("output", "tok_embeddings"),
+    ("language_model.lm_head", "vision_model.vision_tower.patch_embed.proj"),
+    ("language_model.lm_head", "vision_model.vision_tower_high.patch_embed.proj"),
+)
 _LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output", HEAD_WITHOUT_ROWS)
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")

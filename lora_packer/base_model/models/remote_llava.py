@@ -1,0 +1,67 @@
+"""Models of LLaVA's kind whose code is in their own repositories: a tower, a projector, and a language model."""
+
+from __future__ import annotations
+
+import re
+
+from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architectures, Head, Proof, remote
+from lora_packer.base_model.blocks.composite import Part, below, whole_language_model
+from lora_packer.base_model.blocks.frames import framed
+from lora_packer.base_model.blocks.layers import chain, linear, parameter
+from lora_packer.base_model.blocks.towers import siglip_body
+from lora_packer.base_model.module import Named
+from lora_packer.base_model.registry import ARCHITECTURES as REGISTRY
+from lora_packer.base_model.settings import Settings
+from lora_packer.errors import UnknownArchitecture
+
+_TEXT = Part("text_config", "llama", whole_language_model)
+
+
+def _maira2(s: Settings, _head: Head) -> Named:
+    """MAIRA-2: DINOv2, as many linears as the config says, and a language model, under LLaVA's names before 4.52."""
+    vision, (text, decoder) = s.nested("vision_config"), _TEXT.of(s)
+    if vision.value("model_type") != "dinov2":
+        raise UnknownArchitecture("there is no proven definition for the vision_config of this MAIRA-2.")
+    tower = REGISTRY["dinov2"]
+    seen = Settings(vision.raw, "dinov2")
+    yield from below("vision_tower", tower.dialects[TRANSFORMERS_4](seen, "none"))
+    count = s.size("projector_n_layers")
+    sizes = (seen.hidden, *(text.hidden for _ in range(count)))
+    yield from chain("multi_modal_projector.layers", sizes, *(str(2 * index) for index in range(count)), bias=True)
+    yield from below("language_model", decoder(text))
+
+
+def _mineru2(s: Settings) -> Named:
+    """MinerU 2: Qwen 2's decoder with SigLIP and a projector inside it."""
+    yield from REGISTRY["qwen2"].dialects[TRANSFORMERS_5](s, "none")
+    if s.value("mm_vision_tower") != "google/siglip-so400m-patch14-384":
+        raise UnknownArchitecture("there is no proven definition for the tower that mm_vision_tower names.")
+    tower = Settings({}, "mineru2_qwen.vision_tower")
+    yield from below("vision_tower.vision_tower.vision_model", siglip_body(tower))
+    yield from _projector(s, "mm_projector")
+    if "unpad" in str(s.value("mm_patch_merge_type")):
+        yield from parameter("image_newline", s.hidden)
+
+
+def _projector(s: Settings, path: str) -> Named:
+    """What leads from the tower's width to the decoder's: LLaVA's ``mm_projector_type``."""
+    kind, inputs = str(s.value("mm_projector_type")), s.size("mm_hidden_size")
+    deep = re.fullmatch(r"mlp([1-9])x_gelu", kind)
+    if deep is not None:
+        sizes = (inputs, *(s.hidden for _ in range(int(deep[1]))))
+        yield from chain(path, sizes, *(str(2 * index) for index in range(len(sizes) - 1)), bias=True)
+    elif kind == "linear":
+        yield from linear(path, s.hidden, inputs, bias=True)
+    elif kind != "identity":
+        raise UnknownArchitecture("there is no proven definition for the mm_projector_type of this model.")
+
+
+ARCHITECTURES: Architectures = {
+    "maira2": remote(
+        _maira2,
+        Proof("read", "microsoft/maira-2, modeling_maira2.py (a copy on GitHub), with transformers' LLaVA of its time"),
+        text_config="text_config",
+        classes={"Maira2ForConditionalGeneration": "causal-lm"},
+    ),
+    "mineru2_qwen": remote(framed(_mineru2), Proof("built", "vlm_hf_model/modeling_mineru2.py (mineru 2.1.11)")),
+}
