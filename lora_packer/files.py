@@ -1,6 +1,7 @@
 """The only way a file is written: whole, durable, and in nothing's place but a regular file's.
 
-A reader sees the old file or the new one, never a half, and a kill or a power failure leaves one of the two. Devices
+A reader sees the old file or the new one, never a half, and a kill or a power failure leaves one of the two: what is
+being written has no name yet, where the system has such files, else a hidden one that the next run removes. Devices
 and named pipes are no place for a new file: what stands for a stream is written into, and nothing else is touched.
 ``-`` stands for standard output, as it does elsewhere.
 """
@@ -22,6 +23,7 @@ from pathlib import Path
 from lora_packer.errors import InputError
 from lora_packer.portable import CREATE_NEW, hold, remove_unheld, set_mode
 from lora_packer.redact import escape
+from lora_packer.unnamed import give_name, open_unnamed, path_of
 
 STDOUT = 1  # its descriptor
 _STANDARD_STREAM = "-"
@@ -91,15 +93,17 @@ def is_no_room(error: OSError) -> bool:
 
 @contextmanager
 def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
-    """Give a temporary file beside ``path``; it takes that name when the block ends, or is removed when it fails.
+    """Give a file for ``path``; it takes that name when the block ends, or is gone when it fails.
 
-    Only the owner can read it until then; afterwards it has ``mode`` less the umask. A link is followed to what it
-    names. Raises OSError, also where ``path`` is there and no regular file.
+    Until then it has no name, or where the system has no such files a hidden one beside ``path``; its ``name`` is a
+    path at which this process can read it. Only the owner can; afterwards it has ``mode`` less the umask. A link is
+    followed to what it names. Raises OSError, also where ``path`` is there and no regular file.
     """
     target = Path(os.path.realpath(path))
     require_regular(target)
     _remove_left_behind(target.parent)
-    temporary, descriptor = _made_beside(target, mode)
+    unnamed = open_unnamed(target.parent, mode)
+    temporary, descriptor = _made_beside(target, mode) if unnamed is None else (path_of(unnamed), unnamed)
     try:
         with io.FileIO(temporary, "r+", opener=lambda *_: descriptor) as file:
             final = stat.S_IMODE(os.fstat(descriptor).st_mode)
@@ -107,11 +111,29 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
             yield file
             set_mode(descriptor, final)
             os.fsync(descriptor)
-            if os.name != "nt":  # there no open file can be moved
+            if unnamed is not None:
+                _give_name(unnamed, target)
+            elif os.name != "nt":  # there no open file can be moved
                 temporary.replace(target)
         if os.name == "nt":
             temporary.replace(target)
         _sync_folder(target.parent)
+    finally:
+        if unnamed is None:
+            temporary.unlink(missing_ok=True)
+
+
+def _give_name(descriptor: int, target: Path) -> None:
+    """Give a file that has none the name of ``target``; a file that has it already gives way."""
+    if not os.path.lexists(target):
+        with suppress(FileExistsError):
+            give_name(descriptor, target)
+            return
+    hold(descriptor)  # no other run takes it for one that was left
+    temporary = _beside(target)
+    give_name(descriptor, temporary)
+    try:
+        temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -119,13 +141,17 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
 def _made_beside(target: Path, mode: int) -> tuple[Path, int]:
     """Make a file beside ``target`` that is held while it is open, and return its path and descriptor."""
     while True:
-        temporary = target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+        temporary = _beside(target)
         # The kernel takes the umask off the mode: to ask for the umask would be to change it for every thread.
         descriptor = os.open(temporary, CREATE_NEW, mode)
         hold(descriptor)
         if os.name == "nt" or os.fstat(descriptor).st_nlink:  # else another run removed it before it was held
             return temporary, descriptor
         os.close(descriptor)
+
+
+def _beside(target: Path) -> Path:
+    return target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
 
 
 def _remove_left_behind(folder: Path) -> None:

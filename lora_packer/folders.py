@@ -1,13 +1,16 @@
 """A new folder with files in it: there as a whole, or not at all.
 
-The files are written into a folder beside the place, which takes the place's name when all of them are there. Whoever
-is killed meanwhile leaves that folder; the next run for the same place removes it, because nobody holds it any more.
+The files have no names while they are written, so that whoever is killed meanwhile leaves nothing. They get them at
+the end, in a hidden folder beside the place, which takes the place's name in one step. Where the system has no files
+without a name, they are written into that folder; whoever is killed leaves it, and the next run for the same place
+removes it, because nobody holds it any more.
 As with ``cp``, the system writes to the disk when it likes: what it was made from is still there after a power failure.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
@@ -17,8 +20,10 @@ from pathlib import Path
 
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
+from lora_packer.unnamed import give_name, open_unnamed, path_of
 
 _MARK = ".lora-packer-"
+_PRIVATE, _PUBLIC = 0o700, 0o777  # the umask is taken off
 
 
 def require_new(path: Path, option: str) -> None:
@@ -42,25 +47,81 @@ def require_new(path: Path, option: str) -> None:
         raise InputError(f"'{shown}' cannot be a new folder: {reason}.", hint=other) from None
 
 
+class NewFolder:
+    """Files that will be a folder: until then they have no names, or are in a hidden folder beside its place."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._hidden: Path | None = None
+        self._held: int | None = None
+        self._unnamed: dict[str, int] = {}
+
+    def create(self, name: str) -> io.FileIO:
+        """Make a file, for reading and writing. Raises OSError, also where it is there already."""
+        if name in self._unnamed:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+        descriptor = open_unnamed(self._place.parent, 0o666)
+        if descriptor is None:
+            return io.FileIO(self._folder(_PRIVATE) / name, "x+")
+        self._unnamed[name] = descriptor
+        return io.FileIO(os.dup(descriptor), "r+")
+
+    def path(self, name: str) -> Path:
+        """Return where this process can open a file that was made."""
+        if name in self._unnamed:
+            return path_of(self._unnamed[name])
+        return (self._hidden or self._place) / name
+
+    def remove(self, name: str) -> None:
+        """Take a file back, where it was made."""
+        descriptor = self._unnamed.pop(name, None)
+        if descriptor is not None:
+            os.close(descriptor)
+        elif self._hidden is not None:
+            (self._hidden / name).unlink(missing_ok=True)
+
+    def keep(self) -> None:
+        """Make the folder of all of them. Raises OSError."""
+        was_hidden = self._hidden is not None
+        folder = self._folder(_PUBLIC)
+        for name, descriptor in self._unnamed.items():
+            give_name(descriptor, folder / name)
+        if was_hidden:
+            _take_mode(folder)
+        folder.rename(self._place)  # an empty folder gives way
+
+    def close(self) -> None:
+        """Leave nothing but what is kept."""
+        for descriptor in self._unnamed.values():
+            os.close(descriptor)
+        self._unnamed.clear()
+        if self._held is not None:
+            os.close(self._held)
+        if self._hidden is not None:
+            shutil.rmtree(self._hidden, ignore_errors=True)
+
+    def _folder(self, mode: int) -> Path:
+        if self._hidden is None:
+            hidden = self._place.with_name(f".{self._place.name}{_MARK}{secrets.token_hex(8)}.tmp")
+            hidden.mkdir(mode=mode)
+            self._hidden, self._held = hidden, _hold(hidden)
+        return self._hidden
+
+
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Give a folder beside ``path``; it takes that name when the block ends, or is removed when it fails.
+def new_folder(path: Path) -> Iterator[NewFolder]:
+    """Give the files of a folder that takes the name ``path`` when the block ends, or is gone when it fails.
 
     Raises OSError.
     """
     place = Path(os.path.realpath(_parent(path)), path.name)
     _remove_left(place)
-    temporary = place.with_name(f".{path.name}{_MARK}{secrets.token_hex(8)}.tmp")
-    temporary.mkdir(mode=0o700)
-    held = _hold(temporary)
+    folder = NewFolder(place)
     try:
-        yield temporary
-        _take_mode(temporary)
-        temporary.rename(place)  # an empty folder gives way
+        yield folder
+        folder.keep()
     finally:
-        if held is not None:
-            os.close(held)
-        shutil.rmtree(temporary, ignore_errors=True)
+        folder.close()
 
 
 def _parent(path: Path) -> Path:

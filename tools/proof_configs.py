@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from proof_values import CHOICES, EXPERTS, FLAGS, HEADS_AND_WIDTH, SIZES
+from proof_values import CHOICES, CHOICES_OF_TYPE, EXPERTS, FLAGS, HEADS_AND_WIDTH, PAIRS, SIZES
 
 from lora_packer.base_model import ARCHITECTURES
 
@@ -145,7 +145,7 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     # Which stages a backbone gives out: they are as many as its layers.
     **{
         name: {"": {"out_features": None, "out_indices": None, "stage_names": None}}
-        for name in ("dinov2", "dinov2_with_registers", "dinov3_vit")
+        for name in ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")
     },
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "cosmos3_edge_text": {"": {"head_dim": 128}},
@@ -206,6 +206,9 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
     """
     from transformers import AutoConfig
 
+    if model_type in PAIRS:
+        parts = [random_config(chance.choice(types), chance, declared=declared) for types in PAIRS[model_type]]
+        return pair(model_type, *parts)
     config: dict[str, Any] = AutoConfig.for_model(class_type(model_type)).to_dict()
     config["model_type"] = model_type
     config.update(copy.deepcopy(dict(SEEDS.get(model_type, {}))))
@@ -213,6 +216,8 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
         if part is not config:
             part.update(copy.deepcopy(dict(SEEDS.get(part.get("model_type") or "", {}))))
         vary(part, chance, declared=declared)
+        for name, values in CHOICES_OF_TYPE.get(part.get("model_type") or "", {}).items():
+            part[name] = chance.choice(values)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
     for key, fields in FIXED.get(model_type, {}).items():
@@ -224,6 +229,17 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
         config["id2label"] = {str(index): label for index, label in enumerate(labels)}
         config["label2id"] = {label: index for index, label in enumerate(labels)}
     return config if declared else _aliased(config, model_type, chance)
+
+
+def pair(model_type: str, encoder: dict[str, Any], decoder: dict[str, Any]) -> dict[str, Any]:
+    """Return the config of two composed models, of which the second reads what the first puts out."""
+    from transformers import AutoConfig
+
+    if decoder.get("cross_attention_hidden_size") is not None:
+        width = AutoConfig.for_model(**copy.deepcopy(encoder)).hidden_size
+        decoder["cross_attention_hidden_size"] = width
+    reads = {"is_decoder": True, "add_cross_attention": True}
+    return {"model_type": model_type, "encoder": encoder, "decoder": {**decoder, **reads}}
 
 
 def _aliased(config: dict[str, Any], model_type: str, chance: random.Random) -> dict[str, Any]:

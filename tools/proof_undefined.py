@@ -15,7 +15,6 @@ GENERATING = (
     "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
 )
 _TIMM = "its tower is one of timm, whose modules transformers does not define"
-_ANY_TWO = "it is composed of any two models"
 _DRAFTS = "it drafts tokens for another model"
 _SOUND = "what it writes is sound"
 # A check of these asks the base checkpoint's headers or an installed transformers (base_model/fallback.py).
@@ -23,7 +22,6 @@ _YET = "nobody has written its definition yet"
 
 UNDEFINED: Mapping[str, str] = {
     **dict.fromkeys(("fast_vlm", "perception_lm"), _TIMM),
-    **dict.fromkeys(("encoder-decoder", "speech-encoder-decoder", "vision-encoder-decoder"), _ANY_TWO),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
     **dict.fromkeys(("canary", "fsmt", "fun_asr_nano", "kyutai_speech_to_text"), _YET),

@@ -461,3 +461,35 @@ CHOICES: Mapping[str, tuple[Any, ...]] = {
     "unit_hifi_gan_vocab_size": (24, 40),
     "head_ratio": (1, 2),
 }
+_WINDOWED = {
+    "embed_dim": (16, 32),
+    "depths": ([1, 2, 1], [2, 1], [1, 1, 1, 1]),
+    "num_heads": ([1, 2, 4, 8], [2, 2, 4, 4]),
+    "window_size": (4, 7),
+    "mlp_ratio": (2.0, 2.5),
+    "use_absolute_embeddings": (False, True),
+    "image_size": (32, [32, 48]),
+    "patch_size": (4, [4, 8]),
+}
+# The same of single types: what is drawn from other values there.
+CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
+    "beit": {
+        "use_relative_position_bias": (False, True),
+        "use_shared_relative_position_bias": (False, True),
+        "layer_scale_init_value": (0.1, 0.0),
+        "image_size": (64, [64, 32]),
+        "patch_size": (16,),
+    },
+    "donut-swin": _WINDOWED,
+    "swin": {**_WINDOWED, "out_features": (None,), "out_indices": (None,), "stage_names": (None,)},
+}
+# What a composed type is composed of here, encoders and decoders; every other type: tools/proof_pairs.py.
+_DECODERS = ("bert", "gpt2", "trocr", "mbart", "roberta", "bart", "electra", "xlm-roberta", "opt", "bert-generation")
+PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "encoder-decoder": (("bert", "roberta", "t5", "electra", "gpt2", "distilbert", "xlm", "longformer"), _DECODERS),
+    "speech-encoder-decoder": (("wav2vec2", "hubert", "wavlm", "whisper"), _DECODERS),
+    "vision-encoder-decoder": (
+        ("vit", "deit", "beit", "swin", "donut-swin", "dinov2", "dinov3_vit", "clip_vision_model"),
+        _DECODERS,
+    ),
+}

@@ -18,7 +18,7 @@ PREFIX = "base_model.model."
 _PART = re.compile(
     r"""\.(?P<part>
       lora_(?:A|B)(?:\.(?P<name>[^.]+))?\.weight | lora_B(?:\.(?P<name2>[^.]+))?\.bias
-    | lora_(?:A|B)
+    | lora_(?:A|B)(?:\.(?P<name10>default))?
     | lora_embedding_[AB](?:\.(?P<name3>(?!weight$)[^.]+))?
     | lora_magnitude_vector(?:\.(?P<name4>(?!weight$)[^.]+))?(?:\.weight)?
     | lora_diag(?:\.(?P<name5>[^.]+))?

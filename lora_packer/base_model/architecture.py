@@ -29,6 +29,10 @@ IMAGE_CLASSIFIER = "image-classification"
 # The names of a base checkpoint's own files, where there is no definition.
 CHECKPOINT = "checkpoint"
 
+# The configs of a model that is composed of two: the second has the head.
+ENCODER = "encoder"
+DECODER = "decoder"
+
 # "causal-lm" is any head over a vocabulary: a language model's, a masked one's, an image-text model's, that of speech
 # recognition by CTC; "seq2seq" is that of the class with an encoder and a decoder, where a type has one; "encoder" is
 # the class that leaves the decoder out. A classifier may be one of images or of sound: a type has one of the three.
@@ -80,6 +84,8 @@ class Architecture:
         proof: what holds the definition where transformers has no such type; None where transformers itself does.
         classes: the heads of classes whose names do not say them: class -> head.
         vocabulary: the fields that hold the number of rows of the input embedding.
+        composed: whether it is two models of any type, one of them that of ``text_config``, below the name of its
+            config.
     """
 
     dialects: Mapping[str, Build]
@@ -92,6 +98,7 @@ class Architecture:
     proof: Proof | None = None
     classes: Mapping[str, Head] = field(default_factory=lambda: MappingProxyType({}))
     vocabulary: tuple[str, ...] = ("vocab_size",)
+    composed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, TypeGuard
 
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
-from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, Architecture, Build, Head, Proof
+from lora_packer.base_model.architecture import (
+    DECODER,
+    IMAGE_CLASSIFIER,
+    TRANSFORMERS_5,
+    Architecture,
+    Build,
+    Head,
+    Proof,
+)
 from lora_packer.base_model.blocks.attention import head_sizes
 from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
@@ -118,6 +126,8 @@ class BaseModel:
     def attention_heads(self) -> tuple[int, int, int]:
         """The language model's query heads, its key heads, and how wide each is. Raises InputError."""
         architecture = ARCHITECTURES[self.model_type]
+        if architecture.composed:
+            raise InputError("the base model is composed of two, which may have other heads each.")
         settings = Settings(self._config, architecture.defaults or self.model_type)
         if architecture.text_config is not None and self._config.get(architecture.text_config) is not None:
             settings = settings.nested(architecture.text_config)
@@ -141,7 +151,12 @@ class BaseModel:
         architecture = ARCHITECTURES.get(self.model_type)
         if architecture is None:
             return bool(self._config.get("tie_word_embeddings"))
-        return Settings(self._config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
+        config = self._config
+        if architecture.composed:  # the head is the decoder's, whose own config says it
+            if architecture.text_config != DECODER:
+                return False
+            config, architecture = _embedding_part(config, architecture)
+        return Settings(config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
 
     @property
     def proof(self) -> Proof | None:
@@ -173,7 +188,8 @@ class BaseModel:
         nested = architecture.text_config
         changed: dict[str, Any] = {**self._config, **fields}
         if nested is not None and not (architecture.flat_text and self._config.get(nested) is None):
-            changed[nested] = {**(self._config.get(nested) or {}), **fields}
+            part = _embedding_part(self._config, architecture)[0] if architecture.composed else self._config.get(nested)
+            changed[nested] = {**(part or {}), **fields}
         return _build(changed, self.source, self.head)
 
 
@@ -219,7 +235,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     builds = {first: architecture.dialects[first], **architecture.dialects}
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in builds.items()}
     modules = dialects[first]
-    embedding = _input_embedding(modules, _embedding_names(config, architecture, chosen))
+    embedding = _embedding_of(modules, config, architecture, chosen)
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
@@ -254,6 +270,26 @@ def _modules(named: Named) -> Modules:
             f"the base config describes more than {MAX_MODULES} modules.", hint="Use the base model's own config.json."
         )
     return MappingProxyType(modules)
+
+
+def _embedding_part(config: Mapping[str, Any], whole: Architecture) -> tuple[Mapping[str, Any], Architecture]:
+    """The config and the definition of that of two models which reads the tokens."""
+    name = whole.text_config or ""
+    absent = Settings(config, whole.defaults or {}).default(name)
+    part = config[name] if isinstance(config.get(name), Mapping) else absent
+    return part, ARCHITECTURES[part.get("model_type", absent["model_type"])]
+
+
+def _embedding_of(modules: Modules, config: Mapping[str, Any], architecture: Architecture, head: Head) -> str | None:
+    """The path of the input embedding."""
+    if not architecture.composed:
+        return _input_embedding(modules, _embedding_names(config, architecture, head))
+    part, own = _embedding_part(config, architecture)
+    before = f"{architecture.text_config}."
+    inside = {path.removeprefix(before): module for path, module in modules.items() if path.startswith(before)}
+    head = "causal-lm" if architecture.text_config == DECODER else "none"
+    found = _input_embedding(inside, _embedding_names(part, own, head))
+    return None if found is None else before + found
 
 
 def _embedding_names(config: Mapping[str, Any], architecture: Architecture, head: Head) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from lora_packer.inspector.rules import (
 )
 from lora_packer.inspector.rules.loading import other_layout
 from lora_packer.inspector.rules.missing import HALF_PAIR
+from lora_packer.inspector.several import told_fixable
 from lora_packer.inspector.subject import Subject, why_without
 from lora_packer.redact import escape
 
@@ -85,7 +86,8 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
     adapter, target = subject.adapter, subject.target
     found = diagnose(settings, base, adapter.tensors)
     found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
-    told = tuple(vocabulary.at_target(item, target, hosted) for item in (*found.findings, *other_layout(found.case)))
+    told = told_fixable(found.findings, found, settings, base, adapter.tensors, target.name)
+    told = tuple(vocabulary.at_target(item, target, hosted) for item in (*told, *other_layout(found.case)))
     refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
-from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
@@ -81,8 +80,7 @@ def _loads(tensors: Tensors, config: LoraConfig, base: BaseModel, target: str) -
     change = exact_change(found.case)
     if change is None:
         return False
-    fields: dict[str, Any] = {change.field: change.value}
-    config = replace(config, **fields)
+    config = replace(config, **change.fields())
     return _is_whole(_as_peft_loads(diagnose(config, base, tensors), config, base, tensors, target))
 
 

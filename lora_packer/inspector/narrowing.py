@@ -1,4 +1,4 @@
-"""Which single field of the config, set to what, makes it call for exactly the modules and ranks that the file has.
+"""Which field of the config, set to what, makes it call for exactly the modules and ranks that the file has.
 
 Whatever is proposed was tried: the config with it targets these modules and no others.
 """
@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, layer_index, without_index
@@ -21,21 +22,37 @@ _LONGEST = 200  # of a value that is shown
 
 
 class Change(NamedTuple):
-    """A field of the config and the value that it should have; None: the field should go."""
+    """A field of the config and the value that it should have; None: the field should go.
+
+    ``without``: fields that have to go besides.
+    """
 
     field: str
     value: tuple[str, ...] | tuple[int, ...] | str | None
+    without: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Say it as a next step."""
+        gone = "".join(f"Remove {name}. " for name in self.without)
         if self.value is None:
-            return f"Remove {self.field}."
+            return f"{gone}Remove {self.field}."
         value = self.value if isinstance(self.value, str) else list(self.value)
-        return f"Set {self.field} to {json.dumps(value)}."
+        return f"{gone}Set {self.field} to {json.dumps(value)}."
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields as a config that was read has them."""
+        return {**dict.fromkeys(self.without), self.field: self.value}
+
+    def written(self) -> dict[str, Any]:
+        """Return the fields as the config file is to have them; ``...``: not at all."""
+        values = {name: list(value) if isinstance(value, tuple) else value for name, value in self.fields().items()}
+        return {name: ... if value is None else value for name, value in values.items()}
 
 
 def exact_change(case: Case) -> Change | None:
-    """Return the change of one field after which the config targets what the file has tensors for, or None.
+    """Return the change after which the config targets what the file has tensors for, or None.
+
+    It is that of one field where one is enough.
 
     None too where some layers of a kind of module have their tensors and others have not: to ask for less would hide
     what was lost.
@@ -43,7 +60,7 @@ def exact_change(case: Case) -> Change | None:
     trained = trained_modules(case)
     if not trained or _is_damaged(case, trained):
         return None
-    for change in _changes(case, trained):
+    for change in chain(_changes(case, trained), _several(case, trained)):
         if len(str(change)) <= _LONGEST and _targets(case, change) == trained:
             return change
     return None
@@ -149,10 +166,24 @@ def _changes(case: Case, trained: frozenset[str]) -> Iterator[Change]:
         "target_modules", tuple(dict.fromkeys(".".join(p.split(".")[-2:]) for p in case.modules if p in trained))
     )
     stem = _stem(trained)
-    if stem:
+    if stem and config.layers_to_transform is None:  # beside a pattern PEFT refuses it (LoraConfig.__post_init__)
         alternatives = "|".join(map(re.escape, leaves))
         yield Change("target_modules", rf"{re.escape(stem)}\..*\.({alternatives})")
     yield Change("target_modules", tuple(path for path in case.modules if path in trained))
+
+
+def _several(case: Case, trained: frozenset[str]) -> Iterator[Change]:
+    """The same where fields that take modules away have to go besides."""
+    config = case.config
+    narrow = [name for name in ("exclude_modules", "layers_to_transform") if getattr(config, name) not in (None, ())]
+    for names in (*((name,) for name in narrow), *([tuple(narrow)] if len(narrow) > 1 else [])):
+        *others, last = names
+        if others:
+            yield Change(last, None, tuple(others))
+        gone: dict[str, Any] = dict.fromkeys(names)
+        for change in _changes(replace(case, config=replace(config, **gone)), trained):
+            if change.field == "target_modules":
+                yield change._replace(without=names)
 
 
 def _stem(trained: frozenset[str]) -> str:
@@ -162,8 +193,8 @@ def _stem(trained: frozenset[str]) -> str:
 
 
 def _targets(case: Case, change: Change) -> frozenset[str]:
-    fields: dict[str, Any] = {change.field: change.value}
-    if change == Change("layers_to_transform", None):
+    fields = change.fields()
+    if "layers_to_transform" in fields and fields["layers_to_transform"] is None:
         fields["layers_pattern"] = ()
     try:
         targets = targeting(replace(case.config, **fields), case.modules, case.base.default_targets)

@@ -30,6 +30,8 @@ from lora_packer.inspector.subject import Subject, why_without
 from lora_packer.inspector.values import scan
 from lora_packer.misplaced import MLX_WEIGHTS
 
+_ON_DISK = "files on the disk, and what was checked is on none"
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -153,7 +155,8 @@ def _judge_values(subject: Subject) -> Judged:
     path = subject.source.path(WEIGHTS_NAME)
     if path is None:
         second = files.READERS_DISAGREE.code
-        reason = "the safetensors library reads no file inside an archive"
+        in_archive = subject.source.holder == "archive"
+        reason = f"the safetensors library reads {'no file inside an archive' if in_archive else _ON_DISK}"
         return Judged(findings, every - {second}, left_out={second: reason})
     return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from lora_packer.folders import NewFolder
 from lora_packer.pipeline import Progress
 from lora_packer.repair.ahead import Ahead
 from lora_packer.repair.result import Repaired, Skipped
@@ -39,7 +40,7 @@ class Into:
     """
 
     place: Path
-    folder: Path
+    folder: NewFolder
     ahead: Ahead | None
     progress: Progress | None
 

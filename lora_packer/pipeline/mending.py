@@ -15,9 +15,10 @@ from lora_packer.inspector import Report, check
 from lora_packer.inspector.base import base_for
 from lora_packer.pipeline.fixed import Asked, Fixed, Into, Status
 from lora_packer.repair.base_weights import BaseWeights
-from lora_packer.repair.content import DraftSource, are_copied, require_written, write, write_beside
+from lora_packer.repair.content import are_copied, require_written, write, write_beside
 from lora_packer.repair.difference import difference
 from lora_packer.repair.draft import Draft
+from lora_packer.repair.draft_source import DraftSource, WrittenFiles
 from lora_packer.repair.find import Found
 from lora_packer.repair.layout import segments
 from lora_packer.repair.mend import Mending, allowed, mend
@@ -79,13 +80,13 @@ def _written(done: Mending, draft: Draft, given: dict[str, Any], into: Into) -> 
     parts = segments(draft)
     if ahead is not None and done.form is None and ahead.is_of(parts):
 
-        def finished() -> Path:
+        def finished(name: str) -> Path:
             ahead.finish(parts)
-            return folder
+            return folder.path(name)
 
         write_beside(draft, source, folder)
         report = check(DraftSource(draft, source, finished), **given)
-        finished()
+        ahead.finish(parts)
         require_written(draft, folder)
         return report
     if ahead is not None:
@@ -95,13 +96,13 @@ def _written(done: Mending, draft: Draft, given: dict[str, Any], into: Into) -> 
         return check(DraftSource(draft, source), **given)
     if not are_copied(parts, source):
         write(draft, source, folder, into.progress)
-        return check(folder, **given)
+        return check(WrittenFiles(draft, source, folder), **given)
     stop = Event()
     with aside(stop.set, write, draft, source, folder, into.progress, stop.is_set) as writing:
 
-        def written() -> Path:
+        def written(name: str) -> Path:
             writing.result()
-            return folder
+            return folder.path(name)
 
         report = check(DraftSource(draft, source, written), **given)
         writing.result()

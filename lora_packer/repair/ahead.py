@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from threading import Event
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
+from lora_packer.adapter.plain import guessed_name
+from lora_packer.folders import NewFolder
 from lora_packer.repair.content import Progress, are_copied, write_parts
 from lora_packer.repair.draft import METADATA, Draft
 from lora_packer.repair.layout import Segment, segments
-from lora_packer.repair.plain import guessed_name
 from lora_packer.threads import aside
 
 _MOST_TENSORS = 20_000  # to guess so many names takes a tenth of a second
@@ -31,13 +30,13 @@ class Ahead:
     """A weights file that is being written, all but its header.
 
     Attributes:
-        path: the file.
+        folder: where it is.
         parts: what it consists of if the guess is right.
         done: is done when all but the header is there.
         stop: ends it soon.
     """
 
-    path: Path
+    folder: NewFolder
     parts: tuple[Segment, ...]
     done: Future[None]
     stop: Event
@@ -53,30 +52,33 @@ class Ahead:
         """Wait for it, and write the header. Raises OSError, InputError."""
         self.done.result()
         if isinstance(parts[0].what, bytes):
-            with io.FileIO(self.path, "r+") as file:
+            with io.FileIO(self.folder.path(WEIGHTS_NAME), "r+") as file:
                 file.write(parts[0].what)
 
     def drop(self) -> None:
         """End it: another file is to be there."""
         self.stop.set()
         self.done.exception()
-        self.path.unlink(missing_ok=True)
+        self.folder.remove(WEIGHTS_NAME)
 
 
 @contextmanager
 def begun(
-    draft: Draft | None, source: AdapterSource, folder: Path, progress: Progress | None = None
+    draft: Draft | None, source: AdapterSource, folder: NewFolder, progress: Progress | None = None
 ) -> Iterator[Ahead | None]:
     """Begin to copy the weights of a draft into a folder; None where they are not copied by the kernel."""
     parts = [] if draft is None or len(draft.tensors) > _MOST_TENSORS else segments(_guess(draft))
     if all(isinstance(part.what, bytes) for part in parts) or not are_copied(parts, source):
         yield None
         return
-    path, stop = folder / WEIGHTS_NAME, Event()
-    # The header is written when it is known.
-    copy = partial(write_parts, parts, source, path, progress, stop.is_set, only_copies=True)
+    stop, target = Event(), folder.create(WEIGHTS_NAME)
+
+    def copy() -> None:
+        with target:  # the header is written when it is known
+            write_parts(parts, source, target, progress, stop.is_set, only_copies=True)
+
     with aside(stop.set, copy) as done:
-        yield Ahead(path, tuple(parts), done, stop)
+        yield Ahead(folder, tuple(parts), done, stop)
 
 
 def _guess(draft: Draft) -> Draft:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import errno
 import io
 import os
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from itertools import accumulate
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lora_packer.adapter import CONFIG_NAME, WEIGHTS_NAME, AdapterSource
 from lora_packer.adapter.safetensors_header import DTYPE_BITS
 from lora_packer.errors import InputError
+from lora_packer.folders import NewFolder
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Computed, Draft, Span
 from lora_packer.repair.layout import Segment, segments
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PIECE = 4 << 20
-_BUFFER = 64 << 10  # larger reads go past it
 _AT_ONCE = 128 << 20  # what the kernel copies before somebody is told how far it is
 # What says that the kernel cannot copy between these two files, and nothing of the files themselves.
 _NOT_HERE = frozenset({errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF})
@@ -119,20 +116,21 @@ def _changed(name: str) -> InputError:
 def write(
     draft: Draft,
     source: AdapterSource,
-    folder: Path,
+    folder: NewFolder,
     progress: Progress | None = None,
     stopped: Callable[[], bool] = lambda: False,
     weights_name: str = WEIGHTS_NAME,
 ) -> None:
     """Write the files of a draft into a folder, until it is ``stopped``. Raises InputError, OSError."""
     write_beside(draft, source, folder)
-    write_parts(segments(draft), source, folder / weights_name, progress, stopped)
+    with folder.create(weights_name) as target:
+        write_parts(segments(draft), source, target, progress, stopped)
 
 
 def write_parts(
     parts: list[Segment],
     source: AdapterSource,
-    path: Path,
+    target: io.FileIO,
     progress: Progress | None,
     stopped: Callable[[], bool],
     *,
@@ -143,7 +141,7 @@ def write_parts(
     Raises InputError, OSError.
     """
     total, done = sum(part.size for part in parts), 0
-    with Files(source) as files, io.FileIO(path, "x") as target:
+    with Files(source) as files:
         for part in parts:
             if only_copies and isinstance(part.what, bytes):
                 done = target.seek(part.size, io.SEEK_CUR)
@@ -156,24 +154,25 @@ def write_parts(
                     return
 
 
-def write_beside(draft: Draft, source: AdapterSource, folder: Path) -> None:
+def write_beside(draft: Draft, source: AdapterSource, folder: NewFolder) -> None:
     """Write what lies beside the weights. Raises InputError, OSError."""
     if draft.config:  # a layout without one has none
-        (folder / CONFIG_NAME).write_bytes(draft.config_file)
+        with folder.create(CONFIG_NAME) as target:
+            _write_all(target, draft.config_file)
     for name in draft.extras:
-        with source.open(name) as file, io.FileIO(folder / name.rpartition("/")[2], "x") as target:
+        with source.open(name) as file, folder.create(name.rpartition("/")[2]) as target:
             while piece := file.read(_PIECE):
                 _write_all(target, piece)
 
 
-def require_written(draft: Draft, folder: Path) -> None:
+def require_written(draft: Draft, folder: NewFolder) -> None:
     """Raise InputError where the files that were written are not those of the draft: its header, and their lengths."""
     parts = segments(draft)
     size = sum(part.size for part in parts)
-    with (folder / WEIGHTS_NAME).open("rb") as file:
+    with folder.path(WEIGHTS_NAME).open("rb") as file:
         begins = not isinstance(parts[0].what, bytes) or file.read(parts[0].size) == parts[0].what
         is_whole = file.seek(0, io.SEEK_END) == size
-    if not (begins and is_whole and (folder / CONFIG_NAME).read_bytes() == draft.config_file):
+    if not (begins and is_whole and folder.path(CONFIG_NAME).read_bytes() == draft.config_file):
         raise InputError("what was written is not what had to be: the disk is at fault.", hint="Choose another disk.")
 
 
@@ -221,96 +220,3 @@ def are_copied(parts: Sequence[Segment], source: AdapterSource) -> bool:
     """Whether these are ranges of files on this disk, and bytes: what is written is what can be read meanwhile."""
     spans = (part.what for part in parts if not isinstance(part.what, bytes))
     return all(isinstance(what, Span) and source.path(what.file) is not None for what in spans)
-
-
-class DraftSource:
-    """A draft as an adapter that can be checked, though it is written nowhere, or is just being written.
-
-    Args:
-        draft, source: the draft, and the files that it is made from.
-        written: waits until the files are written, and returns their folder; None where they are not.
-
-    Attributes:
-        remote: whether its bytes are far away, so that headers are read and no values.
-    """
-
-    def __init__(self, draft: Draft, source: AdapterSource, written: Callable[[], Path] | None = None) -> None:
-        self._draft = draft
-        self._source = source
-        self._parts = segments(draft)
-        self._written = written
-        self.remote = source.remote
-        self.holder = source.holder
-
-    @property
-    def name(self) -> str:
-        """What to call it: as what it is made from."""
-        return self._source.name
-
-    def files(self) -> tuple[str, ...]:
-        """Return the files' names."""
-        return (CONFIG_NAME, WEIGHTS_NAME, *(name.rpartition("/")[2] for name in self._draft.extras))
-
-    def size(self, name: str) -> int:
-        """Return a file's size in bytes."""
-        if name == CONFIG_NAME:
-            return len(self._draft.config_file)
-        return sum(part.size for part in self._parts) if name == WEIGHTS_NAME else self._source.size(name)
-
-    def path(self, name: str) -> Path | None:
-        """Return where a file is, once it is written; None where nothing of it is on the disk."""
-        return None if self._written is None else self._written() / name
-
-    def open(self, name: str) -> BinaryIO:
-        """Open a file for reading at any offset. Raises InputError."""
-        if name == CONFIG_NAME:
-            return io.BytesIO(self._draft.config_file)
-        if name != WEIGHTS_NAME:
-            return self._source.open(name)
-        return io.BufferedReader(_Virtual(self._parts, Files(self._source)), _BUFFER)
-
-
-class _Virtual(io.RawIOBase):
-    """A file that is not there, read from what it would be made of; one computed tensor is kept at a time."""
-
-    def __init__(self, parts: list[Segment], files: Files) -> None:
-        self._parts = parts
-        self._files = files
-        self._ends = list(accumulate(part.size for part in parts))
-        self._at = 0
-        self._kept: tuple[int, bytes] = (-1, b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._ends[-1]}[whence]
-        self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
-        return self._at
-
-    def readinto(self, buffer: Any, /) -> int:
-        view = memoryview(buffer).cast("B")
-        at = bisect_right(self._ends, self._at)
-        if at == len(self._parts):
-            return 0
-        begin = self._at - (self._ends[at] - self._parts[at].size)
-        view = view[: self._parts[at].size - begin]
-        what = self._parts[at].what
-        if isinstance(what, Span):
-            self._files.read_into(view, what.file, what.begin + begin)
-        else:
-            if self._kept[0] != at:
-                self._kept = at, b"".join(self._files.pieces(self._parts[at]))
-            view[:] = self._kept[1][begin : begin + len(view)]
-        self._at += len(view)
-        return len(view)
-
-    def close(self) -> None:
-        self._files.__exit__()
-        super().close()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lora_packer.adapter.keys import PREFIX, canonical_name, key_name, parse_key
-from lora_packer.base_model import TEXT_ONLY, Modules
+from lora_packer.adapter.keys import PREFIX, canonical_name
+from lora_packer.adapter.plain import plain_name
+from lora_packer.base_model import TEXT_ONLY
 from lora_packer.inspector.diagnosis import Diagnosis
-from lora_packer.inspector.matching import ADAPTER_NAME, core_of
+from lora_packer.inspector.matching import ADAPTER_NAME
 from lora_packer.inspector.narrowing import exact_change
-from lora_packer.inspector.todays import by_core, todays_names
+from lora_packer.inspector.several import placed
+from lora_packer.inspector.todays import todays_names
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Draft
-from lora_packer.repair.plain import guessed_name, plain_name
 from lora_packer.repair.result import Told, repaired, skipped
 from lora_packer.repair.setting import Mended, Setting, found_by, is_better, judged
 
@@ -85,36 +86,14 @@ def _as_peft_writes(draft: Draft, setting: Setting) -> Mended:
 
 def _under_another_error(draft: Draft, before: Diagnosis) -> Mended:
     """Names that are wrong where the config is wrong, too, so that some tensors are not looked for at all."""
-    modules = before.case.modules
-    if all(item.severity == "info" for item in before.findings) or all(_is_of(name, modules) for name in draft.tensors):
-        return draft, []
-    places = by_core(modules)
-    names = {name: _placed(name, modules, places) for name in draft.tensors}
-    mended = draft.renamed(names)
-    if mended is None or not all(_is_of(name, modules) for name in mended.tensors):
+    names = None if all(item.severity == "info" for item in before.findings) else placed(before.case, draft.tensors)
+    mended = draft.renamed(names) if names is not None else None
+    if mended is None or names is None:
         return draft, []
     count = sum(old != new for old, new in names.items())
     message = f"{count} tensors were renamed to what PEFT calls the modules that they name"
     proof = "each has the name of a module of this base model now, and no two names are alike"
     return mended, [repaired("names", _RENAMED, count, message, proof)]
-
-
-def _is_of(name: str, modules: Modules) -> bool:
-    """Whether it is PEFT's name for a LoRA tensor of one of these modules."""
-    key = parse_key(name)
-    return bool(key.part) and key.prefixed and name == key_name(key.path, _whole(key.part)) and key.path in modules
-
-
-def _whole(part: str) -> str:
-    """The part as PEFT writes it: some tools leave the last word out."""
-    return f"{part}.weight" if part in ("lora_A", "lora_B") else part
-
-
-def _placed(name: str, modules: Modules, places: Mapping[str, str | None]) -> str:
-    guess = guessed_name(name)
-    key = parse_key(guess)
-    place = key.path if key.path in modules else places.get(core_of(key_name(key.path, "")))
-    return guess if place is None or not key.part else key_name(place, _whole(key.part))
 
 
 def _by_names_alone(draft: Draft, setting: Setting) -> Mended:
@@ -169,6 +148,5 @@ def _retargeted(draft: Draft, before: Diagnosis, setting: Setting) -> Draft | No
     change = exact_change(after.case) if after is not None else None
     if change is None:
         return None
-    value = list(change.value) if isinstance(change.value, tuple) else change.value
-    again = draft.with_config(**{change.field: value})
+    again = draft.with_config(**change.written())
     return again if is_better(before, judged(again, setting), _NOT_LOADED, setting.base) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from lora_packer.adapter.keys import PAIRED, parse_key
 from lora_packer.inspector.narrowing import exact_change, listed_targets, own_ranks
@@ -18,7 +19,7 @@ _SHOWN = 120
 
 
 def retarget(draft: Draft, setting: Setting) -> Mended:
-    """Change one field so that the config targets exactly the modules that the file has tensors for."""
+    """Change the config so that the config targets exactly the modules that the file has tensors for."""
     told: list[Told] = []
     for code in _OF_TARGETS:
         found = found_by(draft, setting, code)
@@ -28,16 +29,18 @@ def retarget(draft: Draft, setting: Setting) -> Mended:
         change = exact_change(diagnosis.as_given or diagnosis.case)
         if change is None:
             continue
-        value = ... if change.value is None else list(change.value) if isinstance(change.value, tuple) else change.value
-        mended = draft.with_config(**{change.field: value})
+        mended = draft.with_config(**change.written())
         if not is_better(diagnosis, judged(mended, setting), code, setting.base):
             continue
-        shown = "taken out" if value is ... else f"set to {escape(json.dumps(value), _SHOWN)}"
-        message = f"{change.field} was {shown}"
+        message = ", and ".join(_what_was_done(*item) for item in change.written().items())
         proof = "with it the config targets the modules that the file has tensors for, and no others"
         told.append(repaired("targets", code, findings[0].count, message, proof))
         draft = mended
     return draft, told
+
+
+def _what_was_done(field: str, value: Any) -> str:
+    return f"{field} was {'taken out' if value is ... else f'set to {escape(json.dumps(value), _SHOWN)}'}"
 
 
 def as_list(draft: Draft, setting: Setting) -> Mended:

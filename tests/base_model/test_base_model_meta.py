@@ -54,14 +54,14 @@ def test_a_class_that_names_no_input_embedding_is_told(
 ) -> None:
     monkeypatch.setattr(meta, "_built", lambda _config: _Model(embeddings))
     with pytest.raises(UnknownArchitecture, match=r"transformers 5\.0 does not say which input embedding") as told:
-        find_base({"model_type": "swin"})
-    assert "there is no proven definition for the model type 'swin'" in str(told.value)
+        find_base({"model_type": "segformer"})
+    assert "there is no proven definition for the model type 'segformer'" in str(told.value)
 
 
 @pytest.mark.usefixtures("installed")
 def test_a_class_that_reads_no_tokens_has_no_input_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meta, "_built", lambda _config: _Model(_no_attribute, None))
-    assert find_base({"model_type": "swin"}).input_embedding is None
+    assert find_base({"model_type": "segformer"}).input_embedding is None
 
 
 class _Hearing(_Model):

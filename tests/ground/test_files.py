@@ -218,9 +218,10 @@ def test_a_lock_that_cannot_be_made_is_a_sentence(path: Path) -> None:
         pass
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = (
         "import sys, os, signal; from pathlib import Path; from lora_packer.files import new_file\n"
+        "del os.O_TMPFILE  # as on a system that has no files without a name\n"
         "with new_file(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
@@ -230,6 +231,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
     (tmp_path / ".lora-packer-0123456789abcdef.tmp").symlink_to(others[0])
     for other in others:
         other.touch()
+    monkeypatch.delattr(os, "O_TMPFILE")
     with new_file(tmp_path / "one") as one:
         one.write(b"1")
         with new_file(tmp_path / "two") as two:  # that which is being written stays

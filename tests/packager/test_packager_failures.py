@@ -54,6 +54,7 @@ def failing_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failing_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "replace", no_room)
+    monkeypatch.setattr(os, "link", no_room)
 
 
 def interrupted_copy(monkeypatch: pytest.MonkeyPatch) -> None:

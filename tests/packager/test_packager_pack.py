@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -242,13 +243,40 @@ def test_a_regular_file_is_replaced(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["a.zip"]
 
 
-def test_the_temporary_file_is_beside_the_output_and_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[Path, int]] = []
+@pytest.mark.parametrize("hidden", [0, 1], ids=["without a name", "hidden"])
+def test_until_it_is_whole_only_the_owner_reads_the_archive(
+    hidden: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
 
     def look(path: Path, members: object, **_options: object) -> str:
-        seen.append((path.parent, path.stat().st_mode & 0o777))
+        beside = [entry for entry in tmp_path.iterdir() if entry.samefile(path)]
+        seen.append((len(beside), path.stat().st_mode & 0o777))
         return "0" * 64
 
+    if hidden:
+        monkeypatch.delattr(os, "O_TMPFILE")
     monkeypatch.setattr(pack_module, "verify", look)
     pack(TINY, tmp_path / "a.zip")
-    assert seen == [(tmp_path, 0o600)]
+    assert seen == [(hidden, 0o600)]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zip"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lora_packer.packager import layout, pack
+
+def killed(*_, **__):
+    print(*os.listdir(sys.argv[2]), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.copy_file_range = killed
+pack(Path(sys.argv[1]), Path(sys.argv[2], "a.zip"))
+"""
+
+
+def test_a_killed_pack_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, TINY, tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "\n", "")
+    assert list(tmp_path.iterdir()) == []

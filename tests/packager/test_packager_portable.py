@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from packager_support import TINY_BASE, adapter
 
-MACOS = ["copy_file_range", "sched_getaffinity", "posix_fadvise"]
+MACOS = ["copy_file_range", "sched_getaffinity", "posix_fadvise", "O_TMPFILE"]
 WINDOWS = [*MACOS, "O_CLOEXEC", "O_NOFOLLOW", "O_NONBLOCK", "pread", "preadv", "fchmod", "mkfifo"]
 PROGRAM = """
 import os, sys

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from datetime import timedelta
+from io import BytesIO
 from typing import Any
 
+import boto3
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectTimeoutError, ReadTimeoutError, SSLError
 from publisher_support import Clock
 
@@ -122,6 +127,39 @@ def test_what_must_not_be_made_twice_is_not() -> None:
             "Get", "s3://b/k", request, repeat=False
         )
     assert (caught.value.transient, caught.value.attempts, clock.pauses) == (True, 1, [])
+
+
+class Body(BytesIO):
+    """A body that can be referred to weakly."""
+
+
+def test_a_request_that_failed_leaves_no_body_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """botocore's errors hold the request in a cycle of tracebacks, and the command line has Python look seldom."""
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    session = boto3.Session("AKIAFAKEFAKEFAKEFAKE", "a-secret-key", region_name="us-east-1")
+    nobody = session.client("s3", endpoint_url="http://127.0.0.1:9", config=Config(retries={"total_max_attempts": 1}))
+    bodies: list[weakref.ref[Body]] = []
+    alive: list[int] = []
+    clock = Clock()
+
+    def request(client: Any) -> None:
+        body = Body(b"part")
+        bodies.append(weakref.ref(body))
+        client.upload_part(Bucket="b", Key="k", UploadId="u", PartNumber=1, Body=body)
+
+    def sleep(seconds: float) -> None:
+        alive.append(sum(body() is not None for body in bodies))
+        clock.sleep(seconds)
+
+    gc.disable()
+    try:
+        with pytest.raises(S3Error):
+            Connection(nobody, patience=Patience(clock=clock, sleep=sleep)).call("UploadPart", "s3://b/k", request)
+    finally:
+        gc.enable()
+    assert len(alive) > 2
+    assert max(alive) == 0
 
 
 def test_looks_that_succeed_do_not_keep_what_fails_alive() -> None:

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 import lora_packer
 from lora_packer.adapter import open_source
 from lora_packer.inspector import stages
-from lora_packer.repair.content import DraftSource
+from lora_packer.repair.draft_source import DraftSource
 from lora_packer.repair.find import find
 
 Cli = Callable[..., Any]
@@ -312,9 +312,9 @@ def test_the_values_are_read_while_the_file_is_being_written(monkeypatch: pytest
         events.append("values")
         return scan(*args)
 
-    def written() -> Path:
+    def written(name: str) -> Path:
         events.append("waited")
-        return TINY
+        return TINY / name
 
     monkeypatch.setattr(stages, "scan", watched)
     with open_source(TINY) as source:

@@ -20,28 +20,46 @@ from lora_packer.repair import ahead
 WEIGHTS = "adapter_model.safetensors"
 
 # A first repair that says that it is its turn, and waits to be stopped.
-WAITS = """
+MENDING = """
 import sys
 from lora_packer.repair import mend
 
 def waits(draft, setting):
-    print("mending", flush=True)
+    print("waiting", flush=True)
     sys.stdin.read()
     return draft, []
 
 mend.FIRST = (waits, *mend.FIRST)
-from lora_packer.__main__ import main
-main()
 """
+# A copy that has written some of the file, and waits.
+COPYING = """
+import os, sys
+from lora_packer.repair import content
+
+content._AT_ONCE = 1000
+copied = os.copy_file_range
+calls = []
+
+def waits(*args, **more):
+    calls.append(args)
+    if len(calls) == 2:
+        print("waiting", flush=True)
+        sys.stdin.read()
+    return copied(*args, **more)
+
+os.copy_file_range = waits
+"""
+NONE_UNNAMED = "import os; del os.O_TMPFILE"  # as on a system that has no files without a name
+RUN = "from lora_packer.__main__ import main; main()"
 
 
 def without_prefix(folder: Path) -> Path:
     return write_adapter(folder, {name.removeprefix(PREFIX): tensor for name, tensor in tiny_tensors().items()})
 
 
-def stopped(number: int, tmp_path: Path) -> int:
-    """Run ``fix`` until it mends, send it a signal, and return how it ended."""
-    command = [sys.executable, "-c", WAITS, "fix", tmp_path / "broken", "-o", tmp_path / "out"]
+def stopped(number: int, tmp_path: Path, *programs: str) -> int:
+    """Run ``fix`` until it waits, send it a signal, and return how it ended."""
+    command = [sys.executable, "-c", "\n".join((*programs, RUN)), "fix", tmp_path / "broken", "-o", tmp_path / "out"]
     child = subprocess.Popen(
         [*command, "--base-config", TINY_BASE],
         stdin=subprocess.PIPE,
@@ -51,8 +69,11 @@ def stopped(number: int, tmp_path: Path) -> int:
     )
     with child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "mending\n"
+        assert child.stdout.readline() == "waiting\n"
         child.send_signal(number)
+        if number == signal.SIGINT:  # what is being copied comes to its end first
+            assert child.stdin is not None
+            child.stdin.close()
         return child.wait(60)
 
 
@@ -63,14 +84,30 @@ def names(folder: Path) -> list[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_nothing(number: int, tmp_path: Path) -> None:
     without_prefix(tmp_path / "broken")
-    assert stopped(number, tmp_path) == 130
+    assert stopped(number, tmp_path, MENDING) == 130
     assert names(tmp_path) == ["broken"]
 
 
-def test_what_a_kill_leaves_is_hidden_and_the_next_run_removes_it(cli: Callable[..., Any], tmp_path: Path) -> None:
+def test_an_interrupted_copy_leaves_nothing(tmp_path: Path) -> None:
     without_prefix(tmp_path / "broken")
-    assert stopped(signal.SIGKILL, tmp_path) == -signal.SIGKILL
-    assert all(name == "broken" or name.startswith(".out.lora-packer-") for name in names(tmp_path))
+    assert stopped(signal.SIGINT, tmp_path, COPYING) == 130
+    assert names(tmp_path) == ["broken"]
+
+
+@pytest.mark.parametrize("when", [MENDING, COPYING], ids=["mending", "copying"])
+def test_a_kill_leaves_nothing(when: str, tmp_path: Path) -> None:
+    without_prefix(tmp_path / "broken")
+    assert stopped(signal.SIGKILL, tmp_path, when) == -signal.SIGKILL
+    assert names(tmp_path) == ["broken"]
+
+
+def test_where_no_file_is_unnamed_a_kill_leaves_what_is_hidden_and_the_next_run_removes_it(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    without_prefix(tmp_path / "broken")
+    assert stopped(signal.SIGKILL, tmp_path, NONE_UNNAMED, COPYING) == -signal.SIGKILL
+    left = [name for name in names(tmp_path) if name.startswith(".out.lora-packer-")]
+    assert (len(left), names(tmp_path)) == (1, [*left, "broken"])
     assert cli("fix", tmp_path / "broken", "-o", tmp_path / "out", "--base-config", TINY_BASE).code == 0
     assert names(tmp_path) == ["broken", "out"]
 
@@ -164,8 +201,8 @@ def test_a_second_look_at_the_file_finds_another_one(monkeypatch: pytest.MonkeyP
 
     def spoils(self: ahead.Ahead, parts: Any) -> None:
         finish(self, parts)
-        with self.path.open("r+b") as file:
-            file.truncate(self.path.stat().st_size - 1)
+        with self.folder.path(WEIGHTS).open("r+b") as file:
+            file.truncate(file.seek(0, 2) - 1)
 
     monkeypatch.setattr(ahead.Ahead, "finish", spoils)
     with pytest.raises(lora_packer.InputError, match="disk is at fault"):

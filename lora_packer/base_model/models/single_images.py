@@ -142,6 +142,42 @@ def _dinov2_like(prefix: str, *, registers: bool) -> Architecture:
     return declared(builds[0], {TRANSFORMERS_4: renamed_inside(builds[1], _OLDER_ATTENTION)}, input_embedding=None)
 
 
+def _beit(s: Settings) -> Named:
+    """ViT whose keys have no bias, with scales, and a table of relative positions in each layer or for all."""
+    (height, width), (down, right), (heads, _, head_dim) = s.pair("image_size"), s.pair("patch_size"), head_sizes(s)
+    yield from parameter("embeddings.cls_token", 1, 1, s.hidden)
+    if s.flag("use_mask_token"):
+        yield from parameter("embeddings.mask_token", 1, 1, s.hidden)
+    if s.flag("use_absolute_position_embeddings"):
+        yield from parameter("embeddings.position_embeddings", 1, _patches(s) + 1, s.hidden)
+    yield from _patch_conv(s, "embeddings.patch_embeddings.projection", s.size("num_channels"))
+    distances = (2 * (height // down) - 1) * (2 * (width // right) - 1) + 3
+    if s.flag("use_shared_relative_position_bias"):
+        yield from parameter("shared_position_bias.relative_position_bias_table", distances, heads)
+    for index in range(s.layers):
+        path = f"layers.{index}"
+        for name, module in attention(
+            f"{path}.attention", s.hidden, heads, heads, head_dim, bias=True, output_bias=True
+        ):
+            yield name, module._replace(bias=not name.endswith("k_proj"))
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, "layernorm_before", "layernorm_after")
+        if (s.value("layer_scale_init_value") or 0) > 0:
+            yield from parameter(f"{path}.lambda_1", s.hidden)
+            yield from parameter(f"{path}.lambda_2", s.hidden)
+        if s.flag("use_relative_position_bias"):
+            yield from parameter(f"{path}.relative_position_bias.relative_position_bias_table", distances, heads)
+    if not s.flag("use_mean_pooling"):
+        yield from layer_norm("layernorm", s.hidden)
+
+
+def _beit_with_pooler(s: Settings) -> Named:
+    """Its pooler norms the mean of the patches, and its classifier stands on it."""
+    yield from _beit(s)
+    if s.flag("use_mean_pooling"):
+        yield from layer_norm("pooler.layernorm", s.hidden)
+
+
 def _dinov3(s: Settings, _head: Head, *, layers: str = "model.layer") -> Named:
     yield from parameter("embeddings.cls_token", 1, 1, s.hidden)
     yield from parameter("embeddings.mask_token", 1, 1, s.hidden)
@@ -166,9 +202,25 @@ def _vit_like(body: Body, prefix: str, classifier: Body = one_layer, pooler: Bod
     return declared(build, {TRANSFORMERS_4: older}, input_embedding=None)
 
 
+_BEIT_BEFORE_5 = renamed_inside(
+    renamed_inside(
+        _classified(_beit_with_pooler, "beit", one_layer),
+        {
+            **_OLDER_ATTENTION,
+            **_OLDER_MLP,
+            "relative_position_bias": "attention.attention.relative_position_bias",
+            "shared_position_bias": "encoder.relative_position_bias",
+        },
+    ),
+    {"layers": "encoder.layer"},
+)
+
 ARCHITECTURES: Architectures = {
     "audio-spectrogram-transformer": _vit_like(
         _spectrogram, "audio_spectrogram_transformer", _normed_classifier, pooler=None
+    ),
+    "beit": declared(
+        _classified(_beit_with_pooler, "beit", one_layer), {TRANSFORMERS_4: _BEIT_BEFORE_5}, input_embedding=None
     ),
     "deit": _vit_like(_deit, "deit"),
     "dinov2": _dinov2_like("dinov2", registers=False),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import Architectures, Head, declared, like, only_for
+from lora_packer.base_model.architecture import DECODER, Architectures, Head, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes
+from lora_packer.base_model.blocks.composed import composed
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
@@ -132,6 +133,7 @@ def _speech_to_text(raw: Settings, head: Head) -> Named:
 
 
 ARCHITECTURES: Architectures = {
+    "speech-encoder-decoder": composed("SpeechEncoderDecoderModel", DECODER, output_width="output_hidden_size"),
     "speech_to_text": declared(_speech_to_text, encoder_decoder=True),
     "omniasr": composite(
         with_towers(
