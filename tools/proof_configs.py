@@ -102,6 +102,7 @@ SEEDS: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified_text": {"global_head_dim": 32, "num_global_key_value_heads": 2},
     "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
     "esm": {"vocab_size": 33},
+    "moonshine_streaming": {"num_key_value_heads": 2},
     "deberta": {"talking_head": False, "embedding_size": 40},
     "deberta-v2": {
         "share_att_key": False,
@@ -123,7 +124,7 @@ TWICE_NESTED = (
     "vlm_config",
 )
 # Types that have to have a token for padding.
-PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model")
+PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model", "fsmt")
 # The only number of labels that a head of these types accepts.
 LABELS = {"distilbert": (2,)}
 # What stays as it is, below the nested configs ("" for none): values that others which are not varied depend on.
