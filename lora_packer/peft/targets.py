@@ -45,8 +45,8 @@ OUTPUT_HEADS = (
 # (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
 HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
 # Heads whose classes do not say that they are the output embedding, so that all linear layers are with them: the path,
-# and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, Janus's and the first DeepSeek-VL's, and
-# FSMT's, which says that it is the decoder's input embedding (modeling_fsmt.py,
+# and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, those of Janus and the first
+# DeepSeek-VL, and FSMT's, which says that it is the decoder's input embedding (modeling_fsmt.py,
 # FSMTForConditionalGeneration.get_output_embeddings).
 _UNSAID_HEADS = (
     ("language.lm_head", "language.model.embed_tokens"),
