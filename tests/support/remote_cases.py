@@ -82,6 +82,20 @@ _TIME = {
     "model_type": "time_moe", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 1,
     "num_key_value_heads": 4, "num_experts": 2, "num_experts_per_tok": 2, "horizon_lengths": [1, 8],
 }  # fmt: skip
+_LLAVA = {
+    "model_type": "llava_llama", "architectures": ["LlavaLlamaForCausalLM"], **_SIZES, "num_key_value_heads": 4,
+    "mm_hidden_size": 1024, "mm_projector_type": "mlp2x_gelu", "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+}  # fmt: skip
+_LLAVA_QWEN = _LLAVA | {
+    "model_type": "llava_qwen", "architectures": ["LlavaQwenForCausalLM"], "mm_hidden_size": 1152,
+    "mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_tunable_parts": "mm_vision_tower,mm_mlp_adapter",
+    "mm_patch_merge_type": "spatial_unpad",
+}  # fmt: skip
+_TOWER_LAYER = "model.vision_tower.vision_tower.vision_model.encoder.layers.{}.self_attn.k_proj"
+_LING = {
+    "model_type": "bailing_moe", "architectures": ["BailingMoeForCausalLM"], **_SIZES, "num_key_value_heads": 2,
+    "num_experts": 2, "num_shared_experts": 2, "moe_intermediate_size": 24, "use_bias": False,
+}  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("phi4mm", _PHI4MM, ["qkv_proj", "gate_up_proj", "linear_q", "img_projection.0", "speech.0"], {
@@ -119,6 +133,22 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
      ["linear1", "read_head", "logic_layer.logic_layer", "lm_head"], {
         "transformer_encoder.layers.0.linear1": (128, 32), "memory.read_head": (16, 32),
         "logic_layer.logic_layer": (32, 32), "lm_head": (40, 32)}),
+    ("bailing_moe", _LING, ["query_key_value", "dense", "up_proj"], {
+        _L + "attention.query_key_value": (128, 64), _L + "attention.dense": (64, 64),
+        _L + "mlp.experts.0.up_proj": (24, 64), _L + "mlp.experts.1.up_proj": (24, 64),
+        _L + "mlp.shared_experts.up_proj": (48, 64)}),
+    ("bailing_moe_v2", _LING | {
+        "model_type": "bailing_moe_v2", "architectures": ["BailingMoeV2ForCausalLM"], "first_k_dense_replace": 1,
+        "head_dim": 32}, ["query_key_value", "up_proj"], {
+        _L + "attention.query_key_value": (256, 64), _L + "mlp.up_proj": (96, 64)}),
+    ("llava_llama", _LLAVA, ["q_proj", "up_proj", "mm_projector.0"], {
+        _L + "self_attn.q_proj": (64, 64), _L + "mlp.up_proj": (96, 64), "model.mm_projector.0": (64, 1024)}),
+    ("llava_mistral with its tower", _LLAVA | {
+        "model_type": "llava_mistral", "architectures": ["LlavaMistralForCausalLM"], "unfreeze_mm_vision_tower": True},
+     ["k_proj"], {
+        _L + "self_attn.k_proj": (64, 64), **{_TOWER_LAYER.format(index): (1024, 1024) for index in range(24)}}),
+    ("llava_qwen with its tower", _LLAVA_QWEN, ["k_proj"], {
+        _L + "self_attn.k_proj": (64, 64), **{_TOWER_LAYER.format(index): (1152, 1152) for index in range(26)}}),
 ]  # fmt: skip
 # A config that nobody has read the code for: (config, what the refusal names).
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
@@ -147,4 +177,8 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (_MINERU | {"mm_vision_tower": "other"}, "mm_vision_tower"),
     (_MINERU | {"mm_projector_type": "other"}, "mm_projector_type"),
     (_TIME | {"horizon_lengths": "all"}, "horizon_lengths"),
+    (_LING | {"architectures": ["BailingMoeLinearV2ForCausalLM"]}, "BailingMoeLinearV2ForCausalLM"),
+    (_LING | {"num_nextn_predict_layers": 1}, "Bailing"),
+    (_LLAVA | {"llm_cfg": {}}, "llm_cfg"),
+    (_LLAVA_QWEN | {"mm_vision_tower": "other"}, "mm_vision_tower"),
 ]

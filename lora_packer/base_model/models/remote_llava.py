@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, TRANSFORMERS_5, Architectures, Head, Proof, remote
-from lora_packer.base_model.blocks.composite import Part, below, whole_language_model
+from lora_packer.base_model.architecture import (
+    TEXT_ONLY,
+    TRANSFORMERS_4,
+    TRANSFORMERS_5,
+    Architecture,
+    Architectures,
+    Head,
+    Proof,
+    remote,
+)
+from lora_packer.base_model.blocks.composite import Part, Tower, below, whole_language_model
 from lora_packer.base_model.blocks.frames import framed
 from lora_packer.base_model.blocks.layers import chain, linear, parameter
-from lora_packer.base_model.blocks.towers import siglip_body
+from lora_packer.base_model.blocks.towers import clip, siglip_body
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.registry import ARCHITECTURES as REGISTRY
 from lora_packer.base_model.settings import Settings
@@ -56,7 +67,51 @@ def _projector(s: Settings, path: str) -> Named:
         raise UnknownArchitecture("there is no proven definition for the mm_projector_type of this model.")
 
 
+# The towers that LLaVA's own repositories load by their names: SigLIP loses its last layer and its head there.
+_NAMED_TOWERS = {
+    "openai/clip-vit-large-patch14-336": Tower("llava.clip_large_336", clip),
+    "openai/clip-vit-large-patch14": Tower("llava.clip_large_224", clip),
+    "google/siglip-so400m-patch14-384": Tower("mineru2_qwen.vision_tower", siglip_body),
+}
+
+
+def _llava(s: Settings, *, decoder: str, tower: bool = True) -> Named:
+    """LLaVA before its transfer to transformers: a decoder with a projector inside it, and with its tower.
+
+    The tower is loaded when the model is made where the config says that it was trained, else behind LoRA's back.
+    """
+    if s.value("llm_cfg") is not None or s.value("mm_resampler_type") is not None:
+        raise UnknownArchitecture("there is no proven definition for a LLaVA with llm_cfg or mm_resampler_type.")
+    yield from REGISTRY[decoder].dialects[TRANSFORMERS_5](s, "none")
+    if s.value("mm_vision_tower") is None:
+        return
+    trained = s.flag("unfreeze_mm_vision_tower") or "mm_vision_tower" in str(s.value("mm_tunable_parts"))
+    if tower and trained:
+        named = _NAMED_TOWERS.get(str(s.value("mm_vision_tower")))
+        if named is None:
+            raise UnknownArchitecture("there is no proven definition for the tower that mm_vision_tower names.")
+        yield from below("vision_tower.vision_tower.vision_model", named.modules(Settings({}, named.defaults)))
+    yield from _projector(s, "mm_projector")
+    if "unpad" in str(s.value("mm_patch_merge_type")):
+        yield from parameter("image_newline", s.hidden)
+
+
+def _llava_of(decoder: str, source: str) -> Architecture:
+    whole: Callable[[Settings], Named] = partial(_llava, decoder=decoder)
+    return remote(
+        framed(whole), Proof("read", source), {TEXT_ONLY: framed(partial(_llava, decoder=decoder, tower=False))}
+    )
+
+
+_LLAVA = (
+    "haotian-liu/LLaVA, llava/model/llava_arch.py and multimodal_encoder/clip_encoder.py (apillava 0.1.0 has a copy)"
+)
+_LLAVA_NEXT = "LLaVA-VL/LLaVA-NeXT, llava/model/multimodal_encoder/siglip_encoder.py (copies on GitHub), on LLaVA's own"
+
 ARCHITECTURES: Architectures = {
+    "llava_llama": _llava_of("llama", _LLAVA),
+    "llava_mistral": _llava_of("mistral", _LLAVA),
+    "llava_qwen": _llava_of("qwen2", _LLAVA_NEXT),
     "maira2": remote(
         _maira2,
         Proof("read", "microsoft/maira-2, modeling_maira2.py (a copy on GitHub), with transformers' LLaVA of its time"),
