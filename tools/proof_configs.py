@@ -148,6 +148,7 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         name: {"": {"out_features": None, "out_indices": None, "stage_names": None}}
         for name in ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")
     },
+    "canary": {"": {"vocab_size": 56}, "decoder_config": {"vocab_size": 56}},
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "cosmos3_edge_text": {"": {"head_dim": 128}},
     "blt": {"": {"tie_word_embeddings": False}},
@@ -221,6 +222,9 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
             part[name] = chance.choice(values)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
+    if model_type == "fun_asr_nano":  # what joins both is as wide as the language model
+        width = config["text_config"]["hidden_size"]
+        config["adaptor_config"].update(hidden_size=width, intermediate_size=width // 4)
     for key, fields in FIXED.get(model_type, {}).items():
         (config[key] if key else config).update(copy.deepcopy(dict(fields)))
     for (key, name), (other, source) in EQUAL.get(model_type, {}).items():

@@ -39,6 +39,18 @@ FSMT = {"model_type": "fsmt", "src_vocab_size": 31640, "tgt_vocab_size": 31232, 
         (FSMT, {
             "model.encoder.embed_tokens": (31640, 1024), "model.decoder.embed_tokens": (31232, 1024),
             "model.encoder.embed_positions": (1026, 1024), "model.decoder.output_projection": (31232, 1024)}, "lm_head"),
+        ({"model_type": "canary", "encoder_config": {"hidden_size": 512, "model_type": "parakeet_encoder"}}, {
+            "model.encoder.layers.23.self_attn.relative_k_proj": (512, 512), "proj_out": (16384, 1024),
+            "model.decoder.layers.7.encoder_attn.k_proj": (1024, 1024)}, "model.decoder.pos_emb"),
+        ({"model_type": "fun_asr_nano"}, {
+            "model.audio_tower.layers.0.self_attn.q_proj": (512, 560),
+            "model.audio_tower.layers.1.self_attn.q_proj": (512, 512),
+            "model.audio_tower.layers.49.final_layernorm.weight": (512,),
+            "model.multi_modal_projector.layers.1.mlp.fc1": (256, 1024)},
+         "model.multi_modal_projector.layers.0.self_attn.fsmn.conv"),
+        ({"model_type": "moss_transcribe_diarize", "audio_config": {"d_model": 512}}, {
+            "model.audio_tower.conv1": (512, 80, 3), "model.multi_modal_projector.linear_1": (1024, 2048)},
+         "model.audio_tower.layers.24.fc1"),
         ({**FSMT, "tie_word_embeddings": True}, {"model.encoder.embed_tokens": (31232, 1024)}, "lm_head"),
     ],
 )  # fmt: skip
