@@ -96,6 +96,15 @@ _LING = {
     "model_type": "bailing_moe", "architectures": ["BailingMoeForCausalLM"], **_SIZES, "num_key_value_heads": 2,
     "num_experts": 2, "num_shared_experts": 2, "moe_intermediate_size": 24, "use_bias": False,
 }  # fmt: skip
+_DOTS = {
+    "model_type": "dots_ocr", "architectures": ["DotsOCRForCausalLM"], **_SIZES, "num_key_value_heads": 2,
+    "vision_config": {"embed_dim": 32, "hidden_size": 64, "intermediate_size": 48, "num_hidden_layers": 1},
+}  # fmt: skip
+_VLA = {
+    "model_type": "openvla", "architectures": ["OpenVLAForActionPrediction"], "image_sizes": [224, 224],
+    "use_fused_vision_backbone": True, "text_config": {"model_type": "llama", **_SIZES},
+    "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
+}  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("phi4mm", _PHI4MM, ["qkv_proj", "gate_up_proj", "linear_q", "img_projection.0", "speech.0"], {
@@ -141,6 +150,15 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
         "model_type": "bailing_moe_v2", "architectures": ["BailingMoeV2ForCausalLM"], "first_k_dense_replace": 1,
         "head_dim": 32}, ["query_key_value", "up_proj"], {
         _L + "attention.query_key_value": (256, 64), _L + "mlp.up_proj": (96, 64)}),
+    ("dots_ocr", _DOTS, ["k_proj", "qkv", "fc3", "mlp.0"], {
+        _L + "self_attn.k_proj": (32, 64), "vision_tower.blocks.0.attn.qkv": (96, 32),
+        "vision_tower.blocks.0.mlp.fc3": (48, 32), "vision_tower.merger.mlp.0": (128, 128)}),
+    ("openvla", _VLA, ["q_proj", "fc3", "blocks.26.attn.qkv"], {
+        "language_model." + _L + "self_attn.q_proj": (64, 64), "projector.fc3": (64, 64),
+        "vision_backbone.fused_featurizer.blocks.26.attn.qkv": (3456, 1152)}),
+    ("openvla with one tower", _VLA | {"use_fused_vision_backbone": False}, ["fc2"], {
+        "projector.fc2": (64, 64), **{
+            f"vision_backbone.featurizer.blocks.{index}.mlp.fc2": (1024, 4096) for index in range(24)}}),
     ("llava_llama", _LLAVA, ["q_proj", "up_proj", "mm_projector.0"], {
         _L + "self_attn.q_proj": (64, 64), _L + "mlp.up_proj": (96, 64), "model.mm_projector.0": (64, 1024)}),
     ("llava_mistral with its tower", _LLAVA | {
@@ -179,6 +197,7 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (_TIME | {"horizon_lengths": "all"}, "horizon_lengths"),
     (_LING | {"architectures": ["BailingMoeLinearV2ForCausalLM"]}, "BailingMoeLinearV2ForCausalLM"),
     (_LING | {"num_nextn_predict_layers": 1}, "Bailing"),
+    (_VLA | {"timm_model_ids": ["other", "other"]}, "timm_model_ids"),
     (_LLAVA | {"llm_cfg": {}}, "llm_cfg"),
     (_LLAVA_QWEN | {"mm_vision_tower": "other"}, "mm_vision_tower"),
 ]

@@ -19,7 +19,7 @@ from lora_packer.base_model.architecture import (
 from lora_packer.base_model.blocks.composite import Part, Tower, below, whole_language_model
 from lora_packer.base_model.blocks.frames import framed
 from lora_packer.base_model.blocks.layers import chain, linear, parameter
-from lora_packer.base_model.blocks.towers import clip, siglip_body
+from lora_packer.base_model.blocks.towers import clip, fused_tower, latent_pooling, siglip_body
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.registry import ARCHITECTURES as REGISTRY
 from lora_packer.base_model.settings import Settings
@@ -67,6 +67,46 @@ def _projector(s: Settings, path: str) -> Named:
         raise UnknownArchitecture("there is no proven definition for the mm_projector_type of this model.")
 
 
+# timm's towers, of which Prismatic's models fuse two.
+_TIMM_TOWERS = {
+    "vit_large_patch14_reg4_dinov2.lvd142m": "openvla.dinov2_large",
+    "vit_so400m_patch14_siglip_224": "openvla.siglip_so400m",
+    "vit_so400m_patch14_siglip_384": "openvla.siglip_so400m",
+}
+
+
+def _openvla(s: Settings, _head: Head) -> Named:
+    """OpenVLA, and Prismatic's models: one tower of timm's or two, a projector, and a whole language model."""
+    text, decoder = _TEXT.of(s)
+    names, sizes = s.names("timm_model_ids"), s.sizes("image_sizes")
+    fused, width = s.flag("use_fused_vision_backbone"), 0
+    wanted = ("featurizer", "fused_featurizer")[: 2 if fused else 1]
+    for tower, name, size in zip(wanted, names or (), sizes, strict=False):
+        if name not in _TIMM_TOWERS:
+            raise UnknownArchitecture("there is no proven definition for the towers that timm_model_ids names.")
+        vision = Settings({"image_size": size}, _TIMM_TOWERS[name])
+        yield from below(f"vision_backbone.{tower}", _timm(vision))
+        width += vision.hidden
+    widths = (width, 4 * width, text.hidden, text.hidden) if fused else (width, text.hidden, text.hidden)
+    yield from chain("projector", widths, *("fc1", "fc2", "fc3")[: len(widths) - 1], bias=True)
+    yield from below("language_model", decoder(text))
+
+
+def _timm(s: Settings) -> Named:
+    """timm's tower: DINOv2's has a token of its own, registers, and scales, which SigLIP's lacks; that one pools."""
+    yield from fused_tower(s, s.inner)
+    registers = s.count("reg_tokens")
+    if not registers:
+        yield from latent_pooling(s, s.inner)
+        return
+    yield from parameter("cls_token", 1, 1, s.hidden)
+    yield from parameter("reg_token", 1, registers, s.hidden)
+    for index in range(s.layers):
+        # Renamed from gamma, which transformers took for a name of its own.
+        yield from parameter(f"blocks.{index}.ls1.scale_factor", s.hidden)
+        yield from parameter(f"blocks.{index}.ls2.scale_factor", s.hidden)
+
+
 # The towers that LLaVA's own repositories load by their names: SigLIP loses its last layer and its head there.
 _NAMED_TOWERS = {
     "openai/clip-vit-large-patch14-336": Tower("llava.clip_large_336", clip),
@@ -108,10 +148,19 @@ _LLAVA = (
 )
 _LLAVA_NEXT = "LLaVA-VL/LLaVA-NeXT, llava/model/multimodal_encoder/siglip_encoder.py (copies on GitHub), on LLaVA's own"
 
-ARCHITECTURES: Architectures = {
+FIRST_LLAVAS: Architectures = {
     "llava_llama": _llava_of("llama", _LLAVA),
     "llava_mistral": _llava_of("mistral", _LLAVA),
     "llava_qwen": _llava_of("qwen2", _LLAVA_NEXT),
+}
+
+ARCHITECTURES: Architectures = {
+    "openvla": remote(
+        _openvla,
+        Proof("read", "openvla/openvla-7b, modeling_prismatic.py (copies on GitHub), and timm's towers"),
+        text_config="text_config",
+        classes={"OpenVLAForActionPrediction": "causal-lm", "PrismaticForConditionalGeneration": "causal-lm"},
+    ),
     "maira2": remote(
         _maira2,
         Proof("read", "microsoft/maira-2, modeling_maira2.py (a copy on GitHub), with transformers' LLaVA of its time"),
