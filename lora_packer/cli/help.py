@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from lora_packer.cli.plain_values import take_plain_values
 from lora_packer.cli.settable import settable
 from lora_packer.cli.settings import defaults_for
 
@@ -156,6 +157,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line; what it does not give is taken from the settings. Raises InputError, UsageError."""
+        take_plain_values(self.get_params(ctx), self.callback)
         if not ctx.resilient_parsing:  # as where a shell completes
             try:
                 given = self.make_parser(ctx).parse_args(args=list(args))[0]
