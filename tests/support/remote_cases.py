@@ -105,6 +105,15 @@ _VLA = {
     "use_fused_vision_backbone": True, "text_config": {"model_type": "llama", **_SIZES},
     "timm_model_ids": ["vit_large_patch14_reg4_dinov2.lvd142m", "vit_so400m_patch14_siglip_224"],
 }  # fmt: skip
+_OMNI = {
+    "model_type": "minicpmo", "architectures": ["MiniCPMO"], "version": "2.6", **_SIZES, "num_key_value_heads": 2,
+    "drop_vision_last_layer": False, "query_num": 4,
+    "vision_config": {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "image_size": 28},
+    "audio_config": {"d_model": 32, "encoder_ffn_dim": 64, "encoder_layers": 1, "encoder_attention_heads": 4},
+    "tts_config": {
+        "llm_dim": 64, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1,
+    },
+}  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("phi4mm", _PHI4MM, ["qkv_proj", "gate_up_proj", "linear_q", "img_projection.0", "speech.0"], {
@@ -159,6 +168,14 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("openvla with one tower", _VLA | {"use_fused_vision_backbone": False}, ["fc2"], {
         "projector.fc2": (64, 64), **{
             f"vision_backbone.featurizer.blocks.{index}.mlp.fc2": (1024, 4096) for index in range(24)}}),
+    ("minicpmo", _OMNI, ["q_proj", "kv_proj", "linear1", "dvae.encoder.decoder_block.0.pwconv1"], {
+        "llm." + _L + "self_attn.q_proj": (64, 64), "vpm.encoder.layers.0.self_attn.q_proj": (32, 32),
+        "apm.layers.0.self_attn.q_proj": (32, 32), "audio_projection_layer.linear1": (64, 16),
+        "resampler.kv_proj": (64, 32), "tts.projector.linear1": (16, 64),
+        "tts.model.layers.0.self_attn.q_proj": (16, 16), "tts.dvae.encoder.decoder_block.0.pwconv1": (1024, 256)}),
+    ("minicpmo without what speaks", _OMNI | {"init_tts": False}, ["v_proj"], {
+        "llm." + _L + "self_attn.v_proj": (32, 64), "vpm.encoder.layers.0.self_attn.v_proj": (32, 32),
+        "apm.layers.0.self_attn.v_proj": (32, 32)}),
     ("llava_llama", _LLAVA, ["q_proj", "up_proj", "mm_projector.0"], {
         _L + "self_attn.q_proj": (64, 64), _L + "mlp.up_proj": (96, 64), "model.mm_projector.0": (64, 1024)}),
     ("llava_mistral with its tower", _LLAVA | {
@@ -198,6 +215,7 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (_LING | {"architectures": ["BailingMoeLinearV2ForCausalLM"]}, "BailingMoeLinearV2ForCausalLM"),
     (_LING | {"num_nextn_predict_layers": 1}, "Bailing"),
     (_VLA | {"timm_model_ids": ["other", "other"]}, "timm_model_ids"),
+    (_OMNI | {"version": "4.5"}, "MiniCPM-o 4.5"),
     (_LLAVA | {"llm_cfg": {}}, "llm_cfg"),
     (_LLAVA_QWEN | {"mm_vision_tower": "other"}, "mm_vision_tower"),
 ]
