@@ -53,7 +53,7 @@ def _moshi(s: Settings, *, tokens: str = "embed_tokens", codes: int = 0) -> Name
 def _kyutai(s: Settings, head: Head, *, tied: bool = True) -> Named:
     """The same that writes down what it hears, with the codec that it hears by.
 
-    ``tied`` is whether a head that is the input embedding has a row for each code of sound, too, as since transformers 5.
+    ``tied`` is whether a head that is the input embedding has a row for each code, too, as since transformers 5.
     """
     codes = s.size("num_codebooks") * s.size("codebook_vocab_size")
     before, (codec, modules) = "" if head == "none" else "model.", _MIMI.of(s)
