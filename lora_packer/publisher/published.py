@@ -20,6 +20,7 @@ from lora_packer.redact import PresignedUrl
 from lora_packer.threads import ahead
 
 if TYPE_CHECKING:
+    from boto3 import Session
     from mypy_boto3_s3 import S3Client
 
 
@@ -79,18 +80,16 @@ class Proving:
         self._store, self._connection, self._get = store, connection, get
         self._bucket, self._expected, self._full = bucket, expected, full
         self._expires_in, self._note = expires_in, note
-        self._begun: tuple[str | None, Future[_Proven]] | None = None
+        self._begun: tuple[str | None, Session, Future[_Proven]] | None = None
 
     def begin(self, version_id: str | None) -> None:
         """Begin with this version, which was sent; all of it is not downloaded before it was looked at."""
         if not self._full:
-            self._begun = version_id, ahead(self._prove, version_id)
+            self._begun = version_id, self._store.session, ahead(self._prove, version_id)
 
     def of(self, stored: StoredObject) -> Published:
         """Return what was published. Raises CredentialsError, PublishError."""
-        version_id, begun = self._begun or (None, None)
-        same = begun if version_id == stored.version_id else None
-        proven = self._prove(stored.version_id) if same is None else same.result()
+        proven = self._of_what_was_sent(stored.version_id) or self._prove(stored.version_id)
         proof, final = proven.proof, proven.by
         if stored.integrity is not None:
             proof = _with_integrity(proof, Integrity(stored.integrity))
@@ -98,6 +97,14 @@ class Proving:
             stored = replace(stored, size=proof.size)
         deadline = proof.deadline if final.expires_at is None else min(proof.deadline, final.expires_at)
         return Published(stored, proven.url, deadline, final.lifetime_known, proof)
+
+    def _of_what_was_sent(self, version_id: str | None) -> _Proven | None:
+        """Return what was begun, unless the object is of another version, or other credentials are used by now."""
+        if self._begun is None:
+            return None
+        of_version, session, proven = self._begun
+        is_of_it = of_version == version_id and session is self._store.session
+        return proven.result() if is_of_it else None
 
     def _prove(self, version_id: str | None) -> _Proven:
         # Asked again: an upload takes its time, and the credentials may be others by now.
