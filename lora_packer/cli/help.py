@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from lora_packer.cli.plain_values import spare_validators
 from lora_packer.cli.settable import settable
 from lora_packer.cli.settings import defaults_for
 
@@ -165,6 +166,7 @@ class Command(TyperCommand):
                 own = settable(self.callback) if self.callback else {}
                 named, isolated = given.get("config"), bool(given.get("isolated"))
                 ctx.default_map = defaults_for(self.name or "", own, ctx.obj or dict, named=named, isolated=isolated)
+        spare_validators(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
