@@ -130,9 +130,11 @@ def may_pass(error: Exception) -> bool:
 @cache
 def _trusting(bundle: str | None, *_environment: str | None) -> ssl.SSLContext:
     """Made once for each setting: reading the authorities takes longer than a request."""
+    if bundle:
+        return ssl.create_default_context(cafile=bundle)
     import httpx2
 
-    return ssl.create_default_context(cafile=bundle) if bundle else httpx2.create_ssl_context()
+    return httpx2.create_ssl_context()
 
 
 def _bad_proxy(error: Exception) -> InputError:

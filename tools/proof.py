@@ -71,6 +71,7 @@ MORE_CLASSES: Mapping[str, tuple[str, ...]] = {
     "clip_vision_model": ("CLIPVisionModelWithProjection",),
     "dpr": ("DPRContextEncoder", "DPRReader"),
     "shieldgemma2": ("ShieldGemma2ForImageClassification",),
+    "seamless_m4t": tuple(f"SeamlessM4TFor{name}" for name in ("SpeechToText", "TextToSpeech", "SpeechToSpeech")),
     "seamless_m4t_v2": tuple(f"SeamlessM4Tv2For{name}" for name in ("SpeechToText", "TextToSpeech", "SpeechToSpeech")),
 }
 # Its class for images is a dialect of the one that writes.

@@ -102,6 +102,7 @@ SEEDS: Mapping[str, Mapping[str, Any]] = {
     "gemma4_unified_text": {"global_head_dim": 32, "num_global_key_value_heads": 2},
     "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 48},
     "esm": {"vocab_size": 33},
+    "moonshine_streaming": {"num_key_value_heads": 2},
     "deberta": {"talking_head": False, "embedding_size": 40},
     "deberta-v2": {
         "share_att_key": False,
@@ -123,7 +124,7 @@ TWICE_NESTED = (
     "vlm_config",
 )
 # Types that have to have a token for padding.
-PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model")
+PADDED = ("modernbert", "modernbert-decoder", "qwen3_asr", "nomic_bert", "evolla", "step3p5", "emu3_text_model", "fsmt")
 # The only number of labels that a head of these types accepts.
 LABELS = {"distilbert": (2,)}
 # What stays as it is, below the nested configs ("" for none): values that others which are not varied depend on.
@@ -147,6 +148,7 @@ FIXED: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         name: {"": {"out_features": None, "out_indices": None, "stage_names": None}}
         for name in ("beit", "dinov2", "dinov2_with_registers", "dinov3_vit")
     },
+    "canary": {"": {"vocab_size": 56}, "decoder_config": {"vocab_size": 56}},
     "cosmos3_edge": {"text_config": {"head_dim": 128}},
     "cosmos3_edge_text": {"": {"head_dim": 128}},
     "blt": {"": {"tie_word_embeddings": False}},
@@ -220,6 +222,9 @@ def random_config(model_type: str, chance: random.Random, *, declared: bool = Fa
             part[name] = chance.choice(values)
     if model_type == "t5gemma2":  # both sides have to be as wide, with one vocabulary
         config["decoder"] = {**config["encoder"]["text_config"], "model_type": config["decoder"]["model_type"]}
+    if model_type == "fun_asr_nano":  # what joins both is as wide as the language model
+        width = config["text_config"]["hidden_size"]
+        config["adaptor_config"].update(hidden_size=width, intermediate_size=width // 4)
     for key, fields in FIXED.get(model_type, {}).items():
         (config[key] if key else config).update(copy.deepcopy(dict(fields)))
     for (key, name), (other, source) in EQUAL.get(model_type, {}).items():

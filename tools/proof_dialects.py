@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 from proof import HEADS, OF_OTHER_CONFIGS, build, model_class  # noqa: E402
 from proof_configs import class_type, of_transformers, random_config  # noqa: E402
 from proof_dialects_listed import UNBUILT, reason  # noqa: E402
+from proof_values import PAIRS  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, BaseModel, Module, Modules  # noqa: E402
 from lora_packer.base_model.architecture import (  # noqa: E402
@@ -115,6 +116,10 @@ def built(config: Mapping[str, Any], head: str) -> Any:
         return build(config, head)
     except NotImplementedError:  # an activation of Apertus does so
         return build(config, head, device="cpu")
+    except RuntimeError as error:  # and Swin, which asks how deep each layer is
+        if "meta tensors" not in str(error):
+            raise
+        return build(config, head, device="cpu")
 
 
 def heads_of(model_type: str) -> list[str]:
@@ -136,6 +141,8 @@ def one_thing(config: dict[str, Any]) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
+    if config["model_type"] in PAIRS:
+        return {**config, **{side: one_thing(config[side]) for side in ("encoder", "decoder")}}
     generic = PretrainedConfig().to_dict()
     for name in ("attn_config", "ffn_config"):  # DBRX's, which take their own fields alone
         if isinstance(config.get(name), dict):
@@ -148,6 +155,8 @@ def one_thing(config: dict[str, Any]) -> dict[str, Any]:
         part.pop("true_hidden_size", None)
         if "encoder_layers" in part:
             part.pop("num_hidden_layers", None)
+        if "depths" in part:
+            part.pop("hidden_size", None)
         # Every config had these two, and few types read them.
         if "add_cross_attention" not in recorded(class_type(config["model_type"])):
             part.update({name: False for name in ("add_cross_attention", "is_decoder") if name in part})

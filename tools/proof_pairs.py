@@ -31,8 +31,11 @@ _WITH_ENCODER, _WITH_DECODER = "vision-encoder-decoder", "speech-encoder-decoder
 
 def sides(model_type: str) -> Iterator[str]:
     """Yield on which sides of a pair a type may stand."""
+    from transformers import AutoConfig
     from transformers.models.auto import modeling_auto
 
+    if getattr(AutoConfig.for_model(class_type(model_type)), "hidden_size", None) is None:
+        return  # transformers asks for it, and raises
     if class_type(model_type) in modeling_auto.MODEL_MAPPING_NAMES:
         yield "encoder"
     if class_type(model_type) in modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:

@@ -24,8 +24,7 @@ UNDEFINED: Mapping[str, str] = {
     **dict.fromkeys(("fast_vlm", "perception_lm"), _TIMM),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
-    **dict.fromkeys(("canary", "fsmt", "fun_asr_nano", "kyutai_speech_to_text"), _YET),
-    **dict.fromkeys(("moonshine_streaming", "moss_transcribe_diarize", "nemo_speechlm", "seamless_m4t"), _YET),
+    **dict.fromkeys(("kyutai_speech_to_text", "nemo_speechlm"), _YET),
 }
 
 

@@ -481,6 +481,16 @@ CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "patch_size": (16,),
     },
     "donut-swin": _WINDOWED,
+    "fsmt": {"src_vocab_size": (40, 56), "tgt_vocab_size": (48, 56), "pad_token_id": (0, 1)},
+    "moonshine_streaming_encoder": {"head_dim": (None, 16), "frame_ms": (5.0, 2.5)},
+    "seamless_m4t": {"position_embeddings_type": ("relative", "rotary"), "conv_depthwise_kernel_size": (3, 31)},
+    "wav2vec2-bert": {
+        "vocab_size": (32, 40),
+        "output_hidden_size": (None, 64),
+        "use_intermediate_ffn_before_adapter": (False, True),
+        "position_embeddings_type": ("relative", "relative_key", "rotary", None),
+        "conv_depthwise_kernel_size": (3, 31),
+    },
     "swin": {**_WINDOWED, "out_features": (None,), "out_indices": (None,), "stage_names": (None,)},
 }
 # What a composed type is composed of here, encoders and decoders; every other type: tools/proof_pairs.py.

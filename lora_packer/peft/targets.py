@@ -44,10 +44,18 @@ OUTPUT_HEADS = (
 # DeBERTa's newer head multiplies with the input embedding, and calls its output embedding what stands before that
 # (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
 HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
-# Heads of remote code whose classes do not say that they are the output embedding, so that all linear layers are with
-# them: the path, and the module beside it by which the class is known. DeepSeek-VL2's and MiniMind's.
-_UNSAID_HEADS = (("language.lm_head", "language.model.embed_tokens"), ("output", "tok_embeddings"))
-_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output", HEAD_WITHOUT_ROWS)
+# Heads whose classes do not say that they are the output embedding, so that all linear layers are with them: the path,
+# and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, and FSMT's, which says that it is
+# the decoder's input embedding (modeling_fsmt.py, FSMTForConditionalGeneration.get_output_embeddings).
+_UNSAID_HEADS = (
+    ("language.lm_head", "language.model.embed_tokens"),
+    ("output", "tok_embeddings"),
+    ("decoder.output_projection", "decoder.embed_tokens"),
+    ("model.decoder.output_projection", "model.decoder.embed_tokens"),
+)
+# Some of them stand in the decoder of two models that are composed, too.
+_COMPOSED_HEADS = ("decoder.head", "decoder.decoder", "decoder.output")
+_LONE_OUTPUT_HEADS = ("head", "decoder", "vocab_projector", "output", HEAD_WITHOUT_ROWS, *_COMPOSED_HEADS)
 
 _FIRST_INDEX = re.compile(r".*?\.[^.]*\.(?P<index>\d+)\.")
 _LAST_INDEX = re.compile(r".*\.[^.]*\.(?P<index>\d+)\.")

@@ -3,13 +3,12 @@
 The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
 store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts``
 (once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign``
-and ``sigv4`` (the URL), ``proof`` and ``fetch`` (what it gives).
+and ``sigv4`` (the URL), ``proof``, ``fetch`` and ``downloads`` (what it gives).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from lora_packer.errors import PublishError
 from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import Connection, Store, open_store
 from lora_packer.publisher.credentials import Signer
+from lora_packer.publisher.downloads import Get, downloads
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import PART_SIZE
 from lora_packer.publisher.opened import Opened, open_destination
@@ -38,7 +38,6 @@ from lora_packer.redact import PresignedUrl
 from lora_packer.threads import ahead, aside
 
 if TYPE_CHECKING:
-    import httpx2
     from boto3 import Session
     from mypy_boto3_s3 import S3Client
 
@@ -111,7 +110,7 @@ def publish(
     note: Callable[[str], None] | None = None,
     progress: Progress | None = None,
     patience: Patience | None = None,
-    transport: httpx2.BaseTransport | None = None,
+    get: Get | None = None,
 ) -> Published:
     """Upload an archive, unless it is there already; mint a presigned URL and prove it.
 
@@ -141,7 +140,7 @@ def publish(
         note: told what the user should know, as sentences.
         progress: told how many bytes are at the store, of how many.
         patience: how long trouble is ridden out; None: 15 minutes without any success.
-        transport: carries the proving requests; None: the network.
+        get: makes the proving requests; None: whoever carries the upload.
 
     Raises:
         InputError: an option makes no sense, or the journal cannot be read.
@@ -155,45 +154,42 @@ def publish(
     encryption = encryption_of(sse, sse_kms_key_id)
     unfinished = Journal(journal, now=now)
     meter = Meter()
-    with ExitStack() as stack:
-        # To import boto3 and httpx2 and make the first client takes as long as to hash some hundred megabytes.
-        with aside(meter.stop, fingerprint, content, meter) as hashed:
-            opened = opened or open_destination(
-                to,
-                expires_in=expires_in,
-                endpoint_url=endpoint_url,
-                session=session,
-                allow_private_endpoint=allow_private_endpoint,
-                note=note,
-                patience=patience,
-                now=now,
-            )
-            store, connection = opened.store, opened.connection()
-            listed = None
-            if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
-                listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
-            first = store.signer()
-            # Known before the first byte is sent: whether a proof can be had, and the form of the URL.
-            http = stack.enter_context(store.downloader(connection.endpoint_url, transport))
-            found = hashed.result()
-        key = key_for(name, found.sha256, destination)
-        url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
-        if accept is not None:
-            accept(url)
-        ends = content.read(0, END), content.read(max(0, content.size - END), END)
-        stored = upload(
-            content,
-            name,
-            found,
-            destination,
-            connection,
-            journal=unfinished,
-            progress=progress,
-            encryption=encryption,
-            listed=listed,
+    # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
+    with aside(meter.stop, fingerprint, content, meter) as hashed:
+        opened = opened or open_destination(
+            to,
+            expires_in=expires_in,
+            endpoint_url=endpoint_url,
+            session=session,
+            allow_private_endpoint=allow_private_endpoint,
+            note=note,
+            patience=patience,
+            now=now,
         )
-        expected = Expected(stored.key, stored.size, found.sha256, ends)
-        return _url(store, connection, stored, expected, expires_in, note, http, full=verify_full)
+        store, connection = opened.store, opened.connection()
+        listed = None
+        if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
+            listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
+        first = store.signer()
+        found = hashed.result()
+    key = key_for(name, found.sha256, destination)
+    url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
+    if accept is not None:
+        accept(url)
+    ends = content.read(0, END), content.read(max(0, content.size - END), END)
+    stored = upload(
+        content,
+        name,
+        found,
+        destination,
+        connection,
+        journal=unfinished,
+        progress=progress,
+        encryption=encryption,
+        listed=listed,
+    )
+    expected = Expected(stored.key, stored.size, found.sha256, ends)
+    return _url(store, connection, stored, expected, expires_in, note, get, full=verify_full)
 
 
 def presign_object(
@@ -207,7 +203,7 @@ def presign_object(
     now: Callable[[], datetime] = utc_now,
     note: Callable[[str], None] | None = None,
     patience: Patience | None = None,
-    transport: httpx2.BaseTransport | None = None,
+    get: Get | None = None,
 ) -> Published:
     """Mint and prove a URL for the archive at ``s3://bucket/key``, whoever put it there.
 
@@ -225,8 +221,7 @@ def presign_object(
     size = None if there.state == "denied" else there.size
     found = StoredObject(bucket, key, there.size, there.sha256, there.etag, there.version_id, uploaded=False)
     expected = Expected(key, size, there.sha256)
-    with store.downloader(connection.endpoint_url, transport) as http:
-        return _url(store, connection, found, expected, expires_in, note, http, full=verify_full)
+    return _url(store, connection, found, expected, expires_in, note, get, full=verify_full)
 
 
 def look_at(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Look:
@@ -263,7 +258,7 @@ def _url(
     expected: Expected,
     expires_in: timedelta,
     note: Callable[[str], None] | None,
-    http: httpx2.Client,
+    get: Get | None,
     *,
     full: bool,
 ) -> Published:
@@ -275,7 +270,8 @@ def _url(
             f"The URL lives for {format_duration(granted)}, not {format_duration(expires_in)}: that is how long the "
             f"credentials from {final.description} live."
         )
-    proof = prove(http, url, expected, final, full=full, now=store.now, patience=store.patience)
+    get = get or downloads(connection.client)
+    proof = prove(get, url, expected, final, full=full, now=store.now, patience=store.patience)
     if stored.integrity is not None:
         proof = _with_integrity(proof, Integrity(stored.integrity))
     if stored.size != proof.size:  # it could not be looked at but by the URL

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.exchange import DEADLINE, ERROR_BYTES, SLOWEST
+from lora_packer.exchange import DEADLINE, ERROR_BYTES, SLOWEST, Answer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,10 +39,17 @@ def bound(client: S3Client, deadline: float = DEADLINE) -> None:
     endpoint: Any = client._endpoint  # type: ignore[attr-defined]  # there is no public way to a client's connections
     session = endpoint.http_session
     session._pool_classes_by_scheme.update(_pools())
-    endpoint.http_session = _Session(session, deadline)
+    endpoint.http_session = BoundedSession(session, deadline)
 
 
-class _Session:
+def session_of(client: S3Client) -> BoundedSession:
+    """Return what carries the requests of a client that was bound."""
+    session = client._endpoint.http_session  # type: ignore[attr-defined]
+    assert isinstance(session, BoundedSession)
+    return session
+
+
+class BoundedSession:
     """botocore's session, whose requests end in time."""
 
     def __init__(self, session: Any, deadline: float) -> None:
@@ -49,33 +57,46 @@ class _Session:
         self._deadline = deadline
 
     def close(self) -> None:
+        """Close its connections."""
         self._session.close()
 
     def send(self, request: Any) -> Any:
         """Send a request and return its answer, read. Raises what botocore's session does, and StoreTooSlowError."""
         from botocore.awsrequest import AWSResponse
-        from botocore.exceptions import ConnectionClosedError
-        from urllib3.exceptions import HTTPError
 
         streamed, request.stream_output = request.stream_output, True  # read here, or where it is asked for
         seconds = self._deadline + _length(request) / SLOWEST
         if request.method == "POST" and "uploadId=" in request.url:
             seconds = max(seconds, COMPLETING if self._deadline >= DEADLINE else self._deadline)
-        watch = _Watch(seconds)
-        try:
-            with watch:
-                answer = self._session.send(request)
-                if streamed:
-                    return answer
-                body = _body(answer)
-        except HTTPError as error:
-            watch.raise_if_over()
-            raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from None
-        except Exception:
-            watch.raise_if_over()
-            raise
-        watch.raise_if_over()  # cut short, an answer may look whole
+        with _watched(request, seconds):
+            answer = self._session.send(request)
+            if streamed:
+                return answer
+            body = _body(answer)
         return AWSResponse(answer.url, answer.status_code, answer.headers, _Read(body))
+
+    def get(self, request: Any, *, most: int, take: Callable[[bytes], None] | None, deadline: float) -> Answer:
+        """Send a GET that nobody signs, and return its answer (``exchange`` has the meaning of the arguments).
+
+        Raises what botocore's session does, StoreTooSlowError, and ConnectionError where the answer broke off.
+        """
+        request.stream_output = True
+        with _watched(request, min(deadline, self._deadline)) as watch:
+            answer = self._session.send(request)
+            good = 200 <= answer.status_code < 300
+            pieces = _whole_pieces(answer, watch)
+            body, whole = bytearray(), True
+            for piece in pieces:
+                if good and take is not None:
+                    take(piece)
+                    continue
+                limit = most if good else ERROR_BYTES
+                whole = len(body) + len(piece) <= limit
+                body += piece[: limit - len(body)]
+                if not whole:
+                    answer.raw.close()
+                    break
+        return Answer(answer.status_code, answer.headers, bytes(body), whole, request.url)
 
 
 class _Read:
@@ -109,28 +130,69 @@ def _body(answer: Any) -> bytes:
     return bytes(body)
 
 
+def _whole_pieces(answer: Any, watch: _Watch) -> Iterator[bytes]:
+    """A body as it comes; botocore has urllib3 not look whether all of it did. Raises ConnectionError where not."""
+    told, received = answer.headers.get("Content-Length", ""), 0
+    for piece in answer.raw.stream(_PIECE):
+        received += len(piece)
+        watch.moved(len(piece))
+        yield piece
+    if told.isdigit() and received < int(told):
+        raise ConnectionError(f"the answer ended after {received} of {told} bytes")
+
+
+@contextmanager
+def _watched(request: Any, seconds: float) -> Iterator[_Watch]:
+    """End a request when its time is over. Raises what botocore's session does, and StoreTooSlowError."""
+    from botocore.exceptions import ConnectionClosedError
+    from urllib3.exceptions import HTTPError
+
+    watch = _Watch(seconds)
+    try:
+        with watch:
+            yield watch
+    except HTTPError as error:
+        watch.raise_if_over()
+        raise ConnectionClosedError(error=error, request=request, endpoint_url=request.url) from None
+    except Exception:
+        watch.raise_if_over()
+        raise
+    watch.raise_if_over()  # cut short, an answer may look whole
+
+
 class _Watch:
     """Shuts a request's connection down when its time is over."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
+        self._ends = time.monotonic() + seconds
         self._lock = threading.Lock()
         self._connections: list[Any] = []
         self._sockets: list[Any] = []
         self._is_over = False
+        self._is_done = False
+        self._timer = self._timer_of(seconds)
 
     def __enter__(self) -> None:
         _request.watch = self
         self._timer.start()
 
     def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
         with self._lock:
+            self._is_done = True
+            self._timer.cancel()
             self._connections.clear()
             self._sockets.clear()
         _request.watch = None
+
+    def _timer_of(self, seconds: float) -> threading.Timer:
+        timer = threading.Timer(seconds, self._end)
+        timer.daemon = True
+        return timer
+
+    def moved(self, size: int) -> None:
+        """Give the time that so many bytes of an answer may take."""
+        self._ends += size / SLOWEST
 
     def add(self, connection: Any) -> None:
         """Take note of a connection that the request uses."""
@@ -146,6 +208,13 @@ class _Watch:
 
     def _end(self) -> None:
         with self._lock:
+            if self._is_done:
+                return
+            left = self._ends - time.monotonic()
+            if left > 0:
+                self._timer = self._timer_of(left)
+                self._timer.start()
+                return
             self._is_over = bool(self._connections)
             for sock in {*self._sockets, *(connection.sock for connection in self._connections)} - {None}:
                 # TLS within TLS has its socket inside. Not the method of an SSLSocket, which would take the session

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from lora_packer.exchange import SILENCE
-from lora_packer.http import aws_bundle, connect
+from lora_packer.http import aws_bundle, connect, trust
 from lora_packer.publisher.answers import headers_in, status_in
 from lora_packer.publisher.client import region_of, s3_client
 from lora_packer.publisher.credentials import Signer, new_session, signer
@@ -171,10 +171,12 @@ class Store:
         """Return a connection to the bucket's own region, having asked for it.
 
         Raises:
-            InputError: the endpoint is not one that the service could reach.
+            InputError: the endpoint is not one that the service could reach, or whom to trust cannot be read.
             PublishError: no such bucket, or the store cannot be reached.
         """
         client = self.client()
+        if (bundle := self._bundle()) and client.meta.endpoint_url.startswith("https:"):
+            trust(bundle)  # of one that cannot be read botocore says neither the name nor who named it
         region = _bucket_region(Connection(client, patience=self.patience), bucket)
         if region not in (None, client.meta.region_name):
             client = self.client(region)
@@ -188,11 +190,14 @@ class Store:
 
         return Connection(client, patience=self.patience, renew=fresh)
 
-    def downloader(self, endpoint_url: str, transport: httpx2.BaseTransport | None = None) -> httpx2.Client:
-        """Return a plain HTTP client, for URLs of this store: it trusts whom botocore does. Raises InputError."""
+    def downloader(self, endpoint_url: str) -> httpx2.Client:
+        """Return a plain HTTP client, to read much from this store: it trusts whom botocore does. Raises InputError."""
+        return connect(endpoint_url, timeout=SILENCE, bundle=self._bundle())
+
+    def _bundle(self) -> str | None:
+        """The file of authorities that botocore trusts instead of its own, if any."""
         # There is no public way to ask a boto3 session for the profile's ca_bundle.
-        bundle = aws_bundle(self.session._session.get_config_variable("ca_bundle"))
-        return connect(endpoint_url, timeout=SILENCE, transport=transport, bundle=bundle)
+        return aws_bundle(self.session._session.get_config_variable("ca_bundle"))
 
 
 def open_store(

@@ -6,17 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lora_packer.errors import PublishError
-from lora_packer.exchange import DEADLINE, exchange
-from lora_packer.http import may_pass
+from lora_packer.exchange import DEADLINE
+from lora_packer.publisher.downloads import Get, UnansweredError
 from lora_packer.publisher.retry import Patience
 from lora_packer.redact import PresignedUrl, escape, scrub
-
-if TYPE_CHECKING:
-    import httpx2
 
 CONTENT_RANGE = re.compile(r"bytes (\d{1,20})-(\d{1,20})/(\d{1,20})")
 _HINTS = {
@@ -67,7 +63,7 @@ class NoAnswerError(PublishError):
 
 
 def fetch(
-    http: httpx2.Client,
+    get: Get,
     url: PresignedUrl,
     byte_range: str | None,
     limit: int,
@@ -79,7 +75,7 @@ def fetch(
     """GET the URL.
 
     Args:
-        http: carries the request.
+        get: makes the request.
         url: the URL.
         byte_range: the Range to ask for; None: everything.
         limit: how many bytes of the body to read.
@@ -95,7 +91,7 @@ def fetch(
     while True:
         attempt += 1
         try:
-            answer = _once(http, url, byte_range, limit, take, deadline)
+            answer = _once(get, url, byte_range, limit, take, deadline)
         except NoAnswerError as error:
             if patience is None or not error.may_pass:
                 raise
@@ -165,25 +161,22 @@ def refused(url: PresignedUrl, answer: Fetched, moment: datetime | None = None) 
 
 
 def _once(
-    http: httpx2.Client,
+    get: Get,
     url: PresignedUrl,
     byte_range: str | None,
     limit: int,
     take: Callable[[bytes], None] | None,
     deadline: float,
 ) -> Fetched:
-    import httpx2
-
     headers = {"Accept-Encoding": "identity"} | ({"Range": byte_range} if byte_range else {})
-    # `from None`: httpx2's errors carry the request, and with it the URL.
     try:
-        answer = exchange(http, "GET", url.reveal(), most=limit + 1, headers=headers, take=take, deadline=deadline)
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        answer = get(url.reveal(), headers=headers, most=limit + 1, take=take, deadline=deadline)
+    except UnansweredError as error:
         reason = escape(scrub(str(error), url), 200) or "no answer"
         raise NoAnswerError(
             f"The presigned URL of {where(url)} cannot be reached: {reason}.",
             hint=_CERTIFICATE_HINT if "CERTIFICATE_VERIFY_FAILED" in reason else _NETWORK_HINT,
-            may_pass=may_pass(error),
+            may_pass=error.may_pass,
         ) from None
     given = answer.headers
     return Fetched(answer.status, given.get("Content-Range", ""), given.get("Date"), answer.body)

@@ -1,4 +1,4 @@
-"""Proves a presigned URL with the requests that its downloader will make: plain GETs, over one connection.
+"""Proves a presigned URL with the requests that its downloader will make: plain GETs, at once.
 
 Not a HEAD: the method is signed. They show signature, host and region, permission, that the object is there and how
 long it is, both its ends, that the clocks agree, and that a URL may grow as old as the service needs.
@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
 from lora_packer.publisher.credentials import Signer
-from lora_packer.publisher.fetch import checked_range, fetch, refused, where
+from lora_packer.publisher.downloads import Get
+from lora_packer.publisher.fetch import Fetched, NoAnswerError, checked_range, fetch, refused, where
 from lora_packer.publisher.presign import MINIMUM
 from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.sigv4 import backdated
 from lora_packer.redact import PresignedUrl, escape
-
-if TYPE_CHECKING:
-    import httpx2
+from lora_packer.threads import ahead
 
 MAXIMUM_SKEW = timedelta(minutes=5)
 """A URL is dated by this machine's clock and judged by the store's."""
@@ -100,7 +101,7 @@ class Expected:
 
 
 def prove(
-    http: httpx2.Client,
+    get: Get,
     url: PresignedUrl,
     expected: Expected,
     by: Signer,
@@ -112,7 +113,7 @@ def prove(
     """Prove the URL; say what was proven, what could not be, and what looks doubtful.
 
     Args:
-        http: carries the requests.
+        get: makes the requests.
         url: the URL.
         expected: what it must give.
         by: who signed it.
@@ -124,18 +125,20 @@ def prove(
         PublishError: the URL does not work, gives other bytes, or the clocks are too far apart for it to live as long
             as it says.
     """
-    proof, first = look_at(http, url, size=expected.size, now=now, patience=patience)
+    old = ahead(_old_age, get, url, by, now)
+    tail = None if expected.size is None else ahead(fetch, get, url, _tail(expected.size), END)
+    proof, first = look_at(get, url, size=expected.size, now=now, patience=patience)
     proven = [
         "a plain GET from here is answered: signature, host, permission, the object and its length",
-        _ends(url, expected, first, _last_bytes(http, url, proof.size, patience)),
+        _ends(url, expected, first, _last_bytes(get, url, proof.size, tail, patience)),
     ]
     cannot = list(_CANNOT)
     if full:
-        proven.append(_whole(http, url, proof.size, expected))
+        proven.append(_whole(get, url, proof.size, expected))
     else:
         cannot.insert(0, "the bytes between its ends, which were not downloaded (--verify full does that)")
     warnings = []
-    doubt = _old_age(http, url, by, now)
+    doubt = old.result()
     age = format_duration(MINIMUM)
     if doubt is None:
         proven.append(f"the URL still works {age} after signing: no bucket policy (s3:signatureAge) ends it earlier")
@@ -147,7 +150,7 @@ def prove(
 
 
 def look_at(
-    http: httpx2.Client,
+    get: Get,
     url: PresignedUrl,
     *,
     size: int | None,
@@ -163,7 +166,7 @@ def look_at(
     if deadline is None:
         raise PublishError(f"The URL of {where(url)} does not say when it expires.", hint="Mint it with SigV4.")
     last = min(END, size or END) - 1
-    answer = fetch(http, url, f"bytes=0-{last}", END, patience=patience)
+    answer = fetch(get, url, f"bytes=0-{last}", END, patience=patience)
     moment = now()
     skew = _skew(answer.date, moment)
     if skew is not None and abs(skew) > MAXIMUM_SKEW:
@@ -185,12 +188,24 @@ def look_at(
     return Proof(answer.status, found, moment, deadline, skew_seconds, host), first
 
 
-def _last_bytes(http: httpx2.Client, url: PresignedUrl, size: int, patience: Patience | None) -> bytes:
-    first = max(0, size - END)
-    answer = fetch(http, url, f"bytes={first}-{size - 1}", END, patience=patience)
+def _tail(size: int) -> str:
+    """The Range of the last bytes."""
+    return f"bytes={max(0, size - END)}-{size - 1}"
+
+
+def _last_bytes(
+    get: Get, url: PresignedUrl, size: int, asked: Future[Fetched] | None, patience: Patience | None
+) -> bytes:
+    """Return them; where they were asked for and trouble came instead, it is ridden out now."""
+    answer = None
+    if asked is not None:
+        with suppress(NoAnswerError):
+            answer = asked.result()
+    if answer is None or answer.status >= 500:
+        answer = fetch(get, url, _tail(size), END, patience=patience)
     if not answer.is_good:
         raise refused(url, answer)
-    return checked_range(url, answer, first, size - 1, size)[0]
+    return checked_range(url, answer, max(0, size - END), size - 1, size)[0]
 
 
 def _ends(url: PresignedUrl, expected: Expected, first: bytes, last: bytes) -> str:
@@ -204,7 +219,7 @@ def _ends(url: PresignedUrl, expected: Expected, first: bytes, last: bytes) -> s
     return f"its first and last {len(first)} bytes can be read, and it begins like a {suffix} archive"
 
 
-def _whole(http: httpx2.Client, url: PresignedUrl, size: int, expected: Expected) -> str:
+def _whole(get: Get, url: PresignedUrl, size: int, expected: Expected) -> str:
     sha256 = hashlib.sha256()
     received = 0
 
@@ -214,7 +229,7 @@ def _whole(http: httpx2.Client, url: PresignedUrl, size: int, expected: Expected
         sha256.update(chunk)
 
     # Not tried again: half a download is in the hash.
-    answer = fetch(http, url, None, 0, take=take)
+    answer = fetch(get, url, None, 0, take=take)
     if answer.status != 200:
         raise refused(url, answer)
     if received != size or sha256.hexdigest() != (expected.sha256 or sha256.hexdigest()):
@@ -224,11 +239,11 @@ def _whole(http: httpx2.Client, url: PresignedUrl, size: int, expected: Expected
     return f"all its {received:,} bytes were downloaded, and have the archive's SHA-256"
 
 
-def _old_age(http: httpx2.Client, url: PresignedUrl, by: Signer, now: Callable[[], datetime]) -> str | None:
+def _old_age(get: Get, url: PresignedUrl, by: Signer, now: Callable[[], datetime]) -> str | None:
     """Ask with a URL that claims to be as old as the service may find this one; return what speaks against it."""
     old = backdated(url, by.secret_key, signed_at=now() - MINIMUM, lives=MINIMUM + _PROBE_MARGIN)
     try:
-        answer = fetch(http, old, "bytes=0-0", 1)
+        answer = fetch(get, old, "bytes=0-0", 1)
     except PublishError as error:
         return error.message
     return None if answer.is_good else refused(old, answer).message

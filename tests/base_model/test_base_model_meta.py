@@ -85,7 +85,7 @@ def test_a_class_that_transformers_does_not_have_is_no_other_one(
     installed: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed.PreTrainedModel = _Model  # type: ignore[attr-defined]
-    config = {"model_type": "fsmt", "architectures": ["NobodysForCausalLM"]}
+    config = {"model_type": "dia", "architectures": ["NobodysForCausalLM"]}
     with pytest.raises(UnknownArchitecture, match="it has no class 'NobodysForCausalLM', which the base config names"):
         find_base(config)
 

@@ -20,7 +20,8 @@ _SMALL = {"num_hidden_layers": 2, "num_local_experts": 4, "num_experts": 4}
 
 
 @pytest.mark.parametrize("whole", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm4v", "glm_ocr", "molmo2",
-                                   "muse_glimmer", "muse_spark", "hunyuan_vl", "hy_v4_vl", "cosmos3_edge"])  # fmt: skip
+                                   "muse_glimmer", "muse_spark", "hunyuan_vl", "hy_v4_vl", "cosmos3_edge", "glm4v_moe",
+                                   "glm5_next", "mistral_large4"])  # fmt: skip
 def test_the_text_part_is_that_of_the_whole_model(whole: str) -> None:
     text = _TEXTS[whole]
     config = {"model_type": text, **_SMALL}

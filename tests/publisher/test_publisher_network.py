@@ -12,8 +12,7 @@ from publisher_support import LocalArchive, archive, patience, prove
 from s3_support import certificate, local_s3, seaweedfs_with_tls, session_for
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.publisher import presign_object, publish
-from lora_packer.publisher.client import s3_client
+from lora_packer.publisher import publish
 from lora_packer.publisher.retry import Patience
 from lora_packer.sandbox.s3 import LocalS3
 
@@ -52,39 +51,6 @@ def test_this_machine_s_store_is_not_asked_through_a_proxy(
     assert done.proof.warnings == ()
 
 
-@pytest.mark.parametrize("proxy", ["socks5://me:hunter2hunter2@127.0.0.1:9", "ftp://me:hunter2hunter2@127.0.0.1:9"])
-def test_a_proxy_that_the_proof_cannot_use_is_said_before_anything_is_sent(
-    proxy: str, adapter: LocalArchive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """botocore does not read ALL_PROXY: it would upload, and then nobody could prove the URL."""
-    monkeypatch.setenv("ALL_PROXY", proxy)
-    monkeypatch.setitem(__import__("sys").modules, "socksio", None)
-    sent = answered(monkeypatch)
-    session = boto3.Session("AKIAFAKEFAKEFAKEFAKE", "a-secret-key", region_name="us-east-1")
-    with pytest.raises(InputError, match="ALL_PROXY") as caught:
-        publish(adapter.content, adapter.name, "s3://bucket/x/", session=session)
-    assert sent == ["HEAD"]
-    assert "hunter2" not in str(caught.value)
-
-
-def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Answer every request of botocore's with 200, without a network; return their methods as they come."""
-    from botocore.awsrequest import AWSResponse
-
-    sent: list[str] = []
-
-    class Nothing:
-        def stream(self, *_: object, **__: object) -> list[bytes]:
-            return []
-
-    def send(self: object, request: Any) -> AWSResponse:
-        sent.append(request.method)
-        return AWSResponse(request.url, 200, {}, Nothing())
-
-    monkeypatch.setattr("botocore.httpsession.URLLib3Session.send", send)
-    return sent
-
-
 def never(_seconds: float) -> None:
     raise AssertionError("it does not pass")
 
@@ -115,15 +81,13 @@ def test_whom_a_profile_trusts_the_proof_trusts_too(
         assert "AWS_CA_BUNDLE" in (caught.value.hint or "")
 
 
-def test_a_bundle_of_the_profile_that_cannot_be_read_is_named(
-    local_s3: LocalS3, adapter: LocalArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_bundle_of_the_profile_that_cannot_be_read_is_said_before_anything_is_sent(
+    adapter: LocalArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store is asked by http, so that nothing but the proof needs it."""
     config = tmp_path / "config"
     config.write_text(f"[default]\nca_bundle = {tmp_path / 'gone.pem'}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
-    session = boto3.Session(local_s3.access_key, local_s3.secret_key.reveal(), region_name="us-east-1")
-    client = s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url)
-    client.put_object(Bucket=local_s3.bucket, Key="bundle/a.zip", Body=b"PK\x03\x04")
-    with pytest.raises(InputError, match=r"The AWS profile's ca_bundle '.*gone\.pem' cannot be read: No such file"):
-        presign_object(f"s3://{local_s3.bucket}/bundle/a.zip", session=session, endpoint_url=local_s3.endpoint_url)
+    with seaweedfs_with_tls() as store:
+        options: dict[str, Any] = {"session": store.session(), "endpoint_url": store.url, "patience": patience()}
+        with pytest.raises(InputError, match=r"The AWS profile's ca_bundle '.*gone\.pem' cannot be read: No such file"):
+            publish(adapter.content, adapter.name, f"s3://{store.bucket}/x/", **options)

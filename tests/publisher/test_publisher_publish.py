@@ -114,20 +114,6 @@ def test_an_expired_url_is_refused(
     assert "Mint a new one" in (caught.value.hint or "")
 
 
-def test_authorities_that_cannot_be_read_stop_it_before_anything_is_sent(
-    environment: None,
-    local_s3: LocalS3,
-    adapter: LocalArchive,
-    to: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "none.pem"))
-    with pytest.raises(InputError, match=r"AWS_CA_BUNDLE .* cannot be read"):
-        publish(adapter.content, adapter.name, to)
-    assert objects(local_s3, to) == []
-
-
 def test_a_url_that_who_fetches_it_could_not_is_refused_before_anything_is_sent(
     environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str
 ) -> None:

@@ -12,9 +12,10 @@ import boto3
 import httpx2
 import pytest
 from moto import mock_aws
-from publisher_support import MIB, LocalArchive, archive
+from publisher_support import MIB, LocalArchive, answered_by, archive
 
 from lora_packer.publisher import publish
+from lora_packer.publisher.downloads import Get
 
 BUCKET, PREFIX = "versioned-bucket", "adapters/"
 
@@ -38,7 +39,7 @@ def plain_bytes(params: dict[str, Any], **_: object) -> None:
     params["body"] = bytes(params["body"])
 
 
-def store(client: Any) -> httpx2.MockTransport:
+def store(client: Any) -> Get:
     """What the presigned URL of the mocked store gives."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -53,7 +54,7 @@ def store(client: Any) -> httpx2.MockTransport:
         headers = {"Content-Range": f"bytes {first}-{last}/{len(body)}"}
         return httpx2.Response(206, content=body[first : last + 1], headers=headers)
 
-    return httpx2.MockTransport(answer)
+    return answered_by(answer)
 
 
 @pytest.fixture(params=[10_000, 9 * MIB], ids=["one request", "parts"])
@@ -63,7 +64,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> LocalArchive:
 
 def test_the_url_names_its_version(session: boto3.Session, adapter: LocalArchive) -> None:
     client = session.client("s3")
-    options: Any = {"session": session, "transport": store(client), "verify_full": True}
+    options: Any = {"session": session, "get": store(client), "verify_full": True}
     first = publish(adapter.content, adapter.name, f"s3://{BUCKET}/{PREFIX}", **options)
     assert first.object.uploaded
     assert first.object.version_id

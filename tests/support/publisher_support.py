@@ -14,15 +14,19 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
+import httpx2
 
-from lora_packer.http import aws_bundle
+from lora_packer.exchange import Answer, exchange
 from lora_packer.http import connect as http_client
+from lora_packer.http import may_pass
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.connection import Connection, Store
+from lora_packer.publisher.downloads import Get, UnansweredError, downloads
 from lora_packer.publisher.payload import Fingerprint
 from lora_packer.publisher.proof import Proof, look_at
 from lora_packer.publisher.retry import Patience
@@ -111,10 +115,24 @@ def connect(session: Any, bucket: str, *, endpoint_url: str | None = None, **opt
     return Store(session, endpoint_url, **options).connect(bucket).client
 
 
-def prove(url: PresignedUrl, size: int | None, *, transport: Any = None, **options: Any) -> Proof:
-    """What the first request to a URL shows."""
-    with http_client(url.reveal(), timeout=30, transport=transport, bundle=aws_bundle()) as http:
-        return look_at(http, url, size=size, **options)[0]
+def answered_by(handler: Callable[[httpx2.Request], httpx2.Response]) -> Get:
+    """Proving requests that a function answers, without a network."""
+    http = http_client("https://example.com", timeout=1, transport=httpx2.MockTransport(handler))
+
+    def get(url: str, **options: Any) -> Answer:
+        try:
+            return exchange(http, "GET", url, **options)
+        except httpx2.HTTPError as error:
+            raise UnansweredError(str(error), may_pass=may_pass(error)) from None
+
+    return get
+
+
+def prove(url: PresignedUrl, size: int | None, get: Get | None = None, **options: Any) -> Proof:
+    """What the first request to a URL shows, over the network where nobody else makes it."""
+    parts = urlsplit(url.reveal())
+    get = get or downloads(client_at(f"{parts.scheme}://{parts.netloc}"))
+    return look_at(get, url, size=size, **options)[0]
 
 
 def record(client: Any) -> list[str]:
@@ -215,8 +233,9 @@ def credential_server(*minutes: float) -> Iterator[str]:
         thread.join()
 
 
-def client_at(url: str, deadline: float = 20.0) -> Any:
+def client_at(url: str, deadline: float = 20.0, **options: Any) -> Any:
     """A client of whatever answers there, whose requests take that many seconds at most."""
-    client = s3_client(boto3.Session("AKIAIOSFODNN7EXAMPLE", "not-a-secret", region_name="us-east-1"), endpoint_url=url)
+    session = boto3.Session("AKIAIOSFODNN7EXAMPLE", "not-a-secret", region_name="us-east-1")
+    client = s3_client(session, endpoint_url=url, **options)
     client._endpoint.http_session._deadline = deadline  # type: ignore[attr-defined]
     return client

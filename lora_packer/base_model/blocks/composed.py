@@ -24,6 +24,7 @@ from lora_packer.base_model.architecture import (
 )
 from lora_packer.base_model.blocks.composite import below
 from lora_packer.base_model.blocks.layers import linear
+from lora_packer.base_model.defaults import recorded
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.registry import ARCHITECTURES
 from lora_packer.base_model.settings import Settings
@@ -98,12 +99,15 @@ def _decoder(s: Settings) -> _Part:
 
 def _width(name: str, part: _Part) -> int:
     """The width of what a part puts out, or takes: its ``hidden_size``, which Swin's kind derives."""
-    s = part.settings
+    s, defaults = part.settings, part.architecture.defaults
+    declared = recorded(defaults) if isinstance(defaults, str) else defaults or {}
+    if part.architecture.text_config is not None and "hidden_size" not in declared:  # its class may set it then
+        raise _unknown(name, part.model_type, "its config has no hidden size of its own")
     for field in _WIDTHS:
         if s.value(field) is not None:
             return s.size(field)
     if s.value("embed_dim") is None or not s.length("depths"):
-        raise _unknown(name, part.model_type, "its config has no hidden size")
+        raise _unknown(name, part.model_type, "its config has no hidden size of its own")
     return s.size("embed_dim") << (s.length("depths") - 1)
 
 

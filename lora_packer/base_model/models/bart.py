@@ -1,9 +1,9 @@
-"""Encoders and decoders in BART's line: BART, mBART, Marian, Pegasus, Blenderbot, M2M-100, ProphetNet, TrOCR."""
+"""Encoders and decoders in BART's line: BART, mBART, Marian, Pegasus, Blenderbot, M2M-100, ProphetNet, FSMT, TrOCR."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
@@ -230,6 +230,20 @@ def _prophetnet(s: Settings, head: Head) -> Named:
         yield from linear("lm_head", s.vocab, s.hidden)
 
 
+def _fsmt(raw: Settings, head: Head) -> Named:
+    """FairSeq's translators: a vocabulary on each side, and the decoder holds the head."""
+    s = raw.aliased({**BART_NAMES, "vocab_size": "tgt_vocab_size"})
+    before, width = "" if head == "none" else "model.", s.size("d_model")
+    positions = s.size("max_position_embeddings") + s.count("pad_token_id") + 1
+    read = s.vocab if s.flag("tie_word_embeddings") else s.size("src_vocab_size")
+    for side, rows in (("encoder", read), ("decoder", s.vocab)):
+        yield from embedding(f"{before}{side}.embed_tokens", rows, width)
+        yield from embedding(f"{before}{side}.embed_positions", positions, width)
+        for path, module in side_layers(s, side):
+            yield before + path, module
+    yield from linear(f"{before}decoder.output_projection", s.vocab, width)
+
+
 _PEGASUS = Style(0, embedding_norm=False, last_norm=True)
 MBART = declared(_styled(Style(last_norm=True)), input_embedding="shared", encoder_decoder=True)
 _MVP_BEFORE_5 = partial(_mvp, prompts=("encoder.self_attn", *_DECODER_PROMPTS))
@@ -252,6 +266,9 @@ ARCHITECTURES: Architectures = {
     "nllb-moe": declared(_build(_nllb_moe_side, causal=False), input_embedding="shared", encoder_decoder=True),
     "blenderbot": like("pegasus"),
     "blenderbot-small": declared(_styled(Style(0)), input_embedding="shared", encoder_decoder=True),
+    "fsmt": replace(
+        declared(_fsmt, input_embedding="encoder.embed_tokens", encoder_decoder=True), vocabulary=("src_vocab_size",)
+    ),
     "trocr": declared(_trocr),
     # A decoder alone reads its own table, not the one that it holds for both sides.
     "prophetnet": declared(

@@ -223,6 +223,11 @@ ARCHITECTURES: Architectures = {
     "glm5_next": composite(with_towers(_GLM5_TEXT, visual(Tower("glm5_next_vision", glm_ocr_visual))), flat_text=True),
     "glm46v": like("glm4v"),
     "glm4v_text": declared(framed(_glm4v_text)),
+    "glm4v_moe_text": declared(
+        framed(_glm4v_moe_text(TRANSFORMERS_5).modules),
+        {TRANSFORMERS_4: framed(_glm4v_moe_text(TRANSFORMERS_4).modules)},
+    ),
+    "glm5_next_text": declared(framed(_glm5_next_text)),
     "glm_ocr_text": declared(framed(_glm_ocr_text)),
     "glmga": like("glm4v"),
 }

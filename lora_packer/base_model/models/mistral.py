@@ -190,4 +190,7 @@ ARCHITECTURES: Architectures = {
     "mistral_large4": composite(
         _large(_large_text), {TRANSFORMERS_5_23: _large(partial(_large_text, scaled_rotation=False))}
     ),
+    "mistral_large4_text": declared(
+        framed(_large_text), {TRANSFORMERS_5_23: framed(partial(_large_text, scaled_rotation=False))}
+    ),
 }

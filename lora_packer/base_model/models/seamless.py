@@ -1,16 +1,25 @@
-"""SeamlessM4T v2, which translates text and speech: encoders of both, a decoder, and what makes speech of its words."""
+"""SeamlessM4T, both versions: encoders of text and of speech, a decoder, and what makes speech of its words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, Head, declared, named_class, only_for
+from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, named_class, only_for
 from lora_packer.base_model.blocks.composite import below
+from lora_packer.base_model.blocks.conformer import (
+    conformer_layer,
+    dense_pair,
+    projected_features,
+    relative_keys,
+    relative_positions,
+    shortening_layer,
+)
 from lora_packer.base_model.blocks.encoder_decoder import side_attention
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import aliased
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.blocks.layers import conv, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
 # transformers' ``attribute_map``.
@@ -41,49 +50,23 @@ def _text_decoder(s: Settings) -> Named:
     yield from _text_layers(s, "decoder", "self_attn", "cross_attention")
 
 
-def _feed(s: Settings, path: str) -> Named:
-    sizes = (s.hidden, s.size("speech_encoder_intermediate_size"), s.hidden)
-    yield from chain(path, sizes, "intermediate_dense", "output_dense", bias=True)
-
-
-def _speech_attention(s: Settings, path: str) -> Named:
-    yield from linear(path, s.hidden, s.hidden, "linear_q", "linear_k", "linear_v", "linear_out", bias=True)
-
-
-def _speech_encoder(s: Settings) -> Named:
-    """A conformer, and what shortens its output."""
-    inputs = s.size("feature_projection_input_dim")
-    yield from layer_norm("feature_projection.layer_norm", inputs)
-    yield from linear("feature_projection.projection", s.hidden, inputs, bias=True)
+def _speech_encoder(s: Settings, *, first: bool) -> Named:
+    """A conformer, and what shortens its output; ``first`` is whether it is that of the first SeamlessM4T."""
+    heads, inner = s.size("speech_encoder_attention_heads"), s.size("speech_encoder_intermediate_size")
+    kind, norm = s.value("position_embeddings_type"), "batch_norm" if first else "depthwise_layer_norm"
+    yield from projected_features(s)
     for index in range(s.size("speech_encoder_layers")):
-        yield from _conformer_layer(s, f"encoder.layers.{index}")
+        path, positions = f"encoder.layers.{index}", list[tuple[str, Module]]()
+        if kind == "relative" and first:
+            positions = [*relative_positions(f"{path}.self_attn", s.hidden, heads)]
+        if kind == "relative_key" and not first:
+            positions = [*relative_keys(s, f"{path}.self_attn", s.hidden, heads)]
+        yield from conformer_layer(s, path, inner, positions, norm=norm)
     yield from layer_norm("encoder.layer_norm", s.hidden)
-    yield from _feed(s, "intermediate_ffn")
+    yield from dense_pair("intermediate_ffn", s.hidden, inner)
     for index in range(s.size("num_adapter_layers")) if s.flag("add_adapter") else ():
-        path, shape = f"adapter.layers.{index}", (2 * s.hidden, s.hidden, s.size("adaptor_kernel_size"))
-        yield from layer_norm(path, s.hidden, "residual_layer_norm", "self_attn_layer_norm", "ffn_layer_norm")
-        yield from conv(f"{path}.residual_conv", shape, bias=True)
-        yield from conv(f"{path}.self_attn_conv", shape, bias=True)
-        yield from _speech_attention(s, f"{path}.self_attn")
-        yield from _feed(s, f"{path}.ffn")
+        yield from shortening_layer(f"adapter.layers.{index}", s.hidden, inner, s.size("adaptor_kernel_size"))
     yield from layer_norm("inner_layer_norm", s.hidden)
-
-
-def _conformer_layer(s: Settings, path: str) -> Named:
-    for name in ("ffn1", "ffn2"):
-        yield from _feed(s, f"{path}.{name}")
-        yield from layer_norm(f"{path}.{name}_layer_norm", s.hidden)
-    yield from _speech_attention(s, f"{path}.self_attn")
-    if s.value("position_embeddings_type") == "relative_key":
-        positions = s.size("left_max_position_embeddings") + s.size("right_max_position_embeddings") + 1
-        head_dim = s.hidden // s.size("speech_encoder_attention_heads")
-        yield from embedding(f"{path}.self_attn.distance_embedding", positions, head_dim)
-    yield from layer_norm(path, s.hidden, "self_attn_layer_norm", "final_layer_norm")
-    module = f"{path}.conv_module"
-    yield from layer_norm(module, s.hidden, "layer_norm", "depthwise_layer_norm")
-    yield from conv(f"{module}.pointwise_conv1", (2 * s.hidden, s.hidden, 1), bias=False)
-    yield from depthwise(f"{module}.depthwise_conv", s.hidden, s.size("conv_depthwise_kernel_size"))
-    yield from conv(f"{module}.pointwise_conv2", (s.hidden, s.hidden, 1), bias=False)
 
 
 def _durations(path: str, inputs: int, width: int, kernel: int) -> Named:
@@ -94,8 +77,17 @@ def _durations(path: str, inputs: int, width: int, kernel: int) -> Named:
     yield from linear(f"{path}.proj", 1, width, bias=True)
 
 
+def _first_units(s: Settings) -> Named:
+    """Text into units of sound, one after the other."""
+    units = s.size("t2u_vocab_size")
+    yield from below("model.encoder", _text_layers(s, "encoder", "self_attn", prefix="t2u_"))
+    yield from embedding("model.decoder.embed_tokens", units, s.hidden)
+    yield from below("model.decoder", _text_layers(s, "decoder", "self_attn", "cross_attention", prefix="t2u_"))
+    yield from linear("lm_head", units, s.hidden)
+
+
 def _units(s: Settings) -> Named:
-    """Text into units of sound."""
+    """Text into units of sound, all at once."""
     units, prefix = s.size("t2u_vocab_size"), "t2u_variance_predictor"
     yield from below("model.encoder", _text_layers(s, "encoder", "self_attn", prefix="t2u_"))
     yield from parameter("model.decoder.pos_emb_alpha_char", 1)
@@ -136,36 +128,43 @@ def _vocoder(s: Settings) -> Named:
     yield from conv(f"{path}.conv_post", (1, width, _WAVE_KERNEL), bias=True)
 
 
-_PARTS: Mapping[str, Callable[[Settings], Named]] = {
+_Parts = Mapping[str, Callable[[Settings], Named]]
+_FIRST: _Parts = {
     "text_encoder": _text_encoder,
-    "speech_encoder": _speech_encoder,
+    "speech_encoder": partial(_speech_encoder, first=True),
     "text_decoder": _text_decoder,
-    "t2u_model": _units,
+    "t2u_model": _first_units,
     "vocoder": _vocoder,
 }
-_WHOLE = "SeamlessM4Tv2Model"
+_SECOND: _Parts = {**_FIRST, "speech_encoder": partial(_speech_encoder, first=False), "t2u_model": _units}
+# How the classes' names end, and which parts each has.
 _CLASSES: Mapping[str, tuple[str, ...]] = {
-    _WHOLE: tuple(_PARTS),
-    "SeamlessM4Tv2ForTextToText": ("text_encoder", "text_decoder"),
-    "SeamlessM4Tv2ForSpeechToText": ("speech_encoder", "text_decoder"),
-    "SeamlessM4Tv2ForTextToSpeech": ("text_encoder", "text_decoder", "t2u_model", "vocoder"),
-    "SeamlessM4Tv2ForSpeechToSpeech": ("speech_encoder", "text_decoder", "t2u_model", "vocoder"),
+    "Model": tuple(_FIRST),
+    "ForTextToText": ("text_encoder", "text_decoder"),
+    "ForSpeechToText": ("speech_encoder", "text_decoder"),
+    "ForTextToSpeech": ("text_encoder", "text_decoder", "t2u_model", "vocoder"),
+    "ForSpeechToSpeech": ("speech_encoder", "text_decoder", "t2u_model", "vocoder"),
 }
 
 
-def _seamless(s: Settings, head: Head) -> Named:
+def _seamless(name: str, parts: _Parts) -> Architecture:
     """The class that the config names; all of them have the same names, and the whole model has all of their parts."""
-    named = named_class(s) or (_WHOLE if head == "none" else "SeamlessM4Tv2ForTextToText")
-    yield from embedding("shared", s.vocab, s.hidden)
-    for part in _CLASSES.get(named, ()):
-        yield from below(part, _PARTS[part](s))
-    yield from linear("lm_head", s.vocab, s.hidden)
+
+    def build(s: Settings, head: Head) -> Named:
+        whole = "Model" if head == "none" else "ForTextToText"
+        yield from embedding("shared", s.vocab, s.hidden)
+        for part in _CLASSES.get((named_class(s) or whole).removeprefix(name), ()):
+            yield from below(part, parts[part](s))
+        yield from linear("lm_head", s.vocab, s.hidden)
+
+    return declared(
+        only_for(aliased(build, _NAMES), *(name + end for end in _CLASSES)),
+        input_embedding="text_decoder.embed_tokens",
+        encoder_decoder=True,
+    )
 
 
 ARCHITECTURES: Architectures = {
-    "seamless_m4t_v2": declared(
-        only_for(aliased(_seamless, _NAMES), *_CLASSES),
-        input_embedding="text_decoder.embed_tokens",
-        encoder_decoder=True,
-    ),
+    "seamless_m4t": _seamless("SeamlessM4T", _FIRST),
+    "seamless_m4t_v2": _seamless("SeamlessM4Tv2", _SECOND),
 }

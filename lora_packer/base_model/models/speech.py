@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from lora_packer.base_model.architecture import DECODER, Architectures, Head, declared, like, only_for
-from lora_packer.base_model.blocks.attention import head_sizes
+from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
 from lora_packer.base_model.blocks.composed import composed
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered
-from lora_packer.base_model.blocks.hearing import heard, hearing
+from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
+from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered, stacked
+from lora_packer.base_model.blocks.hearing import RENAMED_NAMES, conformer, heard, hearing, whisper_encoder
 from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import two_linears
 from lora_packer.base_model.models.hearing_towers import WHISPER_PART
@@ -113,6 +114,72 @@ def _omniasr(_s: Settings, audio: Settings, text: Settings) -> Named:
     yield from linear("multi_modal_projector", text.hidden, audio.hidden, bias=True)
 
 
+def _canary_decoder(s: Settings) -> Named:
+    def layer(path: str, _index: int) -> Named:
+        for name in ("self_attn", "encoder_attn"):
+            yield from plain_attention(s, f"{path}.{name}")
+        yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+        yield from layer_norm(path, s.hidden, *LAYER_NORMS, "final_layernorm")
+
+    yield from stacked(s, layer, norms=(), kind=layer_norm)
+    yield from layer_norm("embedding_layernorm", s.hidden)
+
+
+_PARAKEET = Part("encoder_config", "parakeet_encoder", {"parakeet_encoder": Tower("parakeet_encoder", conformer)}.get)
+_CANARY_DECODER = fixed("decoder_config", Tower("canary_decoder", _canary_decoder))
+
+
+def _canary(s: Settings, head: Head) -> Named:
+    """A conformer, and a decoder that reads it."""
+    before = "" if head == "none" else "model."
+    for name, part in (("encoder", _PARAKEET), ("decoder", _CANARY_DECODER)):
+        settings, modules = part.of(s)
+        yield from below(before + name, modules(settings))
+    if head != "none":
+        decoder, _ = _CANARY_DECODER.of(s)
+        yield from linear("proj_out", decoder.vocab, decoder.hidden, bias=True)
+
+
+def _fun_asr_layer(s: Settings, path: str, inputs: int) -> Named:
+    """Attention and two linears; the first layer of an encoder reads features of another width."""
+    yield from linear(f"{path}.self_attn", s.hidden, inputs, "q_proj", "k_proj", "v_proj", bias=True)
+    yield from linear(f"{path}.self_attn.o_proj", s.hidden, s.hidden, bias=True)
+    yield from two_linears_mlp(f"{path}.mlp", s.hidden, s.inner)
+    yield from layer_norm(f"{path}.input_layernorm", inputs)
+    yield from layer_norm(f"{path}.post_attention_layernorm", s.hidden)
+
+
+def _fun_asr_encoder(s: Settings) -> Named:
+    """Layers with a memory beside their attention; what ends the words and what ends their times is normed."""
+    features = s.size("num_mel_bins") * s.size("num_stacked_frames")
+    normed = (s.layers - s.count("num_timestamp_prediction_layers") - 1, s.layers - 1)
+    for index in range(s.layers):
+        path = f"layers.{index}"
+        yield from _fun_asr_layer(s, path, s.hidden if index else features)
+        yield from depthwise(f"{path}.self_attn.fsmn.conv", s.hidden, s.size("fsmn_kernel_size"))
+        if index in normed:
+            yield from layer_norm(f"{path}.final_layernorm", s.hidden)
+
+
+def _fun_asr(s: Settings, audio: Settings, _text: Settings) -> Named:
+    path, adaptor = "multi_modal_projector", s.nested("adaptor_config")
+    sizes = (audio.hidden, adaptor.size("projector_hidden_size"), adaptor.hidden)
+    yield from chain(path, sizes, "linear_1", "linear_2", bias=True)
+    for index in range(adaptor.layers):
+        yield from _fun_asr_layer(adaptor, f"{path}.layers.{index}", adaptor.hidden)
+
+
+def _moss(s: Settings, audio: Settings, text: Settings) -> Named:
+    path, bias = "multi_modal_projector", s.flag("projector_bias")
+    sizes = (s.size("audio_merge_size") * audio.hidden, text.hidden, text.hidden)
+    yield from chain(path, sizes, "linear_1", "linear_2", bias=bias)
+    yield from layer_norm(f"{path}.norm", text.hidden)
+
+
+_FUN_ASR_PART = fixed("audio_config", Tower("fun_asr_nano_encoder", _fun_asr_encoder))
+_MOSS_PART = fixed("audio_config", Tower("moss_transcribe_diarize_audio", whisper_encoder), attribute_map=RENAMED_NAMES)
+
+
 def _speech_to_text(raw: Settings, head: Head) -> Named:
     """BART that reads a spectrogram through convolutions."""
     s = raw.aliased(BART_NAMES)
@@ -141,6 +208,9 @@ ARCHITECTURES: Architectures = {
             hearing(fixed("audio_config", Tower("omniasr_audio", _omniasr_encoder)), _omniasr),
         )
     ),
+    "canary": declared(_canary, text_config="decoder_config", encoder_decoder=True),
+    "fun_asr_nano": composite(with_towers(text_part("qwen3"), hearing(_FUN_ASR_PART, _fun_asr))),
+    "moss_transcribe_diarize": composite(with_towers(text_part("qwen3"), hearing(_MOSS_PART, _moss))),
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3),
     "musicflamingo": like("audioflamingo3"),

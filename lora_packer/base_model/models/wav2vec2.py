@@ -1,14 +1,25 @@
-"""Wav2Vec2 and its relatives HuBERT and WavLM: encoders of sound as it is sampled."""
+"""Wav2Vec2, HuBERT and WavLM, encoders of sound as it is sampled, and Wav2Vec2-BERT, an encoder of its spectrum."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from lora_packer.base_model.architecture import Architecture, Architectures, Head, declared, only_for
+from lora_packer.base_model.blocks.conformer import (
+    conformer_layer,
+    dense_pair,
+    projected_features,
+    relative_keys,
+    relative_positions,
+    shortening_layer,
+)
 from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
-from lora_packer.base_model.module import Named
+from lora_packer.base_model.module import Module, Named
 from lora_packer.base_model.settings import Settings
 
+# What yields an encoder, from its config and the width of what it puts out.
+_Body = Callable[[Settings, int], Named]
 # What a relative's attention has besides, below its path, in a layer of this number.
 _More = Callable[[Settings, str, int], Named]
 
@@ -72,27 +83,52 @@ def _shortening(s: Settings, width: int) -> Named:
         yield from conv(f"adapter.layers.{index}.conv", shape, bias=True)
 
 
-def _like(
-    prefix: str, more: _More = _none, *, shortens: bool, language_adapters: bool = True, tokens: bool = True
-) -> Architecture:
+def _sampled(s: Settings, width: int, more: _More = _none, *, shortens: bool, language_adapters: bool = True) -> Named:
+    yield from _body(s, more, language_adapters=language_adapters)
+    if shortens and s.flag("add_adapter"):
+        yield from _shortening(s, width)
+
+
+def _spectrum(s: Settings, width: int) -> Named:
+    """Wav2Vec2-BERT, a conformer."""
+    kind = s.value("position_embeddings_type")
+    if s.value("mask_time_prob") or s.value("mask_feature_prob"):
+        yield from parameter("masked_spec_embed", s.hidden)
+    yield from projected_features(s)
+    for index in range(s.layers):
+        path, positions = f"encoder.layers.{index}", list[tuple[str, Module]]()
+        if kind == "relative":
+            positions = [*relative_positions(f"{path}.self_attn", s.hidden, s.heads)]
+        if kind == "relative_key":
+            positions = [*relative_keys(s, f"{path}.self_attn", s.hidden, s.heads)]
+        yield from conformer_layer(s, path, s.inner, positions, norm="depthwise_layer_norm")
+    if s.flag("add_adapter"):
+        if width != s.hidden:
+            yield from linear("adapter.proj", width, s.hidden, bias=True)
+            yield from layer_norm("adapter.proj_layer_norm", width)
+        for index in range(s.count("num_adapter_layers")):
+            yield from shortening_layer(f"adapter.layers.{index}", width, s.inner, s.size("adapter_kernel_size"))
+    if s.flag("use_intermediate_ffn_before_adapter"):
+        yield from dense_pair("intermediate_ffn", s.hidden, s.inner)
+
+
+def _like(name: str, prefix: str, body: _Body, *, shortens: bool, tokens: bool = True) -> Architecture:
     """An encoder under its heads.
 
     ``shortens``: whether it knows ``add_adapter``; ``tokens``: whether it has a class that classifies each frame.
     """
 
     def build(s: Settings, head: Head) -> Named:
-        shortened = shortens and s.flag("add_adapter")
-        width = (s.optional_size("output_hidden_size") or s.hidden) if shortened else s.hidden
+        width = (s.optional_size("output_hidden_size") or s.hidden) if shortens and s.flag("add_adapter") else s.hidden
         before = "" if head == "none" else f"{prefix}."
-        for path, module in _body(s, more, language_adapters=language_adapters):
-            yield before + path, module
-        for path, module in _shortening(s, width) if shortened else ():
+        for path, module in body(s, width):
             yield before + path, module
         if head in ("sequence-classification", "token-classification") and s.flag("use_weighted_layer_sum"):
             yield from parameter("layer_weights", s.layers + 1)
         match head:
             case "causal-lm":
-                yield from linear("lm_head", s.vocab, width, bias=True)
+                # A config may leave its letters to who trains it: a check takes their number from the adapter.
+                yield from linear("lm_head", s.optional_size("vocab_size") or 1, width, bias=True)
             case "sequence-classification":
                 narrow = s.size("classifier_proj_size")
                 yield from linear("projector", narrow, s.hidden, bias=True)
@@ -100,7 +136,6 @@ def _like(
             case "token-classification":
                 yield from linear("classifier", s.labels(), s.hidden, bias=True)
 
-    name = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}[prefix]
     heads = ("Model", "ForCTC", "ForSequenceClassification", *(("ForAudioFrameClassification",) if tokens else ()))
     return declared(only_for(build, *(f"{name}{head}" for head in heads)), input_embedding=None)
 
@@ -114,7 +149,13 @@ def _gated_positions(s: Settings, path: str, index: int) -> Named:
 
 
 ARCHITECTURES: Architectures = {
-    "hubert": _like("hubert", shortens=False, tokens=False),
-    "wav2vec2": _like("wav2vec2", shortens=True),
-    "wavlm": _like("wavlm", _gated_positions, shortens=True, language_adapters=False),
+    "hubert": _like("Hubert", "hubert", partial(_sampled, shortens=False), shortens=False, tokens=False),
+    "wav2vec2": _like("Wav2Vec2", "wav2vec2", partial(_sampled, shortens=True), shortens=True),
+    "wav2vec2-bert": _like("Wav2Vec2Bert", "wav2vec2_bert", _spectrum, shortens=True),
+    "wavlm": _like(
+        "WavLM",
+        "wavlm",
+        partial(_sampled, more=_gated_positions, shortens=True, language_adapters=False),
+        shortens=True,
+    ),
 }
