@@ -14,14 +14,12 @@ GENERATING = (
     "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
     "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
 )
-_TIMM = "its tower is one of timm, whose modules transformers does not define"
 _DRAFTS = "it drafts tokens for another model"
 _SOUND = "what it writes is sound"
 # A check of these asks the base checkpoint's headers or an installed transformers (base_model/fallback.py).
 _YET = "nobody has written its definition yet"
 
 UNDEFINED: Mapping[str, str] = {
-    **dict.fromkeys(("fast_vlm", "perception_lm"), _TIMM),
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
     **dict.fromkeys(("kyutai_speech_to_text", "nemo_speechlm"), _YET),

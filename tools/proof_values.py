@@ -483,6 +483,38 @@ CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "donut-swin": _WINDOWED,
     "fsmt": {"src_vocab_size": (40, 56), "tgt_vocab_size": (48, 56), "pad_token_id": (0, 1)},
     "moonshine_streaming_encoder": {"head_dim": (None, 16), "frame_ms": (5.0, 2.5)},
+    "perception_lm": {
+        "vision_config": (
+            {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_large_patch14_336",
+                "model_args": {
+                    "embed_dim": 64,
+                    "depth": 2,
+                    "img_size": [56, 56],
+                    "global_pool": "",
+                    "use_post_transformer_norm": False,
+                    "init_values": 0.1,
+                    "ref_feat_shape": [4, 4],
+                },
+            },
+            {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_gigantic_patch14_448",
+                "model_args": {"embed_dim": 1536, "depth": 1},
+            },
+            {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_large_patch14_336",
+                "model_args": {"embed_dim": 128, "depth": 1, "use_post_transformer_norm": True},
+            },
+            {
+                "model_type": "timm_wrapper",
+                "architecture": "vit_pe_core_base_patch16_224",
+                "model_args": {"embed_dim": 96, "global_pool": "map"},
+            },
+        )
+    },
     "seamless_m4t": {"position_embeddings_type": ("relative", "rotary"), "conv_depthwise_kernel_size": (3, 31)},
     "wav2vec2-bert": {
         "vocab_size": (32, 40),

@@ -14,6 +14,9 @@ from lora_packer.names import WEIGHTS_NAME as WEIGHTS_NAME
 
 PREFIX = "base_model.model."
 
+# What stands before the number of an expert that is a module of its own.
+EXPERTS = ".experts."
+
 # What PEFT puts behind a module's path. Anything else behind the prefix is a parameter of the base model itself.
 _PART = re.compile(
     r"""\.(?P<part>
@@ -75,6 +78,10 @@ class TensorKey(NamedTuple):
 
 def parse_key(name: str) -> TensorKey:
     """Take a tensor's name apart. Adapters of one base model have the same names: those of usual length are kept."""
+    at = name.find(".lora_")
+    if at >= 0 and (part := name[at + 1 :]) in PAIRED:  # as nearly all are, of which there may be a hundred thousand
+        prefixed = name.startswith(PREFIX)
+        return TensorKey(name[len(PREFIX) if prefixed else 0 : at], part, None, prefixed)
     return _parsed(name) if len(name) < _USUAL else _parsed.__wrapped__(name)
 
 
@@ -92,6 +99,16 @@ def _parsed(name: str) -> TensorKey:
     if part == "lora_magnitude_vector.weight":
         part = "lora_magnitude_vector"
     return TensorKey(rest[: max(0, match.start() - 1)] if match.start() else "", part, adapter_name, prefixed)
+
+
+def around_expert(name: str) -> tuple[str, str, str]:
+    """Return what stands before the number of a single expert, the number, and what follows; else the name, "", "".
+
+    All experts of a layer have the same parts, so what holds for one of them holds for hundreds.
+    """
+    before, _, behind = name.partition(EXPERTS)
+    number, _, part = behind.partition(".")
+    return (before, number, part) if number.isdecimal() else (name, "", "")
 
 
 def key_name(path: str, part: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
@@ -35,6 +35,7 @@ DTYPE_BITS: Mapping[str, int] = MappingProxyType(
 )  # fmt: skip
 
 _FIELDS = {"dtype", "shape", "data_offsets"}
+_TOO_LARGE = 1 << 63
 
 
 class TensorInfo(NamedTuple):
@@ -197,8 +198,19 @@ def _metadata(value: Any) -> dict[str, str]:
 
 
 def _are_sizes(values: list[Any]) -> bool:
-    """Whether all of them are integers that a size can be; a bool is none. Asked twice of each tensor, so no loop."""
-    return not values or ({*map(type, values)} == {int} and min(values) >= 0 and max(values) < 1 << 63)
+    """Whether all of them are integers that a size can be; a bool is none. Two are looked at fastest one by one."""
+    for value in values:  # noqa: SIM110 - asked of each tensor, and a generator would take three times as long
+        if type(value) is not int or not 0 <= value < _TOO_LARGE:
+            return False
+    return True
+
+
+def _is_range(values: list[Any]) -> bool:
+    """Whether they are where a tensor's bytes begin and end."""
+    if type(values) is not list or len(values) != 2:
+        return False
+    begin, end = values
+    return type(begin) is int and type(end) is int and 0 <= begin <= end < _TOO_LARGE
 
 
 def _tensor(name: str, entry: Any) -> TensorInfo:
@@ -214,7 +226,7 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
         raise HeaderError(
             "its shape is not a list of non-negative integers", tensor=name, actual=escape(str(shape), 80)
         )
-    if type(offsets) is not list or len(offsets) != 2 or not _are_sizes(offsets) or offsets[0] > offsets[1]:
+    if not _is_range(offsets):
         raise HeaderError("its data_offsets are not a valid range", tensor=name, actual=escape(str(offsets), 80))
     begin, end = offsets
     if len(shape) > _MOST_DIMENSIONS:
@@ -230,7 +242,7 @@ def _tensor(name: str, entry: Any) -> TensorInfo:
 def _check_coverage(tensors: Mapping[str, TensorInfo], data_size: int) -> None:
     """Every data byte belongs to exactly one tensor: no hole, no overlap, nothing missing, nothing behind the end."""
     position = 0
-    for name, info in sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end)):
+    for name, info in _by_place(tensors):
         if info.begin != position:
             what = "overlaps the tensor before it" if info.begin < position else "leaves a hole before it"
             message = f"its data {what}: it begins at {info.begin}, and the data before it ends at {position}"
@@ -242,3 +254,11 @@ def _check_coverage(tensors: Mapping[str, TensorInfo], data_size: int) -> None:
     if position < data_size:
         message = f"{data_size - position} bytes follow the last tensor"
         raise HeaderError(message, expected=position, actual=data_size, surplus=data_size - position)
+
+
+def _by_place(tensors: Mapping[str, TensorInfo]) -> Iterable[tuple[str, TensorInfo]]:
+    """In the order of their data, in which nearly every file has them from the start."""
+    begins, ends = [info.begin for info in tensors.values()], [info.end for info in tensors.values()]
+    if begins == sorted(begins) and ends == sorted(ends):
+        return tensors.items()
+    return sorted(tensors.items(), key=lambda item: (item[1].begin, item[1].end))

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from lora_packer.cli.help import Misuse, write_rows
-from lora_packer.cli.plain_values import spare_validators
+from lora_packer.cli.plain_values import take_plain_values
 from lora_packer.cli.settings import default_format, forget
 from lora_packer.cli.streams import folded, is_stdout_closed, leave_stdout
 from lora_packer.errors import InternalError, Interrupted, LoraPackerError, OutputError, UsageError
@@ -52,8 +52,8 @@ class Commands(TyperGroup):
             sys.exit(fail(error, form=asked_form(given)))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse what stands before the command. Raises UsageError."""
-        spare_validators(self.get_params(ctx))
+        """Parse what stands before a command."""
+        take_plain_values(self.get_params(ctx), self.callback)
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

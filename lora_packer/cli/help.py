@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from lora_packer.cli.plain_values import spare_validators
+from lora_packer.cli.plain_values import take_plain_values
 from lora_packer.cli.settable import settable
 from lora_packer.cli.settings import defaults_for
 
@@ -157,6 +157,7 @@ class Command(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse a command line; what it does not give is taken from the settings. Raises InputError, UsageError."""
+        take_plain_values(self.get_params(ctx), self.callback)
         if not ctx.resilient_parsing:  # as where a shell completes
             try:
                 given = self.make_parser(ctx).parse_args(args=list(args))[0]
@@ -166,7 +167,6 @@ class Command(TyperCommand):
                 own = settable(self.callback) if self.callback else {}
                 named, isolated = given.get("config"), bool(given.get("isolated"))
                 ctx.default_map = defaults_for(self.name or "", own, ctx.obj or dict, named=named, isolated=isolated)
-        spare_validators(self.get_params(ctx))
         return super().parse_args(ctx, args)
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:

@@ -125,12 +125,14 @@ def settable(function: Callable[..., Any]) -> dict[str, Settable]:
             names = [name for name in (option.default, *(option.param_decls or ())) if isinstance(name, str)]
             for name in (item.partition("/")[0] for item in names if item.startswith(_LONG)):
                 key = name.removeprefix(_LONG)
-                found[key] = Settable(key, parameter.name, _plain(kind), option.min)
+                found[key] = Settable(key, parameter.name, plain_type(kind), option.min)
     return found
 
 
-def _plain(kind: Any) -> type:
-    """The type that a value has, without None and without what a list holds."""
+def plain_type(kind: Any) -> type:
+    """Return the type that a value has, without None and without what a list holds."""
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if get_origin(kind) is Union or type(kind).__name__ == "UnionType":
         kind = next(item for item in get_args(kind) if item is not type(None))
     plain = get_origin(kind) or kind

@@ -105,8 +105,8 @@ def _as_peft_loads(found: Diagnosis, config: LoraConfig, base: BaseModel, tensor
         return found if found.errors else _told(found, outcome, target)
     case = as_loaded(converted.config, loaded_into, converted.tensors)
     # A copy of the base's own weights, which PEFT saves beside the LoRA on an embedding, is no loss.
-    matched = {item.name for item in found.case.difference.matched.values()}
-    known = {name for name in matched if not name.endswith(".base_layer.weight")}
+    matched = (item.name for item in found.case.difference.matched.values())
+    known = {name for name in matched if ".lora_" not in name and not name.endswith(".base_layer.weight")}
     outcome = _outcome(case, converted, known, elsewhere=found.case.dialect != case.dialect)
     if outcome.complete:
         outcome = replace(outcome, refusal=_newly_refused(found.case, case) or "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 from lora_packer.adapter.keys import key_name, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
@@ -18,26 +19,28 @@ def todays_names(case: Case, names: Iterable[str]) -> Mapping[str, str] | None:
     first = next(iter(case.base.dialects))
     if case.dialect == first or case.sources:
         return None
-    paths = _moved(case.base.dialects[case.dialect], case.base.dialects[first])
+    place = _places(case.base.dialects[case.dialect], case.base.dialects[first])
     moved = {}
     for name in names:
         key = parse_key(name)
         path, leaf = (key.path, "") if key.part else key.path.rpartition(".")[::2]
-        if path not in paths:
+        new = place(path)
+        if new is None:
             return None
-        moved[name] = key_name(paths[path] if key.part else f"{paths[path]}.{leaf}", key.part)
+        moved[name] = key_name(new if key.part else f"{new}.{leaf}", key.part)
     return {old: new for old, new in moved.items() if old != new} or None
 
 
-def _moved(old: Modules, new: Modules) -> Mapping[str, str]:
-    """Where each module of one tree is in the other: the one with the same place behind what stands in front."""
+def _places(old: Modules, new: Modules) -> Callable[[str], str | None]:
+    """Where a module of one tree is in the other: the one with the same place behind what stands in front."""
     places = by_core(new)
-    paths = {}
-    for path, module in old.items():
-        meant = places.get(core_of(key_name(path, "")))
-        if meant is not None and new[meant] == module:
-            paths[path] = meant
-    return paths
+
+    @cache
+    def place(path: str) -> str | None:
+        meant = places.get(core_of(key_name(path, ""))) if path in old else None
+        return meant if meant is not None and new[meant] == old[path] else None
+
+    return place
 
 
 def by_core(modules: Modules) -> Mapping[str, str | None]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lora_packer.adapter.keys import key_name
+from lora_packer.adapter.keys import PREFIX, key_name
 from lora_packer.base_model import Module, Modules
 
 Shape = tuple[int, ...]
@@ -52,6 +52,13 @@ class Era:
     last_index: bool = False
 
 
+class Parts(NamedTuple):
+    """The tensors of one module by what they are of it, with their shapes; see ``Expectation``."""
+
+    required: Mapping[str, Shape]
+    optional: Mapping[str, Shape]
+
+
 @dataclass(slots=True)
 class Expectation:
     """What a config calls for on a base model.
@@ -77,6 +84,13 @@ class Expectation:
     def want(self, path: str, part: str, shape: Shape) -> None:
         """Add a required tensor."""
         self.required[key_name(path, part)] = Want(shape, path, part)
+
+    def add(self, path: str, parts: Parts) -> None:
+        """Add the tensors of a module."""
+        for part, shape in parts.required.items():
+            self.required[f"{PREFIX}{path}.{part}"] = Want(shape, path, part)
+        for part, shape in parts.optional.items():
+            self.optional[key_name(path, part)] = Want(shape, path, part)
 
     def allow(self, path: str, part: str, shape: Shape) -> None:
         """Add an optional tensor."""

@@ -7,13 +7,13 @@ One general function over a module tree; nothing here knows an architecture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Module, Modules
 from lora_packer.peft.attention import expect_attentions, is_attention
-from lora_packer.peft.expectation import RANK_AXIS, Era, Expectation, Shape, Want, parameters
+from lora_packer.peft.expectation import RANK_AXIS, Era, Expectation, Parts, Shape, Want, parameters
 from lora_packer.peft.saved import allow_biases, allow_embeddings, expect_saved_modules, expect_tokens
 from lora_packer.peft.targets import PatternLookup, Targeting, containers, targeting
 
@@ -38,12 +38,17 @@ def expect(
     targets = targeting(config, modules, default_targets, last_index=era.last_index)
     rank_of = PatternLookup(config.rank_pattern, config.r)
     alpha_of = PatternLookup(config.alpha_pattern, config.lora_alpha)
+    known: dict[tuple[Module, int, tuple[int, int]], Parts] = {}
     for path, module in modules.items():
         if module.kind == "parameter" or not targets(path):
             continue
         rank = rank_of(path)
         result.targeted[path] = (rank, alpha_of(path))
-        _expect_lora(result, config, path, module, rank, era)
+        blocks = _WHOLE if config.use_bdlora is None else _block_diagonal(config.use_bdlora, path)
+        # Layers and experts are alike: by the hundred thousand.
+        if (parts := known.get((module, rank, blocks))) is None:
+            parts = known[module, rank, blocks] = _lora(config, module, rank, blocks, era)
+        result.add(path, parts)
     expect_attentions(result, config, modules, targets, (rank_of, alpha_of))
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
@@ -56,44 +61,42 @@ def expect(
     return result
 
 
-def _expect_lora(result: Expectation, config: LoraConfig, path: str, module: Module, rank: int, era: Era) -> None:
+def _lora(config: LoraConfig, module: Module, rank: int, blocks: tuple[int, int], era: Era) -> Parts:
     """The pair, and what the variants add to it (peft/tuners/lora/layer.py, variants.py)."""
+    required: dict[str, Shape] = {}
     out_features, in_features = module.out_features, module.in_features
     if module.kind in ("linear", "conv1d") and str(config.init_lora_weights).startswith(("pissa", "olora")):
         rank = min(rank, in_features, out_features)  # a matrix has no more singular values, and Q no more columns
     if module.kind == "embedding":
-        result.want(path, "lora_embedding_A", (rank, in_features))
-        result.want(path, "lora_embedding_B", (out_features, rank))
+        required = {"lora_embedding_A": (rank, in_features), "lora_embedding_B": (out_features, rank)}
     elif module.kind == "conv":
         kernel = module.weight_shape[2:]
         groups = module.groups
         if not groups and era.depthwise_convs and in_features == 1:
             in_features = groups = out_features
         divided = groups > 1 and not era.ungrouped_convs and rank % groups == 0  # no other ranks are taken
-        result.want(path, "lora_A.weight", (rank, in_features, *kernel))
-        result.want(path, "lora_B.weight", (out_features, rank // groups if divided else rank, *(1 for _ in kernel)))
+        required["lora_A.weight"] = (rank, in_features, *kernel)
+        required["lora_B.weight"] = (out_features, rank // groups if divided else rank, *(1 for _ in kernel))
     else:
         if module.kind == "conv1d" and config.init_lora_weights == "olora":
             # PEFT computes its start from the weight as it lies, which Conv1D keeps transposed.
             out_features, in_features = in_features, out_features
-        blocks_a, blocks_b = _block_diagonal(config, path)
-        result.want(path, "lora_A.weight", (rank, in_features // blocks_a))
-        result.want(path, "lora_B.weight", (out_features, rank // blocks_b))
+        required["lora_A.weight"] = (rank, in_features // blocks[0])
+        required["lora_B.weight"] = (out_features, rank // blocks[1])
     if config.use_dora:
         ones = tuple(1 for _ in module.weight_shape[2:])
-        result.want(path, "lora_magnitude_vector", (1, out_features, *ones) if ones else (out_features,))
+        required["lora_magnitude_vector"] = (1, out_features, *ones) if ones else (out_features,)
     if config.kasa_config is not None and module.kind == "linear":
-        result.want(path, "lora_diag", (rank,))
-    if config.lora_bias:
-        result.allow(path, "lora_B.bias", (out_features,))
-    _allow_training_state(result, config, path, in_features, rank)
+        required["lora_diag"] = (rank,)
+    bias = {"lora_B.bias": (out_features,)} if config.lora_bias else {}
+    return Parts(required, {**bias, **_training_state(config, in_features, rank)})
 
 
-def _block_diagonal(config: LoraConfig, path: str) -> tuple[int, int]:
+_WHOLE = (1, 1)
+
+
+def _block_diagonal(settings: Mapping[str, Any], path: str) -> tuple[int, int]:
     """BD-LoRA: how many blocks A's columns and B's columns are divided into (a substring of the path decides)."""
-    settings = config.use_bdlora
-    if settings is None:
-        return 1, 1
     blocks = _positive(settings.get("nblocks"), 1)
 
     def divided(half: str) -> bool:
@@ -103,20 +106,22 @@ def _block_diagonal(config: LoraConfig, path: str) -> tuple[int, int]:
     return blocks if divided("target_modules_bd_a") else 1, blocks if divided("target_modules_bd_b") else 1
 
 
-def _allow_training_state(result: Expectation, config: LoraConfig, path: str, in_features: int, rank: int) -> None:
+def _training_state(config: LoraConfig, in_features: int, rank: int) -> dict[str, Shape]:
     """Buffers of VeLoRA and MonteCLoRA: saved, and of no effect on the output."""
+    found: dict[str, Shape] = {}
     if config.velora_config is not None:
         groups = _positive(config.velora_config.get("num_groups"), 64)
-        result.allow(path, "lora_velora_embed", (-(-in_features // groups),))
+        found["lora_velora_embed"] = (-(-in_features // groups),)
     if config.monteclora_config is not None:
         samples = _positive(config.monteclora_config.get("num_samples"), 8)
-        for name, shape in {
+        sampler = {
             "expert_weights": (samples,),
             "expert_weights_prior": (samples,),
             "std_prior": (rank,),
             "gaussian_var_prior": (rank, rank),
-        }.items():
-            result.allow(path, f"lora_monteclora_sampler.{name}", shape)
+        }
+        found |= {f"lora_monteclora_sampler.{name}": shape for name, shape in sampler.items()}
+    return found
 
 
 def _positive(value: Any, default: int) -> int:
@@ -174,6 +179,5 @@ def _note_unsupported(result: Expectation, config: LoraConfig, modules: Modules,
     if isinstance(config.target_modules, str) and config.target_modules.lower() == "all-linear":
         return
     owners = {path.rpartition(".")[0] for path, module in modules.items() if module.kind == "parameter"}
-    for path in sorted(owners | containers(modules)):
-        if path and path not in modules and targets(path) and not is_attention(path, modules):
-            result.unsupported.append(path)
+    named = (path for path in owners | containers(modules) if path and path not in modules and targets(path))
+    result.unsupported += sorted(path for path in named if not is_attention(path, modules))

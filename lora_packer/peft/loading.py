@@ -15,6 +15,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import EXPERTS, around_expert
 from lora_packer.base_model import Modules
 from lora_packer.peft.conversions import ADAPTER, Change, Conversion
 from lora_packer.peft.expectation import Shape, parameters
@@ -34,7 +35,6 @@ _EXPERTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 _FUSED = "gate_up_proj"
-_EXPERTS_SEGMENT = ".experts."
 
 
 class Loaded(NamedTuple):
@@ -135,8 +135,9 @@ def convert_tensors(conversion: Conversion, shapes: Mapping[str, Shape]) -> dict
     rename = _Renamer(conversion, shapes)
     for name in _in_order(name for name in shapes if ".lora_" in name):
         renamed, converter, pattern = rename(name)
-        _, own = collected.setdefault(renamed, (converter, {}))
-        own.setdefault(pattern, []).append(name)
+        if (of_one := collected.get(renamed)) is None:
+            of_one = collected[renamed] = (converter, {})
+        of_one[1].setdefault(pattern, []).append(name)
     found = {}
     for renamed, (converter, own) in collected.items():
         sources = tuple(name for names in own.values() for name in names)
@@ -152,33 +153,35 @@ def _in_order(names: Iterable[str]) -> Iterator[str]:
     """The names as PEFT goes through them; those of single experts, which may be many and for none of which the order
     matters, come last.
     """
-    every = list(names)
-    yield from sorted((name for name in every if _EXPERTS_SEGMENT not in name), key=_natural)
-    yield from (name for name in every if _EXPERTS_SEGMENT in name)
+    of_experts: list[str] = []
+    others: list[str] = []
+    for name in names:
+        (of_experts if EXPERTS in name else others).append(name)
+    yield from sorted(others, key=_natural)
+    yield from of_experts
 
 
 class _Renamer:
-    """Renames the tensors of one file; what holds for one expert holds for the others."""
+    """Renames the tensors of one file; what holds for one expert of a layer holds for the others."""
 
     def __init__(self, conversion: Conversion, shapes: Mapping[str, Shape]) -> None:
         self._conversion = conversion
         self._shapes = shapes
-        self._known: dict[str, tuple[str, Change | None, str]] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[str, ...], Change | None, str]] = {}
 
     def __call__(self, name: str) -> tuple[str, Change | None, str]:
         """Return the new name, the converter that collects the tensor, and by which of its patterns."""
-        if _EXPERTS_SEGMENT not in name:
-            return self._renamed(name)
-        # Only the numbers differ between the experts of a model, and no list names one of these.
-        numbers = _NUMBERS.findall(name)
-        template = _NUMBERS.sub("#", name)
-        known = self._known.get(template)
-        if known is None:
-            found = self._renamed(name)
-            self._known[template] = (_as_template(found[0], numbers), *found[1:])
-            return found
-        renamed, converter, pattern = known
-        return renamed.format(*numbers), converter, name if converter is None else pattern
+        layer, expert, part = around_expert(name)
+        if (known := self._known.get((layer, part))) is not None and expert:
+            pieces, converter, pattern = known
+            return f"{EXPERTS}{expert}.".join(pieces), converter, name if converter is None else pattern
+        found = self._renamed(name)
+        renamed, converter, pattern = found
+        pieces = tuple(renamed.split(f"{EXPERTS}{expert}."))
+        # The expert's number is gone, or it still stands behind the experts.
+        if expert and renamed.split(".").count(expert) == name.split(".").count(expert) - 2 + len(pieces):
+            self._known[layer, part] = pieces, converter, pattern
+        return found
 
     def _renamed(self, name: str) -> tuple[str, Change | None, str]:
         renamed = name
@@ -203,22 +206,6 @@ class _Renamer:
             return shorter
         longer = f"{prefix}.{name}"
         return longer if longer in self._shapes else name
-
-
-_NUMBERS = re.compile(r"(?<=\.)\d+(?=\.)")
-
-
-def _as_template(renamed: str, numbers: list[str]) -> str:
-    """The new name with places for the numbers that it keeps, from the left."""
-    at = 0
-    parts = []
-    for segment in renamed.replace("{", "{{").replace("}", "}}").split("."):
-        if at < len(numbers) and segment == numbers[at]:
-            parts.append(f"{{{at}}}")
-            at += 1
-        else:
-            parts.append(segment)
-    return ".".join(parts)
 
 
 def _natural(name: str) -> list[tuple[int, int] | tuple[int, str] | tuple[int, str, int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import TensorKey, parse_key
+from lora_packer.adapter.keys import TensorKey, around_expert, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 
 # Feature -> what to call it in a sentence.
@@ -52,7 +52,22 @@ FEATURES: Mapping[str, str] = MappingProxyType(
 # (peft/tuners/lora/layer.py::update_layer, 0.21.2).
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 _CLASSIFIERS = frozenset({"classifier", "score"})
+_ONE_EXPERT = re.compile(r"\.experts\.\d+\.")
+_ALL_EXPERTS = re.compile(r"\.experts(\.base_layer)*$")
 _OUTPUT_HEADS = frozenset({"lm_head", "embed_out", "output"})
+# What LoRA on a module of this name is, and what a tensor shows whose part begins so.
+_OF_A_LEAF: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(_OUTPUT_HEADS, ("lm_head",)),
+    **dict.fromkeys(("embed_tokens", "wte", "word_embeddings"), ("embeddings",)),
+}
+_OF_A_PART: Mapping[str, str] = {
+    "lora_magnitude_vector": "use_dora",
+    "lora_B.bias": "lora_bias",
+    "lora_diag": "kasa_config",
+    "lora_velora": "velora_or_monteclora",
+    "lora_monteclora": "velora_or_monteclora",
+    "token_adapter.": "trainable_token_indices",
+}
 _FIELD = {
     "changed_base": "init_lora_weights",
     "classification_head": "modules_to_save",
@@ -104,13 +119,16 @@ class Use:
 
 def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: Iterable[str] = ()) -> dict[str, Use]:
     """Return the features that an adapter uses, in the order of ``FEATURES``."""
-    keys = {name: parse_key(name) for name in tensors}
     of_config = {feature: says(config) for feature, says in _BY_CONFIG.items()}
     shown: dict[str, list[str]] = {}
-    for name, key in keys.items():
-        for feature in _shown_by(key):
+    of_experts: dict[tuple[str, str], tuple[str, ...]] = {}
+    for name, info in tensors.items():
+        before, expert, part = around_expert(name)
+        if not expert or (features := of_experts.get((before, part))) is None:
+            features = of_experts[before, part] = _shown_by(parse_key(name))
+        for feature in features:
             shown.setdefault(feature, []).append(name)
-        if tensors[name].dtype not in ("BF16", "F16", "F32"):
+        if info.dtype not in ("BF16", "F16", "F32"):
             shown.setdefault("odd_dtype", []).append(name)
     beside = _beside(files)
     found = {}
@@ -121,49 +139,35 @@ def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: 
     return found
 
 
-def _shown_by(key: TensorKey) -> Iterable[str]:
+def _shown_by(key: TensorKey) -> tuple[str, ...]:
     """The features that one tensor shows."""
-    leaf = key.path.rpartition(".")[2]
     part = key.part
+    leaf = key.path.rpartition(".")[2]
+    if part in ("lora_A.weight", "lora_B.weight"):
+        return _OF_A_LEAF.get(leaf, ()) + (_of_experts(key.path, leaf) if ".experts" in key.path else ())
     if part.startswith("lora_embedding_"):
-        yield "lm_head" if leaf in _OUTPUT_HEADS else "embeddings"
-    elif part in ("lora_A.weight", "lora_B.weight"):
-        if leaf in _OUTPUT_HEADS:
-            yield "lm_head"
-        if leaf in ("embed_tokens", "wte", "word_embeddings"):
-            yield "embeddings"
-        if ".experts" in key.path:
-            if re.search(r"\.experts\.\d+\.", key.path):
-                yield "per_expert"
-            if re.search(r"\.experts(\.base_layer)*$", key.path):
-                yield "target_parameters"
-    elif part == "lora_magnitude_vector":
-        yield "use_dora"
-    elif part == "lora_B.bias":
-        yield "lora_bias"
-    elif part == "lora_diag":
-        yield "kasa_config"
-    elif part.startswith(("lora_velora", "lora_monteclora")):
-        yield "velora_or_monteclora"
-    elif part.startswith("token_adapter."):
-        yield "trainable_token_indices"
-    elif part.startswith("base_layer."):
-        yield "bias" if part.endswith(".bias") else "base_layer"
-    elif not part:
-        yield from _shown_by_a_weight(key.path)
+        return ("lm_head",) if leaf in _OUTPUT_HEADS else ("embeddings",)
+    if part.startswith("base_layer."):
+        return ("bias",) if part.endswith(".bias") else ("base_layer",)
+    if not part:
+        return (_shown_by_a_weight(key.path),)
+    return next(((feature,) for begin, feature in _OF_A_PART.items() if part.startswith(begin)), ())
 
 
-def _shown_by_a_weight(path: str) -> Iterable[str]:
+def _of_experts(path: str, leaf: str) -> tuple[str, ...]:
+    single = ("per_expert",) if _ONE_EXPERT.search(path) else ()
+    fused = ("target_parameters",) if leaf in ("experts", "base_layer") and _ALL_EXPERTS.search(path) else ()
+    return single + fused
+
+
+def _shown_by_a_weight(path: str) -> str:
     owner, _, kind = path.rpartition(".")
     leaf = owner.rpartition(".")[2]
     if leaf in _CLASSIFIERS or owner.endswith(("classifier.out_proj", "classifier.dense")):
-        yield "classification_head"
-    elif leaf in _OUTPUT_HEADS or "embed" in leaf or leaf == "wte":
-        yield "whole_weights"
-    elif kind == "bias":
-        yield "bias"
-    else:
-        yield "modules_to_save"
+        return "classification_head"
+    if leaf in _OUTPUT_HEADS or "embed" in leaf or leaf == "wte":
+        return "whole_weights"
+    return "bias" if kind == "bias" else "modules_to_save"
 
 
 def _beside(files: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -200,7 +200,7 @@ try:
     main(sys.argv[1:])
 except SystemExit as stop:
     code = stop.code
-heavy = ("boto3", "botocore", "huggingface_hub", "torch", "httpx2", "numpy", "rich")
+heavy = ("boto3", "botocore", "huggingface_hub", "torch", "httpx2", "numpy", "pydantic", "rich")
 print("IMPORTED", code, *[name for name in heavy if name in sys.modules])
 """
 
@@ -210,6 +210,20 @@ print("IMPORTED", code, *[name for name in heavy if name in sys.modules])
     [
         (["check", str(TINY), "--base-config", str(TINY_BASE)], "0 numpy"),
         (["check", str(TINY), "--base-config", str(TINY_BASE), "--no-weights"], "0"),
+        (
+            [
+                "check",
+                str(TINY),
+                "--base-config",
+                str(TINY_BASE),
+                "--no-weights",
+                "--format",
+                "json",
+                "--select",
+                "LP3",
+            ],
+            "0",
+        ),
         (["check", str(BROKEN / "missing-lora-b"), "--base-config", str(TINY_BASE), "--no-weights"], "1"),
         (["rule"], "0"),
         (["--help"], "0"),

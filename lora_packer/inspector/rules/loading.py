@@ -178,9 +178,11 @@ def other_layout(case: Case) -> Iterator[Finding]:
         return
     sizes = [module.weight_shape[1:] for module in _turned(case)]
     paths = case.expectation.experts
+    if not sizes or not paths:
+        return
     own = [case.sources.get(name, (name,)) for name in case.tensors if parse_key(name).path in paths]
     names = [files[0] for files in own if len(files) == 1]  # what PEFT merges itself, it merges right
-    if not sizes or not names or any(rows != columns for rows, columns in sizes):
+    if not names or any(rows != columns for rows, columns in sizes):
         return
     on_experts = f"LoRA on experts of {' x '.join(map(str, sizes[0]))}"
     details = {"file": CONFIG_NAME, "tensors": names, "actual": escape(shown, 40) or "missing"}

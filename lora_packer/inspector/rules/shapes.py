@@ -88,7 +88,7 @@ class _Told(NamedTuple):
 
 def wrong_shapes(case: Case) -> Iterator[Finding]:
     """Yield one finding for each cause."""
-    wrong = {name: match for name, match in case.difference.matched.items() if not match.fits}
+    wrong = {name: match for name, match in case.difference.matched.items() if match.info.shape != match.want.shape}
     for cause, names in _causes(wrong, case).items():
         first = wrong[names[0]]
         told = _TELL[cause](names, wrong, case)
