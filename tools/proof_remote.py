@@ -17,8 +17,10 @@ import random
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -37,6 +39,15 @@ from lora_packer.errors import LoraPackerError  # noqa: E402
 # Fields that decide no shape, and that an older transformers refuses or takes for its own.
 _OF_A_FILE = frozenset({"model_type", "architectures", "transformers_version", "auto_map", "_name_or_path"})
 _OF_A_FILE |= {"rope_scaling", "attn_implementation", "_attn_implementation_autoset", "quantization_config"}
+
+
+def _of_shapes(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields without those of a file; a nested config keeps its type, but does not ask for flash attention."""
+    kept = {name: value for name, value in config.items() if name not in _OF_A_FILE}
+    for name, value in kept.items():
+        if isinstance(value, dict) and value.get("_attn_implementation") == "flash_attention_2":
+            kept[name] = {field: own for field, own in value.items() if field != "_attn_implementation"}
+    return kept
 
 
 class Code:
@@ -65,11 +76,13 @@ class Code:
         """Build a class on the meta device, or in memory where it makes values while it is made."""
         import torch
 
-        fields = {name: value for name, value in {**self.source.seed, **config}.items() if name not in _OF_A_FILE}
+        fields = _of_shapes({**self.source.seed, **config})
         fields |= {own: config[name] for own, name in self.source.names.items() if name in config}
         made = self.config(**copy.deepcopy(fields))
+        # The numbers of a schedule are read one by one while a model is made.
+        numbers = mock.patch.object(torch, "linspace", partial(torch.linspace, device="cpu"))
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), numbers:
                 return self.classes[head](made, **self.source.arguments)
         except (NotImplementedError, RuntimeError):
             return self.classes[head](made, **self.source.arguments)

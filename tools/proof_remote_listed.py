@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -122,7 +123,162 @@ _VL2 = {
     ),
 }
 
+
+class Attributes(dict[str, Any]):
+    """A dictionary whose items are attributes, as those of the package attrdict, which no Python imports any more."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self:
+            raise AttributeError(name)
+        return self[name]
+
+
+_ATTRDICT = {"attrdict": {"AttrDict": Attributes}}
+_LLAMA = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "model_type": "llama",
+}  # fmt: skip
+_SIGLIP_LARGE = {
+    "image_size": 384,
+    "model_name": "siglip_large_patch16_384",
+    "select_feature": "same",
+    "select_layer": -1,
+}
+_HIGH_RES = {"image_size": 1024, "model_name": "sam_b_downsample", "select_feature": "same", "select_layer": -1}
+_MULTI_MODALITY = {
+    "language_config": (_LLAMA, _LLAMA | {"num_key_value_heads": 4, "tie_word_embeddings": True}),
+    "vision_config": tuple(
+        {"cls": "CLIPVisionTower", "params": _SIGLIP_LARGE | change}
+        for change in ({}, {"select_layer": -2}, {"model_name": "siglip_so400m_patch14_384", "select_layer": 3})
+    ),
+    "aligner_config": tuple(
+        {"cls": "MlpProjector", "params": {"input_dim": 1024, "n_embed": 32, "projector_type": kind, "depth": depth}}
+        for kind, depth in (("mlp_gelu", 2), ("mlp_gelu", 3), ("linear", 1))
+    ),
+}
+
+
+def _dotted(name: str) -> Any:
+    """What a dotted name stands for."""
+    found, *parts = name.split(".")
+    value: Any = import_module(found)
+    for part in parts:
+        found = f"{found}.{part}"
+        value = getattr(value, part) if hasattr(value, part) else import_module(found)
+    return value
+
+
+class _Anything(type):
+    """A class that everything is an instance of."""
+
+    def __instancecheck__(cls, _: object) -> bool:
+        return True
+
+
+class _SiglipConfig(metaclass=_Anything):
+    """SigLIP's config class where a checkpoint's own is asked for: that of siglip-so400m-patch14-384."""
+
+    @classmethod
+    def from_pretrained(cls, _name: str) -> Any:
+        """The config, whatever the name."""
+        return _dotted("transformers.SiglipVisionConfig")(
+            hidden_size=1152, intermediate_size=4304, num_hidden_layers=27, num_attention_heads=16, patch_size=14,
+            image_size=384,
+        )  # fmt: skip
+
+
 SOURCES: Mapping[str, tuple[Source, ...]] = {
+    "time_moe": (
+        Source(
+            "sktime==1.2.0",
+            "sktime/libs/timemoe",
+            "timemoe_config:TimeMoeConfig",
+            {"causal-lm": "timemoe:TimeMoeForPrediction", "none": "timemoe:TimeMoeModel"},
+            digest="d01cc688ed98c9d3",
+            absent=("sktime",),
+            stand_ins={"sktime.utils.dependencies": {"_safe_import": _dotted}},
+            choices={
+                "horizon_lengths": ([1], [1, 8, 32]),
+                "input_size": (1, 3),
+                "num_experts": (1, 4),
+                "apply_aux_loss": (True,),
+                "num_experts_per_tok": (1, 2),
+            },
+        ),
+    ),
+    "mineru2_qwen": (
+        Source(
+            "mineru==2.1.11",
+            "mineru/model/vlm_hf_model",
+            "configuration_mineru2:Mineru2QwenConfig",
+            {"causal-lm": "modeling_mineru2:Mineru2QwenForCausalLM", "none": "modeling_mineru2:Mineru2QwenModel"},
+            digest="c63dbcac46ab3da5",
+            without=("image_processing_mineru2",),
+            stand_ins={"transformers": {"SiglipVisionConfig": _SiglipConfig}},
+            choices={
+                "mm_vision_tower": ("google/siglip-so400m-patch14-384",),
+                "mm_projector_type": ("mlp2x_gelu", "linear", "mlp3x_gelu"),
+                "mm_hidden_size": (1152, 48),
+                "mm_patch_merge_type": ("spatial_unpad", "flat"),
+            },
+        ),
+    ),
+    "multi_modality": (
+        Source(
+            "jrx-ai==0.1.4",
+            "JRX/janus/models",
+            "modeling_vlm:MultiModalityConfig",
+            {"causal-lm": "modeling_vlm:MultiModalityCausalLM"},
+            digest="6ca560332aae6166",
+            absent=("attrdict", "torchvision"),
+            without=("processing_vlm", "image_processing_vlm"),
+            stand_ins=_ATTRDICT,
+            choices=_MULTI_MODALITY
+            | {
+                "gen_vision_config": ({"cls": "VQ-16", "params": {"image_token_size": 96, "n_embed": 8}},),
+                "gen_aligner_config": (
+                    {
+                        "cls": "MlpProjector",
+                        "params": {"depth": 2, "input_dim": 8, "n_embed": 32, "projector_type": "mlp_gelu"},
+                    },
+                ),
+                "gen_head_config": (
+                    {"cls": "vision_head", "params": {"image_token_embed": 24, "image_token_size": 96, "n_embed": 32}},
+                ),
+            },
+            fits=lambda config: "gen_vision_config" in config,
+        ),
+        Source(
+            "xinference==1.5.0",
+            "xinference/thirdparty/deepseek_vl/models",
+            "modeling_vlm:MultiModalityConfig",
+            {"causal-lm": "modeling_vlm:MultiModalityCausalLM"},
+            digest="82e194a8fb8dfec8",
+            absent=("attrdict", "torchvision"),
+            without=("processing_vlm", "image_processing_vlm"),
+            stand_ins=_ATTRDICT,
+            choices=_MULTI_MODALITY
+            | {
+                "vision_config": (
+                    *_MULTI_MODALITY["vision_config"],
+                    {"cls": "HybridVisionTower", "params": {"high_res_cfg": _HIGH_RES, "low_res_cfg": _SIGLIP_LARGE}},
+                ),
+                "aligner_config": (
+                    *_MULTI_MODALITY["aligner_config"],
+                    {
+                        "cls": "MlpProjector",
+                        "params": {
+                            "input_dim": 1024,
+                            "n_embed": 32,
+                            "projector_type": "low_high_hybrid_split_mlp_gelu",
+                            "depth": 2,
+                        },
+                    },
+                ),
+            },
+            fits=lambda config: "gen_vision_config" not in config,
+        ),
+    ),
     "chatglm": (
         Source(
             "colossalai==0.5.0",

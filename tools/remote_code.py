@@ -150,6 +150,8 @@ def imported(
     parent.__path__ = [str(folder)]
     importlib.import_module(below.rpartition(".")[0])
     sys.modules[below] = parent
+    # Or for one of their own folder by its name.
+    sys.modules[f"{below.rpartition('.')[0]}.{folder.name}"] = parent
     for name in without:
         sys.modules[f"{below}.{name}"] = _Absent(f"{below}.{name}")
     with ExitStack() as stack:

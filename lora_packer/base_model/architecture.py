@@ -161,7 +161,7 @@ def remote(
     *,
     targets: tuple[str, ...] | str = (),
     text_config: str | None = None,
-    input_embedding: str = "embed_tokens",
+    input_embedding: str | None = "embed_tokens",
     classes: Mapping[str, Head] = MappingProxyType({}),
     vocabulary: tuple[str, ...] = ("vocab_size",),
 ) -> Architecture:

@@ -28,7 +28,7 @@ from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
 from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.names import cached_repo
-from lora_packer.base_model.registry import ARCHITECTURES
+from lora_packer.base_model.registry import ARCHITECTURES, TYPES_OF_CLASSES
 from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
 from lora_packer.base_model.tasks import has_class, is_described
@@ -213,6 +213,8 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
                 hint="Give the base model's config.json with --base-config.",
             )
         raise InputError("the base config has no model_type.", hint="Use the base model's own config.json.")
+    named = _named_class(config) or ""
+    model_type = TYPES_OF_CLASSES.get((model_type, named), model_type)
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
         raise UnknownArchitecture(
@@ -220,7 +222,6 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    named = _named_class(config) or ""
     if _DRAFTS.search(named) and not is_described(model_type, named):
         raise UnknownArchitecture(
             f"'{escape(named, 60)}', the class that the base config names, drafts tokens for a model of the type "

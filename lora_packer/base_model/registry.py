@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 
 from lora_packer.base_model.architecture import Architecture, Architectures, resolved
 
@@ -42,3 +43,13 @@ class _Architectures(Mapping[str, Architecture]):
 
 
 ARCHITECTURES: Mapping[str, Architecture] = _Architectures()
+
+# Classes of other repositories whose configs have a type that transformers has too, with other modules: that type and
+# the class -> the type of its own definition.
+TYPES_OF_CLASSES: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
+        ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
+        ("llava", "LlavaQwenForCausalLM"): "llava_qwen",
+    }
+)

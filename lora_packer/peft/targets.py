@@ -45,11 +45,14 @@ OUTPUT_HEADS = (
 # (modeling_deberta_v2.py, DebertaV2ForMaskedLM.get_output_embeddings): it has no row for a token.
 HEAD_WITHOUT_ROWS = "lm_predictions.lm_head.dense"
 # Heads whose classes do not say that they are the output embedding, so that all linear layers are with them: the path,
-# and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, and FSMT's, which says that it is
-# the decoder's input embedding (modeling_fsmt.py, FSMTForConditionalGeneration.get_output_embeddings).
+# and the module beside it by which the class is known. DeepSeek-VL2's, MiniMind's, those of Janus and the first
+# DeepSeek-VL, and FSMT's, which says that it is the decoder's input embedding (modeling_fsmt.py,
+# FSMTForConditionalGeneration.get_output_embeddings).
 _UNSAID_HEADS = (
     ("language.lm_head", "language.model.embed_tokens"),
     ("output", "tok_embeddings"),
+    ("language_model.lm_head", "vision_model.vision_tower.patch_embed.proj"),
+    ("language_model.lm_head", "vision_model.vision_tower_high.patch_embed.proj"),
     ("decoder.output_projection", "decoder.embed_tokens"),
     ("model.decoder.output_projection", "model.decoder.embed_tokens"),
 )

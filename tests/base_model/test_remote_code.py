@@ -311,3 +311,19 @@ def test_what_nobody_has_read_is_unknown(base: dict[str, Any], says: str) -> Non
 def test_each_layer_of_a_searched_decoder_has_to_be_listed() -> None:
     with pytest.raises(lora_packer.InputError, match="block_configs"):
         BaseModel.load(SEARCHED | {"block_configs": []})
+
+
+def test_the_first_llava_has_transformers_type_and_names_of_its_own(tmp_path: Path) -> None:
+    config = next(case[1] for case in CASES if case[0] == "llava_llama") | {"model_type": "llava"}
+    base = BaseModel.load(config)
+    assert base.model_type == "llava_llama"
+    assert base.modules["model.layers.0.self_attn.q_proj"].weight_shape == (64, 64)
+    shapes = {L + "self_attn.q_proj": (64, 64)}
+    report = _check(tmp_path / "a", config, shapes, ["q_proj"])
+    assert [(item.code, item.severity) for item in report.findings] == [("LP324", "info")], report.findings
+
+
+def test_an_adapter_that_was_trained_before_the_tower_was_loaded_fits(tmp_path: Path) -> None:
+    config = next(case[1] for case in CASES if case[0] == "llava_qwen with its tower")
+    report = _check(tmp_path / "a", config, {L + "self_attn.k_proj": (64, 64)}, ["k_proj"])
+    assert report.status == "ok", report.findings

@@ -85,7 +85,8 @@ def _decoder(s: Settings) -> Named:
     yield from plane("conv_out", s.size("out_channels"), channels)
 
 
-def _codebook(s: Settings) -> Named:
+def codebook(s: Settings) -> Named:
+    """The codes of an image, and the convolutions around them."""
     width, latent = s.size("embed_dim"), s.size("latent_channels")
     yield from embedding("quantize.embedding", s.size("num_embeddings"), width)
     yield from plane("quant_conv", width, latent, 1)
@@ -111,7 +112,7 @@ def _chameleon(s: Settings) -> Named:
     yield from below(
         "vqmodel.encoder", _encoder(codes, lambda level: vanilla and resolution >> level in resolutions, middle=vanilla)
     )
-    yield from below("vqmodel", _codebook(codes))
+    yield from below("vqmodel", codebook(codes))
 
 
 def _janus_visual(s: Settings) -> Named:
@@ -146,7 +147,7 @@ def _janus_beside(s: Settings, _text: Settings) -> Named:
     last = len(codes.sizes("channel_multiplier")) - 1
     yield from below("vqmodel.encoder", _encoder(codes, lambda level: level == last))
     yield from below("vqmodel.decoder", _decoder(codes))
-    yield from below("vqmodel", _codebook(codes))
+    yield from below("vqmodel", codebook(codes))
     count, width = codes.size("num_embeddings"), codes.size("projection_dim")
     yield from embedding("generation_embeddings", count, codes.size("embed_dim"))
     yield from _janus_aligner("generation_aligner", codes.size("embed_dim"), width, codes.layers)

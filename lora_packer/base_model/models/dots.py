@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lora_packer.base_model.architecture import TEXT_ONLY, Architectures, declared
+from lora_packer.base_model.architecture import TEXT_ONLY, TRANSFORMERS_5, Architectures, Head, Proof, declared, remote
 from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_only, with_towers
 from lora_packer.base_model.blocks.experts import (
     Experts,
@@ -16,12 +16,13 @@ from lora_packer.base_model.blocks.experts import (
     sparse_layers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
-from lora_packer.base_model.blocks.frames import fields_by_layer, framed, layer_kinds, stacked
+from lora_packer.base_model.blocks.frames import fields_by_layer, framed, head_modules, layer_kinds, stacked
 from lora_packer.base_model.blocks.latent import indexer, latent_attention
 from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear, norm
 from lora_packer.base_model.blocks.towers import patch_conv
 from lora_packer.base_model.models.glm import glm4_moe
 from lora_packer.base_model.module import Named
+from lora_packer.base_model.registry import ARCHITECTURES as REGISTRY
 from lora_packer.base_model.settings import Settings
 
 
@@ -177,7 +178,41 @@ _VISION_PART = fixed("vision_config", Tower("dots3_note_vision_encoder", _dots3_
 _AUDIO_PART = fixed("audio_config", Tower("dots3_note_audio_encoder", _audio))
 _TEXT = Part("text_config", "dots3_note_text", flat=True)
 
+
+def _dots_ocr(s: Settings) -> Named:
+    """dots.ocr as its own repository has it: Qwen 2's decoder."""
+    return REGISTRY["qwen2"].dialects[TRANSFORMERS_5](s, "none")
+
+
+def _dots_ocr_beside(s: Settings, head: Head) -> Named:
+    """The head, and the tower beside the decoder."""
+    yield from head_modules(s, head)
+    yield from below("vision_tower", _dots_ocr_visual(s.nested("vision_config")))
+
+
+def _dots_ocr_visual(s: Settings) -> Named:
+    width, patch, bias = s.size("embed_dim"), s.size("patch_size"), s.flag("use_bias")
+    yield from conv("patch_embed.patchifier.proj", (width, s.size("num_channels"), patch, patch), bias=True)
+    yield from norm("patch_embed.patchifier.norm", width)
+    for index in range(s.layers):
+        path = f"blocks.{index}"
+        yield from linear(f"{path}.attn.qkv", 3 * width, width, bias=bias)
+        yield from linear(f"{path}.attn.proj", width, width, bias=bias)
+        yield from linear(f"{path}.mlp", s.inner, width, "fc1", "fc3", bias=bias)
+        yield from linear(f"{path}.mlp.fc2", width, s.inner, bias=bias)
+        yield from norm(path, width, "norm1", "norm2")
+    if s.flag("post_norm"):
+        yield from norm("post_trunk_norm", width)
+    merged = width * s.size("spatial_merge_size") ** 2
+    yield from layer_norm("merger.ln_q", width)
+    yield from chain("merger.mlp", (merged, merged, s.hidden), "0", "2", bias=True)
+
+
 ARCHITECTURES: Architectures = {
+    "dots_ocr": remote(
+        framed(_dots_ocr, heads=_dots_ocr_beside),
+        Proof("read", "vllm/model_executor/models/dots_ocr.py (vllm 0.33.0)"),
+    ),
     "dots1": declared(*both_names(_dots1, parameter_routed_experts, framed)),
     "dots3_note_text": declared(framed(_dots3_note)),
     "dots3_note": composite(with_towers(_TEXT, _dots3_beside), {TEXT_ONLY: text_only(_TEXT)}, flat_text=True),

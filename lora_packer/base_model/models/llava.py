@@ -30,6 +30,7 @@ from lora_packer.base_model.blocks.projectors import feature_width, llava_like, 
 from lora_packer.base_model.blocks.qwen_visual import qwen2_5_visual
 from lora_packer.base_model.blocks.sam import sam_visual
 from lora_packer.base_model.blocks.towers import clip, clip_layers, internvl, patch_conv, patches, siglip_body
+from lora_packer.base_model.models.remote_llava import FIRST_LLAVAS
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -237,6 +238,7 @@ _VIDEO_LLAVA_BEFORE_5 = renamed(
 )
 
 ARCHITECTURES: Architectures = {
+    **FIRST_LLAVAS,
     "llava": llava_like(text_part("llama"), _CLIP, llava_projector),
     "llava_next": llava_like(text_part("llama"), _CLIP, _llava_next),
     "llava_onevision": llava_like(text_part("qwen2"), vision_config("siglip_vision_model"), _llava_next),

@@ -110,21 +110,21 @@ def _minicpmv(s: Settings, _head: Head) -> Named:
         if s.value("vision_encoder") != "vit_so400m_patch14_siglip_384.webli":
             raise UnknownArchitecture("there is no proven definition for the tower that vision_encoder names.")
         vision = Settings({}, "minicpmv.vision_encoder")
-        yield from below("vpm", fused_tower(_less_the_last(s, vision), vision.inner))
+        yield from below("vpm", fused_tower(less_the_last(s, vision), vision.inner))
     else:
         vision = Settings(s.nested("vision_config").raw, "minicpmv.vision_config")
-        yield from below("vpm", siglip_body(_less_the_last(s, vision)))
-    yield from below("resampler", _resampler(s.size("query_num"), text.hidden, vision.hidden))
+        yield from below("vpm", siglip_body(less_the_last(s, vision)))
+    yield from below("resampler", resampler(s.size("query_num"), text.hidden, vision.hidden))
     if said is None:
         yield from parameter("resampler.pos_embed", s.size("query_num"), text.hidden)
 
 
-def _less_the_last(s: Settings, vision: Settings) -> Settings:
+def less_the_last(s: Settings, vision: Settings) -> Settings:
     """The tower without its last layer, where the config drops it."""
     return vision.with_fields(num_hidden_layers=vision.layers - 1) if s.flag("drop_vision_last_layer") else vision
 
 
-def _resampler(queries: int, width: int, inputs: int) -> Named:
+def resampler(queries: int, width: int, inputs: int) -> Named:
     """Cross attention from learned queries (torch.nn.MultiheadAttention holds q, k and v in one parameter)."""
     yield from parameter("query", queries, width)
     if inputs != width:
