@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Run the command line."""
     # Until the command runs and can say what was kept, and once it has ended, there is nothing to unwind.
     _on_signals_leave()
+    gc.disable()  # until the command line says how often Python looks for cycles: there are none in what is loaded
     try:
         from lora_packer.cli import main as run
 

@@ -103,6 +103,7 @@ def _spare() -> None:
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.set_threshold(_NEW_OBJECTS)
+    gc.enable()
     atexit.register(gc.freeze)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
-from lora_packer.cli.options import ApiOption, ApiVersion, Asked, BaseModelOption
+from lora_packer.cli.options import BaseModelOption
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import ApiOption, ApiVersion, Asked
 from lora_packer.errors import InconclusiveError, SmokeTestError
 
 if TYPE_CHECKING:

@@ -9,8 +9,15 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.left import told_where_it_stops
-from lora_packer.cli.options import ApiOption, ApiVersion, AttachOption, HardwareOption, ModelArgument, TimeoutOption
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import (
+    ApiOption,
+    ApiVersion,
+    AttachOption,
+    HardwareOption,
+    ModelArgument,
+    TimeoutOption,
+)
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError

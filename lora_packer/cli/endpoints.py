@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_packer.cli.common import Output, command
-from lora_packer.cli.options import ApiOption, ApiVersion
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import ApiOption, ApiVersion
 
 if TYPE_CHECKING:
     from lora_packer.together import Endpoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lora_packer.cli.common import Output, command
-from lora_packer.cli.options import ApiOption, ApiVersion, ModelArgument
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import ApiOption, ApiVersion, ModelArgument
 from lora_packer.redact import shell_word
 
 if TYPE_CHECKING:

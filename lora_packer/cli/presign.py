@@ -8,9 +8,9 @@ import typer
 
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.named_files import require_place, takes_stdout
-from lora_packer.cli.options import MintedUrl, Store, Verify
 from lora_packer.cli.publish import show_published
 from lora_packer.cli.stages import Stages
+from lora_packer.cli.store_options import MintedUrl, Store, Verify
 from lora_packer.duration import parse_duration
 
 

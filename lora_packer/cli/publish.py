@@ -13,8 +13,9 @@ from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line, print_result
 from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import require_kept, require_place, takes_stdout, write_named
-from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption, MintedUrl, Store, Verify
+from lora_packer.cli.options import BaseModelOption, CheckFirst, ExtrasOption
 from lora_packer.cli.stages import Stages, show_failed_check
+from lora_packer.cli.store_options import MintedUrl, Store, Verify
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError, LoraPackerError
 

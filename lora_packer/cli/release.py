@@ -12,21 +12,19 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.left import ReleaseLeft, told_where_it_stops
 from lora_packer.cli.named_files import require_kept
-from lora_packer.cli.options import (
-    AdapterArgument,
+from lora_packer.cli.options import AdapterArgument, CheckFirst, ExtrasOption
+from lora_packer.cli.service_options import (
     ApiOption,
     ApiVersion,
     Asked,
     AttachOption,
-    CheckFirst,
-    ExtrasOption,
     HardwareOption,
     Names,
     SkipOption,
-    Store,
     TimeoutOption,
 )
 from lora_packer.cli.stages import Stages, show_failed_check
+from lora_packer.cli.store_options import Store
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError
 from lora_packer.redact import escape, shell_word

@@ -12,8 +12,8 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import read_url
-from lora_packer.cli.options import ApiOption, ApiVersion, TimeoutOption
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import ApiOption, ApiVersion, TimeoutOption
 from lora_packer.cli.waiting import WaitingLine
 from lora_packer.duration import format_duration, parse_duration
 

@@ -9,8 +9,8 @@ import typer
 from lora_packer.cli.common import Output, command
 from lora_packer.cli.deploy import show_endpoint, waiting_for
 from lora_packer.cli.ends import same_command
-from lora_packer.cli.options import ApiOption, ApiVersion
 from lora_packer.cli.service import connected
+from lora_packer.cli.service_options import ApiOption, ApiVersion
 from lora_packer.duration import parse_duration
 from lora_packer.errors import InputError, Interrupted
 

@@ -14,8 +14,9 @@ from lora_packer.cli.common import Output, command
 from lora_packer.cli.ends import command_line
 from lora_packer.cli.left import told_where_it_stops
 from lora_packer.cli.named_files import read_url
-from lora_packer.cli.options import ApiOption, ApiVersion, CheckFirst, Names, SkipOption, TimeoutOption
+from lora_packer.cli.options import CheckFirst
 from lora_packer.cli.service import chosen
+from lora_packer.cli.service_options import ApiOption, ApiVersion, Names, SkipOption, TimeoutOption
 from lora_packer.cli.stages import Stages, show_failed_check
 from lora_packer.cli.status import show_job, watch
 from lora_packer.duration import format_duration, parse_duration

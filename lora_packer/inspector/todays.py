@@ -10,6 +10,7 @@ from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import Modules
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.matching import core_of
+from lora_packer.peft.expected import named_parameters
 
 Tensors = Mapping[str, TensorInfo]
 
@@ -57,11 +58,12 @@ def turned_experts(case: Case, names: Iterable[str]) -> Mapping[str, int]:
     if not case.era.swapped_experts:
         return {}
     there = set(names)
+    parameters = {name: module for name, _, module in named_parameters(case.config, case.modules)}
     return {
         path: experts
         for path, (name, experts) in case.expectation.experts.items()
-        if not case.modules[name].transposed
-        and len(case.modules[name].weight_shape) == 3
+        if not parameters[name].transposed
+        and len(parameters[name].weight_shape) == 3
         and all(key_name(path, part) in there for part in ("lora_A.weight", "lora_B.weight"))
     }
 

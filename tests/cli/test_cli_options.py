@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from lora_packer.cli import build
 from lora_packer.cli.common import Output, command
-from lora_packer.cli.options import ApiVersion
+from lora_packer.cli.service_options import ApiVersion
 from lora_packer.errors import InputError
 from lora_packer.targets import NAMES
 from lora_packer.together import CHOICES

@@ -12,6 +12,9 @@ import pytest
 from builders import PREFIX, ROOT
 
 import lora_packer
+from lora_packer.adapter.config import parse_config
+from lora_packer.base_model import BaseModel
+from lora_packer.peft.expected import Era, expect
 
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -335,3 +338,18 @@ def test_the_class_that_the_config_names_decides(
         told = [item.severity for item in report.findings if item.code == "LP322"]
         assert told == ([] if loads else [severity])
         assert report.status == ("ok" if loads or target == "together" else "failed")
+
+
+def test_older_layout_where_the_experts_are_named_like_every_other_weight(tmp_path: Path) -> None:
+    """`weight` names JetMoe's experts, which PEFT before 0.19 turned round, and the weights of layers besides."""
+    base = {"model_type": "jetmoe", "hidden_size": 48, "num_hidden_layers": 1, "kv_channels": 16, "vocab_size": 112}
+    base |= {"num_key_value_heads": 2, "intermediate_size": 40, "num_local_experts": 3, "num_experts_per_tok": 2}
+    config = {"target_modules": [], "target_parameters": ["weight"]}
+    model = BaseModel.load(base)
+    parsed, _ = parse_config({"peft_type": "LORA", "r": 4, "lora_alpha": 8, **config})
+    older = expect(parsed, model.modules, model.default_targets, Era(swapped_experts=True), model.input_embedding)
+    raw = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "r": 4, "lora_alpha": 8, **config}
+    write_unread(tmp_path, raw, {name: list(want.shape) for name, want in older.required.items()})
+    report = lora_packer.check(tmp_path, base_config=base, target="peft", weights=False)
+    told = [item for item in report.findings if item.code == "LP322"]
+    assert ["PEFT 0.18 and older" in item.message for item in told] == [True]

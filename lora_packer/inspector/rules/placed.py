@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import WEIGHTS_NAME
@@ -11,7 +11,6 @@ from lora_packer.finding import Finding
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.rules.served import CONDITIONAL_FEATURE, MODULE_AT_TARGET
 from lora_packer.redact import escape
-from lora_packer.targets import llama_cpp, sglang, vllm
 from lora_packer.targets.placement import Base, NotServed, Placement
 from lora_packer.targets.target import Target
 
@@ -27,15 +26,25 @@ LANDS_NOWHERE = Rule(
 _SHOWN = 60  # characters of a module's path
 
 
-_Place = Callable[[Target, Base, LoraConfig | None, Collection[str]], Placement | NotServed | str]
 # Whose names, rules and order are known.
-_ENGINES: Mapping[str, _Place] = {
-    "vllm": lambda target, base, _, tensors: vllm.placement(target, base, tensors),
-    "sglang": lambda target, base, config, tensors: sglang.placement(
-        target, base, tensors, None if config is None else config.target_modules
-    ),
-    "llama.cpp": lambda target, base, _, tensors: llama_cpp.placement(target, base, tensors),
-}
+_ENGINES = frozenset({"vllm", "sglang", "llama.cpp"})
+
+
+def _placement(
+    target: Target, base: Base, config: LoraConfig | None, tensors: Collection[str]
+) -> Placement | NotServed | str:
+    """Where the tensors land in one engine; each is loaded where it is asked."""
+    if target.placement == "vllm":
+        from lora_packer.targets import vllm
+
+        return vllm.placement(target, base, tensors)
+    if target.placement == "sglang":
+        from lora_packer.targets import sglang
+
+        return sglang.placement(target, base, tensors, None if config is None else config.target_modules)
+    from lora_packer.targets import llama_cpp
+
+    return llama_cpp.placement(target, base, tensors)
 
 
 def engines(target: Target) -> Sequence[Target]:
@@ -50,7 +59,7 @@ def placed(
     findings: list[Finding] = []
     why = ""
     for target in among:
-        found = _ENGINES[target.placement](target, _served(base), config, tensors)
+        found = _placement(target, _served(base), config, tensors)
         if isinstance(found, str):
             why = found
         elif isinstance(found, NotServed):
@@ -64,7 +73,7 @@ def placed(
 def is_placed(target: Target, base: BaseModel, config: LoraConfig) -> bool:
     """Whether it is known where this target puts every tensor, so that no feature of them needs a warning."""
     known = target.placement in _ENGINES
-    return known and isinstance(_ENGINES[target.placement](target, _served(base), config, ()), Placement)
+    return known and isinstance(_placement(target, _served(base), config, ()), Placement)
 
 
 def _served(base: BaseModel) -> Base:
