@@ -22,7 +22,7 @@ _YET = "nobody has written its definition yet"
 UNDEFINED: Mapping[str, str] = {
     **dict.fromkeys(("gemma4_assistant", "gemma4_unified_assistant"), _DRAFTS),
     **dict.fromkeys(("dia", "musicgen", "musicgen_melody", "pop2piano", "speecht5", "vibevoice"), _SOUND),
-    **dict.fromkeys(("kyutai_speech_to_text", "nemo_speechlm"), _YET),
+    **dict.fromkeys(("nemo_speechlm",), _YET),
 }
 
 

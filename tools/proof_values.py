@@ -482,6 +482,22 @@ CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     },
     "donut-swin": _WINDOWED,
     "fsmt": {"src_vocab_size": (40, 56), "tgt_vocab_size": (48, 56), "pad_token_id": (0, 1)},
+    "kyutai_speech_to_text": {
+        "audio_pad_token_id": (1,),
+        "num_codebooks": (2, 3),
+        "codebook_vocab_size": (9, 17),
+        "ffn_dim": (48, 80),
+    },
+    "mimi": {
+        "codebook_size": (8, 16),
+        "num_quantizers": (8, 12),
+        "upsample_groups": (8,),
+        "num_filters": (4, 8),
+        "vector_quantization_hidden_dimension": (8, 64),
+        "use_conv_shortcut": (False, True),
+        "num_residual_layers": (1, 2),
+        "upsampling_ratios": ([4, 2], [8, 5, 4]),
+    },
     "moonshine_streaming_encoder": {"head_dim": (None, 16), "frame_ms": (5.0, 2.5)},
     "perception_lm": {
         "vision_config": (

@@ -82,6 +82,7 @@ FILLED_IN: Mapping[str, tuple[str, ...]] = {
     "deepseek_ocr2_sam_vision_model": ("downsample_channels",),
     "flint": ("mlp_only_layers",),
     "granite_docling_vision": ("deepstack_visual_indexes",),
+    "mimi": ("upsampling_ratios",),
     "mllama_text_model": ("cross_attention_layers",),
     "mllama_vision_model": ("supported_aspect_ratios",),
     "molmo2_adapter": ("vision_feature_layer",),
