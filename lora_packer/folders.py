@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
-from lora_packer.unnamed import give_name, open_unnamed, path_of
+from lora_packer.unnamed import name_or_copy, open_unnamed, path_of
 
 _MARK = ".lora-packer-"
 _PRIVATE, _PUBLIC = 0o700, 0o777  # the umask is taken off
@@ -85,7 +85,7 @@ class NewFolder:
         was_hidden = self._hidden is not None
         folder = self._folder(_PUBLIC)
         for name, descriptor in self._unnamed.items():
-            give_name(descriptor, folder / name)
+            name_or_copy(descriptor, folder / name)
         if was_hidden:
             _take_mode(folder)
         folder.rename(self._place)  # an empty folder gives way
