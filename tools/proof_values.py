@@ -481,6 +481,12 @@ CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "patch_size": (16,),
     },
     "donut-swin": _WINDOWED,
+    "embedding_gemma2_text": {
+        "global_head_dim": (16, 64),
+        "num_global_key_value_heads": (1, 2),
+        "embedding_dim": (24, 40),
+        "hidden_size_per_layer_input": (8, 16),
+    },
     "fsmt": {"src_vocab_size": (40, 56), "tgt_vocab_size": (48, 56), "pad_token_id": (0, 1)},
     "kyutai_speech_to_text": {
         "audio_pad_token_id": (1,),

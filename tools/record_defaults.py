@@ -60,6 +60,11 @@ UNDECLARED: Mapping[str, Mapping[str, Any]] = {
         "swa_qk_nope_head_dim": 192,
         "swa_v_head_dim": 128,
     },
+    "embedding_gemma2_text": {
+        "global_head_dim": 512,
+        "num_global_key_value_heads": 1,
+        "sliding_window_pattern": 6,
+    },
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [1536, 512]},
     "gemma4_text": {"global_head_dim": 512},
     "gemma4_unified_text": {"global_head_dim": 512},
