@@ -12,7 +12,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -155,7 +154,7 @@ def _made_beside(target: Path, mode: int) -> tuple[Path, int]:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".lora-packer-{os.urandom(8).hex()}.tmp")
 
 
 def _remove_left_behind(folder: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +101,7 @@ class NewFolder:
 
     def _folder(self, mode: int) -> Path:
         if self._hidden is None:
-            hidden = self._place.with_name(f".{self._place.name}{_MARK}{secrets.token_hex(8)}.tmp")
+            hidden = self._place.with_name(f".{self._place.name}{_MARK}{os.urandom(8).hex()}.tmp")
             hidden.mkdir(mode=mode)
             self._hidden, self._held = hidden, _hold(hidden)
         return self._hidden
