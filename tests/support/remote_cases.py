@@ -200,6 +200,15 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("rwkv5", _RWKV, ["gate", "key"], {
         "rwkv.blocks.0.attention.gate": (64, 64), "rwkv.blocks.0.attention.key": (64, 64),
         "rwkv.blocks.0.feed_forward.key": (224, 64)}),
+    ("plamo3", {"model_type": "plamo3", "architectures": ["Plamo3ForCausalLM"], **_SIZES, "num_key_value_heads": 2,
+                "head_dim": 32}, ["qkv_proj", "gate_up_proj", "lm_head"], {
+        "model.layers.layers.0.mixer.qkv_proj": (256, 64), "model.layers.layers.0.mlp.gate_up_proj": (192, 64),
+        "lm_head": (48, 64)}),
+    ("PanguEmbedded", {"model_type": "PanguEmbedded", "architectures": ["PanguEmbeddedForCausalLM"], "bias": True, **_SIZES},
+     ["k_proj", "up_proj"], {_L + "self_attn.k_proj": (64, 64), _L + "mlp.up_proj": (96, 64)}),
+    ("telechat3", {"model_type": "telechat3", "architectures": ["TeleChat3ForCausalLM"], **_SIZES,
+                   "num_key_value_heads": 2}, ["k_proj", "up_proj"], {
+        _L + "self_attn.k_proj": (32, 64), _L + "mlp.up_proj": (96, 64)}),
     ("llava_llama", _LLAVA, ["q_proj", "up_proj", "mm_projector.0"], {
         _L + "self_attn.q_proj": (64, 64), _L + "mlp.up_proj": (96, 64), "model.mm_projector.0": (64, 1024)}),
     ("llava_mistral with its tower", _LLAVA | {

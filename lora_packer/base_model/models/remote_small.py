@@ -5,11 +5,20 @@ from __future__ import annotations
 from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Head, Proof, remote
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
 from lora_packer.base_model.blocks.experts import linear_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, TRANSFORMER, decoder, framed, numbered, stacked
-from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.frames import (
+    LAYER_NORMS,
+    TRANSFORMER,
+    decoder,
+    framed,
+    head_modules,
+    numbered,
+    plain_decoder,
+    stacked,
+)
+from lora_packer.base_model.blocks.layers import chain, embedding, flagged, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
@@ -105,6 +114,40 @@ def _horizons(s: Settings, head: Head) -> Named:
         yield from linear(f"lm_heads.{index}.out_layer", length * s.size("input_size"), s.hidden)
 
 
+def _plamo3(s: Settings) -> Named:
+    """PLaMo 3's decoder: layers inside a decoder of their own, norms before and after each half."""
+    heads, kv_heads, head_dim = head_sizes(s)
+    norms = ("pre_mixer_norm", "post_mixer_norm", "pre_mlp_norm", "post_mlp_norm")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from linear(f"{prefix}.mixer.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
+        yield from linear(f"{prefix}.mixer.o_proj", s.hidden, heads * head_dim)
+        yield from norm(f"{prefix}.mixer", head_dim, "q_norm", "k_norm")
+        yield from fused_gated_mlp(s, f"{prefix}.mlp")
+        yield from norm(prefix, s.hidden, *norms)
+
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
+    yield from numbered(s, "layers.layers", layer)
+    yield from norm("norm", s.hidden)
+
+
+def _pangu(s: Settings) -> Named:
+    """openPangu Embedded's decoder: Llama's, with biases in its attention."""
+    out = s.flag("attention_bias") or s.flag("bias")
+    bias = out if s.value("qkv_bias") is None else s.flag("qkv_bias")
+    return decoder(
+        {
+            "self_attn": partial(grouped_attention, bias=bias, output_bias=out),
+            "mlp": flagged(plain_mlp, bias="mlp_bias"),
+        }
+    )(s)
+
+
+def _plamo3_head(s: Settings, head: Head) -> Named:
+    """The head, whose rows are filled up to a multiple of 16."""
+    return head_modules(s.with_fields(vocab_size=(s.vocab + 15) // 16 * 16), head)
+
+
 def _openelm(s: Settings) -> Named:
     """OpenELM's decoder: every layer has its own numbers of heads and its own feed-forward width."""
     width, side, step = s.size("model_dim"), s.size("head_dim"), s.size("ffn_dim_divisor")
@@ -192,6 +235,15 @@ ARCHITECTURES: Architectures = {
         framed(_openelm, prefix=TRANSFORMER, heads=_openelm_head),
         Proof("read", "mlx_lm/models/openelm.py (mlx-lm 0.32.2)"),
         input_embedding="token_embeddings",
+    ),
+    "plamo3": remote(
+        framed(_plamo3, heads=_plamo3_head),
+        Proof("read", "vllm/model_executor/models/plamo3.py (vllm 0.33.0), mlx_lm/models/plamo3.py (mlx-lm 0.32.2)"),
+    ),
+    "PanguEmbedded": remote(framed(_pangu), Proof("read", "vllm/model_executor/models/openpangu.py (vllm 0.33.0)")),
+    "telechat3": remote(
+        framed(plain_decoder),
+        Proof("read", "mlx_lm/models/telechat3.py (mlx-lm 0.32.2); vllm 0.33.0 serves it with its class of Llama"),
     ),
     "rugpt3xl": remote(
         framed(_rugpt3xl), Proof("read", "EvilFreelancer/rugpt3xl-convert 3839cb4, modeling_rugpt3xl.py")
