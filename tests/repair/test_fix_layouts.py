@@ -286,6 +286,9 @@ def test_peft_to_megatron_and_back_is_the_identity(cli: Cli, tmp_path: Path) -> 
     assert "decoder.layers.1.mlp.linear_fc2.adapter.linear_out.weight" in found
     config = json.loads((tmp_path / "b" / CONFIG).read_text())
     assert (config["dim"], config["alpha"] / config["dim"], "r" in config) == (RANK, 8 / RANK**0.5, False)
+    # Its own default; it refuses linear_qkv and linear_fc1 (Megatron-Bridge's peft/canonical_lora.py).
+    all_linear = {"linear_q", "linear_k", "linear_v", "linear_proj", "linear_fc1_up", "linear_fc1_gate", "linear_fc2"}
+    assert set(config["target_modules"]) == all_linear
     assert run(cli, tmp_path / "b", TINY_BASE, "--output", tmp_path / "c")[0] == 0
     same(tmp_path / "c", wanted)
     config = json.loads((tmp_path / "c" / CONFIG).read_text())
@@ -404,6 +407,12 @@ def test_what_has_no_such_form_of_megatron_is_told(
     assert code == 0
     assert [(item["name"], reason in item["reason"]) for item in told["skipped"]] == [("megatron", True)]
     same(tmp_path / "b", wanted)
+
+
+def test_megatrons_canonical_lora_targets_the_parts_that_have_one(cli: Cli, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", adapter_of(("q_proj", "v_proj", "down_proj")), tiny_config())
+    assert run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", "megatron")[0] == 0
+    assert json.loads((tmp_path / "b" / CONFIG).read_text())["target_modules"] == ["linear_q", "linear_v", "linear_fc2"]
 
 
 @pytest.mark.parametrize("name", ["lora_unfused_kqv_adapter", "lora_kqv_adapter.q_adapter"])

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 _HALVES = {"lora_A.weight": "linear_in", "lora_B.weight": "linear_out"}
 _BLOCKS = {"linear_qkv": "self_attention", "linear_proj": "self_attention", "linear_fc1": "mlp", "linear_fc2": "mlp"}
+# What CanonicalLoRA calls its targets (target_modules in peft/canonical_lora.py).
+_CANONICAL = {
+    "self_attn.q_proj": "linear_q",
+    "self_attn.k_proj": "linear_k",
+    "self_attn.v_proj": "linear_v",
+    "self_attn.o_proj": "linear_proj",
+    "mlp.up_proj": "linear_fc1_up",
+    "mlp.gate_proj": "linear_fc1_gate",
+    "mlp.down_proj": "linear_fc2",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +48,10 @@ class _Form:
         whole: the module of Megatron -> its name where one A is for all of it.
         part: the same where each part has its own; ``{}`` is the part (q, k, v, gate, up).
         rank: what the config calls the rank.
-        words: what its config calls each module, or None: as in the names.
+        words: what its config calls each module of transformers.
         more: further fields of the config.
+        is_fused: whether one A is for all parts of a module.
+        needs_all: whether a module has LoRA on all of its parts, or on none.
     """
 
     told: str
@@ -47,16 +59,23 @@ class _Form:
     whole: Mapping[str, str]
     part: Mapping[str, str]
     rank: str
-    words: Mapping[str, str] | None
+    words: Mapping[str, str]
     more: Mapping[str, str]
     is_fused: bool
+    needs_all: bool
 
 
 def _bridge(*, is_fused: bool) -> _Form:
     whole = {module: f"{module}.adapter" for module in MODULES}
     part = {module: f"{module}.adapter.adapter_{{}}" for module in MODULES}
     told = "Megatron-Bridge's LoRA" if is_fused else "Megatron-Bridge's CanonicalLoRA"
-    return _Form(told, "decoder.layers.", whole, part, "dim", None, {}, is_fused)
+    # CanonicalLoRA refuses the names of fused modules among its targets (_init_target_match_state).
+    words = _by_path({module: module for module in MODULES}) if is_fused else _CANONICAL
+    return _Form(told, "decoder.layers.", whole, part, "dim", words, {}, is_fused, needs_all=is_fused)
+
+
+def _by_path(words: Mapping[str, str]) -> dict[str, str]:
+    return {path: words[module] for module, paths in MODULES.items() for path in paths}
 
 
 def _nemo(*, is_fused: bool) -> _Form:
@@ -77,7 +96,10 @@ def _nemo(*, is_fused: bool) -> _Form:
     }
     variant = "nemo" if is_fused else "canonical"
     told = f"NeMo 1, its variant '{variant}'"
-    return _Form(told, "model.decoder.layers.", whole, part, "adapter_dim", words, {"variant": variant}, is_fused)
+    more = {"variant": variant}
+    return _Form(
+        told, "model.decoder.layers.", whole, part, "adapter_dim", _by_path(words), more, is_fused, needs_all=True
+    )
 
 
 FORMS = {
@@ -95,13 +117,12 @@ def to_megatron(draft: Draft, setting: Setting) -> tuple[Draft | None, list[Told
         if form is None:
             raise CannotConvert(f"--allow {MEGATRON}= takes {', '.join(filter(None, FORMS))}")
         alpha = alpha_of_all(draft)
-        tensors, modules = _written(draft, setting, form)
+        tensors, paths = _written(draft, setting, form)
     except CannotConvert as error:
         return None, [skipped(MEGATRON, None, f"it was not written in Megatron's layout: {error}.")]
-    words = form.words or {module: module for module in MODULES}
     gone = dict.fromkeys(("r", "lora_alpha", "use_rslora"), ...)
     config = {**draft.config, **gone, form.rank: draft.settings.r, "alpha": alpha, **form.more}
-    config["target_modules"] = [words[module] for module in MODULES if module in modules]
+    config["target_modules"] = list(dict.fromkeys(word for path, word in form.words.items() if path in paths))
     mended = draft.with_tensors(tensors).with_config(**config)
     message = f"{len(draft.tensors)} tensors are {len(tensors)} with the names of {form.told}"
     proof = "each part keeps its own A and B; no number is changed, and the scale is alpha over the rank"
@@ -111,14 +132,14 @@ def to_megatron(draft: Draft, setting: Setting) -> tuple[Draft | None, list[Told
 
 
 def _written(draft: Draft, setting: Setting, form: _Form) -> tuple[dict[str, Blob], set[str]]:
-    """Return the tensors, and the modules of Megatron that have some."""
+    """Return the tensors, and the paths in a layer that have some."""
     made: dict[str, Blob] = {}
     groups = _groups_of(draft)
     with Files(setting.source) as files:
         for (layer, module), parts in groups.items():
             name = f"{form.layer}{layer}.{_BLOCKS[module]}"
             every = MODULES[module]
-            if len(every) > 1 and (form.is_fused or form.words) and parts.keys() != set(every):
+            if len(every) > 1 and form.needs_all and parts.keys() != set(every):
                 listed = ", ".join(path.rpartition(".")[2] for path in every)
                 raise CannotConvert(f"layer {layer} has not all of {listed}, on which it puts LoRA together")
             if len(every) == 1 or form.is_fused:
@@ -128,7 +149,7 @@ def _written(draft: Draft, setting: Setting, form: _Form) -> tuple[dict[str, Blo
             for path, own in parts.items():
                 leaf = path.rpartition(".")[2].removesuffix("_proj")
                 made |= _pair(f"{name}.{form.part[module].format(leaf)}", own)
-    return made, {module for _, module in groups}
+    return made, {path for parts in groups.values() for path in parts}
 
 
 def _pair(name: str, halves: Mapping[str, Blob]) -> dict[str, Blob]:
