@@ -481,7 +481,29 @@ CHOICES_OF_TYPE: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
         "patch_size": (16,),
     },
     "donut-swin": _WINDOWED,
+    "embedding_gemma2_text": {
+        "global_head_dim": (16, 64),
+        "num_global_key_value_heads": (1, 2),
+        "embedding_dim": (24, 40),
+        "hidden_size_per_layer_input": (8, 16),
+    },
     "fsmt": {"src_vocab_size": (40, 56), "tgt_vocab_size": (48, 56), "pad_token_id": (0, 1)},
+    "kyutai_speech_to_text": {
+        "audio_pad_token_id": (1,),
+        "num_codebooks": (2, 3),
+        "codebook_vocab_size": (9, 17),
+        "ffn_dim": (48, 80),
+    },
+    "mimi": {
+        "codebook_size": (8, 16),
+        "num_quantizers": (8, 12),
+        "upsample_groups": (8,),
+        "num_filters": (4, 8),
+        "vector_quantization_hidden_dimension": (8, 64),
+        "use_conv_shortcut": (False, True),
+        "num_residual_layers": (1, 2),
+        "upsampling_ratios": ([4, 2], [8, 5, 4]),
+    },
     "moonshine_streaming_encoder": {"head_dim": (None, 16), "frame_ms": (5.0, 2.5)},
     "perception_lm": {
         "vision_config": (

@@ -39,6 +39,13 @@ L, TEXT = "model.layers.", "model.language_model.layers."
         ({"model_type": "hy_v4_vl"}, {
             TEXT + "0.self_attn.gate_proj": (16384, 6144), "model.vision_tower.patch_merger.proj_out": (6144, 6144, 1, 1)},
          TEXT + "2.self_attn.indexer.wk"),
+        ({"model_type": "embedding_gemma2", "vision_config": {}}, {
+            "language_model.layers.0.self_attn.k_proj": (512, 512), "language_model.layers.5.self_attn.q_proj": (2048, 512),
+            "language_model.layers.5.self_attn.k_proj": (512, 512),
+            "language_model.ple.per_layer_model_projection": (12288, 512), "embed_vision.embedding_projection": (512, 768),
+            "language_model.embedding_projection": (768, 512)}, "audio_tower.output_proj"),
+        ({"model_type": "embedding_gemma2_text", "per_layer_config": {"00": {"head_dim": 64}}}, {
+            "layers.0.self_attn.q_proj": (256, 512), "layers.5.self_attn.q_proj": (1024, 512)}, "score"),
         ({"model_type": "omniasr"}, {
             TEXT + "11.self_attn.q_proj": (4096, 4096), "model.audio_tower.layers.23.attention.q_proj": (1024, 1024),
             "model.multi_modal_projector": (4096, 1024)}, TEXT + "12.self_attn.q_proj"),

@@ -51,6 +51,11 @@ FSMT = {"model_type": "fsmt", "src_vocab_size": 31640, "tgt_vocab_size": 31232, 
         ({"model_type": "moss_transcribe_diarize", "audio_config": {"d_model": 512}}, {
             "model.audio_tower.conv1": (512, 80, 3), "model.multi_modal_projector.linear_1": (1024, 2048)},
          "model.audio_tower.layers.24.fc1"),
+        ({"model_type": "kyutai_speech_to_text"}, {
+            "model.embed_tokens.embed_tokens": (69570, 2048), "lm_head": (4001, 2048),
+            "model.layers.47.self_attn.q_proj.linear": (2048, 2048), "model.layers.0.mlp.fc1": (11264, 2048),
+            "codec_model.encoder.encoder_seanet.layers.12.conv": (1024, 512, 16),
+            "codec_model.decoder.upsample.conv.weight": (512, 1, 4)}, "codec_model.encoder.encoder_seanet.layers.13.conv"),
         ({**FSMT, "tie_word_embeddings": True}, {"model.encoder.embed_tokens": (31232, 1024)}, "lm_head"),
     ],
 )  # fmt: skip

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from lora_packer.base_model.architecture import DECODER, Architectures, Head, declared, like, only_for
+from functools import partial
+
+from lora_packer.base_model.architecture import DECODER, TRANSFORMERS_4, Architectures, Head, declared, like, only_for
 from lora_packer.base_model.blocks.attention import head_sizes, plain_attention
+from lora_packer.base_model.blocks.codec import mimi
 from lora_packer.base_model.blocks.composed import composed
-from lora_packer.base_model.blocks.composite import Part, Tower, below, composite, fixed, text_part, with_towers
+from lora_packer.base_model.blocks.composite import (
+    Part,
+    Tower,
+    below,
+    composite,
+    fixed,
+    renamed,
+    text_part,
+    with_towers,
+)
 from lora_packer.base_model.blocks.encoder_decoder import BART_NAMES, side_layers
 from lora_packer.base_model.blocks.feed_forward import two_linears_mlp
 from lora_packer.base_model.blocks.frames import LAYER_NORMS, framed, numbered, stacked
@@ -18,8 +30,11 @@ from lora_packer.base_model.settings import Settings
 from lora_packer.errors import InputError
 
 
-def _moshi(s: Settings) -> Named:
-    """Moshi's language model, whose projections are linears inside modules of their own."""
+def _moshi(s: Settings, *, tokens: str = "embed_tokens", codes: int = 0) -> Named:
+    """Moshi's language model, whose projections are linears inside modules of their own.
+
+    ``codes`` is how many codes of sound its embedding, whose path ``tokens`` is, has besides the words.
+    """
     inner, (heads, kv_heads, head_dim) = s.size("ffn_dim"), head_sizes(s)
 
     def layer(prefix: str, _index: int) -> Named:
@@ -30,9 +45,27 @@ def _moshi(s: Settings) -> Named:
         yield from linear(f"{prefix}.mlp.fc2", s.hidden, inner // 2)
         yield from norm(prefix, s.hidden, *LAYER_NORMS)
 
-    yield from embedding("embed_tokens", s.vocab + 1, s.hidden)
+    yield from embedding(tokens, s.vocab + codes + 1, s.hidden)
     yield from numbered(s, "layers", layer)
     yield from norm("norm", s.hidden)
+
+
+def _kyutai(s: Settings, head: Head, *, tied: bool = True) -> Named:
+    """The same that writes down what it hears, with the codec that it hears by.
+
+    ``tied`` is whether a head that is the input embedding has a row for each code, too, as since transformers 5.
+    """
+    codes = s.size("num_codebooks") * s.size("codebook_vocab_size")
+    before, (codec, modules) = "" if head == "none" else "model.", _MIMI.of(s)
+    for path, module in _moshi(s, tokens="embed_tokens.embed_tokens", codes=codes):
+        yield before + path, module
+    if head != "none":
+        more = codes + 1 if tied and s.flag("tie_word_embeddings") else 0
+        yield from linear("lm_head", s.vocab + more, s.hidden)
+        yield from below("codec_model", modules(codec))
+
+
+_MIMI = Part("codec_config", "mimi", {"mimi": Tower("mimi", mimi)}.get)
 
 
 def _audioflamingo3(s: Settings, audio: Settings, text: Settings) -> Named:
@@ -211,6 +244,18 @@ ARCHITECTURES: Architectures = {
     "canary": declared(_canary, text_config="decoder_config", encoder_decoder=True),
     "fun_asr_nano": composite(with_towers(text_part("qwen3"), hearing(_FUN_ASR_PART, _fun_asr))),
     "moss_transcribe_diarize": composite(with_towers(text_part("qwen3"), hearing(_MOSS_PART, _moss))),
+    "kyutai_speech_to_text": declared(
+        _kyutai,
+        {
+            TRANSFORMERS_4: renamed(
+                partial(_kyutai, tied=False),
+                ("codec_model.encoder.encoder_seanet.", "codec_model.encoder."),
+                ("codec_model.encoder.", "codec_model."),
+                ("codec_model.decoder.decoder_seanet.", "codec_model.decoder."),
+                ("codec_model.decoder.", "codec_model."),
+            )
+        },
+    ),
     "moshi": declared(only_for(framed(_moshi), "MoshiForCausalLM", "MoshiModel")),
     "audioflamingo3": heard(text_part("qwen2"), WHISPER_PART, _audioflamingo3),
     "musicflamingo": like("audioflamingo3"),

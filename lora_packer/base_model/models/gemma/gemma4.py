@@ -178,7 +178,7 @@ def _gemma4_audio_layer(s: Settings, path: str, hidden: int) -> Named:
     )
 
 
-def _gemma4_beside(s: Settings, text: Settings) -> Named:
+def gemma4_beside(s: Settings, text: Settings) -> Named:
     """The towers that the config has, each with what projects its features."""
     for kind, part, width in (
         ("vision", GEMMA4_VISION, "hidden_size"),
@@ -241,7 +241,7 @@ ARCHITECTURES: Architectures = {
     "gemma4_unified_text": declared(_gemma4_unified),
     "gemma4_text": GEMMA4_TEXT,
     "gemma4": composite(
-        with_towers(_GEMMA4_TEXT_PART, _gemma4_beside),
+        with_towers(_GEMMA4_TEXT_PART, gemma4_beside),
         {TEXT_ONLY: text_only(_GEMMA4_TEXT_PART)},
         targets=r".*language_model\..*\.(q_proj|v_proj)",
     ),
