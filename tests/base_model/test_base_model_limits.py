@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import TINY_BASE
 
-from lora_packer.base_model import BaseModel, checkpoint, hub_config, load, meta
+from lora_packer.base_model import BaseModel, checkpoint, found_config, hub_config, load, meta
 from lora_packer.base_model.checkpoint import load_checkpoint
 from lora_packer.base_model.fallback import find_base
 from lora_packer.base_model.settings import Settings
@@ -113,7 +113,7 @@ def test_what_cannot_be_a_hub_id_is_a_missing_file(monkeypatch: pytest.MonkeyPat
     def asked(_name: str) -> bytes:
         raise AssertionError("the Hub was asked")
 
-    monkeypatch.setattr(load, "hub_config", asked)
+    monkeypatch.setattr(found_config, "hub_config", asked)
     with pytest.raises(InputError, match="there is no file"):
         BaseModel.load(name)
 
