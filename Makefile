@@ -179,11 +179,11 @@ fix-proof: $(DEV_STAMP) $(PROOF_STAMP)
 	@$(PROOF_VENV)/bin/python tools/fix_in_peft.py $(FIX_CASES) 2>/dev/null
 
 # The same results in the readers of MLX-LM and vLLM, on a CPU (Linux; downloads a wheel of vLLM).
-fix-readers: $(DEV_STAMP) $(MLX_STAMP) $(VLLM_STAMP)
+fix-readers: $(DEV_STAMP) $(MLX_STAMP) $(ENGINES_STAMP)
 	@rm -rf $(FIX_CASES)
 	@PYTHONPATH=tests/support:tests/repair $(BIN)/python tools/fix_cases.py $(FIX_CASES)
 	@.venv-proof-mlx/bin/python tools/fix_in_mlx.py $(FIX_CASES)
-	@.venv-proof-vllm/bin/python tools/fix_in_vllm.py $(FIX_CASES) 2>/dev/null
+	@$(ENGINES_VENV)/bin/python tools/fix_in_vllm.py $(FIX_CASES) 2>/dev/null
 
 # Every field of a LoraConfig with hostile and odd values: what PEFT does with it, and what the check says.
 sweep: $(PROOF_STAMP)

@@ -12,7 +12,6 @@ import errno
 import io
 import os
 import re
-import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from itertools import islice
 from pathlib import Path
 
 from lora_packer.portable import CREATE_NEW, hold, remove_unheld, set_mode
-from lora_packer.unnamed import give_name, open_unnamed, path_of
+from lora_packer.unnamed import give_name, is_refused, name_or_copy, open_unnamed, path_of
 
 STDOUT = 1  # its descriptor
 _STANDARD_STREAM = "-"
@@ -124,13 +123,17 @@ def new_file(path: Path, *, mode: int = 0o666) -> Iterator[io.FileIO]:
 def _give_name(descriptor: int, target: Path) -> None:
     """Give a file that has none the name of ``target``; a file that has it already gives way."""
     if not os.path.lexists(target):
-        with suppress(FileExistsError):
+        try:
             give_name(descriptor, target)
+        except OSError as error:
+            if not (isinstance(error, FileExistsError) or is_refused(error)):
+                raise
+        else:
             return
     hold(descriptor)  # no other run takes it for one that was left
     temporary = _beside(target)
-    give_name(descriptor, temporary)
     try:
+        name_or_copy(descriptor, temporary)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -149,7 +152,7 @@ def _made_beside(target: Path, mode: int) -> tuple[Path, int]:
 
 
 def _beside(target: Path) -> Path:
-    return target.with_name(f".lora-packer-{secrets.token_hex(8)}.tmp")
+    return target.with_name(f".lora-packer-{os.urandom(8).hex()}.tmp")
 
 
 def _remove_left_behind(folder: Path) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
-from lora_packer.unnamed import give_name, open_unnamed, path_of
+from lora_packer.unnamed import name_or_copy, open_unnamed, path_of
 
 _MARK = ".lora-packer-"
 _PRIVATE, _PUBLIC = 0o700, 0o777  # the umask is taken off
@@ -85,7 +84,7 @@ class NewFolder:
         was_hidden = self._hidden is not None
         folder = self._folder(_PUBLIC)
         for name, descriptor in self._unnamed.items():
-            give_name(descriptor, folder / name)
+            name_or_copy(descriptor, folder / name)
         if was_hidden:
             _take_mode(folder)
         folder.rename(self._place)  # an empty folder gives way
@@ -102,7 +101,7 @@ class NewFolder:
 
     def _folder(self, mode: int) -> Path:
         if self._hidden is None:
-            hidden = self._place.with_name(f".{self._place.name}{_MARK}{secrets.token_hex(8)}.tmp")
+            hidden = self._place.with_name(f".{self._place.name}{_MARK}{os.urandom(8).hex()}.tmp")
             hidden.mkdir(mode=mode)
             self._hidden, self._held = hidden, _hold(hidden)
         return self._hidden

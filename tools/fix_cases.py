@@ -135,6 +135,9 @@ def of_layouts() -> Iterator[Case]:
         ("NeMo 1", lambda layer, module: f"model.decoder.layers.{layer}.{layouts._OLDER[module]}"),
     ):
         yield Case(name, "megatron", (shared, config), written(layouts.as_megatron(shared, of), config))
+    canonical = {"peft_type": "LORA", "adapter_dim": config["r"], "alpha": config["lora_alpha"], "variant": "canonical"}
+    apart = written(layouts.as_canonical_nemo(own), canonical)
+    yield Case("NeMo 1, canonical", "megatron", (own, config), apart)
     alphas = {"": 2.0, "model.layers.1.mlp.up_proj": 0.5}
     patterned = {**config, "lora_alpha": 2, "alpha_pattern": {"model.layers.1.mlp.up_proj": 0.5}}
     kohya = layouts.as_kohya(own, alphas)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeGuard
+from typing import Any
 
 from lora_packer.arguments import require_path
 from lora_packer.base_model.architecture import (
@@ -20,6 +20,7 @@ from lora_packer.base_model.architecture import (
     Proof,
 )
 from lora_packer.base_model.blocks.attention import head_sizes
+from lora_packer.base_model.embedded import embedding_of, embedding_part, has_type
 from lora_packer.base_model.found_config import FoundConfig, config_of
 from lora_packer.base_model.module import Modules, Named
 from lora_packer.base_model.named_class import class_named_by, head_of, is_draft
@@ -112,7 +113,7 @@ class BaseModel:
         if architecture.composed:  # the head is the decoder's, whose own config says it
             if architecture.text_config != DECODER:
                 return False
-            config, architecture = _embedding_part(config, architecture)
+            config, architecture = embedding_part(config, architecture)
         return Settings(config, architecture.defaults or self.model_type).flag("tie_word_embeddings")
 
     @property
@@ -124,7 +125,7 @@ class BaseModel:
     @property
     def nested_types(self) -> Mapping[str, str]:
         """The model type of each nested config, by the name of its field."""
-        parts = ((name, part["model_type"]) for name, part in self._config.items() if _has_type(part))
+        parts = ((name, part["model_type"]) for name, part in self._config.items() if has_type(part))
         return dict(parts)
 
     def with_head(self, head: Head) -> BaseModel:
@@ -145,7 +146,7 @@ class BaseModel:
         nested = architecture.text_config
         changed: dict[str, Any] = {**self._config, **fields}
         if nested is not None and not (architecture.flat_text and self._config.get(nested) is None):
-            part = _embedding_part(self._config, architecture)[0] if architecture.composed else self._config.get(nested)
+            part = embedding_part(self._config, architecture)[0] if architecture.composed else self._config.get(nested)
             changed[nested] = {**(part or {}), **fields}
         return _build(changed, self.source, self.head)
 
@@ -155,10 +156,6 @@ def base_from(found: FoundConfig) -> BaseModel:
     # Other modules are the same objects under another source: a file may be there many times.
     base = shared(("config", found.sha256), lambda: _build(found.fields, found.source), lambda made: len(made.modules))
     return replace(base, source=found.source, sha256=found.sha256)
-
-
-def _has_type(part: Any) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(part, Mapping) and isinstance(part.get("model_type"), str)
 
 
 def _build(config: Mapping[str, Any], source: str | None, head: Head | None = None) -> BaseModel:
@@ -193,7 +190,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
     builds = {first: architecture.dialects[first], **architecture.dialects}
     dialects = {name: _modules(_under(chosen, build, settings)) for name, build in builds.items()}
     modules = dialects[first]
-    embedding = _embedding_of(modules, config, architecture, chosen)
+    embedding = embedding_of(modules, config, architecture, chosen)
     return BaseModel(
         model_type, modules, MappingProxyType(dialects), source, chosen, architecture.default_targets, embedding, config
     )
@@ -228,51 +225,3 @@ def _modules(named: Named) -> Modules:
             f"the base config describes more than {MAX_MODULES} modules.", hint="Use the base model's own config.json."
         )
     return MappingProxyType(modules)
-
-
-def _embedding_part(config: Mapping[str, Any], whole: Architecture) -> tuple[Mapping[str, Any], Architecture]:
-    """The config and the definition of that of two models which reads the tokens."""
-    name = whole.text_config or ""
-    absent = Settings(config, whole.defaults or {}).default(name)
-    part = config[name] if isinstance(config.get(name), Mapping) else absent
-    return part, ARCHITECTURES[part.get("model_type", absent["model_type"])]
-
-
-def _embedding_of(modules: Modules, config: Mapping[str, Any], architecture: Architecture, head: Head) -> str | None:
-    """The path of the input embedding."""
-    if not architecture.composed:
-        return _input_embedding(modules, _embedding_names(config, architecture, head))
-    part, own = _embedding_part(config, architecture)
-    before = f"{architecture.text_config}."
-    inside = {path.removeprefix(before): module for path, module in modules.items() if path.startswith(before)}
-    head = "causal-lm" if architecture.text_config == DECODER else "none"
-    found = _input_embedding(inside, _embedding_names(part, own, head))
-    return None if found is None else before + found
-
-
-def _embedding_names(config: Mapping[str, Any], architecture: Architecture, head: Head) -> tuple[str, ...]:
-    """How the input embedding may be called: as declared, as in a decoder alone, and as in the language model inside.
-
-    A type that reads no tokens has no name for it.
-    """
-    declared = architecture.input_embedding
-    if declared is None:
-        return ()
-    own = declared if isinstance(declared, str) else declared.get(head, declared["none"])
-    nested = config.get(architecture.text_config or "")
-    inside = ARCHITECTURES.get(nested["model_type"]) if _has_type(nested) else None
-    name = inside.input_embedding if inside is not None else None
-    return (own, "embed_tokens", *((name,) if isinstance(name, str) else ()))
-
-
-def _input_embedding(modules: Modules, names: tuple[str, ...]) -> str | None:
-    """The path of the input embedding: the embedding of that name that lies highest, or a parameter in its place.
-
-    A class may have none where others of its type do, such as one that classifies images.
-    """
-    embeddings = [path for path, module in modules.items() if module.kind == "embedding"]
-    for name in names:
-        named = [path for path in embeddings or modules if f".{path}".endswith(f".{name}")]
-        if named:
-            return min(named, key=lambda path: path.count("."))
-    return None

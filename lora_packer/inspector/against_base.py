@@ -86,8 +86,10 @@ def _against(settings: LoraConfig, base: BaseModel, subject: Subject, hosted: st
     adapter, target = subject.adapter, subject.target
     found = diagnose(settings, base, adapter.tensors)
     found = as_peft_loads(found, settings, base, adapter.tensors, target.name)
-    told = told_fixable(found.findings, found, settings, base, adapter.tensors, target.name)
-    told = tuple(vocabulary.at_target(item, target, hosted) for item in (*told, *other_layout(found.case)))
+    if found.case.dialect != CHECKPOINT:
+        both = told_fixable(found.findings, found, settings, base, adapter.tensors, target.name)
+        found = replace(found, findings=both)
+    told = tuple(vocabulary.at_target(item, target, hosted) for item in (*found.findings, *other_layout(found.case)))
     refused = tuple(refused_on(found, base, exact=target.name == "peft"))
     if found.case.dialect == CHECKPOINT:
         # A checkpoint's names need not be the running model's: by them nothing is refused.

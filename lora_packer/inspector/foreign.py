@@ -29,6 +29,9 @@ _WAY_OUT = {"X-LoRA": _TRAIN, "a prompt method": _TRAIN}
 TORCHTUNE_TURNS = ("llama", "mistral", "gemma", "gemma2")
 TORCHTUNE_AS_IT_IS = ("qwen2", "qwen3")
 
+# What rank and alpha are called: by PEFT, Megatron-Bridge (peft/lora.py), NeMo 1 (peft.lora_tuning of its config).
+MEGATRON_NUMBERS = (("r", "lora_alpha"), ("dim", "alpha"), ("adapter_dim", "alpha"))
+
 KOHYA = "kohya or diffusers"
 RENAME_HALVES = (
     "Name the tensors base_model.model.<module path>.lora_A.weight and lora_B.weight: down is A, up is B, and an alpha "
@@ -58,7 +61,7 @@ FRAMEWORKS = (
     Framework(
         "Megatron",
         re.compile(
-            r"\.adapter(?:_layer\.lora_\w+)?\.linear_(?:in|out)\.weight$|^(?!base_model\.).*\.linear_(?:qkv|proj|fc[12])\."
+            r"\.adapter(?:_layer\.lora_\w+(?:\.\w+_adapter)?)?\.linear_(?:in|out)\.weight$|^(?!base_model\.).*\.linear_(?:qkv|proj|fc[12])\."
         ),
         "Export it with Megatron-Bridge's save_hf_adapter.",
     ),
@@ -144,7 +147,7 @@ def is_convertible(
     if framework.name == "torchtune":
         return {"r", "lora_alpha"} <= config.keys() and base.model_type in (*TORCHTUNE_TURNS, *TORCHTUNE_AS_IT_IS)
     if framework.name == "Megatron":
-        return {"r", "lora_alpha"} <= config.keys() or {"dim", "alpha"} <= config.keys()
+        return any(set(names) <= config.keys() for names in MEGATRON_NUMBERS)
     if framework.name == KOHYA:
         return is_kohya(names) and modules_named(names, base) is not None
     return False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lora_packer.adapter import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.adapter.config import ConfigProblem
+from lora_packer.adapter.safetensors_header import SafetensorsHeader
 from lora_packer.errors import InputError
 from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.against_base import BASE_RULES, judge_against_base
@@ -27,8 +28,8 @@ from lora_packer.inspector.rules import values as value_rules
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.rules.shapes_alone import without_a_base
-from lora_packer.inspector.subject import Subject, why_without
-from lora_packer.inspector.values import scan
+from lora_packer.inspector.subject import Subject, plainly, why_without
+from lora_packer.inspector.values import TensorValues, scan, scan_by_parts
 from lora_packer.misplaced import MLX_WEIGHTS
 
 _ON_DISK = "files on the disk, and what was checked is on none"
@@ -148,8 +149,7 @@ def _judge_values(subject: Subject) -> Judged:
     if header is None:
         return Judged(why=why_without(subject, WEIGHTS_NAME))
     try:
-        with subject.source.open(WEIGHTS_NAME) as file, subject.reading(file) as (reader, buffers):
-            values = scan(reader, header, buffers)
+        values = _values(subject, header)
     except OSError as error:
         raise InputError(f"{WEIGHTS_NAME} cannot be read: {error.strerror or error}.") from None
     findings = tuple(value_rules.judge(subject.tensors, values, header.size))
@@ -160,6 +160,14 @@ def _judge_values(subject: Subject) -> Judged:
         reason = f"the safetensors library reads {'no file inside an archive' if in_archive else _ON_DISK}"
         return Judged(findings, every - {second}, left_out={second: reason})
     return Judged((*findings, *files.second_opinion(path, subject.adapter)), every)
+
+
+def _values(subject: Subject, header: SafetensorsHeader) -> dict[str, TensorValues]:
+    """What the values say; where nobody else wants the bytes, parts of the file are read at once."""
+    if subject.reading is plainly and subject.source.holder == "folder":
+        return scan_by_parts(lambda: subject.source.open(WEIGHTS_NAME), header)
+    with subject.source.open(WEIGHTS_NAME) as file, subject.reading(file) as (reader, buffers):
+        return scan(reader, header, buffers)
 
 
 # --- which rules each runs -------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, groupby
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 
 from lora_packer.adapter.safetensors_header import DTYPE_BITS, SafetensorsHeader, TensorInfo
+from lora_packer.threads import in_order as in_threads
+from lora_packer.threads import processors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 
 # Small enough to stay in a core's second-level cache between the read and the passes over it.
 _CHUNK = 512 << 10
+_PART = 64 << 20  # bytes that are not worth a thread
 
 # dtype -> (bytes per element, the exponent's bits). A value is not finite where its exponent is all ones: IEEE 754, and
 # bfloat16 as the upper half of a float32. E5M2 follows IEEE too; E4M3 has one NaN, 0x7F.
@@ -62,6 +65,9 @@ class _Piece(NamedTuple):
     size: int
 
 
+_Named = tuple[str, TensorInfo]
+
+
 class Reader(Protocol):
     """What the values are read from: a file, or what does something else with the bytes besides."""
 
@@ -80,14 +86,48 @@ def scan(file: BinaryIO | Reader, header: SafetensorsHeader, buffers: int = 1) -
 
     Raises OSError.
     """
+    in_order = _in_order(header)
+    file.seek(0)
+    return _scanned(file, header.data_start, in_order, buffers)
+
+
+def scan_by_parts(opened: Callable[[], BinaryIO], header: SafetensorsHeader) -> dict[str, TensorValues]:
+    """The same for a file that can be opened several times: parts of it at once, one for each processor.
+
+    Raises OSError, InputError.
+    """
+    in_order = _in_order(header)
+    end = max((info.end for _, info in in_order), default=0)
+    most = max(_PART, -(-end // processors()))
+    parts = [list(part) for _, part in groupby(in_order, lambda item: item[1].begin // most)]
+
+    def work(part: list[_Named]) -> dict[str, TensorValues]:
+        with opened() as file:
+            file.seek(header.data_start + part[0][1].begin)
+            return _scanned(file, 0, part, 1)
+
+    if len(parts) == 1:
+        return work(parts[0])
+    result: dict[str, TensorValues] = {}
+    with in_threads(work, parts) as seen:
+        for values in seen:
+            result |= values
+    return result
+
+
+def _in_order(header: SafetensorsHeader) -> list[_Named]:
+    return sorted(header.tensors.items(), key=lambda item: item[1].begin)
+
+
+def _scanned(file: BinaryIO | Reader, skipped: int, in_order: list[_Named], buffers: int) -> dict[str, TensorValues]:
+    """Look at tensors that follow one another, behind ``skipped`` bytes from where the file stands."""
     import numpy as np
 
-    in_order = sorted(header.tensors.items(), key=lambda item: item[1].begin)
+    tensors = dict(in_order)
     result = {name: TensorValues() for name, info in in_order if info.dtype in _FLOATS}
     turns = [np.empty(_CHUNK, dtype=np.uint8) for _ in range(buffers)]
     low_bits = False
-    file.seek(0)
-    for number, pieces in enumerate(_chunks(header.data_start, in_order)):
+    for number, pieces in enumerate(_chunks(skipped, in_order)):
         buffer = turns[number % buffers]
         _read_into(file, memoryview(buffer.data)[: sum(piece.size for piece in pieces)])
         offset = 0
@@ -95,7 +135,7 @@ def scan(file: BinaryIO | Reader, header: SafetensorsHeader, buffers: int = 1) -
             if piece.name is not None and piece.size:
                 seen, data = result[piece.name], buffer[offset : offset + piece.size]
                 seen.low_bits = low_bits  # one such value is enough for the whole file
-                _look_at(data, header.tensors[piece.name].dtype, piece.position, seen)
+                _look_at(data, tensors[piece.name].dtype, piece.position, seen)
                 low_bits = seen.low_bits
             offset += piece.size
     return result

@@ -11,7 +11,7 @@ from lora_packer.redact import escape
 from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import Found
-from lora_packer.repair.layouts import experts, kohya, megatron, mlx, torchtune, turned
+from lora_packer.repair.layouts import experts, kohya, megatron, megatron_out, mlx, torchtune, turned
 from lora_packer.repair.lossy import LOSSY
 from lora_packer.repair.result import Repaired, Skipped, Told
 from lora_packer.repair.setting import Repair, Setting
@@ -59,7 +59,8 @@ FORMS = {
     mlx.MLX: "MLX-LM's own layout: adapters.safetensors and its config",
     kohya.KOHYA: "kohya's own layout: kohya=lora_te says what its names begin with",
     torchtune.TORCHTUNE: "torchtune's own names and order of rows",
-    megatron.MEGATRON: "the names of Megatron-Bridge's CanonicalLoRA",
+    megatron.MEGATRON: "the names of Megatron-Bridge's CanonicalLoRA; megatron=fused: one A for q, k and v; "
+    "megatron=nemo1, megatron=nemo1-fused: those of NeMo 1",
 }
 BY_NAME = {**LOSSY, **FORMS}
 
@@ -121,7 +122,7 @@ def _other_layout(draft: Draft, setting: Setting) -> tuple[tuple[Draft, str] | N
     if kohya.KOHYA in setting.allowed:
         form, told = kohya.to_kohya(draft, setting)
         return (None if form is None else (form, kohya.KOHYA_WEIGHTS)), told
-    for name, write in ((torchtune.TORCHTUNE, torchtune.to_torchtune), (megatron.MEGATRON, megatron.to_megatron)):
+    for name, write in ((torchtune.TORCHTUNE, torchtune.to_torchtune), (megatron.MEGATRON, megatron_out.to_megatron)):
         if name in setting.allowed:
             form, told = write(draft, setting)
             return (None if form is None else (form, WEIGHTS_NAME)), told

@@ -96,6 +96,41 @@ def plain_folder(folder: Path) -> Path:
     return folder / "plain"
 
 
+@pytest.mark.parametrize("why", [errno.EPERM, errno.ENOENT, errno.EXDEV])
+def test_where_they_get_no_name_they_are_copied(why: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "link", refused)
+    whole = bytes(range(256)) * 5000
+    for content in (whole, whole[1:]):
+        with new_file(tmp_path / "file", mode=0o640) as file:
+            file.write(content)
+        assert (tmp_path / "file").read_bytes() == content
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    with new_folder(tmp_path / "folder") as folder, folder.create("one") as file:
+        file.write(whole)
+    assert names(tmp_path) == ["file", "folder"]
+    assert (tmp_path / "folder" / "one").read_bytes() == whole
+
+
+@pytest.mark.parametrize("why", [errno.ENOSPC, errno.EIO])
+def test_a_name_that_fails_leaves_nothing(why: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(*_: object, **__: object) -> None:
+        raise OSError(why, os.strerror(why))
+
+    monkeypatch.setattr(os, "link", failed)
+    for write in (lambda: write_whole(tmp_path / "file", "text"), lambda: one_file(tmp_path / "folder")):
+        with pytest.raises(OSError, match=os.strerror(why)):
+            write()
+    assert names(tmp_path) == []
+
+
+def one_file(place: Path) -> None:
+    with new_folder(place) as folder:
+        folder.create("one").close()
+
+
 def test_a_folder_that_is_refused_is_no_system_without_them(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_unnamed(tmp_path / "none", 0o600)

@@ -24,9 +24,11 @@ from builders import (
     write_adapter,
 )
 from follow_hints import follow, is_known
+from safetensors.numpy import save_file
 
 import lora_packer
-from lora_packer.inspector import RULES
+from lora_packer.adapter.safetensors_header import read_header
+from lora_packer.inspector import RULES, values
 
 Q0 = PREFIX + "model.layers.0.self_attn.q_proj"
 K0 = PREFIX + "model.layers.0.self_attn.k_proj"
@@ -512,17 +514,40 @@ def test_values_are_not_read_without_weights(tmp_path: Path) -> None:
     ],
 )
 def test_not_finite_in_every_dtype(tmp_path: Path, dtype: str, bits: str, bad: list[int]) -> None:
-    from lora_packer.adapter.safetensors_header import read_header
-    from lora_packer.inspector.values import scan
-
     largest = bad[0] - 1
-    values = np.array([0, 1, largest, *bad], dtype=bits)
-    header = {"t": {"dtype": dtype, "shape": [len(values)], "data_offsets": [0, values.nbytes]}}
+    found = np.array([0, 1, largest, *bad], dtype=bits)
+    header = {"t": {"dtype": dtype, "shape": [len(found)], "data_offsets": [0, found.nbytes]}}
     path = tmp_path / "t.safetensors"
-    path.write_bytes(raw_safetensors(header, values.tobytes()))
+    path.write_bytes(raw_safetensors(header, found.tobytes()))
     with path.open("rb") as file:
-        seen = scan(file, read_header(file, path.stat().st_size))["t"]
+        seen = values.scan(file, read_header(file, path.stat().st_size))["t"]
     assert (seen.not_finite, seen.has_nonzero) == (len(bad), True)
+
+
+@pytest.mark.parametrize("part", [1, 64, 1000, 1 << 20])
+def test_parts_of_a_file_at_once_say_what_the_whole_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    rng = np.random.default_rng(0)
+    tensors = {
+        f"t{at}": rng.standard_normal(shape).astype(np.float32) for at, shape in enumerate([(3, 5), (0,), 40, 7])
+    }
+    tensors["t0"][1, 2] = np.nan
+    tensors["t2"][:3] = 0
+    tensors["t3"][:] = 0
+    save_file(tensors | {"n": np.arange(9)}, tmp_path / "t.safetensors")
+    monkeypatch.setattr(values, "_PART", part)
+    monkeypatch.setattr(values, "processors", lambda: 8)
+    path = tmp_path / "t.safetensors"
+    with path.open("rb") as file:
+        header = read_header(file, path.stat().st_size)
+        whole = values.scan(file, header)
+    parts = values.scan_by_parts(lambda: path.open("rb"), header)
+    assert (whole["t0"].not_finite, whole["t2"].first, whole["t3"].last) == (1, 3, -1)
+    for name in whole:
+        assert dataclasses.replace(parts[name], low_bits=False) == dataclasses.replace(whole[name], low_bits=False)
+    assert any(seen.low_bits for seen in parts.values())
+    assert values.scan_by_parts(lambda: path.open("rb"), dataclasses.replace(header, tensors={})) == {}
 
 
 # --- what PEFT wrote -------------------------------------------------------------------------------------------------

@@ -185,6 +185,15 @@ def test_the_names_of_a_checkpoint_decide_nothing_and_its_shapes_do(
     assert ({item.code for item in report.unchecked} >= AGAINST_BASE) == (status == "inconclusive")
 
 
+def test_the_names_of_a_checkpoint_decide_nothing_where_the_config_is_wrong_too(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    tensors = {name.replace(PREFIX, PREFIX + "model.", 1): tensor for name, tensor in tiny_tensors().items()}
+    folder = write_adapter(tmp_path / "a", tensors, tiny_config(target_modules=["q_proj"]))
+    report = lora_packer.check(folder, base_config=checkpoint, target="peft")
+    assert (report.status, report.findings) == ("inconclusive", ())
+
+
 def test_every_rule_has_a_stage_and_every_stage_names_its_rules() -> None:
     from lora_packer.inspector.stages import STAGES
 

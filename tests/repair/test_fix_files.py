@@ -306,7 +306,7 @@ def test_a_small_pickle_of_the_same_kind_is_read(cli: Cli, tmp_path: Path) -> No
 
 def test_the_values_are_read_while_the_file_is_being_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     events: list[str] = []
-    scan = stages.scan
+    scan = stages.scan_by_parts
 
     def watched(*args: Any) -> Any:
         events.append("values")
@@ -316,7 +316,7 @@ def test_the_values_are_read_while_the_file_is_being_written(monkeypatch: pytest
         events.append("waited")
         return TINY / name
 
-    monkeypatch.setattr(stages, "scan", watched)
+    monkeypatch.setattr(stages, "scan_by_parts", watched)
     with open_source(TINY) as source:
         draft = find(source, ()).draft
         assert draft is not None

@@ -286,10 +286,142 @@ def test_peft_to_megatron_and_back_is_the_identity(cli: Cli, tmp_path: Path) -> 
     assert "decoder.layers.1.mlp.linear_fc2.adapter.linear_out.weight" in found
     config = json.loads((tmp_path / "b" / CONFIG).read_text())
     assert (config["dim"], config["alpha"] / config["dim"], "r" in config) == (RANK, 8 / RANK**0.5, False)
+    # Its own default; it refuses linear_qkv and linear_fc1 (Megatron-Bridge's peft/canonical_lora.py).
+    all_linear = {"linear_q", "linear_k", "linear_v", "linear_proj", "linear_fc1_up", "linear_fc1_gate", "linear_fc2"}
+    assert set(config["target_modules"]) == all_linear
     assert run(cli, tmp_path / "b", TINY_BASE, "--output", tmp_path / "c")[0] == 0
     same(tmp_path / "c", wanted)
     config = json.loads((tmp_path / "c" / CONFIG).read_text())
     assert (config["r"], config["lora_alpha"] / RANK, config["target_modules"]) == (RANK, 8 / RANK**0.5, sorted(ALL))
+
+
+NEMO_CANONICAL = {
+    path: f"self_attention.adapter_layer.lora_unfused_kqv_adapter.{leaf}_adapter"
+    for path, leaf in (("self_attn.q_proj", "q"), ("self_attn.k_proj", "k"), ("self_attn.v_proj", "v"))
+} | {
+    "self_attn.o_proj": "self_attention.adapter_layer.lora_dense_attention_adapter",
+    "mlp.gate_proj": "mlp.adapter_layer.lora_unfused_hto4h_adapter.gate_adapter",
+    "mlp.up_proj": "mlp.adapter_layer.lora_unfused_hto4h_adapter.up_adapter",
+    "mlp.down_proj": "mlp.adapter_layer.lora_4htoh_adapter",
+}
+
+
+def as_canonical_nemo(tensors: Tensors, prefix: str = "model.decoder") -> Tensors:
+    """What ``reformat_module_names_to_canonical`` makes of the names (NeMo's convert_hf_to_canonical.py)."""
+    made: Tensors = {}
+    for name, tensor in tensors.items():
+        layer, path = name.removeprefix(f"{PREFIX}model.layers.").partition(".lora_")[0].split(".", 1)
+        half = "linear_in" if "lora_A" in name else "linear_out"
+        made[f"{prefix}.layers.{layer}.{NEMO_CANONICAL[path]}.{half}.weight"] = tensor
+    return made
+
+
+@pytest.mark.parametrize("prefix", ["model.decoder", "model.module.decoder"])
+def test_the_canonical_lora_of_nemo_1_keeps_each_part(prefix: str, cli: Cli, tmp_path: Path) -> None:
+    wanted = adapter_of()
+    config = {"peft_type": "LORA", "adapter_dim": RANK, "alpha": 16, "variant": "canonical"}
+    adapter = write_adapter(tmp_path / "a", as_canonical_nemo(wanted, prefix), config)
+    report = json.loads(cli("check", adapter, "--base-config", TINY_BASE, "--format", "json").out)
+    assert ("LP319", True) in [(item["code"], item["fixable"]) for item in report["findings"]]
+    code, told = run(cli, adapter, TINY_BASE)
+    assert (code, [item["name"] for item in told["repairs"]], told["skipped"]) == (0, ["megatron"], [])
+    same(tmp_path / "a-fixed", wanted)
+    assert json.loads((tmp_path / "a-fixed" / CONFIG).read_text()) == {
+        "peft_type": "LORA",
+        "r": RANK,
+        "lora_alpha": 16,
+        "target_modules": sorted(ALL),
+    }
+
+
+OF_BRIDGE = ["linear_qkv", "linear_proj", "linear_fc1", "linear_fc2"]
+OF_NEMO = ["attention_qkv", "attention_dense", "mlp_fc1", "mlp_fc2"]
+
+
+@pytest.mark.parametrize(
+    ("form", "shared", "made", "config"),
+    [
+        (
+            "megatron=fused",
+            True,
+            lambda tensors: as_megatron(tensors, lambda layer, module: f"decoder.layers.{layer}.{module}.adapter"),
+            {"dim": RANK, "target_modules": OF_BRIDGE},
+        ),
+        (
+            "megatron=nemo1-fused",
+            True,
+            lambda tensors: as_megatron(
+                tensors, lambda layer, module: f"model.decoder.layers.{layer}.{_OLDER[module]}"
+            ),
+            {"adapter_dim": RANK, "variant": "nemo", "target_modules": OF_NEMO},
+        ),
+        (
+            "megatron=nemo1",
+            False,
+            as_canonical_nemo,
+            {"adapter_dim": RANK, "variant": "canonical", "target_modules": OF_NEMO},
+        ),
+    ],
+)
+def test_peft_to_the_other_forms_of_megatron_and_back_is_the_identity(
+    form: str, shared: bool, made: Any, config: dict[str, Any], cli: Cli, tmp_path: Path
+) -> None:
+    wanted, before = adapter_of(shared=shared), tiny_config(target_modules=sorted(ALL), lora_alpha=8)
+    adapter = write_adapter(tmp_path / "a", wanted, before)
+    code, told = run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", form)
+    assert (code, [item["name"] for item in told["repairs"]], told["skipped"]) == (0, ["megatron"], [])
+    found, expected = load_file(tmp_path / "b" / WEIGHTS), made(wanted)
+    assert found.keys() == expected.keys()
+    assert all(found[name].tobytes() == tensor.tobytes() for name, tensor in expected.items())
+    written = json.loads((tmp_path / "b" / CONFIG).read_text())
+    assert written == {
+        **{name: value for name, value in before.items() if name not in ("r", "lora_alpha", "use_rslora")},
+        "alpha": 8,
+        **config,
+    }
+    assert run(cli, tmp_path / "b", TINY_BASE, "--output", tmp_path / "c")[0] == 0
+    same(tmp_path / "c", wanted)
+    after = json.loads((tmp_path / "c" / CONFIG).read_text())
+    assert after == {name: value for name, value in before.items() if name != "use_rslora"}
+    # And out of that form into itself, by way of PEFT's.
+    assert run(cli, tmp_path / "b", TINY_BASE, "--output", tmp_path / "d", "--allow", form)[0] == 0
+    assert (tmp_path / "d" / WEIGHTS).read_bytes() == (tmp_path / "b" / WEIGHTS).read_bytes()
+    assert json.loads((tmp_path / "d" / CONFIG).read_text()) == written
+
+
+@pytest.mark.parametrize(
+    ("form", "modules", "reason"),
+    [
+        ("megatron=fused", ALL, "and the file has one for each part"),
+        ("megatron=nemo1", ("q_proj", "v_proj"), "has not all of q_proj, k_proj, v_proj"),
+        ("megatron=nemo1-fused", ("q_proj", "v_proj"), "has not all of q_proj, k_proj, v_proj"),
+        ("megatron=nemo9", ALL, "takes fused, nemo1, nemo1-fused"),
+    ],
+)
+def test_what_has_no_such_form_of_megatron_is_told(
+    form: str, modules: tuple[str, ...], reason: str, cli: Cli, tmp_path: Path
+) -> None:
+    wanted = adapter_of(modules)
+    adapter = write_adapter(tmp_path / "a", wanted, tiny_config(target_modules=list(modules)))
+    code, told = run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", form)
+    assert code == 0
+    assert [(item["name"], reason in item["reason"]) for item in told["skipped"]] == [("megatron", True)]
+    same(tmp_path / "b", wanted)
+
+
+def test_megatrons_canonical_lora_targets_the_parts_that_have_one(cli: Cli, tmp_path: Path) -> None:
+    adapter = write_adapter(tmp_path / "a", adapter_of(("q_proj", "v_proj", "down_proj")), tiny_config())
+    assert run(cli, adapter, TINY_BASE, "--output", tmp_path / "b", "--allow", "megatron")[0] == 0
+    assert json.loads((tmp_path / "b" / CONFIG).read_text())["target_modules"] == ["linear_q", "linear_v", "linear_fc2"]
+
+
+@pytest.mark.parametrize("name", ["lora_unfused_kqv_adapter", "lora_kqv_adapter.q_adapter"])
+def test_half_a_name_of_nemo_1_is_told(name: str, cli: Cli, tmp_path: Path) -> None:
+    tensors = as_canonical_nemo(adapter_of(("q_proj", "k_proj", "v_proj")))
+    tensors = {n.replace("lora_unfused_kqv_adapter.q_adapter", name): tensor for n, tensor in tensors.items()}
+    adapter = write_adapter(tmp_path / "a", tensors, {"peft_type": "LORA", "adapter_dim": RANK, "alpha": 16})
+    _, told = run(cli, adapter, TINY_BASE)
+    assert any("is no part of a module that is known" in item["reason"] for item in told["skipped"]), told["skipped"]
 
 
 @pytest.mark.parametrize("kind", ["no base", "one rank of several", "no scale", "a router", "a model without a gate"])

@@ -114,6 +114,20 @@ _OMNI = {
         "llm_dim": 64, "hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1,
     },
 }  # fmt: skip
+_ELM = {
+    "model_type": "openelm", "architectures": ["OpenELMForCausalLM"], "model_dim": 64, "head_dim": 16, "vocab_size": 40,
+    "num_transformer_layers": 2, "num_query_heads": [4, 8], "num_kv_heads": [1, 2], "ffn_multipliers": [0.5, 1.75],
+    "ffn_dim_divisor": 32, "ffn_with_glu": True, "normalize_qk_projections": True, "share_input_output_layers": True,
+}  # fmt: skip
+_LLADA = {
+    "model_type": "llada", "architectures": ["LLaDAModelLM"], "d_model": 64, "n_heads": 4, "n_kv_heads": 2, "n_layers": 1,
+    "mlp_hidden_size": 96, "vocab_size": 40, "embedding_size": 48, "block_type": "llama", "activation_type": "silu",
+    "layer_norm_type": "rms", "rope": True, "weight_tying": False, "include_bias": False, "block_group_size": 1,
+}  # fmt: skip
+_RWKV = {
+    "model_type": "rwkv5", "architectures": ["RwkvForCausalLM"], "hidden_size": 64, "head_size": 16, "num_hidden_layers": 1,
+    "vocab_size": 40, "model_version": "5_2", "intermediate_size": None,
+}  # fmt: skip
 
 CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("phi4mm", _PHI4MM, ["qkv_proj", "gate_up_proj", "linear_q", "img_projection.0", "speech.0"], {
@@ -176,6 +190,25 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("minicpmo without what speaks", _OMNI | {"init_tts": False}, ["v_proj"], {
         "llm." + _L + "self_attn.v_proj": (32, 64), "vpm.encoder.layers.0.self_attn.v_proj": (32, 32),
         "apm.layers.0.self_attn.v_proj": (32, 32)}),
+    ("openelm", _ELM, ["qkv_proj", "proj_1"], {
+        "transformer.layers.0.attn.qkv_proj": (96, 64), "transformer.layers.1.attn.qkv_proj": (192, 64),
+        "transformer.layers.0.ffn.proj_1": (64, 64), "transformer.layers.1.ffn.proj_1": (256, 64)}),
+    ("llada", _LLADA, ["q_proj", "k_proj", "ff_out", "up_proj"], {
+        "model.transformer.blocks.0.q_proj": (64, 64), "model.transformer.blocks.0.k_proj": (32, 64),
+        "model.transformer.blocks.0.ff_out": (64, 96), "model.transformer.blocks.0.up_proj": (96, 64),
+        "model.transformer.ff_out": (48, 64)}),
+    ("rwkv5", _RWKV, ["gate", "key"], {
+        "rwkv.blocks.0.attention.gate": (64, 64), "rwkv.blocks.0.attention.key": (64, 64),
+        "rwkv.blocks.0.feed_forward.key": (224, 64)}),
+    ("plamo3", {"model_type": "plamo3", "architectures": ["Plamo3ForCausalLM"], **_SIZES, "num_key_value_heads": 2,
+                "head_dim": 32}, ["qkv_proj", "gate_up_proj", "lm_head"], {
+        "model.layers.layers.0.mixer.qkv_proj": (256, 64), "model.layers.layers.0.mlp.gate_up_proj": (192, 64),
+        "lm_head": (48, 64)}),
+    ("PanguEmbedded", {"model_type": "PanguEmbedded", "architectures": ["PanguEmbeddedForCausalLM"], "bias": True, **_SIZES},
+     ["k_proj", "up_proj"], {_L + "self_attn.k_proj": (64, 64), _L + "mlp.up_proj": (96, 64)}),
+    ("telechat3", {"model_type": "telechat3", "architectures": ["TeleChat3ForCausalLM"], **_SIZES,
+                   "num_key_value_heads": 2}, ["k_proj", "up_proj"], {
+        _L + "self_attn.k_proj": (32, 64), _L + "mlp.up_proj": (96, 64)}),
     ("llava_llama", _LLAVA, ["q_proj", "up_proj", "mm_projector.0"], {
         _L + "self_attn.q_proj": (64, 64), _L + "mlp.up_proj": (96, 64), "model.mm_projector.0": (64, 1024)}),
     ("llava_mistral with its tower", _LLAVA | {
@@ -216,6 +249,11 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (_LING | {"num_nextn_predict_layers": 1}, "Bailing"),
     (_VLA | {"timm_model_ids": ["other", "other"]}, "timm_model_ids"),
     (_OMNI | {"version": "4.5"}, "MiniCPM-o 4.5"),
+    (_ELM | {"ffn_multipliers": None}, "OpenELM"),
+    (_LLADA | {"block_type": "sequential"}, "LLaDA"),
+    ({name: value for name, value in _LLADA.items() if name != "weight_tying"}, "weight_tying"),
+    (_LLADA | {"layer_norm_type": "default"}, "layer_norm_type"),
+    (_RWKV | {"model_version": "5_1"}, "model_version"),
     (_LLAVA | {"llm_cfg": {}}, "llm_cfg"),
     (_LLAVA_QWEN | {"mm_vision_tower": "other"}, "mm_vision_tower"),
 ]

@@ -5,11 +5,20 @@ from __future__ import annotations
 from functools import partial
 
 from lora_packer.base_model.architecture import Architectures, Head, Proof, remote
-from lora_packer.base_model.blocks.attention import grouped_attention
+from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
 from lora_packer.base_model.blocks.experts import linear_experts
-from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp, ungated_mlp
-from lora_packer.base_model.blocks.frames import LAYER_NORMS, decoder, framed, numbered, stacked
-from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear, norm, parameter
+from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, ungated_mlp
+from lora_packer.base_model.blocks.frames import (
+    LAYER_NORMS,
+    TRANSFORMER,
+    decoder,
+    framed,
+    head_modules,
+    numbered,
+    plain_decoder,
+    stacked,
+)
+from lora_packer.base_model.blocks.layers import chain, embedding, flagged, layer_norm, linear, norm, parameter
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
@@ -105,11 +114,136 @@ def _horizons(s: Settings, head: Head) -> Named:
         yield from linear(f"lm_heads.{index}.out_layer", length * s.size("input_size"), s.hidden)
 
 
+def _plamo3(s: Settings) -> Named:
+    """PLaMo 3's decoder: layers inside a decoder of their own, norms before and after each half."""
+    heads, kv_heads, head_dim = head_sizes(s)
+    norms = ("pre_mixer_norm", "post_mixer_norm", "pre_mlp_norm", "post_mlp_norm")
+
+    def layer(prefix: str, _index: int) -> Named:
+        yield from linear(f"{prefix}.mixer.qkv_proj", (heads + 2 * kv_heads) * head_dim, s.hidden)
+        yield from linear(f"{prefix}.mixer.o_proj", s.hidden, heads * head_dim)
+        yield from norm(f"{prefix}.mixer", head_dim, "q_norm", "k_norm")
+        yield from fused_gated_mlp(s, f"{prefix}.mlp")
+        yield from norm(prefix, s.hidden, *norms)
+
+    yield from embedding("embed_tokens", s.vocab, s.hidden)
+    yield from numbered(s, "layers.layers", layer)
+    yield from norm("norm", s.hidden)
+
+
+def _pangu(s: Settings) -> Named:
+    """openPangu Embedded's decoder: Llama's, with biases in its attention."""
+    out = s.flag("attention_bias") or s.flag("bias")
+    bias = out if s.value("qkv_bias") is None else s.flag("qkv_bias")
+    return decoder(
+        {
+            "self_attn": partial(grouped_attention, bias=bias, output_bias=out),
+            "mlp": flagged(plain_mlp, bias="mlp_bias"),
+        }
+    )(s)
+
+
+def _plamo3_head(s: Settings, head: Head) -> Named:
+    """The head, whose rows are filled up to a multiple of 16."""
+    return head_modules(s.with_fields(vocab_size=(s.vocab + 15) // 16 * 16), head)
+
+
+def _openelm(s: Settings) -> Named:
+    """OpenELM's decoder: every layer has its own numbers of heads and its own feed-forward width."""
+    width, side, step = s.size("model_dim"), s.size("head_dim"), s.size("ffn_dim_divisor")
+    count = s.size("num_transformer_layers")
+    heads, kv_heads, factors = s.sizes("num_query_heads"), s.sizes("num_kv_heads"), s.value("ffn_multipliers")
+    listed = isinstance(factors, list | tuple) and all(type(factor) in (int, float) for factor in factors)
+    if not listed or min(len(heads), len(kv_heads), len(factors)) < count or not s.flag("ffn_with_glu"):
+        raise UnknownArchitecture("there is no proven definition for the layers that this OpenELM lists.")
+
+    def layer(prefix: str, index: int) -> Named:
+        inner = _divisible(factors[index] * width, step)
+        out = heads[index] * side
+        yield from linear(f"{prefix}.attn.qkv_proj", out + 2 * kv_heads[index] * side, width)
+        yield from linear(f"{prefix}.attn.out_proj", width, out)
+        if s.flag("normalize_qk_projections"):
+            yield from norm(f"{prefix}.attn", side, "q_norm", "k_norm")
+        yield from linear(f"{prefix}.ffn.proj_1", 2 * inner, width)
+        yield from linear(f"{prefix}.ffn.proj_2", width, inner)
+        yield from norm(prefix, width, "ffn_norm", "attn_norm")
+
+    yield from embedding("token_embeddings", s.vocab, width)
+    yield from numbered(s, "layers", layer, layers=count)
+    yield from norm("norm", width)
+
+
+def _divisible(value: float, step: int) -> int:
+    """The multiple of a step that is next to a value, and not more than a tenth below it."""
+    found = max(step, int(value + step / 2) // step * step)
+    return found + step if found < 0.9 * value else found
+
+
+def _openelm_head(s: Settings, head: Head) -> Named:
+    """The head, which most share with the embedding and have no module for."""
+    if head == "causal-lm" and not s.flag("share_input_output_layers"):
+        yield from linear("lm_head", s.vocab, s.size("model_dim"))
+
+
+# What decides LLaDA's blocks, and stands in every config of its makers.
+_LLADA_SAYS = frozenset({"activation_type", "block_type", "include_bias", "layer_norm_type", "rope", "weight_tying"})
+
+
+def _llada(s: Settings, head: Head) -> Named:
+    """LLaDA's model, which fills in masks: OLMo's names around Llama's layers."""
+    unsaid = sorted(_LLADA_SAYS - s.raw.keys())
+    if unsaid:
+        raise UnknownArchitecture(f"this LLaDA's config does not say its {unsaid[0]}.")
+    width, heads = s.size("d_model"), s.size("n_heads")
+    kv_width = width // heads * (s.optional_size("n_kv_heads") or (1 if s.flag("multi_query_attention") else heads))
+    inner = s.optional_size("mlp_hidden_size") or s.size("mlp_ratio") * width
+    plain = s.value("block_type") == "llama" and s.value("activation_type") == "silu" and s.flag("rope")
+    if not plain or s.size("block_group_size") != 1 or s.flag("include_bias") or s.flag("attention_layer_norm"):
+        raise UnknownArchitecture("there is no proven definition for the blocks of this LLaDA.")
+    if s.value("layer_norm_type") != "rms" or s.flag("bias_for_layer_norm"):
+        raise UnknownArchitecture("there is no proven definition for the layer_norm_type of this LLaDA.")
+    before, rows, bias = "transformer." if head == "none" else "model.transformer.", s.vocab, s.flag("include_qkv_bias")
+    rows = s.optional_size("embedding_size") or rows
+    yield from embedding(f"{before}wte", rows, width)
+    for index in range(s.size("n_layers")):
+        path = f"{before}blocks.{index}"
+        yield from norm(path, width, "attn_norm", "ff_norm")
+        yield from linear(f"{path}.q_proj", width, width, bias=bias)
+        yield from linear(path, kv_width, width, "k_proj", "v_proj", bias=bias)
+        yield from linear(f"{path}.attn_out", width, width)
+        yield from linear(path, inner, width, "ff_proj", "up_proj")
+        yield from linear(f"{path}.ff_out", width, inner)
+    yield from norm(f"{before}ln_f", width)
+    if not s.flag("weight_tying"):
+        yield from linear(f"{before}ff_out", rows, width)
+
+
 ARCHITECTURES: Architectures = {
     "TraXLMistral": remote(
         _traxl,
         Proof("read", "GriffinDevelopments/TraXLMistraLForCausalLM 3673a44, TraXLMistralModel.py"),
         input_embedding="embedding",
+    ),
+    "llada": remote(
+        _llada,
+        Proof("read", "GSAI-ML/LLaDA-8B, modeling_llada.py (copies on GitHub)"),
+        input_embedding="wte",
+        classes={"LLaDAModelLM": "causal-lm", "LLaDAModel": "none"},
+        vocabulary=("embedding_size", "vocab_size"),
+    ),
+    "openelm": remote(
+        framed(_openelm, prefix=TRANSFORMER, heads=_openelm_head),
+        Proof("read", "mlx_lm/models/openelm.py (mlx-lm 0.32.2)"),
+        input_embedding="token_embeddings",
+    ),
+    "plamo3": remote(
+        framed(_plamo3, heads=_plamo3_head),
+        Proof("read", "vllm/model_executor/models/plamo3.py (vllm 0.33.0), mlx_lm/models/plamo3.py (mlx-lm 0.32.2)"),
+    ),
+    "PanguEmbedded": remote(framed(_pangu), Proof("read", "vllm/model_executor/models/openpangu.py (vllm 0.33.0)")),
+    "telechat3": remote(
+        framed(plain_decoder),
+        Proof("read", "mlx_lm/models/telechat3.py (mlx-lm 0.32.2); vllm 0.33.0 serves it with its class of Llama"),
     ),
     "rugpt3xl": remote(
         framed(_rugpt3xl), Proof("read", "EvilFreelancer/rugpt3xl-convert 3839cb4, modeling_rugpt3xl.py")
