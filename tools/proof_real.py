@@ -28,6 +28,7 @@ from proof_timm import import_timm  # noqa: E402
 
 from lora_packer.base_model import ARCHITECTURES, TEXT_ONLY, BaseModel  # noqa: E402
 from lora_packer.base_model.meta import modules_of  # noqa: E402
+from lora_packer.base_model.registry import TYPES_OF_CLASSES  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 
 # A class that can be built, and a definition that is it, is not it, or is not there.
@@ -89,12 +90,14 @@ def built(config: Mapping[str, Any]) -> tuple[Any, str]:
 
 def compared(config: Mapping[str, Any], file: str) -> Row:
     """Return what comes out for a config."""
-    model_type, defined = str(config.get("model_type")), config.get("model_type") in ARCHITECTURES
     names = config.get("architectures") or ["-"]
+    model_type = str(config.get("model_type"))
+    model_type = TYPES_OF_CLASSES.get((model_type, str(names[0])), model_type)
+    config, defined = {**config, "model_type": model_type}, model_type in ARCHITECTURES
     try:
         theirs, verdict = built(config)
     except NothingToCompareError as reason:
-        told = "the definition was not compared" if defined else "no definition"
+        told = f"the definition was not compared{_held(config)}" if defined else "no definition"
         return Row(file, model_type, str(names[0]), reason.verdict, str(reason) or told)
     cls = type(theirs).__name__
     try:
@@ -106,7 +109,25 @@ def compared(config: Mapping[str, Any], file: str) -> Row:
         return Row(file, model_type, cls, verdict, found or "as which it is exact")
     if found or verdict == EXACT:
         return Row(file, model_type, cls, DIFFERS if found else EXACT, found or "")
-    return Row(file, model_type, cls, verdict, f"for {names[0]}, as which it is exact")
+    return Row(file, model_type, cls, verdict, f"for {names[0]}, as which it is exact{_answered(config)}")
+
+
+def _held(config: Mapping[str, Any]) -> str:
+    """What holds the definition of a type that transformers has not, or why a check does not know this config."""
+    try:
+        proof = BaseModel.load(config).proof
+    except LoraPackerError as error:
+        return f"; unknown to a check: {str(error)[:100]}"
+    return "" if proof is None else f"; {proof.how}: {proof.source[:60]}"
+
+
+def _answered(config: Mapping[str, Any]) -> str:
+    """What a check says of a config with another library's class."""
+    try:
+        BaseModel.load(config)
+    except LoraPackerError:
+        return "; unknown to a check, since that class has modules of its own"
+    return ""
 
 
 def _difference(theirs: Any, base: BaseModel) -> str | None:

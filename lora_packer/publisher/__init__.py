@@ -1,33 +1,32 @@
 """Upload an archive to S3, mint a presigned URL that lives as long as it says, and prove it.
 
-The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client`` and ``connection`` (one
-store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``, ``begin`` and ``parts``
-(once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill leaves), ``presign``
-and ``sigv4`` (the URL), ``proof``, ``fetch`` and ``downloads`` (what it gives).
+The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client``, ``models`` and
+``connection`` (one store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``,
+``begin`` and ``parts`` (once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill
+leaves), ``presign`` and ``sigv4`` (the URL), ``proof``, ``fetch``, ``downloads`` and
+``published`` (what it gives).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
 from lora_packer.packager.meter import Meter
-from lora_packer.publisher.connection import Connection, Store, open_store
-from lora_packer.publisher.credentials import Signer
-from lora_packer.publisher.downloads import Get, downloads
+from lora_packer.publisher.connection import open_store
+from lora_packer.publisher.downloads import Get
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.multipart import PART_SIZE
+from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened, open_destination
-from lora_packer.publisher.payload import Content, Integrity, Progress, encryption_of, fingerprint
+from lora_packer.publisher.payload import Content, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
-from lora_packer.publisher.presign import presign, validate_expiry
-from lora_packer.publisher.proof import END, Expected, Proof, prove
+from lora_packer.publisher.presign import validate_expiry
+from lora_packer.publisher.proof import END, Expected, Proof
+from lora_packer.publisher.published import Proving, Published, mint
 from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
 from lora_packer.publisher.stored import Look, StoredObject, look
@@ -39,7 +38,6 @@ from lora_packer.threads import ahead, aside
 
 if TYPE_CHECKING:
     from boto3 import Session
-    from mypy_boto3_s3 import S3Client
 
 __all__ = [
     "DEFAULT_EXPIRY",
@@ -60,35 +58,6 @@ __all__ = [
     "publish",
     "split_suffix",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Published:
-    """An archive that is at the store, with a URL that was proven.
-
-    Attributes:
-        object: what is there.
-        url: downloads it, with nothing else needed; a secret.
-        deadline: when the URL ends at the latest (UTC): its own expiry or the end of the credentials.
-        signer_lifetime_known: False where the URL may end earlier, with credentials that do not tell their end.
-        proof: what a request to the URL showed.
-    """
-
-    object: StoredObject
-    url: PresignedUrl
-    deadline: datetime
-    signer_lifetime_known: bool
-    proof: Proof
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: without the URL's query, which is the secret."""
-        return {
-            "object": self.object.to_dict(),
-            "url": self.url.reveal().partition("?")[0],
-            "deadline": self.deadline.isoformat(timespec="seconds"),
-            "signer_lifetime_known": self.signer_lifetime_known,
-            "proof": self.proof.to_dict(),
-        }
 
 
 def publish(
@@ -168,15 +137,17 @@ def publish(
         )
         store, connection = opened.store, opened.connection()
         listed = None
-        if content.size > PART_SIZE:  # in parts, of which an earlier run may have left some
+        if not goes_in_one(content.size):  # in parts, of which an earlier run may have left some
             listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
         first = store.signer()
         found = hashed.result()
     key = key_for(name, found.sha256, destination)
-    url, _ = _mint(store, first, connection.client, destination.bucket, key, None, expires_in)
+    url, _ = mint(store, first, connection.client, destination.bucket, key, None, expires_in)
     if accept is not None:
         accept(url)
     ends = content.read(0, END), content.read(max(0, content.size - END), END)
+    expected = Expected(key, content.size, found.sha256, ends)
+    proving = Proving(store, connection, destination.bucket, expected, expires_in, note, get, full=verify_full)
     stored = upload(
         content,
         name,
@@ -187,9 +158,9 @@ def publish(
         progress=progress,
         encryption=encryption,
         listed=listed,
+        sent=proving.begin,
     )
-    expected = Expected(stored.key, stored.size, found.sha256, ends)
-    return _url(store, connection, stored, expected, expires_in, note, get, full=verify_full)
+    return proving.of(stored)
 
 
 def presign_object(
@@ -221,7 +192,7 @@ def presign_object(
     size = None if there.state == "denied" else there.size
     found = StoredObject(bucket, key, there.size, there.sha256, there.etag, there.version_id, uploaded=False)
     expected = Expected(key, size, there.sha256)
-    return _url(store, connection, found, expected, expires_in, note, get, full=verify_full)
+    return Proving(store, connection, bucket, expected, expires_in, note, get, full=verify_full).of(found)
 
 
 def look_at(uri: str, session: Session | None = None, endpoint_url: str | None = None) -> Look:
@@ -249,54 +220,3 @@ def clean(
     unfinished = Journal(journal)
     store = open_store(session, endpoint_url, allow_private_endpoint, patience, note)
     return clean_uploads(store.connect(destination.bucket), destination, unfinished)
-
-
-def _url(
-    store: Store,
-    connection: Connection,
-    stored: StoredObject,
-    expected: Expected,
-    expires_in: timedelta,
-    note: Callable[[str], None] | None,
-    get: Get | None,
-    *,
-    full: bool,
-) -> Published:
-    # Asked again: an upload takes its time, and the credentials may be others by now.
-    final = store.signer()
-    url, granted = _mint(store, final, connection.client, stored.bucket, stored.key, stored.version_id, expires_in)
-    if granted < expires_in and note:
-        note(
-            f"The URL lives for {format_duration(granted)}, not {format_duration(expires_in)}: that is how long the "
-            f"credentials from {final.description} live."
-        )
-    get = get or downloads(connection.client)
-    proof = prove(get, url, expected, final, full=full, now=store.now, patience=store.patience)
-    if stored.integrity is not None:
-        proof = _with_integrity(proof, Integrity(stored.integrity))
-    if stored.size != proof.size:  # it could not be looked at but by the URL
-        stored = replace(stored, size=proof.size)
-    deadline = proof.deadline if final.expires_at is None else min(proof.deadline, final.expires_at)
-    return Published(stored, url, deadline, final.lifetime_known, proof)
-
-
-def _with_integrity(proof: Proof, integrity: Integrity) -> Proof:
-    """Add what was proven of the bytes while they were sent."""
-    if integrity is Integrity.UNPROVEN:
-        return replace(proof, not_proven=(integrity.sentence, *proof.not_proven))
-    return replace(proof, proven=(*proof.proven, integrity.sentence))
-
-
-def _mint(
-    store: Store,
-    by: Signer,
-    client: S3Client,
-    bucket: str,
-    key: str,
-    version_id: str | None,
-    expires_in: timedelta,
-) -> tuple[PresignedUrl, timedelta]:
-    """Return a URL that lives as long as asked for, or as long as its signer, and how long that is."""
-    granted = expires_in if by.expires_at is None else min(expires_in, by.expires_at - store.now())
-    minting = store.client(client.meta.region_name, by)
-    return presign(minting, by, bucket=bucket, key=key, version_id=version_id, expires_in=granted), granted

@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -163,6 +164,7 @@ def _validate_endpoint(endpoint_url: str, *, allow_private: bool) -> None:
         )
 
 
+@cache
 def _aws_suffixes() -> tuple[str, ...]:
     from botocore.loaders import create_loader
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Where these succeed nothing has moved: an upload whose parts all fail is not saved by looks at it that do not.
 _LOOKS = frozenset({"HeadBucket", "HeadObject", "ListMultipartUploads", "ListParts"})
+# These hold the archive's bytes: what is left of one that failed is to be gone before it is made again.
+_WITH_BYTES = frozenset({"PutObject", "UploadPart"})
 
 Answer = TypeVar("Answer")
 Request = Callable[["S3Client"], Answer]
@@ -92,7 +94,8 @@ class Connection:
                 if operation not in _LOOKS:
                     self.patience.progress()
                 return answer
-            gc.collect()
+            if operation in _WITH_BYTES:
+                gc.collect()
             self.patience.wait(attempt, trouble)
 
     def _with_fresh_credentials(self, failed: S3Client) -> bool:

@@ -164,9 +164,14 @@ def new_session() -> Session:
 def _new_session() -> Session:
     from boto3 import Session as NewSession
     from botocore.exceptions import BotoCoreError
+    from botocore.session import get_session
+
+    from lora_packer.publisher.models import read_models_quickly
 
     try:
-        return NewSession()
+        session = get_session()
+        read_models_quickly(session)
+        return NewSession(botocore_session=session)
     except BotoCoreError as error:
         raise CredentialsError(
             f"The AWS configuration cannot be read: {_plain(error)}.",

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CompletedPartTypeDef
 
 PART_SIZE = 8 << 20
-"""Bytes in a part, but for the last; larger where there would be more than 10,000. An archive that is no longer than
-one part is sent in one request.
+"""Bytes in a part, but for the last; larger where there would be more than 10,000.
 
 SeaweedFS took parts of 8 MiB with a tenth less work than parts of 16, and a fifth less than parts of 5 or 32.
 """
@@ -201,6 +200,14 @@ def _abort_all(sending: Sending) -> None:
     with suppress(S3Error):
         for found in uploads_of(sending.connection, sending.archive.bucket, sending.archive.key):
             abort_if_possible(sending.connection, found)
+
+
+def goes_in_one(size: int, part_size: int = PART_SIZE) -> bool:
+    """Return whether an archive is sent in one request: where it would be no more than two parts.
+
+    To begin and end an upload in parts, and to find out what the store does with checksums, takes three round trips.
+    """
+    return size <= 2 * part_size
 
 
 def fitting_part_size(size: int, wanted: int) -> int:

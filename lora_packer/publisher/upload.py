@@ -18,7 +18,7 @@ from lora_packer.publisher.answers import written_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, send_parts
+from lora_packer.publisher.multipart import PART_SIZE, fitting_part_size, goes_in_one, send_parts
 from lora_packer.publisher.payload import (
     NOT_ENCRYPTED,
     Archive,
@@ -43,6 +43,7 @@ from lora_packer.publisher.stored import (
     plain_version,
 )
 from lora_packer.publisher.unfinished import Begun, abort_if_possible, abort_superseded, uploads_of
+from lora_packer.threads import ahead
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -65,6 +66,7 @@ def upload(
     part_size: int = PART_SIZE,
     encryption: Mapping[str, str] = NOT_ENCRYPTED,
     listed: Future[list[Begun]] | None = None,
+    sent: Callable[[str | None], object] = lambda _version: None,
 ) -> StoredObject:
     """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
 
@@ -79,9 +81,10 @@ def upload(
         connection: to the store.
         journal: knows what is unfinished; what it has of other objects in this bucket is removed first.
         progress: told how much is there.
-        part_size: bytes in a part, at least 5 MiB; an archive no longer than one is sent in one request.
+        part_size: bytes in a part, at least 5 MiB; an archive no longer than two is sent in one request.
         encryption: how the store is to encrypt the object (``encryption_of``).
         listed: the unfinished uploads, of this key among others, where they were asked for ahead.
+        sent: told the version that was made, as far as the store says, before it is looked at.
 
     Raises:
         InputError: the name is none of an archive.
@@ -98,7 +101,7 @@ def upload(
         part_size=fitting_part_size(content.size, part_size),
         encryption=encryption,
     )
-    return _upload(Sending(connection, archive, journal or Journal(), progress), listed)
+    return _upload(Sending(connection, archive, journal or Journal(), progress), listed, sent)
 
 
 def key_for(name: str, sha256: str, destination: Destination) -> str:
@@ -112,16 +115,17 @@ def keys_begin(name: str, destination: Destination) -> str:
     return key_beginning(destination.prefix, split_suffix(name)[0])
 
 
-def _upload(sending: Sending, listed: Future[list[Begun]] | None) -> StoredObject:
+def _upload(sending: Sending, listed: Future[list[Begun]] | None, tell: Callable[[str | None], object]) -> StoredObject:
     connection, archive = sending.connection, sending.archive
     abort_superseded(connection, sending.journal, archive.bucket, archive.key)
+    in_one = goes_in_one(archive.size, archive.part_size)
+    body = ahead(_read, archive) if in_one else None
     if there := _already_there(sending):
         return there
-    in_one = archive.size <= archive.part_size
     if sending.progress and in_one:
         sending.progress(0, archive.size)
     try:
-        sent = _put(sending) if in_one else send_parts(sending, listed)
+        sent = send_parts(sending, listed) if body is None else _put(sending, *body.result())
     except S3Error as error:
         # Somebody was faster, and the same bytes are as good as ours; or it was we, and the answer was lost.
         if error.status == 412 and (there := _already_there(sending)):
@@ -129,6 +133,7 @@ def _upload(sending: Sending, listed: Future[list[Begun]] | None) -> StoredObjec
         raise
     if sending.progress and in_one:
         sending.progress(archive.size, archive.size)
+    tell(sent.version_id)
     return _confirm(sending, sent)
 
 
@@ -153,15 +158,19 @@ def _forget_unfinished(sending: Sending) -> None:
         sending.forget()
 
 
-def _put(sending: Sending) -> Sent:
-    archive = sending.archive
+def _read(archive: Archive) -> tuple[bytearray, bytes]:
+    """Return an archive that is sent in one request, and its MD5. Raises PackError; PublishError where it changed."""
     # Not bytes, of which botocore makes a file; before one is sent, it asks whether it may (one round trip more).
     data = bytearray(archive.size)
     with memoryview(data) as buffer:
         archive.content.read_into(0, buffer)
     if fastest_crc32()(data, 0) != archive.fingerprint.crc32:
         raise changed_error()
-    md5 = hashlib.md5(data, usedforsecurity=False)
+    return data, hashlib.md5(data, usedforsecurity=False).digest()
+
+
+def _put(sending: Sending, data: bytearray, md5: bytes) -> Sent:
+    archive = sending.archive
 
     def request(client: S3Client) -> Callable[..., PutObjectOutputTypeDef]:
         return partial(
@@ -170,14 +179,14 @@ def _put(sending: Sending) -> Sent:
             Key=archive.key,
             Body=data,  # type: ignore[arg-type]
             ContentType=archive.content_type,
-            ContentMD5=b64encode(md5.digest()).decode(),
+            ContentMD5=b64encode(md5).decode(),
             Metadata={"sha256": archive.sha256},
             **archive.encryption,  # type: ignore[arg-type]
         )
 
     answer = written_in(once(sending.connection, "PutObject", archive.uri, request))
     etag, encryption = plain_etag(answer.etag), answer.encryption
-    expected = md5.hexdigest() if etag == md5.hexdigest() or contradicts(etag, md5.hexdigest(), encryption) else None
+    expected = md5.hex() if etag == md5.hex() or contradicts(etag, md5.hex(), encryption) else None
     integrity = Integrity.MD5 if expected else Integrity.UNPROVEN
     return Sent(etag, expected, plain_version(answer.version_id), integrity)
 

@@ -401,13 +401,19 @@ def test_a_name_that_stands_twice_is_refused_though_the_library_takes_it(tmp_pat
     assert [f.code for f in lora_packer.check(folder, base_config=TINY_BASE).findings] == ["LP104"]
 
 
-def test_the_librarys_other_opinion_is_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("small", [True, False])
+def test_the_librarys_other_opinion_is_a_finding(small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import safetensors
 
     folder = write_adapter(tmp_path / "a")
-    other = write_adapter(tmp_path / "b", only("lora_A"))
-    real = safetensors.safe_open
-    monkeypatch.setattr(safetensors, "safe_open", lambda _, **kw: real(other / "adapter_model.safetensors", **kw))
+    other = write_adapter(tmp_path / "b", only("lora_A")) / "adapter_model.safetensors"
+    opens, takes = safetensors.safe_open, safetensors.deserialize
+    if small:
+        monkeypatch.setattr(safetensors, "deserialize", lambda _: takes(other.read_bytes()))
+    else:
+        monkeypatch.setattr("lora_packer.inspector.rules.files.SMALL", 0)
+        assert lora_packer.check(folder, base_config=TINY_BASE).ok
+        monkeypatch.setattr(safetensors, "safe_open", lambda _, **kw: opens(other, **kw))
     report = lora_packer.check(folder, base_config=TINY_BASE)
     assert [f.code for f in report.findings] == ["LP105"]
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,9 +20,11 @@ from publisher_support import LocalArchive, archive, expiry, prove
 from s3_support import local_s3, session_for
 
 from lora_packer.errors import CredentialsError, InputError, PublishError
+from lora_packer.exchange import Answer
 from lora_packer.publisher import Published, presign_object, publish
 from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.credentials import freeze
+from lora_packer.publisher.downloads import downloads
 from lora_packer.publisher.presign import presign
 from lora_packer.publisher.upload import upload
 from lora_packer.redact import PresignedUrl
@@ -198,15 +201,21 @@ def test_an_object_that_was_replaced_meanwhile_gets_no_url(
     environment: None, local_s3: LocalS3, adapter: LocalArchive, to: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = s3_client(session_for(local_s3), endpoint_url=local_s3.endpoint_url)
+    gets, over = downloads(client), threading.Event()
+
+    def get(*given: Any, **options: Any) -> Answer:
+        assert over.wait(20)
+        return gets(*given, **options)
 
     def replaced(*args: Any, **options: Any) -> Any:
         stored = upload(*args, **options)
         client.put_object(Bucket=stored.bucket, Key=stored.key, Body=b"other")
+        over.set()
         return stored
 
     monkeypatch.setattr("lora_packer.publisher.upload", replaced)
     with pytest.raises(PublishError, match="5 bytes long, not 50000"):
-        publish(adapter.content, adapter.name, to)
+        publish(adapter.content, adapter.name, to, get=get)
 
 
 @pytest.mark.parametrize("operation", ["HeadObject", "PutObject"])

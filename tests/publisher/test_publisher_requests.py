@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ from publisher_support import MIB, archive, connection, expiry, patience, record
 from s3_support import env, local_s3, session_for
 
 from lora_packer.errors import CheckFailedError, PublishError
+from lora_packer.exchange import Answer
 from lora_packer.pipeline.place import Elsewhere, Here
 from lora_packer.pipeline.publish import answering
 from lora_packer.pipeline.publish import publish as publish_adapter
 from lora_packer.publisher import Opened, client, publish
+from lora_packer.publisher.downloads import downloads
 from lora_packer.publisher.s3uri import Destination, key_beginning, object_key
 from lora_packer.sandbox.s3 import LocalS3
 
 __all__ = ["env", "local_s3"]
 
-PROOF = ["GetObject"] * 3
+# At once: the look at what was sent, and the proof of its URL.
+LAST = sorted(["HeadObject", *["GetObject"] * 3])
 HERE = Here(TINY)
 
 
@@ -57,21 +62,23 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def requests(proxy: FaultProxy) -> list[str]:
-    """The requests in order; a list that is asked for ahead may come before or after the first look."""
-    found = list(proxy.seen)
+    """The requests in order; those that go out at once come in any, as does a list that is asked for ahead."""
+    found = [*proxy.seen[:-4], *sorted(proxy.seen[-4:])]
     if "ListMultipartUploads" in found:
         found.remove("ListMultipartUploads")
         found.insert(1, "ListMultipartUploads")
     return found
 
 
-def test_a_small_archive(local_s3: LocalS3, proxy: FaultProxy, tmp_path: Path, to: str, built: list[object]) -> None:
-    ours = archive(tmp_path, 50_000)
+@pytest.mark.parametrize("size", [50_000, 16 * MIB])
+def test_an_archive_in_one_request(
+    size: int, local_s3: LocalS3, proxy: FaultProxy, tmp_path: Path, to: str, built: list[object]
+) -> None:
+    ours = archive(tmp_path, size)
     publish(ours.content, ours.name, to, session=session_for(local_s3), endpoint_url=proxy.url)
-    assert requests(proxy) == ["HeadBucket", "HeadObject", "PutObject", "HeadObject", *PROOF]
-    # One for all requests that are signed; the three of the proof go out at once.
-    assert [len(set(proxy.connections[:4])), len(set(proxy.connections[4:]))] == [1, 3]
-    assert len(set(proxy.connections)) == 3
+    assert requests(proxy) == ["HeadBucket", "HeadObject", "PutObject", *LAST]
+    assert len(set(proxy.connections[:3])) == 1
+    assert len(set(proxy.connections)) <= 4
     assert not any(b"100-continue" in head for head in proxy.heads)
     assert len(built) == 1
 
@@ -83,17 +90,37 @@ def test_an_archive_in_parts(
     publish(ours.content, ours.name, to, session=session_for(local_s3), endpoint_url=proxy.url)
     parts = ["UploadPart"] * (1 + 3)  # the first one shows whether the store refuses a wrong checksum
     expected = ["HeadBucket", "ListMultipartUploads", "HeadObject", "CreateMultipartUpload", *parts]
-    assert requests(proxy) == [*expected, "CompleteMultipartUpload", "HeadObject", *PROOF]
-    # The proof's go over connections that parts went over.
-    assert set(proxy.connections[-3:]) <= set(proxy.connections[:-3])
+    assert requests(proxy) == [*expected, "CompleteMultipartUpload", *LAST]
+    # Three parts at a time had three connections, over which the last go: one of the four may need another.
+    assert len(set(proxy.connections)) <= 4
     assert not any(b"100-continue" in head for head in proxy.heads)
     assert len(built) == 1
 
 
 def test_what_is_judged_is_not_asked_again(env: LocalS3, proxy: FaultProxy, to: str, built: list[object]) -> None:
     publish_adapter(TINY, to=to, base_config=TINY_BASE, endpoint_url=proxy.url, session=session_for(env))
-    assert requests(proxy) == ["HeadBucket", "HeadObject", "PutObject", "HeadObject", *PROOF]
+    assert requests(proxy) == ["HeadBucket", "HeadObject", "PutObject", *LAST]
     assert len(built) == 1
+
+
+def test_the_proof_begins_before_what_was_sent_is_looked_at(local_s3: LocalS3, tmp_path: Path, to: str) -> None:
+    ours, session, asked, looks = archive(tmp_path, 50_000), fresh_session(local_s3), threading.Event(), count()
+    gets = downloads(client.s3_client(session, endpoint_url=local_s3.endpoint_url))
+
+    def get(*given: Any, **options: Any) -> Answer:
+        asked.set()
+        return gets(*given, **options)
+
+    def look(**_: object) -> None:
+        assert next(looks) == 0 or asked.wait(20)
+
+    session.events.register("before-call.s3.HeadObject", look)
+    done = publish(ours.content, ours.name, to, session=session, endpoint_url=local_s3.endpoint_url, get=get)
+    assert (done.object.uploaded, next(looks)) == (True, 2)
+
+
+def fresh_session(server: LocalS3) -> boto3.Session:
+    return boto3.Session(server.access_key, server.secret_key.reveal(), region_name=server.region)
 
 
 def test_credentials_that_end_sign_a_url_by_a_client_of_their_own(
@@ -113,8 +140,8 @@ def test_aws_is_not_asked_what_its_documentation_says(tmp_path: Path) -> None:
         aws = client.s3_client(session)
         aws.meta.events.register("before-call.s3.UploadPart", plain_bytes)
         sent = record(aws)
-        stored = upload(archive(tmp_path, 9 * MIB), Destination("a-bucket", "a/"), connection(aws))
-    assert sent.count("UploadPart") == 2
+        stored = upload(archive(tmp_path, 17 * MIB), Destination("a-bucket", "a/"), connection(aws))
+    assert sent.count("UploadPart") == 3
     assert stored.integrity in ("crc32", "parts-crc32")
 
 
@@ -129,10 +156,10 @@ def test_a_part_that_failed_is_sent_once_it_is_wanted(
     # A refusal that comes while the body is on its way is lost with the connection.
     full = http(403, "QuotaExceeded")
     proxy.add(
-        Fault("UploadPart", "reset", times=2, skip=1, after=1 * MIB),
+        Fault("UploadPart", "reset", times=3, skip=1, after=1 * MIB),
         Fault("UploadPart", "answer", times=9, skip=1, answer=full),
     )
-    ours = archive(tmp_path, 9 * MIB)
+    ours = archive(tmp_path, 17 * MIB)
     with pytest.raises(PublishError, match="403 QuotaExceeded"):
         publish(
             ours.content,
@@ -144,8 +171,8 @@ def test_a_part_that_failed_is_sent_once_it_is_wanted(
         )
     of_parts = [head for name, head in zip(proxy.seen, proxy.heads, strict=True) if name == "UploadPart"]
     asked = [b"100-continue" in head for head in of_parts]
-    assert asked[:3] == [False] * 3  # what the store does with a wrong checksum, and two parts
-    assert all(asked[3:])
+    assert asked[:4] == [False] * 4  # what the store does with a wrong checksum, and three parts
+    assert all(asked[4:])
 
 
 @pytest.mark.parametrize("stem", ["plain", "with space", "of-0123456789abcdef", "-0123456789abcdef", "...", "x" * 300])

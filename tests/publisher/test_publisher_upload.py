@@ -202,7 +202,7 @@ def test_a_request_that_still_holds_its_part_is_in_nobodys_way(
 
 
 def test_an_archive_that_shrinks_meanwhile_is_refused(client: Any, place: Destination, tmp_path: Path) -> None:
-    ours = archive(tmp_path, PART + 1)
+    ours = archive(tmp_path, 2 * PART + 1)
 
     def shrink(**_: object) -> None:
         ours.path.write_bytes(b"not what it was")
@@ -217,7 +217,7 @@ def test_an_archive_that_shrinks_meanwhile_is_refused(client: Any, place: Destin
 def test_a_change_that_leaves_no_trace_in_the_file_system_is_found_by_its_crc32(
     client: Any, place: Destination, tmp_path: Path
 ) -> None:
-    ours = archive(tmp_path, 2 * PART)
+    ours = archive(tmp_path, 3 * PART)
     before = ours.path.stat()
 
     def change(**_: object) -> None:

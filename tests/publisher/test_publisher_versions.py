@@ -57,7 +57,7 @@ def store(client: Any) -> Get:
     return answered_by(answer)
 
 
-@pytest.fixture(params=[10_000, 9 * MIB], ids=["one request", "parts"])
+@pytest.fixture(params=[10_000, 17 * MIB], ids=["one request", "parts"])
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> LocalArchive:
     return archive(tmp_path, request.param)
 

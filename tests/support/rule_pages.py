@@ -214,7 +214,7 @@ def library_reads(other: Mapping[str, Any] | None, folder: Path) -> Iterator[Non
         return
     import safetensors
 
-    real, place = safetensors.safe_open, folder / "other"
+    real, place = safetensors.deserialize, folder / "other"
     save_file(dict(other), place, {"format": "pt"})
-    with patch.object(safetensors, "safe_open", lambda _, **how: real(place, **how)):
+    with patch.object(safetensors, "deserialize", lambda _: real(place.read_bytes())):
         yield
