@@ -19,9 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from lora_packer.errors import InputError
 from lora_packer.portable import CREATE_NEW, hold, remove_unheld, set_mode
-from lora_packer.redact import escape
 from lora_packer.unnamed import give_name, is_refused, name_or_copy, open_unnamed, path_of
 
 STDOUT = 1  # its descriptor
@@ -238,38 +236,6 @@ def _mode(path: Path) -> int:
         return path.stat().st_mode
     except (OSError, ValueError):  # pathlib's own questions raise over a name that is too long
         return 0
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keep every other run that asks for ``path`` away while the block runs.
-
-    The lock is a file beside it, ``.NAME.lock``, which stays: whoever removed it could take it from under a run that
-    has just opened it. A run that ends, however it ends, holds it no more.
-
-    Raises InputError where another run holds it, or it cannot be made.
-    """
-    from filelock import FileLock, Timeout
-
-    lock = path.with_name(f".{path.name}.lock")
-    try:
-        require_regular(lock)
-        if not lock.parent.is_dir():  # it would be made
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        held = FileLock(lock, timeout=0)
-        held.acquire()
-    except Timeout:
-        raise InputError(
-            f"Another run is using '{escape(str(path))}'.", hint="Wait until it has ended, or name another file."
-        ) from None
-    except OSError as error:
-        raise InputError(
-            f"'{escape(str(path))}' cannot be locked: {error.strerror or error}.", hint="Choose another file."
-        ) from None
-    try:
-        yield
-    finally:
-        held.release()
 
 
 def _descriptor_named(path: Path) -> int | None:

@@ -33,7 +33,8 @@ from lora_packer.base_model.defaults import recorded  # noqa: E402
 from lora_packer.errors import LoraPackerError  # noqa: E402
 from lora_packer.finding import Finding  # noqa: E402
 from lora_packer.inspector.diagnosis import diagnose  # noqa: E402
-from lora_packer.inspector.reading import closest, input_embedding  # noqa: E402
+from lora_packer.inspector.reading import closest  # noqa: E402
+from lora_packer.inspector.resized import input_embedding  # noqa: E402
 from lora_packer.peft.expected import Era, Expectation, expect  # noqa: E402
 from lora_packer.peft.refusals import refused_config, refused_modules  # noqa: E402
 from lora_packer.peft.replicate import layers_of, replicated  # noqa: E402

@@ -20,8 +20,10 @@ from lora_packer.adapter.hub_source import HubSource
 from lora_packer.adapter.safetensors_header import HeaderError, read_header
 from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.base_model.architecture import CHECKPOINT, Proof
-from lora_packer.base_model.load import BaseModel, config_of, head_of
+from lora_packer.base_model.found_config import config_of
+from lora_packer.base_model.load import BaseModel
 from lora_packer.base_model.module import Kind, Module
+from lora_packer.base_model.named_class import head_of
 from lora_packer.base_model.names import cached_repo
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
 from lora_packer.files import is_folder

@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lora_packer.base_model.load import BaseModel, FoundConfig, base_from, config_of, published_config
+from lora_packer.base_model.found_config import FoundConfig, config_of, published_config
+from lora_packer.base_model.load import BaseModel, base_from
 from lora_packer.errors import InconclusiveError, UnknownArchitecture
 from lora_packer.files import is_file
 

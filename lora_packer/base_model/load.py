@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
-from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.arguments import require_path
 from lora_packer.base_model.architecture import (
     DECODER,
@@ -24,58 +20,19 @@ from lora_packer.base_model.architecture import (
     Proof,
 )
 from lora_packer.base_model.blocks.attention import head_sizes
-from lora_packer.base_model.catalogue import catalogue_config
 from lora_packer.base_model.embedded import embedding_of, embedding_part, has_type
-from lora_packer.base_model.hub_config import MAX_CONFIG_BYTES, hub_config
+from lora_packer.base_model.found_config import FoundConfig, config_of
 from lora_packer.base_model.module import Modules, Named
-from lora_packer.base_model.names import cached_repo
+from lora_packer.base_model.named_class import class_named_by, head_of, is_draft
 from lora_packer.base_model.registry import ARCHITECTURES, TYPES_OF_CLASSES
 from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
 from lora_packer.base_model.tasks import has_class, is_described
 from lora_packer.errors import InputError, UnknownArchitecture
-from lora_packer.files import is_file, is_folder, read_whole
 from lora_packer.redact import escape
 
 # Nearly three times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
 MAX_MODULES = 200_000
-
-
-class FoundConfig(NamedTuple):
-    """A base model's config, and where it came from.
-
-    Attributes:
-        fields: what it says.
-        source: a path, a Hub id, or ``catalogue:`` and one; None for a parsed dict.
-        sha256: of its file; of the catalogue's entry, as JSON with sorted keys and no blanks.
-    """
-
-    fields: Mapping[str, Any]
-    source: str | None
-    sha256: str
-
-
-_HEAD_OF_CLASS: Mapping[str, Head] = {
-    "ForCausalLM": "causal-lm",
-    "LMHeadModel": "causal-lm",
-    "ForMaskedLM": "causal-lm",
-    "ForCTC": "causal-lm",
-    "ForConditionalGeneration": "seq2seq",
-    "MarianMTModel": "seq2seq",
-    "ForSequenceClassification": "sequence-classification",
-    # It classifies with the language model's head; its names are a dialect.
-    "ShieldGemma2ForImageClassification": "causal-lm",
-    "ForImageClassification": "sequence-classification",
-    "ForAudioClassification": "sequence-classification",
-    "ForTokenClassification": "token-classification",
-    "ForAudioFrameClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-    "EncoderModel": "encoder",
-    "Model": "none",
-}
-# What classes are called that draft tokens for another model, whose model type their configs have: EAGLE, Medusa,
-# multi-token prediction, and the like (vllm/model_executor/models/registry.py, _SPECULATIVE_DECODING_MODELS).
-_DRAFTS = re.compile("(?i:eagle|medusa|draft|speculator)|MTP")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +101,7 @@ class BaseModel:
     @property
     def named_class(self) -> str | None:
         """transformers' class that the config names first in ``architectures``, or None."""
-        return _named_class(self._config)
+        return class_named_by(self._config)
 
     @property
     def tied(self) -> bool:
@@ -210,7 +167,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
                 hint="Give the base model's config.json with --base-config.",
             )
         raise InputError("the base config has no model_type.", hint="Use the base model's own config.json.")
-    named = _named_class(config) or ""
+    named = class_named_by(config) or ""
     model_type = TYPES_OF_CLASSES.get((model_type, named), model_type)
     architecture = ARCHITECTURES.get(model_type)
     if architecture is None:
@@ -219,7 +176,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
             hint=f"{len(ARCHITECTURES)} model types have one. For others give the folder or the Hub id of the base "
             "checkpoint with --base-config.",
         )
-    if _DRAFTS.search(named) and not is_described(model_type, named):
+    if is_draft(named) and not is_described(model_type, named):
         raise UnknownArchitecture(
             f"'{escape(named, 60)}', the class that the base config names, drafts tokens for a model of the type "
             f"'{escape(model_type, 60)}': it has that type, and modules of its own.",
@@ -241,7 +198,7 @@ def _build(config: Mapping[str, Any], source: str | None, head: Head | None = No
 
 def _own_dialect(config: Mapping[str, Any], architecture: Architecture) -> str:
     """The dialect that today's class has which the config names."""
-    classifies = (_named_class(config) or "").endswith("ForImageClassification")
+    classifies = (class_named_by(config) or "").endswith("ForImageClassification")
     return IMAGE_CLASSIFIER if classifies and IMAGE_CLASSIFIER in architecture.dialects else TRANSFORMERS_5
 
 
@@ -268,77 +225,3 @@ def _modules(named: Named) -> Modules:
             f"the base config describes more than {MAX_MODULES} modules.", hint="Use the base model's own config.json."
         )
     return MappingProxyType(modules)
-
-
-def head_of(config: Mapping[str, Any], default: Head = "causal-lm") -> Head:
-    """The head that the config's ``architectures`` names, or the default where it names none."""
-    named = _named_class(config) or ""
-    return next((head for suffix, head in _HEAD_OF_CLASS.items() if named.endswith(suffix)), default)
-
-
-def _named_class(config: Mapping[str, Any]) -> str | None:
-    names = config.get("architectures")
-    first = names[0] if isinstance(names, list) and names else None
-    return first if isinstance(first, str) else None
-
-
-def config_of(source: str | Path | Mapping[str, Any]) -> FoundConfig:
-    """Return a base config: of a path, a folder, a Hub id, or as it is. Raises InputError, InconclusiveError."""
-    if isinstance(source, Mapping):
-        return FoundConfig(source, None, digest_of(source))
-    path = Path(source)
-    if is_folder(path):
-        path = path / "config.json"
-        if not is_file(path):
-            raise InputError(
-                f"there is no config.json in '{escape(str(source))}'.", hint="Give the base model's folder."
-            )
-    if is_file(path):
-        return _read_config(path, str(path))
-    name = cached_repo(str(source)) or str(source)
-    if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or name.endswith(".json"):
-        raise InputError(
-            f"there is no file '{escape(name)}'.",
-            hint="Give a config.json, a folder with one, or a Hub id such as org/name.",
-        )
-    return published_config(name)
-
-
-def published_config(name: str, *, quick: bool = False) -> FoundConfig:
-    """Return the config that the catalogue or the Hub has of a base model; ``quick`` is as for ``Hub``.
-
-    Raises InputError, InconclusiveError.
-    """
-    known = catalogue_config(name)
-    if known is not None:
-        return FoundConfig(known, f"catalogue:{name}", digest_of(known))
-    return _parsed(hub_config(name, quick=quick), name, name)
-
-
-def digest_of(config: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a parsed config: of its JSON with sorted keys and no blanks."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":"), default=str).encode()).hexdigest()
-
-
-def _read_config(path: Path, source: str) -> FoundConfig:
-    shown = escape(str(path))
-    try:
-        data = read_whole(path, MAX_CONFIG_BYTES)
-    except OSError as error:
-        raise InputError(f"the base config '{shown}' cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise InputError(f"the base config '{shown}' cannot be read: {error}.") from None
-    return _parsed(data, shown, source)
-
-
-def _parsed(data: bytes, shown: str, source: str) -> FoundConfig:
-    shown = escape(shown)
-    try:
-        value, _ = parse(data)
-    except StrictJsonError as error:
-        raise InputError(f"the base config '{shown}' is not JSON: {error}.") from None
-    except ValueError as error:
-        raise InputError(f"the base config '{shown}' cannot be read: {error}.") from None
-    if not isinstance(value, dict):
-        raise InputError(f"the base config '{shown}' is not a JSON object.")
-    return FoundConfig(value, source, hashlib.sha256(data).hexdigest())

@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lora_packer.base_model.checkpoint import CheckpointModel
-from lora_packer.base_model.load import head_of
 from lora_packer.base_model.module import Module, Modules
+from lora_packer.base_model.named_class import head_of
 from lora_packer.errors import InconclusiveError
 from lora_packer.redact import escape
 

@@ -10,7 +10,7 @@ from lora_packer.finding import Finding, Unchecked
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.judged import Judged
 from lora_packer.inspector.report import Status, TargetVerdict, verdict
-from lora_packer.inspector.rules import placed, served
+from lora_packer.inspector.rules import limits, placed, served
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.inspector.stages import OF_THE_TARGET, STAGES, unchecked
 from lora_packer.inspector.subject import Subject
@@ -18,7 +18,7 @@ from lora_packer.inspector.suppression import Suppressed, Suppressing
 from lora_packer.targets import Target
 
 # The rules that are about one target and no other.
-_OWN = frozenset(rule.code for of in (served, placed) for rule in vars(of).values() if isinstance(rule, Rule))
+_OWN = frozenset(rule.code for of in (served, limits, placed) for rule in vars(of).values() if isinstance(rule, Rule))
 
 
 @dataclass(frozen=True, slots=True)

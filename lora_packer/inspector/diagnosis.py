@@ -156,7 +156,7 @@ def _other_task(result: Diagnosis, base: BaseModel) -> Diagnosis | None:
     if other.errors:
         return None
     told = tuple(_no_such_class(config.task_type, base))
-    if told:
+    if told and other.case.base.head != TASK_HEADS.get(config.task_type or ""):
         return replace(other, findings=(*told, *other.findings))
     lacks = "for which tensors are missing or have no place"
     message = f"task_type is {config.task_type}, {lacks}; without that task type, all of them fit"

@@ -18,15 +18,16 @@ from lora_packer.inspector.rules import (
     RULES,
     config,
     files,
+    limits,
     names,
     placed,
     served,
-    shapes,
     target,
 )
 from lora_packer.inspector.rules import values as value_rules
 from lora_packer.inspector.rules.missing import HALF_PAIR, lost_halves
 from lora_packer.inspector.rules.rule import Rule
+from lora_packer.inspector.rules.shapes_alone import without_a_base
 from lora_packer.inspector.subject import Subject, plainly, why_without
 from lora_packer.inspector.values import TensorValues, scan, scan_by_parts
 from lora_packer.misplaced import MLX_WEIGHTS
@@ -86,7 +87,7 @@ def _judge_config(subject: Subject) -> Judged:
         features += served.features_at(
             subject.target, subject.adapter, settings, has_base=base is not None, placed=known
         )
-        features += served.limits_at(subject.target, subject.adapter, settings)
+        features += limits.limits_at(subject.target, subject.adapter, settings)
     findings = [
         *(() if _shows_its_format(subject, other) else config.fields(subject.adapter)),
         *features,
@@ -122,7 +123,7 @@ def _judge_tensors_alone(subject: Subject) -> Judged:
         ran |= {HALF_PAIR.code}
         findings += lost_halves(subject.tensors)
         if adapter.config.use_bdlora is None:
-            findings += shapes.without_a_base(subject.tensors)
+            findings += without_a_base(subject.tensors)
     return Judged(tuple(findings), ran)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
-from lora_packer.files import locked, read_whole, write_whole
+from lora_packer.files import read_whole, write_whole
+from lora_packer.locks import locked
 from lora_packer.redact import escape
 
 SCHEMA_VERSION = 1

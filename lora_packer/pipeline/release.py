@@ -13,6 +13,7 @@ from lora_packer.arguments import require_path
 from lora_packer.inspector.check import BaseSource
 from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.pipeline import Note, Progress, service, silent
+from lora_packer.pipeline.ask import ask
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.existing import require_base, require_same
 from lora_packer.pipeline.local import NO_FILES, Files
@@ -182,7 +183,7 @@ def _release(
         record = service.deploy(run, record, wanted.hardware, wanted.timeout)
     if wanted.attach is not None:
         record = service.attach(run, record, wanted.attach, wanted.timeout)
-    return service.ask(run, record, asked) if (asked := wanted.asked) is not None else record
+    return ask(run, record, asked) if (asked := wanted.asked) is not None else record
 
 
 def _judge(run: Run, route: Route, wanted: ServiceOptions) -> Job | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import require_duration, require_text
 from lora_packer.duration import format_duration
-from lora_packer.errors import InconclusiveError, InputError, JobFailedError, PackError, ServiceError, SmokeTestError
+from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
 from lora_packer.hub import HubRepo
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE
@@ -18,7 +18,7 @@ from lora_packer.pipeline.receipt import Receipt, timestamp
 from lora_packer.redact import escape, read_token
 
 if TYPE_CHECKING:
-    from lora_packer.together import Api, Client, Job, ModelSource, Questions, Smoke
+    from lora_packer.together import Api, Client, Job, ModelSource, Questions
 
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 
@@ -274,67 +274,3 @@ def attach(run: Run, record: Receipt, where: str, timeout: timedelta) -> Receipt
     endpoint = run.api.attach(run.client, model, where, waiting=waiting, tell=lambda told: run.note("attach", told))
     run.note("attach", f"{model} is attached to {endpoint.id}")
     return record.with_(endpoint={**endpoint.to_dict(), "attached": model, "at": timestamp()})
-
-
-def ask(run: Run, record: Receipt, questions: Questions) -> Receipt:
-    """Ask the deployed adapter, unless the receipt has the answers.
-
-    Raises ServiceError; SmokeTestError where an answer is not as expected or the adapter seems to have no effect, and
-    InconclusiveError where the base model could not be asked, both after the receipt has them.
-    """
-    if questions.is_test:
-        return _test(run, record, questions)
-    (only,) = questions.prompts
-    if (record.answer or {}).get("prompt") == only.text:
-        run.note("ask", DONE_BEFORE)
-        return record
-    answer = run.api.ask(run.client, record.asked_name, only.text, questions.asking)
-    run.note("ask", f"{answer.model} answered")
-    return record.with_(answer={"prompt": only.text, **answer.to_dict(), "at": timestamp()})
-
-
-def _test(run: Run, record: Receipt, questions: Questions) -> Receipt:
-    """Judge the answers, and those of the base model where that is asked for."""
-    from lora_packer.together import run_smoke
-
-    asked = _asked(questions)
-    earlier = record.smoke or {}
-    if earlier.get("verdict") == "passed" and earlier.get("asked") == asked:
-        run.note("ask", f"{DONE_BEFORE}: {earlier.get('summary')}")
-        return record
-    name, base = record.asked_name, record.base_model
-    smoke = run_smoke(
-        run.api,
-        run.client,
-        name,
-        questions,
-        bases=lambda: (*run.api.base_names(run.client, name), base),
-        tell=lambda said: run.note("ask", said),
-    )
-    first = smoke.trials[0]
-    record = record.with_(
-        answer={"prompt": first.prompt.text, **first.answer.to_dict(), "at": timestamp()},
-        smoke={**smoke.to_dict(receipt=True), "asked": asked, "at": timestamp()},
-    )
-    run.note("test", smoke.summary)
-    _judge(smoke)
-    return record
-
-
-def _asked(questions: Questions) -> dict[str, Any]:
-    """What a later run has to ask too, for this one's verdict to hold."""
-    prompts = [{"sha256": one.digest, "expect": one.expect} for one in questions.prompts]
-    return {**asdict(questions.asking), "prompts": prompts, "compare_base": questions.compare_base}
-
-
-def _judge(smoke: Smoke) -> None:
-    """Raise where the verdict is not that it passed."""
-    from lora_packer.together import LIMITS
-
-    if smoke.failures:
-        raise SmokeTestError(" ".join(smoke.failures), hint=LIMITS if smoke.base else None)
-    if smoke.compare_base and smoke.base is None:
-        raise InconclusiveError(
-            f"The adapter was not compared with its base model: {smoke.why_not}",
-            hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
-        )

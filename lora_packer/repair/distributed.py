@@ -20,8 +20,9 @@ from lora_packer.adapter import AdapterSource
 from lora_packer.adapter.keys import PREFIX
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Computed, Shape, Span
+from lora_packer.repair.pickled import Inert, UnpickleError
 from lora_packer.repair.torch_file import read_torch_tensor
-from lora_packer.repair.unpickle import MAX_BYTES, Inert, UnpickleError, unpickle
+from lora_packer.repair.unpickle import MAX_BYTES, unpickle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -180,7 +180,7 @@ def _read_weights(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, l
 
 def _read_distributed(source: AdapterSource, names: Sequence[str]) -> tuple[Draft, list[Told]] | str:
     from lora_packer.repair.distributed import read_distributed
-    from lora_packer.repair.unpickle import UnpickleError
+    from lora_packer.repair.pickled import UnpickleError
 
     try:
         tensors = read_distributed(source, names[0])
@@ -229,8 +229,8 @@ def _read(file: BinaryIO, name: str, size: int) -> _Part:
 
 
 def _read_pickle(file: BinaryIO, name: str) -> _Part:
+    from lora_packer.repair.pickled import UnpickleError
     from lora_packer.repair.torch_file import read_torch_file
-    from lora_packer.repair.unpickle import UnpickleError
 
     try:
         return _Part(read_torch_file(file, name), {"format": "pt"}, None, is_pickle=True)

@@ -11,7 +11,7 @@ from lora_packer.redact import escape
 from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
 from lora_packer.repair.draft import Draft
 from lora_packer.repair.find import Found
-from lora_packer.repair.layouts import experts, kohya, megatron, megatron_out, mlx, torchtune
+from lora_packer.repair.layouts import experts, kohya, megatron, megatron_out, mlx, torchtune, turned
 from lora_packer.repair.lossy import LOSSY
 from lora_packer.repair.result import Repaired, Skipped, Told
 from lora_packer.repair.setting import Repair, Setting
@@ -32,7 +32,7 @@ AGAIN: tuple[Repair, ...] = (
     targets.unsave,
     targets.retarget,
     targets.switch_on,
-    experts.turn_round,
+    turned.turn_round,
     names.to_todays_names,
 )
 LAST: tuple[Repair, ...] = (

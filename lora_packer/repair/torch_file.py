@@ -17,7 +17,8 @@ from lora_packer.adapter.safetensors_header import DTYPE_BITS
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Computed, Span
-from lora_packer.repair.unpickle import MAX_BYTES, PickledTensor, Storage, UnpickleError, unpickle
+from lora_packer.repair.pickled import PickledTensor, Storage, UnpickleError
+from lora_packer.repair.unpickle import MAX_BYTES, unpickle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,55 +8,17 @@ refuses every other name and every step that it does not know. Steps, values and
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.redact import escape
+from lora_packer.repair.pickled import STORAGES, Inert, Storage, UnpickleError, tensor_of
 
 MAX_BYTES = 8 << 20  # of a pickle: the 10,000 tensors that one file may have take a third of that
 _MAX_VALUES = 1_000_000  # pushed in all
 _MAX_TEXT = 4096
-
-# torch/storage.py: what each of the old storage classes holds.
-STORAGES = {
-    "FloatStorage": "F32",
-    "HalfStorage": "F16",
-    "BFloat16Storage": "BF16",
-    "DoubleStorage": "F64",
-    "LongStorage": "I64",
-    "IntStorage": "I32",
-    "ShortStorage": "I16",
-    "CharStorage": "I8",
-    "ByteStorage": "U8",
-    "BoolStorage": "BOOL",
-}
-_MAX_RANK = 16
-
-
-class UnpickleError(ValueError):
-    """The pickle is not read, and why: the end of a sentence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Storage:
-    """A storage of a file: its dtype, under which key its bytes lie, and how many elements it has."""
-
-    dtype: str
-    key: str
-    elements: int
-
-
-@dataclass(frozen=True, slots=True)
-class PickledTensor:
-    """A tensor as a view of a storage; ``offset`` and ``stride`` count elements."""
-
-    storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +27,6 @@ class _Name:
 
     module: str
     name: str
-
-
-@dataclass(eq=False, slots=True)
-class Inert:
-    """What a pickle would have made an object of: the name of its class, what it is made with, and its state."""
-
-    of: str
-    arguments: tuple[Any, ...] = ()
-    state: Any = None
 
 
 _MARK: Any = object()
@@ -276,7 +229,7 @@ class _Machine:
         if called == _DICT and arguments == ():
             self._push({})
         elif called == _TENSOR and isinstance(arguments, tuple):
-            self._push(_tensor(arguments))
+            self._push(tensor_of(arguments))
         elif called == _PARAMETER and isinstance(arguments, tuple) and arguments:
             self._push(arguments[0])
         elif self._is_inert(called) and isinstance(arguments, tuple):
@@ -296,14 +249,3 @@ class _Machine:
                 self._push(Storage(STORAGES[name], key, elements))
             case _:
                 raise UnpickleError("its pickle refers to something that is no storage")
-
-
-def _tensor(arguments: tuple[Any, ...]) -> PickledTensor:
-    match arguments:
-        case (Storage() as storage, int(offset), tuple(shape), tuple(stride), *_) if len(shape) == len(stride):
-            numbers = (offset, *shape, *stride)
-            if len(shape) <= _MAX_RANK and all(type(n) is int and 0 <= n < 1 << 48 for n in numbers):
-                reach = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
-                if 0 in shape or (reach < storage.elements and math.prod(shape) <= storage.elements):
-                    return PickledTensor(storage, offset, shape, stride)
-    raise UnpickleError("its pickle has a tensor that reaches behind its storage, or is none")

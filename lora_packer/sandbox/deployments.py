@@ -6,58 +6,26 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from lora_packer.sandbox.answers import Refused, not_found
-from lora_packer.sandbox.endpoints import stamp
+from lora_packer.sandbox.deployment_records import (
+    AttachedRecord,
+    DeploymentRecord,
+    EndpointRecord,
+    attached_told,
+    deployment_told,
+    endpoint_told,
+    is_live,
+)
 
-_EMBEDDED = 10
 # The words of docs.together.ai/docs/dedicated-endpoints/manage, "Troubleshooting".
 _TERMINAL = "the deployment is in a terminal FAILED state and cannot be restarted; create a new deployment"
 _REFERENCED = (
     "the deployment is referenced by an endpoint's traffic split and cannot be deleted; please drop traffic split "
     "weight to 0 before deleting the deployment"
 )
-
-
-@dataclass(slots=True)
-class DeploymentRecord:
-    """A deployment as the service remembers it; replicas decide where its state moves to."""
-
-    id: str
-    name: str
-    model: str
-    config: str
-    hardware: str
-    autoscaling: dict[str, Any]
-    created_at: datetime
-    since: float
-    inactive_timeout: int = 0
-    adapters: dict[str, AttachedRecord] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class AttachedRecord:
-    """An adapter that is attached to a deployment; its etag is that of the attachment, not of the endpoint."""
-
-    id: str
-    model_id: str
-    since: float
-    etag: str = field(default_factory=lambda: uuid.uuid4().hex)
-
-
-@dataclass(slots=True)
-class EndpointRecord:
-    """An endpoint as the service remembers it."""
-
-    id: str
-    name: str
-    created_at: datetime
-    etag: str = field(default_factory=lambda: uuid.uuid4().hex)
-    split: list[dict[str, Any]] = field(default_factory=list)
-    deployments: dict[str, DeploymentRecord] = field(default_factory=dict)
 
 
 class Deployments:
@@ -97,17 +65,17 @@ class Deployments:
                 raise Refused(409, f"endpoint {name} already exists")
             record = EndpointRecord(id=f"ep_{uuid.uuid4().hex[:20]}", name=full, created_at=datetime.now(UTC))
             self._records[record.id] = record
-            return self._endpoint(record)
+            return endpoint_told(record, self._project, self._state)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Return all endpoints, oldest first."""
         with self._lock:
-            return [self._endpoint(record) for record in self._records.values()]
+            return [endpoint_told(record, self._project, self._state) for record in self._records.values()]
 
     def get(self, endpoint_id: str) -> dict[str, Any]:
         """Return one endpoint. Raises Refused."""
         with self._lock:
-            return self._endpoint(self._found(endpoint_id))
+            return endpoint_told(self._found(endpoint_id), self._project, self._state)
 
     def route(self, endpoint_id: str, split: list[dict[str, Any]], etag: str | None) -> dict[str, Any]:
         """Set which deployments receive traffic. Raises Refused."""
@@ -121,7 +89,7 @@ class Deployments:
                 if entry.get("deploymentId") not in record.deployments:
                     raise Refused(400, "trafficSplit names a deployment that is not of this endpoint")
             record.split, record.etag = split, uuid.uuid4().hex
-            return self._endpoint(record)
+            return endpoint_told(record, self._project, self._state)
 
     def delete(self, endpoint_id: str) -> None:
         """Remove an endpoint without deployments. Raises Refused."""
@@ -230,7 +198,7 @@ class Deployments:
             found: dict[str, str] = {}
             for record in self._records.values():
                 ready = [one for one in record.deployments.values() if self._state(one) == "READY"]
-                live = [one for one in ready if any(_is_live(entry, one.id) for entry in record.split)]
+                live = [one for one in ready if any(is_live(entry, one.id) for entry in record.split)]
                 if ready and bool(live) == routed:
                     found[record.name] = (live or ready)[0].model.split("/")[3]
                 if routed:
@@ -270,90 +238,9 @@ class Deployments:
         ready = "FAILED" if self._fails else "READY"
         return ready if done else "PROVISIONING"
 
-    def _endpoint(self, record: EndpointRecord) -> dict[str, Any]:
-        """An ``Endpoint`` of together 3.1.1, types/endpoint.py: with its ten newest deployments, as the vendor's page
-        "Manage endpoints" says."""
-        newest = list(reversed(record.deployments.values()))
-        return {
-            "id": record.id,
-            "name": record.name,
-            "projectId": self._project,
-            "createdAt": stamp(record.created_at),
-            "updatedAt": stamp(record.created_at),
-            "endpointType": "ENDPOINT_TYPE_DEDICATED",
-            "etag": record.etag,
-            "trafficSplit": list(record.split),
-            "visibility": "VISIBILITY_PRIVATE",
-            "deployments": [self._summary(record, one) for one in newest[:_EMBEDDED]],
-        }
-
-    def _summary(self, endpoint: EndpointRecord, record: DeploymentRecord) -> dict[str, Any]:
-        live = any(_is_live(entry, record.id) for entry in endpoint.split)
-        up = self._state(record) == "READY"
-        return {
-            "id": record.id,
-            "name": f"{endpoint.name}/{record.name}",
-            "model": record.model,
-            "modelId": record.model.split("/")[3],
-            "autoscaling": record.autoscaling,
-            "createdAt": stamp(record.created_at),
-            "estimatedEffectiveTrafficShare": 1.0 if live else 0.0,
-            "state": f"DEPLOYMENT_STATE_{self._state(record)}",
-            "trafficMode": "TRAFFIC_MODE_LIVE",
-            "hardware": record.hardware,
-            "desiredReplicas": record.autoscaling["minReplicas"],
-            "readyReplicas": record.autoscaling["minReplicas"] if up else 0,
-        }
-
     def _deployment(self, endpoint: EndpointRecord, record: DeploymentRecord) -> dict[str, Any]:
-        """An ``EndpointDeployment`` of together 3.1.1, types/endpoint_deployment.py."""
-        summary = self._summary(endpoint, record)
-        state = summary.pop("state")
-        share = summary.pop("estimatedEffectiveTrafficShare")
-        ready = summary.pop("readyReplicas")
-        return {
-            **summary,
-            "config": record.config,
-            "configId": record.config.split("/")[3],
-            "endpointId": endpoint.id,
-            "etag": endpoint.etag,
-            "estimatedEffectiveTrafficShare": share,
-            "modelRevisionId": "rev_sandbox",
-            "projectId": self._project,
-            "inactiveTimeout": record.inactive_timeout,
-            "status": {
-                "message": "Timed out waiting for readiness" if self._fails else "",
-                "state": state,
-                "readyReplicas": ready,
-            },
-            "updatedAt": stamp(record.created_at),
-        }
+        return deployment_told(endpoint, record, self._project, self._state, fails=self._fails)
 
     def _attached(self, attached: AttachedRecord) -> dict[str, Any]:
-        """An ``AdapterRetrieveResponse`` of together 3.1.1, types/endpoints/: each cluster says how it fares there."""
         age = self._clock() - attached.since
-        status: dict[str, Any] = {
-            "adapterModelId": attached.model_id,
-            "clusterId": "cluster-1",
-            "failedPodCount": 0,
-            "readyPodCount": 1,
-            "totalPodCount": 1,
-            "state": "ADAPTER_LOAD_STATE_READY",
-        }
-        if age < self._delay:
-            status |= {"state": "ADAPTER_LOAD_STATE_LOADING", "readyPodCount": 0}
-        elif age >= 2 * self._delay:
-            status["adapterValid"] = not self._rejects_adapters
-            if self._rejects_adapters:
-                status["adapterValidReason"] = "the probe's answer was empty"
-        return {
-            "id": attached.id,
-            "adapterModelId": attached.model_id,
-            "desiredRevisionId": "rev_sandbox",
-            "etag": attached.etag,
-            "perCluster": [status],
-        }
-
-
-def _is_live(entry: dict[str, Any], deployment_id: str) -> bool:
-    return bool(entry.get("deploymentId") == deployment_id and entry.get("weight"))
+        return attached_told(attached, age, self._delay, is_rejected=self._rejects_adapters)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from builders import TINY_BASE
 
-from lora_packer.base_model import BaseModel, checkpoint, load, meta
+from lora_packer.base_model import BaseModel, checkpoint, found_config, hub_config, load, meta
 from lora_packer.base_model.checkpoint import load_checkpoint
 from lora_packer.base_model.fallback import find_base
 from lora_packer.base_model.settings import Settings
@@ -101,9 +101,9 @@ def test_absurdly_many_modules_are_refused_before_they_are_made() -> None:
 
 def test_the_largest_config_that_is_read_and_the_next(tmp_path: Path) -> None:
     path, text = tmp_path / "config.json", json.dumps(TINY)
-    path.write_text(text.ljust(load.MAX_CONFIG_BYTES))
+    path.write_text(text.ljust(hub_config.MAX_CONFIG_BYTES))
     assert BaseModel.load(path).model_type == "llama"
-    path.write_text(text.ljust(load.MAX_CONFIG_BYTES + 1))
+    path.write_text(text.ljust(hub_config.MAX_CONFIG_BYTES + 1))
     with pytest.raises(InputError, match=r"it has more than 4,000,000 bytes"):
         BaseModel.load(path)
 
@@ -113,7 +113,7 @@ def test_what_cannot_be_a_hub_id_is_a_missing_file(monkeypatch: pytest.MonkeyPat
     def asked(_name: str) -> bytes:
         raise AssertionError("the Hub was asked")
 
-    monkeypatch.setattr(load, "hub_config", asked)
+    monkeypatch.setattr(found_config, "hub_config", asked)
     with pytest.raises(InputError, match="there is no file"):
         BaseModel.load(name)
 

@@ -8,7 +8,7 @@ import pytest
 
 import lora_packer
 from lora_packer import BaseModel
-from lora_packer.base_model.models.inkling import Scale, planned_scales
+from lora_packer.base_model.models.inkling_scales import Scale, planned_scales
 
 TEXT = "model.language_model.layers.0."
 TINY = {"vocab_size": 112, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 80}

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import lora_packer
-from lora_packer.files import locked, new_file, write_whole
+from lora_packer.files import new_file, write_whole
+from lora_packer.locks import locked
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_an_archive_never_takes_a_device_s_place() -> None:
 def test_a_lock_is_held_against_every_other_run_and_let_go(path: Path) -> None:
     with locked(path):
         program = (
-            "import sys; from pathlib import Path; from lora_packer.files import locked\n"
+            "import sys; from pathlib import Path; from lora_packer.locks import locked\n"
             "from lora_packer import InputError\n"
             "try:\n    with locked(Path(sys.argv[1])): print('held')\n"
             "except InputError as error: print(error)"

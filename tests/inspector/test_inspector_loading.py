@@ -353,3 +353,20 @@ def test_older_layout_where_the_experts_are_named_like_every_other_weight(tmp_pa
     report = lora_packer.check(tmp_path, base_config=base, target="peft", weights=False)
     told = [item for item in report.findings if item.code == "LP322"]
     assert ["PEFT 0.18 and older" in item.message for item in told] == [True]
+
+
+# A decoder for which transformers has no class that answers questions or sorts tokens.
+COHERE = {
+    "model_type": "cohere", "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 1, "vocab_size": 112,
+    "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+def test_lora_on_the_head_of_a_class_that_transformers_has_not_is_not_what_fits(tmp_path: Path) -> None:
+    """PEFT 0.21.2 drops it (3 of 717 tensors of such an adapter of LLaVA-NeXT), or refuses LoRA on what it saves."""
+    raw = {"peft_type": "LORA", "task_type": "QUESTION_ANS", "r": 4, "lora_alpha": 8}
+    tensors = together(pair("model.layers.0.self_attn.q_proj", 48, 48), pair("qa_outputs", 48, 2))
+    write_unread(tmp_path, raw | {"target_modules": ["q_proj", "qa_outputs"]}, tensors)
+    report = lora_packer.check(tmp_path, base_config=COHERE, target="peft", weights=False)
+    assert report.status == "failed"
+    assert "LP308" in codes(report, "error")

@@ -24,7 +24,7 @@ from builders import PREFIX, ROOT, TINY, TINY_BASE, tiny_config, write_adapter
 from packager_support import change_in_secret, then_change, then_change_in_secret
 
 import lora_packer
-from lora_packer.pipeline import local, routes
+from lora_packer.pipeline import from_disk, local
 from lora_packer.sandbox import Sandbox
 
 BROKEN = ROOT / "fixtures" / "broken"
@@ -271,7 +271,7 @@ def test_weights_that_change_after_their_check_are_not_released(
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
     weights = adapter / "adapter_model.safetensors"
-    monkeypatch.setattr(routes, "run_check", then_change(routes.run_check, weights, in_secret=in_secret))
+    monkeypatch.setattr(from_disk, "run_check", then_change(from_disk.run_check, weights, in_secret=in_secret))
     name = f"changes-{in_secret}"
     refused = cli(*release_arguments(name, sandbox, adapter))
     assert refused.code == 4, refused.text
@@ -286,13 +286,13 @@ def test_weights_that_change_between_the_receipt_and_the_check_are_not_released(
     adapter = write_adapter(tmp_path / "adapter", None, tiny_config())
     arguments = release_arguments("changes-between", sandbox, adapter)
     assert cli(*arguments, "--no-check", "--no-wait").code == 0
-    real = routes.run_check
+    real = from_disk.run_check
 
     def change_and_check(*given: Any, **options: Any) -> Any:
         change_in_secret(adapter / "adapter_model.safetensors")
         return real(*given, **options)
 
-    monkeypatch.setattr(routes, "run_check", change_and_check)
+    monkeypatch.setattr(from_disk, "run_check", change_and_check)
     refused = cli(*arguments)
     assert (refused.code, "it changed since then" in refused.err) == (4, True), refused.text
 
@@ -314,7 +314,7 @@ def test_an_archive_that_changes_in_secret_is_not_released(
     cli: Cli, env: dict[str, str], sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     archive = lora_packer.pack(TINY, tmp_path / "mine.zip", base_config=TINY_BASE).path
-    monkeypatch.setattr(routes, "run_check", then_change_in_secret(routes.run_check, archive))
+    monkeypatch.setattr(from_disk, "run_check", then_change_in_secret(from_disk.run_check, archive))
     refused = cli(*release_arguments("secret-archive", sandbox, archive))
     assert (refused.code, "changed while it was being packed" in refused.err) == (4, True), refused.text
     assert keys(sandbox, "secret-archive/") == []

@@ -16,7 +16,7 @@ from builders import TINY, TINY_BASE, tiny_config, write_adapter
 from packager_support import then_change
 from together_support import FILES, SECRETS, assert_no_secret, presigned, serving_folder, tar_of, zip_of
 
-from lora_packer.pipeline import routes
+from lora_packer.pipeline import from_disk
 from lora_packer.redact import PresignedUrl
 from lora_packer.sandbox import Sandbox
 from lora_packer.sandbox.faults import Faults
@@ -253,7 +253,7 @@ def test_a_folder_that_changes_after_its_check_is_not_sent(
     cli: Cli, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], in_secret: bool
 ) -> None:
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
-    monkeypatch.setattr(routes, "run_check", then_change(routes.run_check, weights, in_secret=in_secret))
+    monkeypatch.setattr(from_disk, "run_check", then_change(from_disk.run_check, weights, in_secret=in_secret))
     arguments = ["release", weights.parent, *DIRECT, "--receipt", "mine.json", *more]
     refused = cli(*arguments)
     assert refused.code == 4, refused.text
@@ -267,7 +267,7 @@ def test_what_changed_on_the_way_is_sent_by_the_next_run(
     weights = write_adapter(tmp_path / "mine", None, tiny_config()) / "adapter_model.safetensors"
     arguments = ["release", weights.parent, *DIRECT, "--receipt", "mine.json"]
     with monkeypatch.context() as patch:
-        patch.setattr(routes, "run_check", then_change(routes.run_check, weights))
+        patch.setattr(from_disk, "run_check", then_change(from_disk.run_check, weights))
         assert cli(*arguments).code == 4
     again = cli(*arguments)
     assert again.code == 0, again.text

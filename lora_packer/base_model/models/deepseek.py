@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Head, Proof, declared, remote
-from lora_packer.base_model.blocks.attention import attention, biased_attention, plain_attention
+from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Proof, declared, remote
+from lora_packer.base_model.blocks.attention import attention, biased_attention
 from lora_packer.base_model.blocks.composite import (
     Part,
     Tower,
@@ -27,20 +27,20 @@ from lora_packer.base_model.blocks.experts import (
     mixture_or_dense,
     number_of_experts,
     parameter_routed_experts,
-    sparse_layers,
 )
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import decoder, framed, layer_kinds, stacked
-from lora_packer.base_model.blocks.latent import attends, indexed_decoder, latent_attention, layered
-from lora_packer.base_model.blocks.layers import chain, conv, embedding, linear, norm, parameter
+from lora_packer.base_model.blocks.latent import attends, indexed_decoder, layered
+from lora_packer.base_model.blocks.layers import conv, embedding, linear, norm, parameter
 from lora_packer.base_model.blocks.projectors import seeing, two_linears
 from lora_packer.base_model.blocks.residual import hyper_connections, merged_streams
 from lora_packer.base_model.blocks.sam import sam_neck, sam_visual
-from lora_packer.base_model.blocks.towers import clip, fused_tower, latent_pooling
+from lora_packer.base_model.blocks.towers import clip
+from lora_packer.base_model.models.deepseek_remote import deepseek_vl2, first_deepseek
 from lora_packer.base_model.models.vision_towers import vision_config
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
-from lora_packer.errors import InputError, UnknownArchitecture
+from lora_packer.errors import InputError
 
 
 def deepseek_v3(s: Settings, *, experts: Experts = fused_experts) -> Named:
@@ -253,91 +253,14 @@ _HYBRID_BEFORE_5 = renamed(
 )
 
 
-def _first_deepseek(s: Settings) -> Named:
-    """DeepSeek-MoE: plain attention, and experts after the first layers."""
-    sparse, count = sparse_layers(s), s.count("n_routed_experts")
-
-    def layer(prefix: str, index: int) -> Named:
-        yield from plain_attention(s, f"{prefix}.self_attn")
-        if not count or sparse(index) == "dense":
-            yield from plain_mlp(s, f"{prefix}.mlp")
-            return
-        width = s.size("moe_intermediate_size")
-        yield from parameter_routed_experts(f"{prefix}.mlp", s.hidden, width, count)
-        if s.optional_size("n_shared_experts"):
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, width * s.size("n_shared_experts"))
-
-    return stacked(s, layer)
-
-
-def remote_deepseek(s: Settings) -> Named:
-    """DeepSeek's decoder as its own code has it: latent or plain attention, and experts that are linears each."""
-    sparse, count = sparse_layers(s), s.count("n_routed_experts")
-
-    def layer(prefix: str, index: int) -> Named:
-        if s.flag("use_mla"):
-            yield from latent_attention(s, f"{prefix}.self_attn")
-        else:
-            yield from plain_attention(s, f"{prefix}.self_attn")
-        if not count or sparse(index) == "dense":
-            yield from plain_mlp(s, f"{prefix}.mlp")
-            return
-        width = s.size("moe_intermediate_size")
-        yield from parameter_routed_experts(f"{prefix}.mlp", s.hidden, width, count)
-        if s.value("topk_method") == "noaux_tc":
-            yield from parameter(f"{prefix}.mlp.gate.e_score_correction_bias", count)
-        if s.optional_size("n_shared_experts"):
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, width * s.size("n_shared_experts"))
-
-    return stacked(s, layer)
-
-
-def _vl2(s: Settings, _head: Head) -> Named:
-    """DeepSeek-VL2: timm's SigLIP, a projector, what separates the tiles of an image, and the language model."""
-    vision = s.nested("vision_config").aliased(
-        {"width": "hidden_size", "layers": "num_hidden_layers", "heads": "num_attention_heads"}
-    )
-    inner = int(vision.hidden * vision.ratio("mlp_ratio"))
-    last = "fc_norm" if vision.value("global_pool") == "avg" else "norm"
-    yield from below("vision", fused_tower(vision, inner, last))
-    if vision.value("global_pool") == "map":
-        yield from below("vision", latent_pooling(vision, inner))
-    joins = s.nested("projector_config")
-    yield from below("projector", _vl2_projector(joins))
-    if s.value("tile_tag") != "2D":
-        raise UnknownArchitecture("there is no proven definition for a tile_tag other than '2D'.")
-    for name in ("image_newline", "view_seperator"):
-        yield from parameter(name, joins.size("n_embed"))
-    yield from below("language", framed(remote_deepseek)(s.nested("language_config"), "causal-lm"))
-
-
-def _vl2_projector(s: Settings) -> Named:
-    inputs, width, depth = s.size("input_dim"), s.size("n_embed"), s.size("depth")
-    ratio = s.size("downsample_ratio")
-    match s.value("projector_type"):
-        case "linear":
-            yield from linear("layers", width, inputs, bias=True)
-        case "mlp_gelu":
-            sizes = (inputs, *(width for _ in range(depth)))
-            yield from chain("layers", sizes, *(str(2 * index) for index in range(depth)), bias=True)
-        case "downsample_mlp_gelu":
-            middle = (width * s.size("mlp_ratio") for _ in range(max(depth - 1, 1)))
-            sizes = (inputs * ratio * ratio, *middle, width)
-            yield from chain("layers", sizes, *(str(2 * index) for index in range(len(sizes) - 1)), bias=True)
-        case _:
-            raise UnknownArchitecture("there is no proven definition for the projector_type of this DeepSeek-VL2.")
-    if s.flag("token_pooling"):
-        yield from linear("token_pooling_layer", inputs, 4 * inputs, bias=True)
-
-
 ARCHITECTURES: Architectures = {
     "deepseek_vl_v2": remote(
-        _vl2,
+        deepseek_vl2,
         Proof("built", "deepseek_vl2/models/modeling_deepseek_vl_v2.py (xinference 4.1.0)"),
         text_config="language_config",
     ),
     "deepseek": remote(
-        framed(_first_deepseek),
+        framed(first_deepseek),
         Proof("read", "mlx_lm/models/deepseek.py (mlx-lm 0.32.2)", ("sequence-classification",)),
     ),
     "deepseek_v3": DEEPSEEK_V3,

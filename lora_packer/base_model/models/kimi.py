@@ -14,7 +14,8 @@ from lora_packer.base_model.blocks.layers import chain, conv, layer_norm, linear
 from lora_packer.base_model.blocks.projectors import seeing
 from lora_packer.base_model.blocks.recurrent import kimi_delta_attention, kimi_delta_sizes
 from lora_packer.base_model.blocks.towers import short_layers
-from lora_packer.base_model.models.deepseek import DEEPSEEK_V3, remote_deepseek
+from lora_packer.base_model.models.deepseek import DEEPSEEK_V3
+from lora_packer.base_model.models.deepseek_remote import remote_deepseek
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 

@@ -11,6 +11,7 @@ from lora_packer.inspector.rules import (
     definition,
     extra,
     files,
+    limits,
     loading,
     missing,
     names,
@@ -39,6 +40,7 @@ _MODULES = (
     values,
     target,
     served,
+    limits,
     placed,
 )
 _DECLARED = {rule.code: rule for module in _MODULES for rule in vars(module).values() if isinstance(rule, Rule)}

@@ -8,8 +8,9 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
+from lora_packer.inspector.rules.limits import MODULE_AT_TARGET
 from lora_packer.inspector.rules.rule import Rule
-from lora_packer.inspector.rules.served import CONDITIONAL_FEATURE, MODULE_AT_TARGET
+from lora_packer.inspector.rules.served import CONDITIONAL_FEATURE
 from lora_packer.redact import escape
 from lora_packer.targets.placement import Base, NotServed, Placement
 from lora_packer.targets.target import Target

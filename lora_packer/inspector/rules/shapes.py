@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME
 from lora_packer.finding import Finding
-from lora_packer.inspector.case import Case, Match, Tensor, halves
+from lora_packer.inspector.case import Case, Match
 from lora_packer.inspector.dimensions import dimension
 from lora_packer.inspector.narrowing import own_ranks
 from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Effect, Rule
@@ -281,27 +281,3 @@ _TELL: Mapping[str, Callable[[list[str], _Wrong, Case], _Told]] = {
     "rank": _rank,
     "base": _base,
 }
-
-
-def without_a_base(tensors: Sequence[Tensor]) -> Iterator[Finding]:
-    """What shapes alone say: tensors without elements, and ranks that disagree within a pair."""
-    empty = [tensor for tensor in tensors if tensor.key.part and 0 in tensor.info.shape]
-    if empty:
-        first = empty[0]
-        message = f"{counted(len(empty))} without elements: the weights were saved ungathered"
-        details = {"tensors": [tensor.name for tensor in empty], "actual": list(first.info.shape)}
-        yield EMPTY_TENSOR.finding(message, file=WEIGHTS_NAME, **details)
-    modules = halves(tensor for tensor in tensors if 0 not in tensor.info.shape).values()
-    pairs = [pair for pair in modules if len(pair) == 2]
-    off = [(pair, ranks) for pair in pairs if (ranks := _ranks(pair)) is not None and ranks[0] != ranks[1]]
-    if off:
-        rank_a, rank_b = off[0][1]
-        message = f"lora_A and lora_B of {counted(len(off), noun='module')} have different ranks"
-        details = {"tensors": [next(iter(pair.values())).name for pair, _ in off]}
-        yield RANK_MISMATCH.finding(message, file=WEIGHTS_NAME, expected=rank_a, actual=rank_b, **details)
-
-
-def _ranks(pair: Mapping[str, Tensor]) -> tuple[int, int] | None:
-    """The rank of A and that of B, or None where their shapes have none."""
-    shape_a, shape_b = pair["A"].info.shape, pair["B"].info.shape
-    return (shape_a[0], shape_b[1]) if shape_a and len(shape_b) > 1 else None
