@@ -214,7 +214,8 @@ def library_reads(other: Mapping[str, Any] | None, folder: Path) -> Iterator[Non
         return
     import safetensors
 
-    real, place = safetensors.deserialize, folder / "other"
+    real: Any = safetensors.deserialize  # without types
+    place = folder / "other"
     save_file(dict(other), place, {"format": "pt"})
     with patch.object(safetensors, "deserialize", lambda _: real(place.read_bytes())):
         yield
