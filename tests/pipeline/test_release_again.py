@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from builders import TINY, TINY_BASE, tiny_config, write_adapter
 
-from lora_packer.files import locked
+from lora_packer.locks import locked
 from lora_packer.sandbox import Faults, Sandbox
 from lora_packer.together.submission import Sent
 
