@@ -21,6 +21,7 @@ from lora_packer.inspector.rules import (
     extra,
     placed,
     shapes,
+    shapes_alone,
     vocabulary,
 )
 from lora_packer.inspector.rules.loading import other_layout
@@ -41,10 +42,10 @@ _ANOTHER_BASE = (shapes.WRONG_BASE, extra.LAYER_OUT_OF_RANGE, extra.UNKNOWN_TENS
 # What shapes and halves of pairs show, whatever the modules are called.
 _BY_SHAPE = (
     shapes.WRONG_BASE,
-    shapes.RANK_MISMATCH,
+    shapes_alone.RANK_MISMATCH,
     shapes.TRANSPOSED,
     shapes.SWAPPED,
-    shapes.EMPTY_TENSOR,
+    shapes_alone.EMPTY_TENSOR,
     HALF_PAIR,
     vocabulary.RESIZED_VOCABULARY,
 )

@@ -1,4 +1,4 @@
-"""Tensors of a wrong shape, grouped by what made them so (LP301 to LP305)."""
+"""Tensors of a wrong shape, grouped by what made them so (LP301, LP303, LP304; two of a shape alone are beside)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from lora_packer.finding import Finding
 from lora_packer.inspector.case import Case, Match
 from lora_packer.inspector.dimensions import dimension
 from lora_packer.inspector.narrowing import own_ranks
-from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Effect, Rule
+from lora_packer.inspector.rules.rule import OF_ANOTHER_BASE, Rule
+from lora_packer.inspector.rules.shapes_alone import EMPTY_TENSOR, RANK_MISMATCH
 from lora_packer.inspector.words import counted
 from lora_packer.peft.expected import RANK_AXIS, Shape, Want
 from lora_packer.peft.targets import PatternLookup
@@ -29,16 +30,6 @@ WRONG_BASE = Rule(
     needs="base",
     explains=OF_ANOTHER_BASE,
     retold="; {message}",
-)
-RANK_MISMATCH = Rule(
-    "LP302",
-    "rank-mismatch",
-    "error",
-    "The rank in adapter_config.json is not that of the tensors.",
-    "PEFT raises a size mismatch at load.",
-    "Set r and rank_pattern to the ranks that the tensors have.",
-    needs="base",
-    explains=(Effect("LP208", field="r"), Effect("LP210"), Effect("LP310")),
 )
 TRANSPOSED = Rule(
     "LP303",
@@ -59,15 +50,6 @@ SWAPPED = Rule(
     "Exchange the two names.",
     needs="base",
     fixable=True,
-)
-EMPTY_TENSOR = Rule(
-    "LP305",
-    "empty-tensor",
-    "error",
-    "Tensors have no elements.",
-    "DeepSpeed ZeRO-3 leaves such placeholders when the weights are saved without gathering them; PEFT raises at load.",
-    "Gather the parameters (stage3_gather_16bit_weights_on_model_save) and save again.",
-    needs="base",
 )
 
 _SQUARE_IN_RANK = "lora_monteclora_sampler.gaussian_var_prior"

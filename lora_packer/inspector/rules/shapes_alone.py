@@ -1,4 +1,4 @@
-"""What the shapes of a file say without a base model: tensors without elements, halves of two ranks (LP302, LP305)."""
+"""What shapes say without a base model: halves of two ranks, tensors without elements (LP302, LP305)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.finding import Finding
 from lora_packer.inspector.case import Tensor, halves
-from lora_packer.inspector.rules.shapes import EMPTY_TENSOR, RANK_MISMATCH
+from lora_packer.inspector.rules.rule import Effect, Rule
 from lora_packer.inspector.words import counted
+
+RANK_MISMATCH = Rule(
+    "LP302",
+    "rank-mismatch",
+    "error",
+    "The rank in adapter_config.json is not that of the tensors.",
+    "PEFT raises a size mismatch at load.",
+    "Set r and rank_pattern to the ranks that the tensors have.",
+    needs="base",
+    explains=(Effect("LP208", field="r"), Effect("LP210"), Effect("LP310")),
+)
+EMPTY_TENSOR = Rule(
+    "LP305",
+    "empty-tensor",
+    "error",
+    "Tensors have no elements.",
+    "DeepSpeed ZeRO-3 leaves such placeholders when the weights are saved without gathering them; PEFT raises at load.",
+    "Gather the parameters (stage3_gather_16bit_weights_on_model_save) and save again.",
+    needs="base",
+)
 
 
 def without_a_base(tensors: Sequence[Tensor]) -> Iterator[Finding]:
