@@ -180,7 +180,7 @@ def test_no_room_for_the_archive(tmp_path: Path, places: tuple[Path, Path], way:
 
 # What stands still until the signal comes: a function of the main thread at each step, and the ways that have it.
 STEPS = {
-    "the check": ("lora_packer.inspector.values", "_look_at", list(WAYS)),
+    "the check": ("lora_packer.inspector.values", "_read_into", list(WAYS)),
     "the checksums and the copy": ("lora_packer.packager.layout", "write_all", ["zip", "tar.gz"]),
     "the compression": ("lora_packer.packager.compress", "write_all", ["compressed zip", "compressed tar.gz"]),
     "the read-back": ("lora_packer.packager.verify_zip", "verify_content", ["zip", "compressed zip"]),
