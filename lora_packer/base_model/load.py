@@ -31,8 +31,8 @@ from lora_packer.base_model.tasks import has_class, is_described
 from lora_packer.errors import InputError, UnknownArchitecture
 from lora_packer.redact import escape
 
-# Nearly three times what the largest known mixture of experts has (61 layers of 384 experts, each of three modules).
-MAX_MODULES = 200_000
+# The largest known mixture of experts, Kimi-K3, has 249,924: 92 layers of 896 experts, each of three modules.
+MAX_MODULES = 300_000
 
 
 @dataclass(frozen=True, slots=True)

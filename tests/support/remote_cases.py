@@ -124,6 +124,49 @@ _LLADA = {
     "mlp_hidden_size": 96, "vocab_size": 40, "embedding_size": 48, "block_type": "llama", "activation_type": "silu",
     "layer_norm_type": "rms", "rope": True, "weight_tying": False, "include_bias": False, "block_group_size": 1,
 }  # fmt: skip
+_KIMI_K3_TEXT = {
+    **_SIZES,
+    "model_type": "kimi_linear",
+    "num_hidden_layers": 3,
+    "attn_res_block_size": 2,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": 24,
+    "kv_lora_rank": 16,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 12,
+    "mla_use_nope": True,
+    "mla_use_output_gate": True,
+    "num_experts": 2,
+    "num_shared_experts": 2,
+    "moe_intermediate_size": 20,
+    "routed_expert_hidden_size": 40,
+    "latent_moe_use_norm": True,
+    "linear_attn_config": {
+        "kda_layers": [1, 2],
+        "full_attn_layers": [3],
+        "num_heads": 6,
+        "head_dim": 8,
+        "short_conv_kernel_size": 4,
+        "use_full_rank_gate": True,
+    },
+}
+_KIMI_K3 = {
+    "model_type": "kimi_k3", "architectures": ["KimiK3ForConditionalGeneration"], "text_config": _KIMI_K3_TEXT,
+    "vision_config": {
+        "vt_hidden_size": 32, "vt_intermediate_size": 56, "vt_num_hidden_layers": 1, "vt_num_attention_heads": 4,
+        "qkv_hidden_size": 48, "mm_hidden_size": 32, "text_hidden_size": 64, "patch_size": 14,
+    },
+}  # fmt: skip
+_KIMI_K3_PLAIN = _KIMI_K3 | {
+    "text_config": _KIMI_K3_TEXT | {
+        "attn_res_block_size": None, "routed_expert_hidden_size": None, "q_lora_rank": None, "moe_layer_freq": 2,
+        "num_shared_experts": None, "mla_use_output_gate": False,
+        "linear_attn_config": _KIMI_K3_TEXT["linear_attn_config"] | {"use_full_rank_gate": False},
+    },
+    "vision_config": _KIMI_K3["vision_config"] | {"qkv_hidden_size": None, "mm_hidden_size": None, "norm_type": "layernorm"},
+}  # fmt: skip
+_K3_L = "language_model.model.layers."
 _RWKV = {
     "model_type": "rwkv5", "architectures": ["RwkvForCausalLM"], "hidden_size": 64, "head_size": 16, "num_hidden_layers": 1,
     "vocab_size": 40, "model_version": "5_2", "intermediate_size": None,
@@ -200,6 +243,27 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
     ("rwkv5", _RWKV, ["gate", "key"], {
         "rwkv.blocks.0.attention.gate": (64, 64), "rwkv.blocks.0.attention.key": (64, 64),
         "rwkv.blocks.0.feed_forward.key": (224, 64)}),
+    ("kimi_k3", _KIMI_K3, [
+        "q_proj", "q_b_proj", "kv_b_proj", "g_proj", "f_b_proj", "up_proj", "w1", "w2", "routed_expert_down_proj", "mlp_res_proj",
+        "output_attn_res_proj", "wqkv", "wo", "proj.2"], {
+        **{f"{_K3_L}{index}.self_attn.{name}": (48, size) for index in range(2)
+           for name, size in (("q_proj", 64), ("g_proj", 64), ("f_b_proj", 8))},
+        _K3_L + "2.self_attn.q_b_proj": (96, 24), _K3_L + "2.self_attn.kv_b_proj": (112, 16),
+        _K3_L + "2.self_attn.g_proj": (48, 64), _K3_L + "0.mlp.up_proj": (96, 64),
+        **{f"{_K3_L}{index}.mlp_res_proj": (1, 64) for index in range(3)},
+        "language_model.model.output_attn_res_proj": (1, 64),
+        **{f"{_K3_L}{index}.block_sparse_moe.shared_experts.up_proj": (40, 64) for index in (1, 2)},
+        **{f"{_K3_L}{index}.block_sparse_moe.routed_expert_down_proj": (40, 64) for index in (1, 2)},
+        **{f"{_K3_L}{index}.block_sparse_moe.experts.{expert}.{name}": shape for index in (1, 2) for expert in range(2)
+           for name, shape in (("w1", (20, 40)), ("w2", (40, 20)))},
+        "vision_tower.encoder.blocks.0.wqkv": (144, 32), "vision_tower.encoder.blocks.0.wo": (32, 48),
+        "mm_projector.proj.2": (64, 128)}),
+    ("kimi_k3 without what is new in it", _KIMI_K3_PLAIN, ["q_proj", "g_b_proj", "w3", "up_proj", "wqkv", "proj.0"], {
+        _K3_L + "0.self_attn.q_proj": (48, 64), _K3_L + "1.self_attn.q_proj": (48, 64),
+        _K3_L + "2.self_attn.q_proj": (96, 64), _K3_L + "0.self_attn.g_b_proj": (48, 8),
+        _K3_L + "1.self_attn.g_b_proj": (48, 8), _K3_L + "0.mlp.up_proj": (96, 64), _K3_L + "1.mlp.up_proj": (96, 64),
+        **{f"{_K3_L}2.block_sparse_moe.experts.{expert}.w3": (20, 64) for expert in range(2)},
+        "vision_tower.encoder.blocks.0.wqkv": (96, 32), "mm_projector.proj.0": (128, 128)}),
     ("plamo3", {"model_type": "plamo3", "architectures": ["Plamo3ForCausalLM"], **_SIZES, "num_key_value_heads": 2,
                 "head_dim": 32}, ["qkv_proj", "gate_up_proj", "lm_head"], {
         "model.layers.layers.0.mixer.qkv_proj": (256, 64), "model.layers.layers.0.mlp.gate_up_proj": (192, 64),
@@ -254,6 +318,18 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     ({name: value for name, value in _LLADA.items() if name != "weight_tying"}, "weight_tying"),
     (_LLADA | {"layer_norm_type": "default"}, "layer_norm_type"),
     (_RWKV | {"model_version": "5_1"}, "model_version"),
+    (_KIMI_K3 | {"vision_config": None}, "vision_config"),
+    (_KIMI_K3 | {"text_config": _KIMI_K3_TEXT | {"mla_use_nope": False}}, "mla_use_nope"),
+    *(
+        (_KIMI_K3 | {"vision_config": _KIMI_K3["vision_config"] | {field: other}}, field)
+        for field, other in (
+            ("norm_type", "other"),
+            ("pos_emb_type", "other"),
+            ("mlp_type", "mlp3"),
+            ("mm_projector_type", "patchmerger"),
+            ("text_hidden_size", 96),
+        )
+    ),
     (_LLAVA | {"llm_cfg": {}}, "llm_cfg"),
     (_LLAVA_QWEN | {"mm_vision_tower": "other"}, "mm_vision_tower"),
 ]
