@@ -124,6 +124,9 @@ _LLADA = {
     "mlp_hidden_size": 96, "vocab_size": 40, "embedding_size": 48, "block_type": "llama", "activation_type": "silu",
     "layer_norm_type": "rms", "rope": True, "weight_tying": False, "include_bias": False, "block_group_size": 1,
 }  # fmt: skip
+_DREAM = {
+    "model_type": "Dream", "architectures": ["DreamModel"], **_SIZES, "num_key_value_heads": 2, "head_dim": 32,
+}  # fmt: skip
 _KIMI_K3_TEXT = {
     **_SIZES,
     "model_type": "kimi_linear",
@@ -240,6 +243,9 @@ CASES: list[tuple[str, dict[str, Any], Any, Shapes]] = [
         "model.transformer.blocks.0.q_proj": (64, 64), "model.transformer.blocks.0.k_proj": (32, 64),
         "model.transformer.blocks.0.ff_out": (64, 96), "model.transformer.blocks.0.up_proj": (96, 64),
         "model.transformer.ff_out": (48, 64)}),
+    ("Dream", _DREAM, ["q_proj", "k_proj", "o_proj", "up_proj", "down_proj", "lm_head"], {
+        _L + "self_attn.q_proj": (64, 64), _L + "self_attn.k_proj": (32, 64), _L + "self_attn.o_proj": (64, 64),
+        _L + "mlp.up_proj": (96, 64), _L + "mlp.down_proj": (64, 96), "lm_head": (40, 64)}),
     ("rwkv5", _RWKV, ["gate", "key"], {
         "rwkv.blocks.0.attention.gate": (64, 64), "rwkv.blocks.0.attention.key": (64, 64),
         "rwkv.blocks.0.feed_forward.key": (224, 64)}),
@@ -317,6 +323,7 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
     (_LLADA | {"block_type": "sequential"}, "LLaDA"),
     ({name: value for name, value in _LLADA.items() if name != "weight_tying"}, "weight_tying"),
     (_LLADA | {"layer_norm_type": "default"}, "layer_norm_type"),
+    (_DREAM | {"architectures": ["DreamForCausalLM"]}, "DreamForCausalLM"),
     (_RWKV | {"model_version": "5_1"}, "model_version"),
     (_KIMI_K3 | {"vision_config": None}, "vision_config"),
     (_KIMI_K3 | {"text_config": _KIMI_K3_TEXT | {"mla_use_nope": False}}, "mla_use_nope"),

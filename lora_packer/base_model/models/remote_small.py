@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from lora_packer.base_model.architecture import Architectures, Head, Proof, remote
-from lora_packer.base_model.blocks.attention import grouped_attention, head_sizes
+from lora_packer.base_model.architecture import Architectures, Head, Proof, only_for, remote
+from lora_packer.base_model.blocks.attention import biased_attention, grouped_attention, head_sizes
 from lora_packer.base_model.blocks.experts import linear_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, gated_mlp, plain_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import (
@@ -218,7 +218,22 @@ def _llada(s: Settings, head: Head) -> Named:
         yield from linear(f"{before}ff_out", rows, width)
 
 
+_dream_layers = decoder({"self_attn": biased_attention, "mlp": plain_mlp})
+
+
+def _dream(s: Settings) -> Named:
+    """Dream's decoder, which fills in masks: Qwen2's, whose heads share the hidden size, whatever the config says."""
+    return _dream_layers(s.with_fields(head_dim=None))
+
+
 ARCHITECTURES: Architectures = {
+    "Dream": remote(
+        only_for(framed(_dream), "DreamModel", "DreamBaseModel"),
+        Proof(
+            "read", "Dream-org/Dream-v0-Instruct-7B, modeling_dream.py and configuration_dream.py (copies on GitHub)"
+        ),
+        classes={"DreamModel": "causal-lm", "DreamBaseModel": "none"},
+    ),
     "TraXLMistral": remote(
         _traxl,
         Proof("read", "GriffinDevelopments/TraXLMistraLForCausalLM 3673a44, TraXLMistralModel.py"),
