@@ -102,13 +102,7 @@ def exchange(
     request = client.build_request(method, url, headers=headers, content=content, extensions={"trace": _bound})
     try:
         with _within(left), closing(_answered(client, request, left)) as response:
-            pieces = _pieces(response, left)
-            if take is not None and response.is_success:
-                for piece in pieces:
-                    take(piece)
-                body, whole = b"", True
-            else:
-                body, whole = _first(pieces, most if response.is_success else ERROR_BYTES)
+            body, whole = read_body(_pieces(response, left), good=response.is_success, most=most, take=take)
             return Answer(response.status_code, response.headers, body, whole, str(response.url))
     except httpx2.TimeoutException:
         if left.seconds <= 0:
@@ -273,7 +267,21 @@ def _unpacked(packed: Iterable[bytes]) -> Iterator[bytes]:
             yield piece
 
 
-def _first(pieces: Iterator[bytes], most: int) -> tuple[bytes, bool]:
+def read_body(
+    pieces: Iterable[bytes], *, good: bool, most: int, take: Callable[[bytes], None] | None
+) -> tuple[bytes, bool]:
+    """Return what is kept of an answer's body, and whether it was read to its end; see ``exchange``.
+
+    ``good`` says whether it is a success's.
+    """
+    if not good or take is None:
+        return _first(pieces, most if good else ERROR_BYTES)
+    for piece in pieces:
+        take(piece)
+    return b"", True
+
+
+def _first(pieces: Iterable[bytes], most: int) -> tuple[bytes, bool]:
     """The first bytes, and whether they are all."""
     body = bytearray()
     for piece in pieces:

@@ -74,5 +74,5 @@ def _judge(smoke: Smoke) -> None:
     if smoke.compare_base and smoke.base is None:
         raise InconclusiveError(
             f"The adapter was not compared with its base model: {smoke.why_not}",
-            hint="It can be asked where it is deployed too, or where the service has it without a deployment.",
+            hint="Deploy the base model too and ask again, or leave --compare-base out.",
         )

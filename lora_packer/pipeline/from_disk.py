@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.pipeline import Progress
@@ -13,9 +12,6 @@ from lora_packer.pipeline.local import Files, read_files
 from lora_packer.pipeline.place import Place
 from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.exchange import DEADLINE, ERROR_BYTES, SLOWEST, Answer
+from lora_packer.exchange import DEADLINE, ERROR_BYTES, SLOWEST, Answer, read_body
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -84,19 +84,10 @@ class BoundedSession:
         with _watched(request, min(deadline, self._deadline)) as watch:
             answer = self._session.send(request)
             good = 200 <= answer.status_code < 300
-            pieces = _whole_pieces(answer, watch)
-            body, whole = bytearray(), True
-            for piece in pieces:
-                if good and take is not None:
-                    take(piece)
-                    continue
-                limit = most if good else ERROR_BYTES
-                whole = len(body) + len(piece) <= limit
-                body += piece[: limit - len(body)]
-                if not whole:
-                    answer.raw.close()
-                    break
-        return Answer(answer.status_code, answer.headers, bytes(body), whole, request.url)
+            body, whole = read_body(_whole_pieces(answer, watch), good=good, most=most, take=take)
+            if not whole:
+                answer.raw.close()
+        return Answer(answer.status_code, answer.headers, body, whole, request.url)
 
 
 class _Read:

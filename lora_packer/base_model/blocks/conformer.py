@@ -1,4 +1,7 @@
-"""The conformer of SeamlessM4T and of Wav2Vec2-BERT: feed-forward blocks around attention and a convolution."""
+"""The conformer of SeamlessM4T and of Wav2Vec2-BERT: feed-forward blocks around attention and a convolution.
+
+And the convolutions by which NeMo's shortens what it hears.
+"""
 
 from __future__ import annotations
 
@@ -58,3 +61,20 @@ def shortening_layer(path: str, width: int, inner: int, kernel: int) -> Named:
     yield from conv(f"{path}.self_attn_conv", (2 * width, width, kernel), bias=True)
     yield from _attention(f"{path}.self_attn", width)
     yield from dense_pair(f"{path}.ffn", width, inner)
+
+
+def halving_convolutions(path: str, channels: int, reduction: int) -> Named:
+    """Convolutions that halve frames and bands, until there are ``reduction`` times fewer (a power of 2)."""
+    yield from conv(f"{path}.0", (channels, 1, 3, 3), bias=True)
+    for index in range(max(_halvings(reduction) - 1, 0)):
+        yield from depthwise(f"{path}.{3 * index + 2}", channels, 3, 3, bias=True)
+        yield from conv(f"{path}.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
+
+
+def halved(bands: int, reduction: int) -> int:
+    """How many of so many bands these convolutions leave."""
+    return -(-bands // (1 << _halvings(reduction)))
+
+
+def _halvings(reduction: int) -> int:
+    return max(reduction.bit_length() - 1, 0)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lora_packer.base_model.architecture import Head
 from lora_packer.base_model.blocks.attention import plain_attention
-from lora_packer.base_model.blocks.composite import (
-    below,
-)
-from lora_packer.base_model.blocks.experts import (
-    parameter_routed_experts,
-    sparse_layers,
-)
+from lora_packer.base_model.blocks.composite import below
+from lora_packer.base_model.blocks.experts import parameter_routed_experts, sparse_layers
 from lora_packer.base_model.blocks.feed_forward import gated_mlp, plain_mlp
 from lora_packer.base_model.blocks.frames import framed, stacked
 from lora_packer.base_model.blocks.latent import latent_attention
@@ -23,39 +20,44 @@ from lora_packer.errors import UnknownArchitecture
 
 def first_deepseek(s: Settings) -> Named:
     """DeepSeek-MoE: plain attention, and experts after the first layers."""
-    sparse, count = sparse_layers(s), s.count("n_routed_experts")
+    is_sparse = _has_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         yield from plain_attention(s, f"{prefix}.self_attn")
-        if not count or sparse(index) == "dense":
-            yield from plain_mlp(s, f"{prefix}.mlp")
-            return
-        width = s.size("moe_intermediate_size")
-        yield from parameter_routed_experts(f"{prefix}.mlp", s.hidden, width, count)
-        if s.optional_size("n_shared_experts"):
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, width * s.size("n_shared_experts"))
+        yield from _mixture(s, f"{prefix}.mlp") if is_sparse(index) else plain_mlp(s, f"{prefix}.mlp")
 
     return stacked(s, layer)
 
 
+def _has_experts(s: Settings) -> Callable[[int], bool]:
+    """Which layers have experts."""
+    sparse, count = sparse_layers(s), s.count("n_routed_experts")
+    return lambda index: bool(count) and sparse(index) != "dense"
+
+
+def _mixture(s: Settings, path: str) -> Named:
+    """Experts that are linears each, and those that every token goes through."""
+    width = s.size("moe_intermediate_size")
+    yield from parameter_routed_experts(path, s.hidden, width, s.count("n_routed_experts"))
+    if s.optional_size("n_shared_experts"):
+        yield from gated_mlp(f"{path}.shared_experts", s.hidden, width * s.size("n_shared_experts"))
+
+
 def remote_deepseek(s: Settings) -> Named:
     """DeepSeek's decoder as its own code has it: latent or plain attention, and experts that are linears each."""
-    sparse, count = sparse_layers(s), s.count("n_routed_experts")
+    is_sparse = _has_experts(s)
 
     def layer(prefix: str, index: int) -> Named:
         if s.flag("use_mla"):
             yield from latent_attention(s, f"{prefix}.self_attn")
         else:
             yield from plain_attention(s, f"{prefix}.self_attn")
-        if not count or sparse(index) == "dense":
+        if not is_sparse(index):
             yield from plain_mlp(s, f"{prefix}.mlp")
             return
-        width = s.size("moe_intermediate_size")
-        yield from parameter_routed_experts(f"{prefix}.mlp", s.hidden, width, count)
+        yield from _mixture(s, f"{prefix}.mlp")
         if s.value("topk_method") == "noaux_tc":
-            yield from parameter(f"{prefix}.mlp.gate.e_score_correction_bias", count)
-        if s.optional_size("n_shared_experts"):
-            yield from gated_mlp(f"{prefix}.mlp.shared_experts", s.hidden, width * s.size("n_shared_experts"))
+            yield from parameter(f"{prefix}.mlp.gate.e_score_correction_bias", s.count("n_routed_experts"))
 
     return stacked(s, layer)
 

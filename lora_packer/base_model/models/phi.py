@@ -16,10 +16,11 @@ from lora_packer.base_model.architecture import (
 )
 from lora_packer.base_model.blocks.attention import attention, head_sizes, layer_norms_of_heads, plain_attention
 from lora_packer.base_model.blocks.composite import Tower, below, fixed
+from lora_packer.base_model.blocks.conformer import halved, halving_convolutions
 from lora_packer.base_model.blocks.experts import Experts, fused_weights, numbered_experts
 from lora_packer.base_model.blocks.feed_forward import fused_gated_mlp, ungated_mlp
 from lora_packer.base_model.blocks.frames import aliased, framed, head_modules, numbered, stacked
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import clip, siglip
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
@@ -96,13 +97,8 @@ def _phi4(s: Settings) -> Named:
 def _phi4_audio(s: Settings) -> Named:
     """A conformer."""
     channels = s.size("nemo_conv_channels")
-    halvings, bands = s.size("time_reduction").bit_length() - 1, s.size("input_size")
-    yield from conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
-    for index in range(max(halvings - 1, 0)):
-        yield from depthwise(f"embed.conv.{3 * index + 2}", channels, 3, 3, bias=True)
-        yield from conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
-    for _ in range(halvings):
-        bands = (bands + 1) // 2
+    yield from halving_convolutions("embed.conv", channels, s.size("time_reduction"))
+    bands = halved(s.size("input_size"), s.size("time_reduction"))
     yield from linear("embed.out", s.hidden, channels * (s.optional_size("nemo_final_size") or bands), bias=True)
     buckets = s.size("bias_max_distance") * (1 if s.flag("bias_symmetric") else 2)
     yield from embedding("relative_attention_bias_layer.bias_values", buckets, s.heads)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from lora_packer.base_model.architecture import TRANSFORMERS_5, Architectures, Proof, remote
 from lora_packer.base_model.blocks.composite import below
+from lora_packer.base_model.blocks.conformer import halved, halving_convolutions
 from lora_packer.base_model.blocks.frames import framed
-from lora_packer.base_model.blocks.layers import chain, conv, depthwise, embedding, layer_norm, linear, parameter
+from lora_packer.base_model.blocks.layers import chain, conv, embedding, layer_norm, linear, parameter
 from lora_packer.base_model.blocks.towers import siglip
 from lora_packer.base_model.models.phi import PHI3
 from lora_packer.base_model.module import Named
@@ -56,14 +57,9 @@ def _conformer(s: Settings) -> Named:
     plain = set(nemo.raw) <= {"conv_channels"} and bias.value("type") == "t5" and s.value("input_layer") == "nemo_conv"
     if not plain or s.flag("batch_norm") or s.flag("linear_glu_in_convm") or s.size("attention_group_size") != 1:
         raise UnknownArchitecture("there is no proven definition for the encoder that audio_processor describes.")
-    channels, bands = nemo.size("conv_channels"), s.size("input_size")
-    halvings = s.size("time_reduction").bit_length() - 1
-    yield from conv("embed.conv.0", (channels, 1, 3, 3), bias=True)
-    for index in range(max(halvings - 1, 0)):
-        yield from depthwise(f"embed.conv.{3 * index + 2}", channels, 3, 3, bias=True)
-        yield from conv(f"embed.conv.{3 * index + 3}", (channels, channels, 1, 1), bias=True)
-    for _ in range(halvings):
-        bands = (bands + 1) // 2
+    channels = nemo.size("conv_channels")
+    yield from halving_convolutions("embed.conv", channels, s.size("time_reduction"))
+    bands = halved(s.size("input_size"), s.size("time_reduction"))
     yield from linear("embed.out", hidden, channels * bands, bias=True)
     buckets = bias.size("t5_bias_max_distance") * (1 if bias.flag("t5_bias_symmetric") else 2)
     yield from embedding("relative_attention_bias_layer.bias_values", buckets, heads)
