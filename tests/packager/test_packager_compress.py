@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import io
+import json
 import os
 import random
 import subprocess
@@ -32,6 +33,7 @@ from lora_packer.packager.inflate import inflated_pieces
 from lora_packer.packager.isa_l import isa_l
 from lora_packer.packager.members import select
 from lora_packer.packager.meter import Meter
+from lora_packer.packager.source import Source
 from lora_packer.packager.zip_layout import DEFLATED, ZipEntry
 
 deflate_module = importlib.import_module("lora_packer.packager.deflate")
@@ -203,6 +205,45 @@ def test_the_pieces_are_one_stream(
         inflated_pieces(file.fileno(), len(b"before"), map(len, pieces)) as parts,
     ):
         assert b"".join(parts) == content
+
+
+def with_header(ends: list[int], data: bytes) -> bytes:
+    """Data behind a header that says where its tensors end."""
+    offsets = [[begin, end] for begin, end in zip([0, *ends], ends, strict=False)]
+    raw = json.dumps({str(number): {"data_offsets": pair} for number, pair in enumerate(offsets)}).encode()
+    return len(raw).to_bytes(8, "little") + raw + data
+
+
+def stream_of(written: Source) -> bytes:
+    with written.open() as descriptor, deflate(written, descriptor) as pieces:
+        return b"".join(part for piece in pieces for part in piece.parts) + END
+
+
+@pytest.mark.skipif(isa_l() is None, reason="zlib ends its blocks where it likes")
+def test_each_tensor_gets_a_code_of_its_own(tmp_path: Path) -> None:
+    wide, narrow = BF16[: 1 << 17], bytes(byte ^ 0x15 for byte in BF16[: 1 << 17])
+    data, ends = (wide + narrow) * 8, list(range(1 << 17, (1 << 21) + 1, 1 << 17))
+    told = stream_of(source(tmp_path / WEIGHTS, with_header(ends, data)))
+    untold = stream_of(source(tmp_path / WEIGHTS, with_header([len(data)], data)))
+    assert len(told) < 0.99 * len(untold)
+    assert zlib.decompress(told, -15).endswith(data)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        with_header([1 << 17, 1 << 40, 1 << 18], BF16),
+        with_header([0, 0, 1, 1 << 16, (1 << 16) + 1, len(BF16), len(BF16) + 1], BF16),
+        with_header([10**30], BF16),
+        b"\xff" * 8 + BF16,
+        len(BF16).to_bytes(8, "little") + BF16,
+        (1 << 40).to_bytes(8, "little") + BF16,
+        BF16,
+    ],
+    ids=["past the end", "close together", "a huge number", "no length", "all header", "a huge header", "no header"],
+)
+def test_a_wrong_header_deflates_all_the_same(tmp_path: Path, content: bytes) -> None:
+    assert zlib.decompress(stream_of(source(tmp_path / WEIGHTS, content)), -15) == content
 
 
 @pytest.mark.parametrize("block", [b"", b"x", NOISE[:65_535], NOISE[:65_536], NOISE[: 1 << 20], BF16])
