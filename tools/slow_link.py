@@ -68,6 +68,8 @@ def slow_link(endpoint_url: str, link: Link) -> Iterator[str]:
     def relay(client: socket.socket) -> None:
         time.sleep(link.delay)
         with client, socket.create_connection((server.hostname, server.port)) as upstream:
+            for end in (client, upstream):  # a link passes on what it gets, and does not wait for more (tcp(7))
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             answers = threading.Thread(target=_pump, args=(upstream, client, down, link.delay / 2), daemon=True)
             answers.start()
             _pump(client, upstream, up, link.delay / 2)

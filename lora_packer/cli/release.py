@@ -149,8 +149,8 @@ def release(
 
 def _require_local(adapter: str) -> None:
     """Raise InputError where a sandbox, with a Hub and an S3 of its own, could not have the adapter."""
+    from lora_packer.adapter.elsewhere import is_stored_archive
     from lora_packer.hub import repo_in
-    from lora_packer.inspector.opening import is_stored_archive
 
     if is_stored_archive(adapter):
         raise InputError(

@@ -78,6 +78,7 @@ def plan_archive(
     allow_credentials: bool = False,
     checked: Mapping[str, CheckedFile] = NOTHING_CHECKED,
     sha256: bool = True,
+    meter: Meter | None = None,
 ) -> PlannedArchive:
     """Plan a stored archive of an adapter's folder without writing it.
 
@@ -88,6 +89,7 @@ def plan_archive(
         allow_credentials: take what looks like a token in one of these for none.
         checked: files that were read already, by name; all others are read once for their checksums.
         sha256: whether the members' SHA-256 are wanted, on which no byte of the archive depends.
+        meter: counts the bytes that are read for checksums, and can stop that.
 
     Raises:
         InputError: there is no such folder.
@@ -96,7 +98,7 @@ def plan_archive(
     """
     selection = select(folder, include_extras=include_extras, allow_credentials=allow_credentials)
     require_unchanged(selection.sources, checked)
-    members = read_members(selection.sources, checked, Meter(), sha256=sha256)
+    members = read_members(selection.sources, checked, meter or Meter(), sha256=sha256)
     return lay_out(archive_format, selection, members)
 
 

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.arguments import require_base, require_codes, require_one_of, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
-from lora_packer.inspector import Report, check
-from lora_packer.inspector.check import BaseSource
-from lora_packer.inspector.suppression import Suppression, require_suppressions
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
 from lora_packer.pipeline.receipt import Receipt, timestamp, version
 from lora_packer.targets import DEFAULT_TARGET
+
+# The inspector takes longest to load of all rooms: not before something is checked, so that other work has begun.
+if TYPE_CHECKING:
+    from lora_packer.inspector import Report
+    from lora_packer.inspector.check import BaseSource
+    from lora_packer.inspector.suppression import Suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,10 @@ class CheckOptions:
         require_codes(self.select, "select")
         require_codes(self.ignore, "ignore")
         require_one_of(self.fail_on, "fail_on", ("error", "warning"))
-        require_suppressions(self.suppress)
+        if self.suppress:
+            from lora_packer.inspector.suppression import require_suppressions
+
+            require_suppressions(self.suppress)
 
     @property
     def allow_credentials(self) -> bool:
@@ -75,6 +81,8 @@ def run_check(
     if options.skip:
         note("check", "skipped, as told")
         return None
+    from lora_packer.inspector import check
+
     report = check(
         adapter,
         base_config=options.base_config,

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import require_path
-from lora_packer.inspector import Report
-from lora_packer.inspector.check import BaseSource
 from lora_packer.names import name_of
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
 from lora_packer.packager import pack as write_archive
 from lora_packer.packager.layout import FileSlice
+from lora_packer.packager.meter import Meter
 from lora_packer.packager.source import Source
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
@@ -22,6 +21,8 @@ from lora_packer.pipeline.place import open_place
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
+    from lora_packer.inspector import Report
+    from lora_packer.inspector.check import BaseSource
     from lora_packer.publisher import Content
 
 
@@ -149,9 +150,17 @@ def finished_archive(path: Path, stem: str | None = None, *, read: CheckedFile |
 
 
 def plan_folder(
-    folder: Path, checked: Files, options: ArchiveOptions = ArchiveOptions(), *, sha256: bool = True
+    folder: Path,
+    checked: Files,
+    options: ArchiveOptions = ArchiveOptions(),
+    *,
+    sha256: bool = True,
+    meter: Meter | None = None,
 ) -> Packed:
-    """Plan the archive of a folder, with the checksums that were made of its files. Raises PackError, InputError."""
+    """Plan the archive of a folder, with the checksums that were made of its files, as ``plan_archive`` does.
+
+    Raises PackError, InputError.
+    """
     require_folder(folder)
     plan = plan_archive(
         folder,
@@ -159,5 +168,6 @@ def plan_folder(
         allow_credentials=options.allow_credentials,
         checked=checked,
         sha256=sha256,
+        meter=meter,
     )
     return Packed(options.stem or name_of(folder), plan.format, plan, plan.members, plan.left_out)

@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from lora_packer.adapter import REQUIRED, AdapterSource
+from lora_packer.adapter.elsewhere import is_elsewhere
 from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import InputError, PackError
 from lora_packer.hub import repo_in
-from lora_packer.inspector.opening import is_elsewhere, open_adapter
 from lora_packer.names import EXTRAS, name_of
 from lora_packer.pipeline import Note, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
@@ -115,6 +115,8 @@ def open_place(
     with ExitStack() as stack:
 
         def fetch() -> Path:
+            from lora_packer.inspector.opening import open_adapter
+
             run_check(adapter, options, silent)
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="lora-packer-"))) / name
             with open_adapter(adapter) as source:

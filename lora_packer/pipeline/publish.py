@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_packer.arguments import require_duration, require_path, require_text
 from lora_packer.errors import LoraPackerError
-from lora_packer.inspector import Report
-from lora_packer.inspector.check import BaseSource
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
+from lora_packer.pipeline.local import NO_FILES, Files
 from lora_packer.pipeline.notes import note_planned, note_proven, note_published
 from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, plan_folder
 from lora_packer.pipeline.place import Here, Place, open_place
+from lora_packer.pipeline.read_ahead import read_ahead
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
-    from lora_packer.publisher import Opened, Published
+    from lora_packer.inspector import Report
+    from lora_packer.inspector.check import BaseSource
+    from lora_packer.packager.meter import Meter
+    from lora_packer.publisher import Fingerprint, Opened, Published
     from lora_packer.redact import PresignedUrl
 
 DEFAULT_EXPIRY = timedelta(hours=12)
@@ -117,13 +122,23 @@ def publish(
     with open_place(adapter, checks, note, extras=include_extras) as place:
         is_file = isinstance(place, Here) and place.path.is_file()
         finished = finished_archive(place.path, name) if is_file else None
-        opened = judge_store(store, journal, note)
-        with answering(opened, place) as look:
-            # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
-            report = run_check(place.source, checks, note, sha256=False, progress=look)
-        packed = finished or plan_folder(place.path, report.checked if report else {}, archive, sha256=False)
-        note_planned(packed, note)
-        return Publication(report, packed, upload(packed, store, journal, note, progress, opened=opened))
+
+        def plan(files: Files, meter: Meter | None = None) -> Packed:
+            return finished or plan_folder(place.path, files, archive, sha256=False, meter=meter)
+
+        # Nobody reads what is not checked, or not here yet, before its store was asked.
+        is_read = isinstance(place, Here) and not checks.skip
+        with read_ahead(partial(plan, NO_FILES)) if is_read else nullcontext() as ahead:
+            opened = judge_store(store, journal, note)
+            with answering(opened, place) as look:
+                # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
+                report = run_check(place.source, checks, note, sha256=False, progress=look)
+            packed = plan(report.checked if report else NO_FILES)
+            note_planned(packed, note)
+            found = ahead.of(packed) if ahead else None
+            return Publication(
+                report, packed, upload(packed, store, journal, note, progress, opened=opened, found=found)
+            )
 
 
 def presign(
@@ -208,11 +223,12 @@ def upload(
     *,
     accept: Callable[[PresignedUrl], object] | None = None,
     opened: Opened | None = None,
+    found: Future[Fingerprint] | None = None,
 ) -> Published:
     """Upload an archive (nothing is sent that is there already), mint a URL and prove it.
 
     ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not. ``opened``
-    is what ``judge_store`` returned, where that was asked.
+    is what ``judge_store`` returned, where that was asked, and ``found`` the archive's fingerprint, where it was read.
     Raises PackError, PublishError, CredentialsError, InputError.
     """
     from lora_packer.publisher import publish as publish_archive
@@ -229,6 +245,7 @@ def upload(
         session=store.session,
         accept=accept,
         opened=opened,
+        found=found,
         note=lambda text: note("note", text),
         progress=progress,
     )

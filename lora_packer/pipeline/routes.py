@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from lora_packer.adapter.elsewhere import is_stored_archive
 from lora_packer.errors import InputError
 from lora_packer.hub import repo_in
-from lora_packer.inspector.opening import is_stored_archive
 from lora_packer.pipeline.by_hub import ByHub
 from lora_packer.pipeline.by_object import ByObject
 from lora_packer.pipeline.by_s3 import ByS3

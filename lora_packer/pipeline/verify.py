@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from lora_packer.adapter.elsewhere import is_elsewhere
 from lora_packer.arguments import require_path
 from lora_packer.base_model.names import same_base
 from lora_packer.errors import InconclusiveError
 from lora_packer.hub import repo_in
-from lora_packer.inspector.opening import is_elsewhere
 from lora_packer.names import CONFIG_NAME, WEIGHTS_NAME
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.given import Given, fetch_given, read_given, read_repo

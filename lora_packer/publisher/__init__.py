@@ -10,6 +10,8 @@ leaves), ``presign`` and ``sigv4`` (the URL), ``proof``, ``fetch``, ``downloads`
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ from lora_packer.publisher.downloads import Get
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened, open_destination
-from lora_packer.publisher.payload import Content, Progress, encryption_of, fingerprint
+from lora_packer.publisher.payload import Content, Fingerprint, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
 from lora_packer.publisher.presign import MINIMUM as MINIMUM_EXPIRY
 from lora_packer.publisher.presign import validate_expiry
@@ -44,6 +46,7 @@ __all__ = [
     "MINIMUM_EXPIRY",
     "Begun",
     "Content",
+    "Fingerprint",
     "Opened",
     "Patience",
     "Proof",
@@ -73,6 +76,7 @@ def publish(
     verify_full: bool = False,
     accept: Callable[[PresignedUrl], object] | None = None,
     opened: Opened | None = None,
+    found: Future[Fingerprint] | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -102,6 +106,7 @@ def publish(
             not.
         opened: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
             ``allow_private_endpoint``, ``now`` and ``patience`` are those it was opened with.
+        found: the content's fingerprint, where somebody reads it for that already.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
@@ -124,7 +129,7 @@ def publish(
     unfinished = Journal(journal, now=now)
     meter = Meter()
     # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
-    with aside(meter.stop, fingerprint, content, meter) as hashed:
+    with aside(meter.stop, fingerprint, content, meter) if found is None else nullcontext(found) as hashed:
         opened = opened or open_destination(
             to,
             expires_in=expires_in,
@@ -140,18 +145,18 @@ def publish(
         if not goes_in_one(content.size):  # in parts, of which an earlier run may have left some
             listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
         first = store.signer()
-        found = hashed.result()
-    key = key_for(name, found.sha256, destination)
+        read = hashed.result()
+    key = key_for(name, read.sha256, destination)
     url, _ = mint(store, first, connection.client, destination.bucket, key, None, expires_in)
     if accept is not None:
         accept(url)
     ends = content.read(0, END), content.read(max(0, content.size - END), END)
-    expected = Expected(key, content.size, found.sha256, ends)
+    expected = Expected(key, content.size, read.sha256, ends)
     proving = Proving(store, connection, destination.bucket, expected, expires_in, note, get, full=verify_full)
     stored = upload(
         content,
         name,
-        found,
+        read,
         destination,
         connection,
         journal=unfinished,
