@@ -144,7 +144,10 @@ def make_case(seed: int, types: Sequence[str]) -> Case | None:
     expectation = expect(config, modules, base.default_targets, era, input_embedding(headed, modules))
     if not expectation.targeted or expectation.unsupported or expectation.bad_tokens:
         return None
-    refused = [*refused_config(config, raw), *refused_modules(config, model_type, modules, expectation.targeted)]
+    refused = [
+        *refused_config(config, raw),
+        *refused_modules(config, model_type, modules, expectation.targeted, expectation.saved_with_tokens),
+    ]
     if refused:
         return None
     wanted = {**expectation.required, **_some(expectation.optional, chance)}

@@ -195,24 +195,22 @@ def _readings(
             embedding = input_embedding(headed, modules)
             for era in _eras(config, modules):
                 if resized:
-                    expectation = expect(config, modules, base.default_targets, era, embedding)
+                    expectation = expect(config, modules, base.default_targets, era, embedding, tied=base.tied)
                     allow_resized(expectation, modules, embedding)
                 else:
-                    expectation = _expected(config, modules, base.default_targets, era, embedding)
+                    expectation = _expected(config, modules, base, era, embedding)
                 yield _Reading(headed, dialect, era, expectation, findings)
 
 
-def _expected(
-    config: LoraConfig, modules: Modules, default_targets: tuple[str, ...] | str, era: Era, embedding: str | None
-) -> Expectation:
+def _expected(config: LoraConfig, modules: Modules, base: BaseModel, era: Era, embedding: str | None) -> Expectation:
     """What PEFT would create: worked out once for adapters of one config and one base model, where many are checked.
 
     Nobody changes it. The modules are kept with it, so that no others can come to have their ``id``.
     """
-    told = repr(config)
+    told, targets, tied = repr(config), base.default_targets, base.tied
     _, found = shared(
-        ("expected", told, id(modules), default_targets, era, embedding),
-        lambda: (modules, expect(config, modules, default_targets, era, embedding)),
+        ("expected", told, id(modules), targets, era, embedding, tied),
+        lambda: (modules, expect(config, modules, targets, era, embedding, tied=tied)),
         lambda _: len(modules) + len(told) // 100,
     )
     return found

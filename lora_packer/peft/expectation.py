@@ -70,6 +70,7 @@ class Expectation:
         unsupported: paths that the config targets and PEFT cannot adapt.
         bad_tokens: module path -> the trainable token ids that lie outside its vocabulary.
         experts: path in the file -> (full name of the adapted parameter, its number of experts), for fused parameters.
+        saved_with_tokens: the paths of modules that are saved whole and have trained tokens too.
         unused_patterns: the keys of ``rank_pattern`` and ``alpha_pattern`` that decide nothing: [(field, key)].
     """
 
@@ -79,6 +80,7 @@ class Expectation:
     unsupported: list[str] = field(default_factory=list)
     bad_tokens: dict[str, list[int]] = field(default_factory=dict)
     experts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    saved_with_tokens: list[str] = field(default_factory=list)
     unused_patterns: list[tuple[str, str]] = field(default_factory=list)
 
     def want(self, path: str, part: str, shape: Shape) -> None:

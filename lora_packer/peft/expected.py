@@ -14,7 +14,14 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Module, Modules
 from lora_packer.peft.attention import expect_attentions, is_attention
 from lora_packer.peft.expectation import RANK_AXIS, Era, Expectation, Parts, Shape, Want, parameters
-from lora_packer.peft.saved import allow_biases, allow_embeddings, expect_saved_modules, expect_tokens
+from lora_packer.peft.saved import (
+    allow_biases,
+    allow_embeddings,
+    expect_saved_modules,
+    expect_tokens,
+    tied_saved,
+    wrap_saved_tokens,
+)
 from lora_packer.peft.targets import PatternLookup, Targeting, containers, targeting
 
 __all__ = ["RANK_AXIS", "Era", "Expectation", "Shape", "Want", "expect", "named_parameters"]
@@ -29,10 +36,13 @@ def expect(
     default_targets: tuple[str, ...] | str,
     era: Era = _TODAY,
     input_embedding: str | None = None,
+    *,
+    tied: bool = False,
 ) -> Expectation:
     """Return the tensors that PEFT would create. Raises PatternError where a pattern is not evaluated.
 
-    ``input_embedding`` is the path of the input embedding; without it, the first embedding is taken.
+    ``input_embedding`` is the path of the input embedding; without it, the first embedding is taken. ``tied`` is
+    whether the output head is that embedding.
     """
     result = Expectation()
     targets = targeting(config, modules, default_targets, last_index=era.last_index)
@@ -52,8 +62,10 @@ def expect(
     expect_attentions(result, config, modules, targets, (rank_of, alpha_of))
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
-    expect_saved_modules(result, targets.saved_modules, modules)
+    saved = (*targets.saved_modules, *tied_saved(config, modules, input_embedding, tied=tied))
+    expect_saved_modules(result, saved, modules)
     expect_tokens(result, config, modules, input_embedding)
+    wrap_saved_tokens(result, modules, input_embedding, tied=tied)
     allow_embeddings(result, config, modules)
     allow_biases(result, config, modules)
     for name, lookup in (("rank_pattern", rank_of), ("alpha_pattern", alpha_of)):

@@ -7,9 +7,13 @@ https://github.com/huggingface/peft/tree/v0.21.2/src/peft).
 from __future__ import annotations
 
 from lora_packer.adapter.config import LoraConfig
+from lora_packer.adapter.keys import key_name
 from lora_packer.base_model import Module, Modules
 from lora_packer.peft.expectation import Expectation, parameter_shape, parameters
 from lora_packer.peft.targets import output_head
+
+_EMBEDDING_NAMES = ("embed_tokens", "lm_head")
+_DELTA = "token_adapter.trainable_tokens_delta"
 
 
 def expect_saved_modules(result: Expectation, names: tuple[str, ...], modules: Modules) -> None:
@@ -34,6 +38,23 @@ def expect_saved_modules(result: Expectation, names: tuple[str, ...], modules: M
             result.want(name, "", parameter_shape(part, module))
 
 
+def tied_saved(config: LoraConfig, modules: Modules, input_embedding: str | None, *, tied: bool) -> tuple[str, ...]:
+    """``ensure_weight_tying``: the paths of the input embedding and the head, which are saved where one of them is.
+
+    PEFT goes by what ``modules_to_save`` calls them, and by two names alone
+    (peft/tuners/tuners_utils.py::_check_tied_modules, EMBEDDING_LAYER_NAMES in peft/utils/constants.py).
+    """
+    named = any(name.rpartition(".")[2] in _EMBEDDING_NAMES for name in config.modules_to_save)
+    embedding, head = input_embedding or _first_embedding(modules), output_head(modules)
+    if not (config.ensure_weight_tying and tied and named and embedding and head):
+        return ()
+    return embedding, head
+
+
+def _first_embedding(modules: Modules) -> str | None:
+    return next((path for path, _ in _embeddings(modules)), None)
+
+
 def _embeddings(modules: Modules) -> list[tuple[str, Module]]:
     return [(path, module) for path, module in modules.items() if module.kind == "embedding"]
 
@@ -53,15 +74,40 @@ def expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, inp
             owners = [(path, m) for path, m in modules.items() if m.kind != "parameter" and path.endswith(name)]
         for path, module in owners:
             vocab, width = module.weight_shape[0], module.weight_shape[-1]
-            result.want(path, "token_adapter.trainable_tokens_delta", (len(tokens), width))
+            result.want(path, _DELTA, (len(tokens), width))
             result.allow_wrapped(modules, path, "token_adapter.base_layer")
             outside = [token for token in tokens if token >= vocab]
             if outside:
                 result.bad_tokens[path] = outside
             head = _output_head(modules)
             if head and head[0] != path:
-                result.allow(head[0], "token_adapter.trainable_tokens_delta", (len(tokens), width))
+                result.allow(head[0], _DELTA, (len(tokens), width))
                 result.allow_wrapped(modules, head[0], "token_adapter.base_layer")
+
+
+def wrap_saved_tokens(result: Expectation, modules: Modules, input_embedding: str | None, *, tied: bool) -> None:
+    """What is saved whole and has trained tokens too: it is saved from inside their wrapper, and so it is read.
+
+    A tied output head gets the wrapper with the input embedding, unless that is saved whole itself: what is saved is no
+    longer tied (peft/utils/other.py::set_additional_trainable_modules).
+    """
+    saved = {want.path: want.shape for want in result.required.values() if not want.part}
+    if not saved:
+        return
+    holders = {want.path for want in result.required.values() if want.part == _DELTA}
+    embedding = input_embedding or _first_embedding(modules)
+    head = _output_head(modules)
+    if tied and head and embedding in holders and f"{embedding}.weight" not in saved:
+        holders.add(head[0])
+    for name, shape in saved.items():
+        owner, _, part = name.rpartition(".")
+        if owner in holders:
+            result.saved_with_tokens.append(owner)
+            wrapped = key_name(f"{owner}.token_adapter.base_layer.{part}", "")
+            result.optional.pop(wrapped, None)
+            del result.required[key_name(name, "")]
+            result.want(f"{owner}.token_adapter.base_layer.{part}", "", shape)
+            result.allow(name, "", shape)
 
 
 def allow_embeddings(result: Expectation, config: LoraConfig, modules: Modules) -> None:

@@ -36,6 +36,7 @@ def experts(ranks: Mapping[int, int], inner: int = 48, outer: int = 40) -> dict[
 
 
 FUSED = {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj"]}
+GATE_AND_DOWN = ("mlp.experts.gate_up_proj", "mlp.experts.down_proj")
 NUMBERED = {
     name: shape
     for expert in range(3)
@@ -103,6 +104,24 @@ CASES: dict[str, tuple[Mapping[str, Any], Mapping[str, Any], Shapes, list[tuple[
         {"target_modules": ["in_proj", "q_proj"]},
         pair("model.layers.0.mamba.in_proj", 64, 256),
         [("LP309", "q_proj")],
+    ),
+    "fused experts that were not trained": (
+        QWEN3_MOE,
+        {"target_modules": ["q_proj", "k_proj"], "target_parameters": [*GATE_AND_DOWN]},
+        {**q_proj(), **experts({0: 12, 1: 12}, inner=20, outer=48)},
+        [
+            (
+                "LP309",
+                "target_modules also names k_proj, for which the file has no tensors, and target_parameters also names "
+                "mlp.experts.gate_up_proj, for which",
+            )
+        ],
+    ),
+    "one kind of fused experts was not trained": (
+        QWEN3_MOE,
+        {"target_modules": [], "target_parameters": [*GATE_AND_DOWN]},
+        experts({0: 12, 1: 12}, inner=20, outer=48),
+        [("LP309", "target_parameters also names mlp.experts.gate_up_proj, for which the file has no tensors")],
     ),
     # --- extra
     "saved modules have no LoRA": (

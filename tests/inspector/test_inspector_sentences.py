@@ -118,7 +118,7 @@ def test_the_hint_works_out_what_a_model_calls_for_only_where_its_sizes_are_ther
     config = lora_packer.adapter.LoraConfig(r=2, target_modules=("q_proj", "k_proj"))
     expected = []
     real = reading.expect
-    monkeypatch.setattr(reading, "expect", lambda *given: expected.append(1) or real(*given))
+    monkeypatch.setattr(reading, "expect", lambda *given, **named: expected.append(1) or real(*given, **named))
     known = fitting(config, tensors)
     assert "Qwen/Qwen3-8B" in known
     assert len(expected) <= 2 * len(known)

@@ -86,7 +86,8 @@ def _inside(path: str, case: Case) -> str | None:
 def refused_targets(case: Case, base: BaseModel, *, exact: bool) -> Iterator[Finding]:
     """What PEFT refuses of the config on this base model; ``exact``: PEFT of today is what will load it."""
     of_class = refused_class(case.config.task_type, base.model_type, base.named_class)
-    of_modules = refused_modules(case.config, base.model_type, case.modules, case.expectation.targeted)
+    wanted = case.expectation
+    of_modules = refused_modules(case.config, base.model_type, case.modules, wanted.targeted, wanted.saved_with_tokens)
     for refusal in (*of_class, *of_modules):
         finding = refused(refusal, {**OF_REFUSAL, "target": UNSUPPORTED_TARGET})
         yield replace(finding, severity="warning") if refusal.only_today and not exact else finding

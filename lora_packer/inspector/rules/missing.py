@@ -46,7 +46,7 @@ WIDER_CONFIG = Rule(
     "LP309",
     "wider-config",
     "warning",
-    "target_modules reaches modules for which the file has no tensors at all.",
+    "target_modules or target_parameters reaches what the file has no tensors for at all.",
     "PEFT adds an untrained pair there, which changes nothing, and warns.",
     "Narrow target_modules to the modules that the file has tensors for.",
     needs="base",
@@ -54,6 +54,7 @@ WIDER_CONFIG = Rule(
 )
 
 _HINT_WIDER = "Leave it, which does no harm; or write the paths of the trained modules into target_modules."
+_HINT_FUSED = "Leave it, which does no harm, where they were not trained; else save the adapter again from training."
 _PARTS_TOLD = 4
 
 SAVED_WEIGHTS = "weights"  # the part of what modules_to_save calls for
@@ -176,7 +177,8 @@ def lost(missing: Missing, case: Case) -> Iterator[Finding]:
 
 def _wider(names: Names, case: Case) -> Finding:
     """A config that targets more than was trained: other layers, or the same names in another part of the model."""
-    paths = {case.want(name).path: name for name in names}
+    fused = tuple(name for name in names if case.want(name).path in case.expectation.experts)
+    paths = {case.want(name).path: name for name in names if name not in fused}
     parts, others = towers(paths, trained_modules(case))
     told = []
     if parts:
@@ -185,11 +187,25 @@ def _wider(names: Names, case: Case) -> Finding:
         told.append(
             f"also names {kinds(tuple(paths[path] for path in others), case)}, for which the file has no tensors"
         )
-    field = "target_modules" if case.config.target_modules is not None else "PEFT's default for target_modules"
-    change = exact_change(case)
-    hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER
-    finding = missing_finding(WIDER_CONFIG, names, f"{field} {', and '.join(told)}", case, hint=hint)
+    if told:
+        field = "target_modules" if case.config.target_modules is not None else "PEFT's default for target_modules"
+        told[0] = f"{field} {told[0]}"
+    if fused:
+        told.append(f"target_parameters also names {_parameters(fused, case)}, for which the file has no tensors")
+    # Of parameters nothing is proposed: without one of two in a module the other's tensors would have other names.
+    change = exact_change(case) if paths else None
+    hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER if paths else _HINT_FUSED
+    finding = missing_finding(WIDER_CONFIG, names, ", and ".join(told), case, hint=hint)
     return replace(finding, fixable=change is not None)
+
+
+def _parameters(names: Names, case: Case) -> str:
+    """Name the parameters that these tensors are of, as ``target_parameters`` names them."""
+    full = [case.expectation.experts[case.want(name).path][0] for name in names]
+    meant = [
+        given for given in case.config.target_parameters or () if any(f".{it}".endswith(f".{given}") for it in full)
+    ]
+    return escape(", ".join(meant), 120)
 
 
 def _half_lost(part: str, names: Names) -> _Loss:

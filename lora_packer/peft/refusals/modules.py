@@ -5,7 +5,7 @@ Each names the line of https://github.com/huggingface/peft/tree/v0.21.2/src/peft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -52,7 +52,11 @@ class _Row:
 
 
 def refused_modules(
-    config: LoraConfig, base_model_type: str, modules: Modules, targeted: Mapping[str, tuple[int, float]]
+    config: LoraConfig,
+    base_model_type: str,
+    modules: Modules,
+    targeted: Mapping[str, tuple[int, float]],
+    saved_with_tokens: Sequence[str] = (),
 ) -> Iterator[Refusal]:
     """Yield what PEFT refuses of the config on this base model, at most one refusal for a field.
 
@@ -61,6 +65,7 @@ def refused_modules(
         base_model_type: ``model_type`` of the base model's own config.
         modules: the base model's modules, by path.
         targeted: the paths that get LoRA, with their rank and alpha.
+        saved_with_tokens: the paths of modules that are saved whole and have trained tokens too.
     """
     yield from refused_task(config.task_type, base_model_type)
     uncalled = list(past_their_forward(base_model_type, modules, targeted))
@@ -79,7 +84,7 @@ def refused_modules(
     if config.alpha_pattern:
         yield from _zero_scale(targeted)
     yield from unfit_blocks(config, modules, targeted)
-    yield from refused_tokens(config, modules, targeted)
+    yield from refused_tokens(config, modules, targeted, saved_with_tokens)
     yield from refused_parameters(config, modules, targeted)
     yield from refused_saved(config, modules, targeted)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Modules
@@ -13,10 +13,15 @@ from lora_packer.peft.targets import containers, saved_modules
 from lora_packer.redact import escape
 
 _FIELD = "trainable_token_indices"
+# T5, BART and their like run this embedding under the names that encoder and decoder have for it.
+_NEVER_RUN = "shared"
 
 
 def refused_tokens(
-    config: LoraConfig, modules: Modules, targeted: Mapping[str, tuple[int, float]]
+    config: LoraConfig,
+    modules: Modules,
+    targeted: Mapping[str, tuple[int, float]],
+    saved_with_tokens: Sequence[str],
 ) -> Iterator[Refusal]:
     """Yield the first module of ``trainable_token_indices`` whose rows PEFT cannot train."""
     for name in config.trainable_token_indices:
@@ -28,9 +33,13 @@ def refused_tokens(
             layers = [path for path, module in modules.items() if module.kind != "parameter" and path.endswith(name)]
             inside = [path for path in containers(modules) if path.endswith(name)]
         shown = f"'{escape(name, 60)}'"
+        both = name in saved_modules(config)
         wrong = [*inside, *(path for path in layers if modules[path].kind not in ("embedding", "linear"))]
         adapted = [path for path in layers if path in targeted]
-        if not layers and not inside:
+        if both:
+            message = f"{_FIELD} names {shown}, and modules_to_save names it too: PEFT trains some of its rows, or all"
+            line = "utils/other.py:1579"
+        elif not layers and not inside:
             message, line = f"{_FIELD} names {shown}, and the base model has no such module", "utils/other.py:1129"
         elif wrong:
             message = f"{_FIELD} names {shown}, and '{escape(wrong[0], 80)}' has no rows of tokens"
@@ -42,6 +51,12 @@ def refused_tokens(
             continue
         yield Refusal(_FIELD, message, None, escape(name, 80), None, line)
         return
+    run = [path for path in saved_with_tokens if path.rpartition(".")[2] != _NEVER_RUN]
+    if run:
+        path = escape(run[0], 80)
+        message = f"'{path}' is saved whole and has trained tokens too: PEFT loads both, and cannot run them"
+        hint = "Train it again with modules_to_save or trainable_token_indices, not with both."
+        yield Refusal(_FIELD, message, None, path, hint, "tuners/trainable_tokens/layer.py:272")
 
 
 def refused_parameters(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One reason for which PEFT raises when it loads an adapter.
+    """One reason for which PEFT raises when it loads an adapter, or when the model runs with it.
 
     Attributes:
         field: the field of ``adapter_config.json`` that brings it about.
