@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import mmap
 
 from lora_packer.files import FileState
 from lora_packer.packager.archive import Member
@@ -99,7 +100,9 @@ def digest(source: Source, meter: Meter | None = None, *, sha256: bool = True) -
     """Read a file once, in bounded memory, for its size, CRC-32 and (unless told not to) SHA-256. Raises PackError."""
     digests, meter = Digests(sha256=sha256), meter or Meter()
     chunk = CHUNK if sha256 else _LARGE_CHUNK
-    buffer = memoryview(bytearray(min(chunk, source.size)))
+    # Of the system, which gets it back: of a bytearray that large glibc would keep as much for what comes later
+    # (M_MMAP_THRESHOLD in mallopt(3)), 16 MB more at the peak of an upload.
+    buffer = memoryview(mmap(-1, max(1, min(chunk, source.size))))
     with source.open() as descriptor:
         for offset in range(0, source.size, chunk):
             data = buffer[: source.size - offset]
