@@ -14,10 +14,12 @@ import pytest
 from builders import PREFIX, ROOT, TINY, TINY_BASE, ones, tiny_config, tiny_tensors, write_adapter
 
 import lora_packer
+from lora_packer.adapter import LoraConfig
 from lora_packer.base_model import load
 from lora_packer.errors import InputError, LoraPackerError
 from lora_packer.inspector import manifest as manifests
 from lora_packer.inspector import many, reading
+from lora_packer.peft.expectation import Expectation
 
 BROKEN = ROOT / "fixtures" / "broken"
 Cli = Callable[..., Any]
@@ -120,7 +122,12 @@ def test_what_one_config_calls_for_on_one_base_model_is_worked_out_once(
     """And what is found is what is found of each alone: nobody changes what they share."""
     asked: list[Any] = []
     real = reading.expect
-    monkeypatch.setattr(reading, "expect", lambda config, *rest: asked.append(config.r) or real(config, *rest))
+
+    def expect(config: LoraConfig, *rest: Any, **named: Any) -> Expectation:
+        asked.append(config.r)
+        return real(config, *rest, **named)
+
+    monkeypatch.setattr(reading, "expect", expect)
     other = write_adapter(tmp_path / "other", None, tiny_config(r=8))
     grown = write_adapter(tmp_path / "grown", {**tiny_tensors(), f"{PREFIX}model.embed_tokens.weight": ones(120, 48)})
     named = [TINY, grown, BROKEN / "nan", other, TINY, BROKEN / "missing-lora-b", grown, other]

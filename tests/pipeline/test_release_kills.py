@@ -283,8 +283,9 @@ def test_interrupted_in_the_middle_of_the_upload(
         proxy.seen.clear()
         again = go_on(cli, process, tmp_path, arguments, [kept.format(name=name)])
         assert again.code == 0, again.text
-        assert proxy.seen.count("UploadPart") <= most
-        assert "CreateMultipartUpload" not in proxy.seen  # what was begun is found, and goes on
+        seen = proxy.seen[proxy.seen.index("HeadBucket") :]  # what the first run sent may come in late
+        assert seen.count("UploadPart") <= most
+        assert "CreateMultipartUpload" not in seen  # what was begun is found, and goes on
     found = made(sandbox, name)
     expected = {"jobs": 1, "models": int(way != "v1"), "endpoints": 1, "deployments": int(way != "v1")}
     assert {kind: len(ids) for kind, ids in found.items()} == expected
