@@ -34,7 +34,8 @@ class ReadAhead:
 def read_ahead(plan: Callable[[Meter], Packed]) -> Iterator[ReadAhead]:
     """Plan an archive and read it for its fingerprint in a thread, which ends with the block.
 
-    What goes wrong there is nobody's error: it is met again by whoever plans that archive and reads it.
+    What goes wrong in planning is nobody's error: it is met again by whoever plans that archive. What goes wrong in
+    reading it is raised where the fingerprint is asked for.
 
     Args:
         plan: plans it, and reads its files for their CRC-32; it is given what stops that.
@@ -47,7 +48,8 @@ def read_ahead(plan: Callable[[Meter], Packed]) -> Iterator[ReadAhead]:
         except BaseException as error:
             planned.set_exception(error)
             raise
-        from lora_packer.publisher.payload import fingerprint  # by now it is loaded: two threads that import take turns
+        # Not before the plan: of a large adapter it is loaded by then, and threads that import take turns.
+        from lora_packer.publisher.payload import fingerprint
 
         return fingerprint(planned.result().content, meter)
 

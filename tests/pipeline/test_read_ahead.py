@@ -6,6 +6,7 @@ import importlib
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +86,27 @@ def test_the_reading_ends_with_what_it_was_for(folder: Path) -> None:
 
     def fail() -> None:
         with read_ahead(for_ever):
-            begun.wait()
+            assert begun.wait(10)
             raise PackError("It failed.")
 
     with pytest.raises(PackError, match="It failed"):
         fail()
     assert ended.is_set()
+
+
+def test_an_error_of_the_reading_comes_where_the_fingerprint_is_asked_for(folder: Path) -> None:
+    class Spoiled:
+        size, known_crc32 = 10, None
+
+        def read_into(self, offset: int, buffer: memoryview) -> None:
+            raise PackError("It cannot be read.")
+
+    spoiled = replace(planned(folder), content=Spoiled())  # type: ignore[arg-type]
+    with read_ahead(lambda _: spoiled) as ahead:
+        found = ahead.of(spoiled)
+        assert found is not None
+        with pytest.raises(PackError, match="cannot be read"):
+            found.result()
 
 
 def test_reading_for_a_plan_can_be_stopped(folder: Path) -> None:

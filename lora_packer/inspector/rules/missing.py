@@ -48,13 +48,13 @@ WIDER_CONFIG = Rule(
     "warning",
     "target_modules or target_parameters reaches what the file has no tensors for at all.",
     "PEFT adds an untrained pair there, which changes nothing, and warns.",
-    "Narrow target_modules to the modules that the file has tensors for.",
+    "Narrow target_modules to the modules that the file has tensors for; parameters that were not trained do no harm.",
     needs="base",
     retold="; {message}",
 )
 
 _HINT_WIDER = "Leave it, which does no harm; or write the paths of the trained modules into target_modules."
-_HINT_FUSED = "Leave it, which does no harm, where they were not trained; else save the adapter again from training."
+_HINT_FUSED = "If the parameters were not trained, leave them: they do no harm. If they were, save the adapter again."
 _PARTS_TOLD = 4
 
 SAVED_WEIGHTS = "weights"  # the part of what modules_to_save calls for
@@ -178,7 +178,7 @@ def lost(missing: Missing, case: Case) -> Iterator[Finding]:
 def _wider(names: Names, case: Case) -> Finding:
     """A config that targets more than was trained: other layers, or the same names in another part of the model."""
     fused = tuple(name for name in names if case.want(name).path in case.expectation.experts)
-    paths = {case.want(name).path: name for name in names if name not in fused}
+    paths = {path: name for name in names if (path := case.want(name).path) not in case.expectation.experts}
     parts, others = towers(paths, trained_modules(case))
     told = []
     if parts:
@@ -194,7 +194,9 @@ def _wider(names: Names, case: Case) -> Finding:
         told.append(f"target_parameters also names {_parameters(fused, case)}, for which the file has no tensors")
     # Of parameters nothing is proposed: without one of two in a module the other's tensors would have other names.
     change = exact_change(case) if paths else None
-    hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER if paths else _HINT_FUSED
+    hint = f"{change} It changes nothing that was trained." if change else _HINT_WIDER
+    if fused:
+        hint = f"{hint} {_HINT_FUSED}" if paths else _HINT_FUSED
     finding = missing_finding(WIDER_CONFIG, names, ", and ".join(told), case, hint=hint)
     return replace(finding, fixable=change is not None)
 
@@ -236,7 +238,8 @@ def _modules_lost(missing: Missing, *, damaged: bool, case: Case) -> tuple[_Loss
     if not damaged:
         layers_gone = _gone_layers(missing, case)
         wider = tuple(n for n in missing.untrained if layer_of(case.want(n).path) not in layers_gone)
-    names = missing.lost + tuple(name for name in missing.untrained if name not in frozenset(wider))
+    told = frozenset(wider)
+    names = missing.lost + tuple(name for name in missing.untrained if name not in told)
     if not names:
         return None, wider
     where = f" ({listed})" if (listed := layers(names, case)) else ""
