@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 from lora_packer.errors import InputError
 from lora_packer.redact import escape
+
+BaseSource = str | Path | Mapping[str, Any]
+"""What a base model is read from: a file or folder, an id of the Hub, or a config that was read."""
 
 
 def require_path(value: object, name: str, *more: type) -> None:

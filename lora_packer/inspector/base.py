@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lora_packer.adapter import LoraConfig
+from lora_packer.arguments import BaseSource
 from lora_packer.base_model import BaseModel, find_base, find_published
 from lora_packer.base_model.catalogue import hosted_id, lookalike
 from lora_packer.base_model.names import cached_repo, hosted_as
 from lora_packer.base_model.shared import shared
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
 from lora_packer.redact import escape
-
-BaseSource = str | Path | Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Literal
 from lora_packer.adapter import WEIGHTS_NAME, Adapter, AdapterSource, read_adapter
 from lora_packer.adapter.config_lines import field_lines
 from lora_packer.adapter.patterns import PatternError
-from lora_packer.arguments import require_base, require_codes, require_one_of, require_path, require_targets
+from lora_packer.arguments import BaseSource, require_base, require_codes, require_one_of, require_path, require_targets
 from lora_packer.base_model import BaseModel
 from lora_packer.errors import InconclusiveError, InputError
-from lora_packer.inspector.base import Against, BaseSource, base_for
+from lora_packer.inspector.base import Against, base_for
 from lora_packer.inspector.by_target import tell
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.norms import ModuleStats, module_stats

@@ -13,12 +13,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-from lora_packer.arguments import require_base, require_codes, require_one_of, require_path
+from lora_packer.arguments import BaseSource, require_base, require_codes, require_one_of, require_path
 from lora_packer.base_model.fallback import find_base
 from lora_packer.base_model.shared import Bases, sharing
 from lora_packer.errors import InputError, InternalError, LoraPackerError
 from lora_packer.finding import Finding, Unchecked
-from lora_packer.inspector.check import BaseSource, check, require_rules
+from lora_packer.inspector.check import check, require_rules
 from lora_packer.inspector.report import SCHEMA_VERSION, AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.suppression import Suppression, require_suppressions
 from lora_packer.redact import escape, fit, scrub, without_own

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lora_packer.adapter import AdapterSource
-from lora_packer.arguments import require_base, require_codes, require_one_of, require_text
+from lora_packer.arguments import BaseSource, require_base, require_codes, require_one_of, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
@@ -18,7 +18,6 @@ from lora_packer.targets import DEFAULT_TARGET
 # The inspector takes longest to load of all rooms: not before something is checked, so that other work has begun.
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
-    from lora_packer.inspector.check import BaseSource
     from lora_packer.inspector.suppression import Suppression
 
 

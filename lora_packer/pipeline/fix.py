@@ -25,7 +25,7 @@ from lora_packer.repair.find import find
 from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
-    from lora_packer.inspector.check import BaseSource
+    from lora_packer.arguments import BaseSource
 
 __all__ = ["Fixed", "default_output", "fix"]
 

@@ -12,8 +12,8 @@ from lora_packer.repair.ahead import Ahead
 from lora_packer.repair.result import Repaired, Skipped
 
 if TYPE_CHECKING:
+    from lora_packer.arguments import BaseSource
     from lora_packer.inspector import Report
-    from lora_packer.inspector.check import BaseSource
     from lora_packer.repair.difference import Difference
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lora_packer.arguments import require_path
+from lora_packer.arguments import BaseSource, require_path
 from lora_packer.names import name_of
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
 from lora_packer.packager import pack as write_archive
@@ -22,7 +22,6 @@ from lora_packer.targets import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from lora_packer.inspector import Report
-    from lora_packer.inspector.check import BaseSource
     from lora_packer.publisher import Content
 
 

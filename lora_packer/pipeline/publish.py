@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_packer.arguments import require_duration, require_path, require_text
+from lora_packer.arguments import BaseSource, require_duration, require_path, require_text
 from lora_packer.errors import LoraPackerError
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from boto3.session import Session
 
     from lora_packer.inspector import Report
-    from lora_packer.inspector.check import BaseSource
     from lora_packer.packager.meter import Meter
     from lora_packer.publisher import Fingerprint, Opened, Published
     from lora_packer.redact import PresignedUrl

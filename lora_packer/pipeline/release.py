@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter.elsewhere import is_stored_archive
-from lora_packer.arguments import require_path
-from lora_packer.inspector.check import BaseSource
+from lora_packer.arguments import BaseSource, require_path
 from lora_packer.pipeline import Note, Progress, service, silent
 from lora_packer.pipeline.ask import ask
 from lora_packer.pipeline.check import CheckOptions
