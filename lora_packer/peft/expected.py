@@ -19,6 +19,7 @@ from lora_packer.peft.saved import (
     allow_embeddings,
     expect_saved_modules,
     expect_tokens,
+    first_embedding,
     tied_saved,
     wrap_saved_tokens,
 )
@@ -62,10 +63,11 @@ def expect(
     expect_attentions(result, config, modules, targets, (rank_of, alpha_of))
     _expect_parameters(result, config, modules, era, rank_of, alpha_of)
     _note_unsupported(result, config, modules, targets)
-    saved = (*targets.saved_modules, *tied_saved(config, modules, input_embedding, tied=tied))
+    embedding = input_embedding or first_embedding(modules)
+    saved = (*targets.saved_modules, *tied_saved(config, modules, embedding, tied=tied))
     expect_saved_modules(result, saved, modules)
-    expect_tokens(result, config, modules, input_embedding)
-    wrap_saved_tokens(result, modules, input_embedding, tied=tied)
+    expect_tokens(result, config, modules, embedding)
+    wrap_saved_tokens(result, modules, embedding, tied=tied)
     allow_embeddings(result, config, modules)
     allow_biases(result, config, modules)
     for name, lookup in (("rank_pattern", rank_of), ("alpha_pattern", alpha_of)):

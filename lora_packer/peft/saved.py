@@ -38,20 +38,21 @@ def expect_saved_modules(result: Expectation, names: tuple[str, ...], modules: M
             result.want(name, "", parameter_shape(part, module))
 
 
-def tied_saved(config: LoraConfig, modules: Modules, input_embedding: str | None, *, tied: bool) -> tuple[str, ...]:
+def tied_saved(config: LoraConfig, modules: Modules, embedding: str | None, *, tied: bool) -> tuple[str, ...]:
     """``ensure_weight_tying``: the paths of the input embedding and the head, which are saved where one of them is.
 
     PEFT goes by what ``modules_to_save`` calls them, and by two names alone
     (peft/tuners/tuners_utils.py::_check_tied_modules, EMBEDDING_LAYER_NAMES in peft/utils/constants.py).
     """
     named = any(name.rpartition(".")[2] in _EMBEDDING_NAMES for name in config.modules_to_save)
-    embedding, head = input_embedding or _first_embedding(modules), output_head(modules)
+    head = output_head(modules)
     if not (config.ensure_weight_tying and tied and named and embedding and head):
         return ()
     return embedding, head
 
 
-def _first_embedding(modules: Modules) -> str | None:
+def first_embedding(modules: Modules) -> str | None:
+    """Return the path of the first embedding, or None."""
     return next((path for path, _ in _embeddings(modules)), None)
 
 
@@ -64,11 +65,11 @@ def _output_head(modules: Modules) -> tuple[str, Module] | None:
     return None if path is None else (path, modules[path])
 
 
-def expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, input_embedding: str | None) -> None:
+def expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, embedding: str | None) -> None:
     """Trainable tokens: one row per token id; a tied output head may carry a copy."""
     for name, tokens in config.trainable_token_indices.items():
         if name is None:
-            owners = [(input_embedding, modules[input_embedding])] if input_embedding else _embeddings(modules)[:1]
+            owners = [(embedding, modules[embedding])] if embedding else []
         else:
             # Without a dot boundary: "tokens" also names "embed_tokens" (peft/utils/other.py::_set_trainable).
             owners = [(path, m) for path, m in modules.items() if m.kind != "parameter" and path.endswith(name)]
@@ -85,7 +86,7 @@ def expect_tokens(result: Expectation, config: LoraConfig, modules: Modules, inp
                 result.allow_wrapped(modules, head[0], "token_adapter.base_layer")
 
 
-def wrap_saved_tokens(result: Expectation, modules: Modules, input_embedding: str | None, *, tied: bool) -> None:
+def wrap_saved_tokens(result: Expectation, modules: Modules, embedding: str | None, *, tied: bool) -> None:
     """What is saved whole and has trained tokens too: it is saved from inside their wrapper, and so it is read.
 
     A tied output head gets the wrapper with the input embedding, unless that is saved whole itself: what is saved is no
@@ -95,10 +96,9 @@ def wrap_saved_tokens(result: Expectation, modules: Modules, input_embedding: st
     if not saved:
         return
     holders = {want.path for want in result.required.values() if want.part == _DELTA}
-    embedding = input_embedding or _first_embedding(modules)
-    head = _output_head(modules)
+    head = output_head(modules)
     if tied and head and embedding in holders and f"{embedding}.weight" not in saved:
-        holders.add(head[0])
+        holders.add(head)
     for name, shape in saved.items():
         owner, _, part = name.rpartition(".")
         if owner in holders:
