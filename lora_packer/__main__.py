@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -27,6 +28,7 @@ def main() -> None:
     """Run the command line."""
     # Until the command runs and can say what was kept, and once it has ended, there is nothing to unwind.
     _on_signals_leave()
+    atexit.register(_on_signals_go_on)  # the first one that is registered is called last
     _with_room.__code__ = _with_room.__code__.replace(co_stacksize=_ROOM)
     _with_room(_run)
 
@@ -60,6 +62,24 @@ def _on_signals_leave() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _leave)
+
+
+def _on_signals_go_on() -> None:
+    """Let a signal change nothing any more: all is done and told, and only the exit code is still to come.
+
+    Python gives each signal its own default back before it takes itself down (_PySignal_Fini in
+    Modules/signalmodule.c), and in these last milliseconds SIGTERM or SIGQUIT would kill what had ended well. It leaves
+    what is ignored.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:  # noqa: SIM105 - contextlib takes as long to load as all else here
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            pass  # Python flushes once more, and tells it
+    for name in _SIGNALS:
+        number = getattr(signal, name, None)
+        if number is not None:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _leave(_signum: int = 0, _frame: object = None) -> NoReturn:

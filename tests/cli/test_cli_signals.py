@@ -39,10 +39,22 @@ lora_packer.cli.build = lambda names: run
 """,
     "at its end": """
 import atexit, lora_packer.cli
-lora_packer.cli.build = lambda names: lambda given: None
-atexit.register(lambda: exec(KILL))
+lora_packer.cli.build = lambda names: lambda given: atexit.register(lambda: exec(KILL))
 """,
 }
+# Python takes itself down, and is no longer listening.
+_BEHIND_ITS_END = """
+import lora_packer.cli
+class Last:
+    def __del__(self, kill=os.kill, write=os.write, own=os.getpid(), number=NUMBER):
+        kill(own, number)
+        write(2, b"late\\n")
+sys.modules["last"] = Last()
+def run(given):
+    print("done")
+    sys.exit(3)
+lora_packer.cli.build = lambda names: run
+"""
 _RUN = "\nimport lora_packer.__main__\nlora_packer.__main__.main()\n"
 
 
@@ -64,3 +76,9 @@ def test_a_signal_that_is_ignored_changes_nothing(when: str) -> None:
     program = f"import signal\nsignal.signal(NUMBER, signal.SIG_IGN)\ntime.sleep = id\n{_WHEN[when]}"
     ended = run(signal.SIGHUP, program)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: signal.Signals) -> None:
+    ended = run(number, _BEHIND_ITS_END)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "done\n", "late\n")

@@ -57,6 +57,9 @@ def main() -> int:
     if not arguments.only:
         right &= readers.run(_MUTATIONS)
         right &= races.run(arguments.tries)
+    for outcome in outcomes:
+        if outcome.wrong:
+            print(_told_as(outcome), file=sys.stderr)  # once more: of a long output often only the end is kept
     return int(not right)
 
 
@@ -73,9 +76,16 @@ def _told(numbered: tuple[int, Case], root: Path, slowness: float, everything: b
     folder.mkdir()
     outcome = run(case, folder, slowness)
     if outcome.wrong or everything:
-        print(f"{case.kind}: {case.name}: exit {outcome.exit}, {outcome.seconds:.1f} s, {outcome.megabytes} MB"
-              + "".join(f"\n    {wrong}" for wrong in outcome.wrong), flush=True)  # fmt: skip
+        print(_told_as(outcome), flush=True)
     return outcome
+
+
+def _told_as(outcome: Outcome) -> str:
+    first = (
+        f"{outcome.case.kind}: {outcome.case.name}: "
+        f"exit {outcome.exit}, {outcome.seconds:.1f} s, {outcome.megabytes} MB"
+    )
+    return "\n    ".join((first, *outcome.wrong))
 
 
 def _summary(outcomes: list[Outcome]) -> None:
