@@ -12,9 +12,10 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
+
+from lora_packer.frozen import frozen
 
 if TYPE_CHECKING:
     import httpx2
@@ -43,7 +44,7 @@ _TO_SEND = 2**14  # bytes of one write: so little that a slow reader cannot hold
 _FRESH = (".connect_tcp.complete", ".start_tls.complete")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What a request was answered.
 

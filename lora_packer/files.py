@@ -15,10 +15,10 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from lora_packer.frozen import frozen
 from lora_packer.portable import CREATE_NEW, hold, remove_unheld, set_mode
 from lora_packer.unnamed import give_name, is_refused, name_or_copy, open_unnamed, path_of
 
@@ -191,7 +191,7 @@ def require_regular(path: Path) -> None:
         raise FileExistsError(errno.EEXIST, "It is there and no regular file", str(path))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileState:
     """What ``stat`` says of a file: where it says something else, the file is another or has changed.
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
+
+from lora_packer.frozen import frozen
 
 Severity = Literal["error", "warning", "info"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One cause is one finding: 448 tensors off for the same reason are one finding with ``count`` 448.
 
@@ -50,7 +52,7 @@ class Finding:
         return {**asdict(self), "tensors": list(self.tensors), "targets": targets}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unchecked:
     """A check that did not run, and why."""
 

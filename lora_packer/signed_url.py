@@ -14,10 +14,11 @@ import base64
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from lora_packer.frozen import frozen
 
 _LONGEST = 7 * 24 * 3600  # seconds; what Version 4 allows, at S3 as at Google
 _STAMP = re.compile(r"\d{8}T\d{6}Z")
@@ -52,7 +53,7 @@ _TWICE = re.compile(r"%26(amp%3b)?(x-(amz|goog|oss)-|signature|expires|sig%3d|ke
 _NEVER = re.compile(r"[\"<>`]|\^&")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Life:
     """From when to when a URL works (UTC); None where it does not say."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeade
 from lora_packer.adapter.source import AdapterSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.misplaced import is_elsewhere, next_step
 from lora_packer.names import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.redact import escape
@@ -20,7 +21,7 @@ from lora_packer.redact import escape
 MAX_CONFIG_BYTES = 4_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Defect:
     """Something wrong with a file, before its content means anything."""
 
@@ -38,7 +39,7 @@ class Defect:
 Bytes = bytes  # which a field of Adapter is called, too
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Adapter:
     """What an adapter's two files say.
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.config_fields import READERS, TASK_TYPES
 from lora_packer.adapter.config_reader import KEEP_DEFAULT, ConfigProblem, Reader
+from lora_packer.frozen import frozen
 from lora_packer.names import CONFIG_NAME
 from lora_packer.redact import escape
 
@@ -42,7 +43,7 @@ _OTHER_FIELDS = frozenset(
 _NO_ITEMS: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoraConfig:
     """A LoRA adapter's configuration: which modules it targets, and with which rank and scale.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from lora_packer.adapter.config_mending import KEEP, mended_value
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigProblem:
     """One thing wrong with a config field.
 

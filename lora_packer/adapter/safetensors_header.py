@@ -11,10 +11,10 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, BinaryIO, NamedTuple
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 # The library's own cap (safetensors/src/tensor.rs, MAX_HEADER_SIZE).
@@ -47,7 +47,7 @@ class TensorInfo(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SafetensorsHeader:
     """What a safetensors file says about itself.
 

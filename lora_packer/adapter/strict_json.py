@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 # A count, a size or an id has twenty; what is longer is no number that anybody uses, and fills the line it is shown in.
@@ -21,7 +21,7 @@ class StrictJsonError(ValueError):
     """The text is not JSON at all; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JsonProblem:
     """Something that JSON readers disagree about: a duplicate key, or a number that JSON does not have."""
 

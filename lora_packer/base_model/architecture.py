@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
 from lora_packer.errors import UnknownArchitecture
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 # The module names of today's transformers 5 (5.24), and the older ones where they differ.
@@ -50,7 +51,7 @@ Head = Literal[
 Build = Callable[[Settings, Head], Named]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proof:
     """What holds a definition of a model type that transformers does not have.
 
@@ -66,7 +67,7 @@ class Proof:
     heads: tuple[Head, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Architecture:
     """One model type.
 
@@ -101,7 +102,7 @@ class Architecture:
     composed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Like:
     """A model type whose modules are another's: :func:`like`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -29,13 +29,14 @@ from lora_packer.base_model.settings import Settings
 from lora_packer.base_model.shared import shared
 from lora_packer.base_model.tasks import has_class, is_described
 from lora_packer.errors import InputError, UnknownArchitecture
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 # The largest known mixture of experts, Kimi-K3, has 249,924: 92 layers of 896 experts, each of three modules.
 MAX_MODULES = 300_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseModel:
     """A base model's modules, as far as an adapter can touch them.
 

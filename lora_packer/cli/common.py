@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
 from typing import Annotated, Any, TextIO, get_type_hints
@@ -20,6 +20,7 @@ from lora_packer.cli.ends import fail, print_result
 from lora_packer.cli.settings import in_force
 from lora_packer.cli.streams import folded
 from lora_packer.errors import Interrupted, LoraPackerError
+from lora_packer.frozen import frozen
 from lora_packer.redact import fit, inert_json
 
 
@@ -30,7 +31,7 @@ class Format(StrEnum):
     json = "json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Configured:
     """Where options come from that are not given; ``help.Command`` reads it before they are."""
 
@@ -56,7 +57,7 @@ class CheckFormat(StrEnum):
 _COLORS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """Where a command prints: results on stdout, notes on stderr, one JSON object where JSON was asked for."""
 
@@ -113,7 +114,7 @@ class Output:
         return f"\x1b[{';'.join(_COLORS[name] for name in names)}m{text}\x1b[0m"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckOutput(Output):
     """Where ``check`` prints, and in which of its formats."""
 

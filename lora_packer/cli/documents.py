@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,13 +12,14 @@ from lora_packer.cli.common import CheckOutput
 from lora_packer.cli.ends import print_result
 from lora_packer.cli.named_files import write_named
 from lora_packer.files import append_text
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from lora_packer.inspector.many import Result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Told:
     """What a check is to tell.
 

@@ -6,7 +6,6 @@ Those of a store are in ``store_options.py``, those of the service in ``service_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lora_packer.cli.settings import suppressions
+from lora_packer.frozen import frozen
 
 if TYPE_CHECKING:
     from lora_packer.pipeline.check import CheckOptions
@@ -61,7 +61,7 @@ class FailOn(StrEnum):
     warning = "warning"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Against:
     """What an adapter is checked against, and by which rules."""
 
@@ -107,7 +107,7 @@ def _codes(values: list[str] | None) -> list[str]:
     return [code for value in values or [] for code in value.replace(",", " ").split()]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Many:
     """How many adapters are checked."""
 
@@ -130,7 +130,7 @@ class Many:
     ] = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckFirst(Against):
     """The check before something else."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,13 +14,14 @@ from lora_packer.cli.common import Output
 from lora_packer.cli.named_files import require_place, takes_stdout, write_named
 from lora_packer.errors import InputError
 from lora_packer.files import is_stream, names_stdout
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 if TYPE_CHECKING:
     from lora_packer.inspector.many import Result
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Page:
     """A page to look at, beside the report."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from lora_packer.frozen import frozen
 
 if TYPE_CHECKING:
     from lora_packer.together import Questions
@@ -17,7 +18,7 @@ ModelArgument = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Names:
     """What the service is told of a new adapter."""
 
@@ -40,7 +41,7 @@ class ApiVersion(StrEnum):
     v2 = "v2"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """How a deployed model is asked, and how its answers are judged."""
 

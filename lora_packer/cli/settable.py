@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 _LONG = "--"
@@ -42,7 +42,7 @@ _MAYBE_FILES = frozenset({"base-config"})
 _STANDARD_STREAM = "-"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settable:
     """An option of a command, as a settings file has it.
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.cli.settable import Settable, refusal, shown
 from lora_packer.errors import InputError, UsageError
 from lora_packer.files import exists
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.toml_file import parse_toml, toml_bytes
 
@@ -28,7 +28,7 @@ _HINT = "--isolated reads no settings."
 Options = Mapping[str, Settable]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """What a file sets.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from lora_packer.frozen import frozen
 
 
 class Verify(StrEnum):
@@ -17,7 +18,7 @@ class Verify(StrEnum):
     full = "full"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Store:
     """A store, and how a URL for what is there is minted."""
 
@@ -41,7 +42,7 @@ class Store:
         return {"endpoint_url": self.endpoint_url, "allow_private_endpoint": self.allow_private_endpoint}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MintedUrl:
     """What becomes of a URL that was minted."""
 

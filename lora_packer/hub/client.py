@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from urllib.parse import quote
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
 from lora_packer.exchange import DEADLINE, SILENCE, exchange
+from lora_packer.frozen import frozen
 from lora_packer.http import connect
 from lora_packer.hub.errors import explain, may_pass, unreadable
 from lora_packer.hub.info import read_info
@@ -33,7 +34,7 @@ _QUICK = 5.0  # seconds of a request that is not waited for
 _MAX_INFO = 16 * 2**20  # bytes of what the Hub tells about a repository
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Snapshot:
     """A repository at one commit.
 

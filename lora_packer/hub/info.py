@@ -8,16 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+
+from lora_packer.frozen import frozen
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LARGEST = 2**53  # bytes; no file of the Hub is nearly as large
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RepoInfo:
     """A repository's commit and files; see ``Snapshot``."""
 

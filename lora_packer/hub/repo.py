@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 
@@ -19,7 +19,7 @@ _EXPECTED = "Give hf://org/repo, hf://org/repo@revision or https://huggingface.c
 _BARE = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HubRepo:
     """A model repository on the Hugging Face Hub.
 

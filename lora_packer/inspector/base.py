@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.adapter import LoraConfig
@@ -13,10 +12,11 @@ from lora_packer.base_model.catalogue import hosted_id, lookalike
 from lora_packer.base_model.names import cached_repo, hosted_as
 from lora_packer.base_model.shared import shared
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError, UnknownArchitecture
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Against:
     """What an adapter is checked against.
 

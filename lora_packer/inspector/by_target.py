@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.frozen import frozen
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.judged import Judged
 from lora_packer.inspector.report import Status, TargetVerdict, verdict
@@ -21,7 +22,7 @@ from lora_packer.targets import Target
 _OWN = frozenset(rule.code for of in (served, limits, placed) for rule in vars(of).values() if isinstance(rule, Rule))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Told:
     """What a check says.
 

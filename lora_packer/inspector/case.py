@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
@@ -11,6 +11,7 @@ from lora_packer.adapter.keys import PAIRED, TensorKey, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import BaseModel, Modules
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.peft.expected import Era, Expectation, Want
 
 
@@ -62,7 +63,7 @@ class Match(NamedTuple):
         return self.info.shape == self.want.shape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """The found tensors, sorted against the expected ones.
 
@@ -85,7 +86,7 @@ class Difference:
         return len(self.missing) + len(self.extra) + wrong + sum(map(len, self.renamed.values()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Case:
     """Everything that a rule may ask of an adapter and the reading of a base model that comes closest to it.
 

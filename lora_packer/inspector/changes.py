@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
+from lora_packer.frozen import frozen
 from lora_packer.inspector.config_changes import ConfigChange
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModuleChange:
     """What became of one module's update, or of one tensor that is no part of an update.
 
@@ -38,7 +39,7 @@ class ModuleChange:
     not_compared: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diff:
     """What changed between two adapters.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from typing import Any
 
 from lora_packer.adapter.config import LoraConfig
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 # PEFT writes these from sets, in another order each time (peft/tuners/lora/config.py, `target_modules`; sets become
@@ -18,7 +19,7 @@ _LARGEST = 4000  # characters of one value
 _DEFAULTS = {item.name: item.default for item in fields(LoraConfig) if item.default is not MISSING}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigChange:
     """A field, and both its values as JSON has them; None where it is not there. Texts are escaped and clipped."""
 

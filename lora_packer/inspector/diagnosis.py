@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.keys import PREFIX, layer_index, parse_key
@@ -11,6 +11,7 @@ from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.base_model import CHECKPOINT, BaseModel
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case, Difference, Tensor
 from lora_packer.inspector.causes import one_cause_once
 from lora_packer.inspector.leftovers import Leftovers, Why, leftovers
@@ -51,7 +52,7 @@ _OF_THE_BASE: tuple[Why, ...] = ("base", "misshapen", "embeddings")
 _OF_THE_CONFIG = (NO_TARGET, UNSUPPORTED_TARGET, TOKEN_OUT_OF_RANGE, RESIZED_VOCABULARY)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Diagnosis:
     """How an adapter stands against a base model.
 

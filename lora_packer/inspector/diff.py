@@ -6,7 +6,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal, cast
 
@@ -15,6 +15,7 @@ from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.arguments import require_path
 from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Tensor, halves, parsed
 from lora_packer.inspector.changes import Diff, ModuleChange
 from lora_packer.inspector.config_changes import config_changes
@@ -80,7 +81,7 @@ def _overall(updates: Iterable[Distance]) -> float | None:
     return 100 * (between / before) if before else None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Side:
     """One of the two adapters, open: what it says, its weights, and its tensors by what they are of."""
 
@@ -146,7 +147,7 @@ def _measured(
         progress(done, total)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Half:
     """One side of one module: its tensors, its update or why that cannot be computed, its rank and scale if known."""
 

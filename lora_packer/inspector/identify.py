@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from lora_packer.arguments import require_path
 from lora_packer.base_model import ARCHITECTURES, BaseModel
 from lora_packer.base_model.catalogue import catalogue
 from lora_packer.errors import InconclusiveError, InputError
+from lora_packer.frozen import frozen
 from lora_packer.inspector.diagnosis import diagnose
 from lora_packer.inspector.loading import as_peft_loads, is_exact_as_loaded
 from lora_packer.inspector.opening import open_adapter
@@ -26,7 +26,7 @@ from lora_packer.targets import DEFAULT_TARGET
 _WIDTHS = frozenset({"hidden_size", "n_embd", "d_model", "hidden_dim", "dim"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """One known base model.
 

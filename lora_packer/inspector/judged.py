@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.rule import Rule
 
 Codes = frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Judged:
     """What a stage says.
 

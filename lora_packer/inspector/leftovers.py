@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, key_name, without_index
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case, Tensor
 from lora_packer.inspector.matching import core_of
 from lora_packer.peft.expected import Shape
@@ -44,7 +44,7 @@ class Leftover(NamedTuple):
     what: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Leftovers:
     """Tensors that nothing expects.
 
@@ -167,7 +167,7 @@ def _is_targeted(path: str, case: Case) -> bool:
     return path in case.expectation.targeted or path in case.expectation.experts
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Tree:
     """What a path can be compared with.
 

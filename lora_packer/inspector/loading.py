@@ -8,7 +8,7 @@ right, whatever they are; where something does not, that is said, however well a
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
@@ -17,6 +17,7 @@ from lora_packer.base_model import BaseModel
 from lora_packer.base_model.architecture import IMAGE_CLASSIFIER, TRANSFORMERS_5, TRANSFORMERS_5_23
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.diagnosis import Diagnosis, diagnose, explain
 from lora_packer.inspector.matching import ADAPTER_NAME
@@ -39,7 +40,7 @@ Tensors = Mapping[str, TensorInfo]
 _IN_USE_TOO = (TRANSFORMERS_5_23,)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Converted:
     """A config and a file as PEFT has them before it looks for each tensor's place.
 

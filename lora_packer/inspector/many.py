@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from lora_packer.base_model.fallback import find_base
 from lora_packer.base_model.shared import Bases, sharing
 from lora_packer.errors import InputError, InternalError, LoraPackerError
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.frozen import frozen
 from lora_packer.inspector.check import check, require_rules
 from lora_packer.inspector.report import SCHEMA_VERSION, AdapterSummary, BaseModelSummary, Report
 from lora_packer.inspector.suppression import Suppression, require_suppressions
@@ -32,7 +33,7 @@ _AHEAD = 64  # tasks handed to an executor before the first of them ends: it may
 _TOGETHER, _MANY = 8, 64
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listed:
     """One adapter among many, and what it has of its own; None: what holds for all."""
 
@@ -42,7 +43,7 @@ class Listed:
     target: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unreadable:
     """What stands in a report's place where there is none: ``error`` says why. Its other fields are a report's.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lora_packer.adapter.safetensors_header import TensorInfo
+from lora_packer.frozen import frozen
 from lora_packer.inspector.pieces import FLOAT_BYTES, columns_of, rows_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _BYTES = 1 << 20
 _CANCELLED = 1e-8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stored:
     """A tensor in a file, whose data begin at ``start``."""
 
@@ -35,7 +35,7 @@ class Stored:
     info: TensorInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Update:
     """One module's update: its two halves, what it is multiplied with, and how many experts lie in them.
 
@@ -59,7 +59,7 @@ class Update:
         return self.b.info.shape[0], math.prod(self.a.info.shape[1:])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Distance:
     """Two norms and that of the difference."""
 

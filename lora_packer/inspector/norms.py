@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import parse_key
 from lora_packer.adapter.safetensors_header import SafetensorsHeader, TensorInfo
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import halves, parsed
 from lora_packer.inspector.pieces import FLOAT_BYTES, columns_of, rows_of
 from lora_packer.peft.expected import Expectation
@@ -22,7 +22,7 @@ _PIECE = 1 << 20  # elements in float64 at a time: 8 MB
 _LARGEST_RANK = 2048  # a Gram matrix of 32 MB
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModuleStats:
     """One adapted module.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.frozen import frozen
 from lora_packer.inspector.norms import ModuleStats
 from lora_packer.inspector.suppression import Suppressed
 
@@ -17,7 +18,7 @@ SCHEMA_VERSION = 1
 Status = Literal["ok", "failed", "inconclusive"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AdapterSummary:
     """What was checked: where it came from, how many tensors and parameters, bytes, dtypes and ranks."""
 
@@ -29,7 +30,7 @@ class AdapterSummary:
     ranks: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaseModelSummary:
     """What it was checked against: the hosted id, where the config came from, its model type and its SHA-256.
 
@@ -42,7 +43,7 @@ class BaseModelSummary:
     config_sha256: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TargetVerdict:
     """What a check says of one target.
 
@@ -68,7 +69,7 @@ class TargetVerdict:
         return {name: getattr(self, name) for name in names}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """The result of ``check``; the attributes are the fields of its JSON.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lora_packer.adapter.config import LoraConfig
+from lora_packer.frozen import frozen
 from lora_packer.peft.targets import PatternLookup
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scaled:
     """How the columns of lora_B are divided among experts, and what B x A is multiplied with."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.adapter import CONFIG_NAME, REQUIRED, WEIGHTS_NAME
 from lora_packer.adapter.config import ConfigProblem
 from lora_packer.adapter.safetensors_header import SafetensorsHeader
 from lora_packer.errors import InputError
 from lora_packer.finding import Finding, Unchecked
+from lora_packer.frozen import frozen
 from lora_packer.inspector.against_base import BASE_RULES, judge_against_base
 from lora_packer.inspector.foreign import is_convertible
 from lora_packer.inspector.judged import Judged, codes_of
@@ -35,7 +36,7 @@ from lora_packer.misplaced import MLX_WEIGHTS
 _ON_DISK = "files on the disk, and what was checked is on none"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """One part of a check: the rules that it is there for, and what judges by them."""
 

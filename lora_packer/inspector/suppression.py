@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
 from lora_packer.errors import InputError
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.rules import RULES
 from lora_packer.redact import escape
 
@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _CHUNK = 1 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Suppression:
     """A finding that is known and taken: it is told and counted, and decides nothing.
 
@@ -60,7 +60,7 @@ class Suppression:
         return any(fnmatchcase(name, pattern) for name in _names_of(source, self.folder))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Suppressed:
     """A finding that decided nothing, and why."""
 

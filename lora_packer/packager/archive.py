@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from lora_packer.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Member:
     """One file in an archive.
 
@@ -24,7 +26,7 @@ class Member:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeftOut:
     """An entry of the adapter's folder that was not packed, and why.
 
@@ -37,7 +39,7 @@ class LeftOut:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Archive:
     """A finished archive, as it was read back.
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.archive import Member
 from lora_packer.packager.deflate import END, Pieces, copy, deflate, deflate_block, frame, is_worth_it
 from lora_packer.packager.digest import Digests, unread
@@ -21,7 +21,7 @@ from lora_packer.packager.zip_layout import DEFLATED, STORED, ZipEntry, zip_dire
 _BEHIND = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """What was written.
 

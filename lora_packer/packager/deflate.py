@@ -13,11 +13,11 @@ import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from types import ModuleType
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.gzip_layout import stored_blocks
 from lora_packer.packager.isa_l import clear_registers, isa_l
 from lora_packer.packager.source import Source
@@ -47,7 +47,7 @@ def window_bits(source: Source) -> int:
     return _WINDOW_BITS_OF_WEIGHTS if source.name.endswith(".safetensors") else _WINDOW_BITS
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Piece:
     """A piece of a file: its content, and what it becomes, in parts."""
 

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from mmap import mmap
 
 from lora_packer.files import FileState
+from lora_packer.frozen import frozen
 from lora_packer.packager.archive import Member
 from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.layout import CHUNK
@@ -22,7 +22,7 @@ from lora_packer.packager.source import Source
 _LARGE_CHUNK = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckedFile:
     """A file as it was when all of it was read: who packs it later need not read it again for its checksums.
 

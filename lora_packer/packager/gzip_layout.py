@@ -6,9 +6,9 @@ The formats: RFC 1952 (https://www.rfc-editor.org/rfc/rfc1952) and, for stored b
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import BinaryIO
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.layout import CHUNK, Generated, Layout, Tell, read_crc32, write_all
 
 # Deflate, no flags (so no file name), no time, no extra flags, operating system unknown.
@@ -39,7 +39,7 @@ def _block_header(size: int, *, is_last: bool) -> bytes:
     return _BLOCK_HEADER.pack(is_last, size, size ^ 0xFFFF)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredBlocks:
     """``content`` cut into stored deflate blocks of 65,535 bytes; all but the last are full."""
 

@@ -10,10 +10,11 @@ import os
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 from typing import BinaryIO, Protocol
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.crc32 import crc32_combine, fastest_crc32
 from lora_packer.packager.source import Source
 
@@ -42,7 +43,7 @@ class Segment(Protocol):
         """Return the CRC-32 of all of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Generated:
     """Bytes held in memory: headers, padding, trailers."""
 
@@ -67,7 +68,7 @@ class Generated:
         return zlib.crc32(self.data)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileSlice:
     """``size`` bytes of a source file from ``start`` on; ``known_crc32`` is theirs where somebody read them before."""
 
@@ -105,7 +106,7 @@ class FileSlice:
         return read_crc32(self) if self.known_crc32 is None else self.known_crc32
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """Segments one after the other.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
 
 from lora_packer.errors import InputError, PackError
+from lora_packer.frozen import frozen
 from lora_packer.misplaced import next_step
 from lora_packer.names import CONFIG_NAME, EXTRAS, REQUIRED
 from lora_packer.packager.archive import LeftOut
@@ -45,7 +45,7 @@ _KINDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """The files to pack, in the archive's order, and what stays behind."""
 

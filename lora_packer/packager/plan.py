@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from lora_packer.errors import PackError
+from lora_packer.frozen import frozen
 from lora_packer.packager.archive import LeftOut, Member
 from lora_packer.packager.digest import CheckedFile, digest
 from lora_packer.packager.layout import Layout
@@ -24,7 +24,7 @@ LAYOUTS: Mapping[str, Callable[[Sequence[tuple[Member, Source]]], Layout]] = {
 NOTHING_CHECKED: Mapping[str, CheckedFile] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedArchive:
     """A stored archive that is not written: the bytes that ``pack`` would write, readable in any range at any time.
 

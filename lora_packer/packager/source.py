@@ -6,15 +6,15 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.errors import PackError
 from lora_packer.files import FileState
+from lora_packer.frozen import frozen
 from lora_packer.portable import READ_REGULAR, read_at, read_into
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """A regular file, and the state by which a change to it is noticed.
 

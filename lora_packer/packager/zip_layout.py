@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.archive import Member
 from lora_packer.packager.layout import FileSlice, Generated, Layout, Segment
 from lora_packer.packager.source import Source
@@ -38,7 +38,7 @@ _TIME, _DATE = 0, 1 << 5 | 1  # 1980-01-01 00:00:00, the earliest a zip can say
 _ATTRIBUTES = 0o100644 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ZipEntry:
     """A member as it lies in the archive.
 

@@ -17,6 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lora_packer.frozen import frozen
+
 FILE = Path(__file__).with_name("conversions.json")
 TYPES = Path(__file__).with_name("converted_types.json")
 ADAPTER = "default"
@@ -28,7 +30,7 @@ _GENERAL: tuple[tuple[str, str], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """Where a list of changes applies: behind the path of the model that it is of."""
 
@@ -122,7 +124,7 @@ def _compiled(sources: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(branches))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Conversion:
     """What PEFT does to the names of an adapter for one class of model.
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lora_packer.adapter.keys import PREFIX, key_name
 from lora_packer.base_model import Module, Modules
+from lora_packer.frozen import frozen
 
 Shape = tuple[int, ...]
 
@@ -30,7 +31,7 @@ class Want(NamedTuple):
     part: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Era:
     """What PEFT releases did differently on disk, and what a module's shape does not say.
 

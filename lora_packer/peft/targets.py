@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.patterns import full_matcher, within_budget
 from lora_packer.adapter.plain_patterns import PlainPatterns, is_plain
 from lora_packer.base_model import Modules
+from lora_packer.frozen import frozen
 
 ALL_LINEAR = "all-linear"
 # A model with such a head is saved with it (peft/peft_model.py:1830,2680,2915).
@@ -78,7 +78,7 @@ def _ends_with_any(path: str, names: frozenset[str]) -> bool:
     return path in names
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Targeting:
     """The config's targeting, ready to be asked about module paths.
 

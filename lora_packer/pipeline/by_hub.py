@@ -7,11 +7,11 @@ was checked.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lora_packer.adapter.hub_source import HubSource
 from lora_packer.errors import InconclusiveError, InputError, LoraPackerError
+from lora_packer.frozen import frozen
 from lora_packer.hub import DEFAULT_ENDPOINT, Hub, HubRepo, Snapshot
 from lora_packer.inspector import Report
 from lora_packer.pipeline import Note
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _UNCHECKED = "The service may still be able to fetch it: --no-check submits it unchecked."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByHub:
     """A repository that the service fetches itself: checked by its header, and named."""
 
@@ -123,7 +123,7 @@ class ByHub:
         return record.with_(adapter={**record.adapter, "commit_after": after})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckedRepo:
     """A repository as it was checked.
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lora_packer.errors import PublishError
+from lora_packer.frozen import frozen
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
 from lora_packer.pipeline.existing import archive_told
 from lora_packer.pipeline.local import NO_FILES, Files
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lora_packer.together import Job, ModelSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByObject:
     """A finished archive in S3; ``store.to`` is its ``s3://bucket/key``."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from lora_packer.frozen import frozen
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.check import CheckOptions
 from lora_packer.pipeline.existing import archive_told
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from lora_packer.together import Job, ModelSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ByS3(FromDisk):
     """Packed and uploaded; the service fetches the archive by a presigned URL."""
 

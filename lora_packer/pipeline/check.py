@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.arguments import BaseSource, require_base, require_codes, require_one_of, require_text
 from lora_packer.errors import CheckFailedError, InconclusiveError
+from lora_packer.frozen import frozen
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE, note_checked
 from lora_packer.pipeline.receipt import Receipt, timestamp, version
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lora_packer.inspector.suppression import Suppression
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckOptions:
     """How the adapter is checked before anything else happens; the fields are ``check``'s arguments."""
 

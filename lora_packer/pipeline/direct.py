@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
 from lora_packer.pipeline.existing import unproven
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lora_packer.together import Job, ModelSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Direct(FromDisk):
     """Sent file by file to the service itself, without S3: version 2 of the API only."""
 

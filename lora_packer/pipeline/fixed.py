@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.folders import NewFolder
+from lora_packer.frozen import frozen
 from lora_packer.pipeline import Progress
 from lora_packer.repair.ahead import Ahead
 from lora_packer.repair.result import Repaired, Skipped
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lora_packer.repair.difference import Difference
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asked:
     """What is wanted; the attributes are ``fix``'s arguments."""
 
@@ -28,7 +28,7 @@ class Asked:
     base_weights: str | Path | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Into:
     """Where the result goes.
 
@@ -48,7 +48,7 @@ class Into:
 Status = Literal["fixed", "unchanged", "failed", "inconclusive"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fixed:
     """What ``fix`` did; the attributes are the fields of its JSON.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.plan import changed_since_checked
 from lora_packer.pipeline import Progress
 from lora_packer.pipeline.check import CheckOptions, check_section, recheck, run_check
@@ -14,7 +15,7 @@ from lora_packer.pipeline.receipt import Receipt, Section
 from lora_packer.pipeline.service import Run
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FromDisk:
     """A folder or a finished archive that is on this machine, or is brought to it."""
 

@@ -8,7 +8,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -19,6 +19,7 @@ from lora_packer.adapter.source import AdapterSource, FolderSource
 from lora_packer.adapter.strict_json import StrictJsonError, parse
 from lora_packer.errors import InputError
 from lora_packer.files import is_folder
+from lora_packer.frozen import frozen
 from lora_packer.hub import Hub, HubRepo
 from lora_packer.names import CONFIG_NAME, name_of
 from lora_packer.pipeline import Progress
@@ -33,7 +34,7 @@ _FORMATS = {b"PK": "zip", b"\x1f\x8b": "tar.gz"}
 _DAMAGE = (EOFError, InputError, NotImplementedError, OSError, ValueError, struct.error, zipfile.BadZipFile, zlib.error)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """What was given to be verified.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import BaseSource, require_path
+from lora_packer.frozen import frozen
 from lora_packer.names import name_of
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
 from lora_packer.packager import pack as write_archive
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from lora_packer.publisher import Content
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ArchiveOptions:
     """What an archive that is sent is like.
 
@@ -100,7 +101,7 @@ def check_and_pack(
     return archive, report
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Packed:
     """An archive that can be sent: planned from a folder and written nowhere, or a finished file.
 
@@ -137,6 +138,9 @@ class Packed:
         }
 
 
+_USUAL = ArchiveOptions()
+
+
 def finished_archive(path: Path, stem: str | None = None, *, read: CheckedFile | None = None) -> Packed:
     """Return a finished archive; a change to it is noticed from now on, or since it was ``read``.
 
@@ -151,7 +155,7 @@ def finished_archive(path: Path, stem: str | None = None, *, read: CheckedFile |
 def plan_folder(
     folder: Path,
     checked: Files,
-    options: ArchiveOptions = ArchiveOptions(),
+    options: ArchiveOptions = _USUAL,
     *,
     sha256: bool = True,
     meter: Meter | None = None,

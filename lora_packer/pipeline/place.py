@@ -16,6 +16,7 @@ from lora_packer.adapter import REQUIRED, AdapterSource
 from lora_packer.adapter.elsewhere import is_elsewhere
 from lora_packer.adapter.source import FolderSource
 from lora_packer.errors import InputError, PackError
+from lora_packer.frozen import frozen
 from lora_packer.hub import repo_in
 from lora_packer.names import EXTRAS, name_of
 from lora_packer.pipeline import Note, silent
@@ -26,7 +27,7 @@ _PIECE = 16 << 20  # bytes of one request
 _ROOM = "Free some, or name another folder with TMPDIR."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Here:
     """A folder or a finished archive on this machine."""
 

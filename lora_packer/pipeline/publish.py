@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from lora_packer.arguments import BaseSource, require_duration, require_path, require_text
 from lora_packer.errors import LoraPackerError
+from lora_packer.frozen import frozen
 from lora_packer.pipeline import Note, Progress, silent
 from lora_packer.pipeline.check import CheckOptions, run_check
 from lora_packer.pipeline.local import NO_FILES, Files
@@ -38,7 +38,7 @@ _SHORTEST = timedelta(minutes=100)
 _SLACK = timedelta(minutes=10)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoreOptions:
     """Where an archive is uploaded to, and how its URL is minted.
 
@@ -63,7 +63,7 @@ class StoreOptions:
         require_duration(self.expires_in, "expires_in")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Publication:
     """What ``publish`` did: the check, the archive that was sent, and the object with its presigned URL."""
 

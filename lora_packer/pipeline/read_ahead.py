@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lora_packer.frozen import frozen
 from lora_packer.packager.meter import Meter
 from lora_packer.pipeline.pack import Packed
 from lora_packer.threads import aside
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lora_packer.publisher import Fingerprint
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReadAhead:
     """An archive that is being read."""
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from lora_packer.errors import InputError
 from lora_packer.files import read_whole, write_whole
+from lora_packer.frozen import frozen
 from lora_packer.locks import locked
 from lora_packer.redact import escape
 
@@ -37,7 +38,7 @@ _TEXTS = {
 _REQUIRED = {"endpoint": ("id", "name")}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Receipt:
     """The record of one release; a section is None until its step was done.
 

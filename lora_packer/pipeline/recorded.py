@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.names import REQUIRED, name_of
 from lora_packer.pipeline.receipt import Receipt, Section, load_receipt
 from lora_packer.publisher.s3uri import digest_in
@@ -25,7 +25,7 @@ _MOST_ENTRIES = 100_000  # of a folder that are looked at
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FileRecord:
     """One file: its length in bytes and the SHA-256 of its content in hex; None where that is not known."""
 
@@ -33,7 +33,7 @@ class FileRecord:
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recorded:
     """What a receipt records of what was sent.
 
@@ -133,7 +133,7 @@ def _why_no_archive(receipt: Receipt) -> str:
     return "the release did not come as far as the upload"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Reading:
     """Reads values out of a receipt; each raises InputError where a value is of another kind."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import require_duration, require_text
 from lora_packer.duration import format_duration
 from lora_packer.errors import InputError, JobFailedError, PackError, ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.hub import HubRepo
 from lora_packer.pipeline import Note, Progress
 from lora_packer.pipeline.notes import DONE_BEFORE
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_TIMEOUT = timedelta(minutes=60)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ServiceOptions:
     """What is asked of the service.
 
@@ -90,7 +90,7 @@ class ServiceOptions:
         return Questions((Prompt(self.ask),)) if self.questions is None and self.ask is not None else self.questions
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """What goes along from step to step.
 

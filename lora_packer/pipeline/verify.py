@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from lora_packer.adapter.elsewhere import is_elsewhere
 from lora_packer.arguments import require_path
 from lora_packer.base_model.names import same_base
 from lora_packer.errors import InconclusiveError
+from lora_packer.frozen import frozen
 from lora_packer.hub import repo_in
 from lora_packer.names import CONFIG_NAME, WEIGHTS_NAME
 from lora_packer.pipeline import Progress
@@ -20,7 +21,7 @@ from lora_packer.pipeline.recorded import FileRecord, Recorded, receipt_for, rec
 from lora_packer.redact import escape
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Discrepancy:
     """One thing that is not as the receipt has it.
 
@@ -35,7 +36,7 @@ class Discrepancy:
     actual: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verification:
     """Whether an archive belongs to a receipt.
 

@@ -6,17 +6,17 @@ botocore gives what it found in an answer; what a store left out is not there, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
+from lora_packer.frozen import frozen
 from lora_packer.publisher.errors import S3Error
 
 MAX_PAGES = 200
 """Pages of a list that are read; an upload has ten at most, and nobody has 200,000 unfinished uploads."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedUpload:
     """An unfinished upload, as ListMultipartUploads has it."""
 
@@ -25,7 +25,7 @@ class ListedUpload:
     begun_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedObject:
     """An object, as ListObjectsV2 has it; ``size`` in bytes."""
 
@@ -33,7 +33,7 @@ class ListedObject:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedPart:
     """A part, as ListParts has it; ``crc32`` is empty where that is not told."""
 
@@ -43,7 +43,7 @@ class ListedPart:
     crc32: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Head:
     """What HeadObject tells; what it does not is None."""
 
@@ -55,7 +55,7 @@ class Head:
     checksum_type: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Written:
     """What a request that wrote something tells; what it does not is None. ``is_empty``: it told nothing at all."""
 

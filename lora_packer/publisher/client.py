@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -20,6 +19,7 @@ from urllib.parse import urlsplit
 from lora_packer.address import is_loopback, is_private
 from lora_packer.errors import InputError
 from lora_packer.exchange import SILENCE
+from lora_packer.frozen import frozen
 from lora_packer.publisher.bounds import bound
 from lora_packer.publisher.errors import s3_call
 from lora_packer.redact import escape
@@ -81,7 +81,7 @@ def is_aws(endpoint_url: str) -> bool:
     return host.endswith(_aws_suffixes()) and any(f"{label}-".startswith("s3-") for label in host.split("."))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Form:
     """How a store wants to be spoken to: its URLs' form, whether bodies are signed, and whether past all proxies."""
 

@@ -17,12 +17,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import CredentialsError, InputError
+from lora_packer.frozen import frozen
 from lora_packer.redact import Secret, escape, read_token, scrub
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ _BROKEN_HINT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signer:
     """Credentials at one moment: nothing refreshes them behind our back.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
 from lora_packer.errors import PublishError
 from lora_packer.exchange import DEADLINE
+from lora_packer.frozen import frozen
 from lora_packer.publisher.downloads import Get, UnansweredError
 from lora_packer.publisher.retry import Patience
 from lora_packer.redact import PresignedUrl, escape, scrub
@@ -32,7 +32,7 @@ _CERTIFICATE_HINT = (
 _NO_STORE_HINT = "What answers there is not an S3 store: check --endpoint-url and the proxy settings."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fetched:
     """What a GET answered.
 

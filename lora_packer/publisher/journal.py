@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lora_packer.errors import InputError, PublishError
 from lora_packer.files import read_whole, write_whole
+from lora_packer.frozen import frozen
 from lora_packer.publisher.s3uri import is_object_key
 from lora_packer.redact import escape
 
@@ -25,7 +26,7 @@ _BEGINNING = '{\n  "journal": "lora-packer uploads"'
 _MAX_BYTES = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Unfinished:
     """An upload that was begun.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_packer.frozen import frozen
 from lora_packer.publisher.connection import Connection, Store, open_store
 from lora_packer.publisher.journal import Journal
 from lora_packer.publisher.presign import DEFAULT, validate_expiry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from boto3 import Session
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opened:
     """A destination, the store it is at, and the connection to its bucket, which is being made.
 

@@ -11,12 +11,13 @@ import hashlib
 import zlib
 from base64 import b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from io import BytesIO
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
+from lora_packer.frozen import frozen
 from lora_packer.publisher.answers import ListedPart, Written, written_in
 from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.payload import Sending
@@ -30,7 +31,7 @@ _WRONG_CHECKSUM = frozenset({"BadDigest", "XAmzContentChecksumMismatch"})
 _ONE_BYTE = bytearray(1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Upload:
     """An upload that was begun.
 
@@ -52,7 +53,7 @@ class Upload:
         return any(part.size > len(_ONE_BYTE) for part in self.kept.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A part to be sent.
 
@@ -67,7 +68,7 @@ class Part:
     crc32: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SentPart:
     """A part that is at the store.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import cycle
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lora_packer.errors import InputError, PublishError
+from lora_packer.frozen import frozen
 from lora_packer.packager.digest import Digests
 from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import Connection
@@ -56,7 +56,7 @@ class Content(Protocol):
         """Fill a buffer, no longer than what is left, with the bytes at ``offset``. Raises PackError likewise."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fingerprint:
     """What bytes are: their SHA-256, in hex, and their CRC-32."""
 
@@ -92,7 +92,7 @@ def changed_error() -> PublishError:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Archive:
     """What is sent, and where.
 
@@ -179,7 +179,7 @@ _SENTENCES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """What the store answered to the last request of an upload.
 
@@ -196,7 +196,7 @@ class Sent:
     integrity: Integrity = Integrity.UNPROVEN
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sending:
     """An archive on its way.
 

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import PublishError
+from lora_packer.frozen import frozen
 from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.downloads import Get
 from lora_packer.publisher.fetch import Fetched, NoAnswerError, checked_range, fetch, refused, where
@@ -42,7 +43,7 @@ _CANNOT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Proof:
     """What the requests to the URL showed.
 
@@ -83,7 +84,7 @@ class Proof:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expected:
     """What the URL must give.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.duration import format_duration
+from lora_packer.frozen import frozen
 from lora_packer.publisher.connection import Connection, Store
 from lora_packer.publisher.credentials import Signer
 from lora_packer.publisher.downloads import Get, downloads
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Published:
     """An archive that is at the store, with a URL that was proven.
 
@@ -53,7 +54,7 @@ class Published:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Proven:
     """A URL that was minted and proven."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
 SUFFIXES = (".zip", ".tar.gz")
@@ -27,7 +27,7 @@ _ENDS_IN_DIGEST = re.compile(rf"-[0-9a-f]{{{_DIGEST_CHARACTERS}}}$")
 _HINT = "Write it like s3://my-bucket/adapters/."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Destination:
     """A bucket, and the prefix below which archives go: empty, or ending in a slash."""
 

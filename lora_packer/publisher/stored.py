@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from lora_packer.errors import PublishError
+from lora_packer.frozen import frozen
 from lora_packer.publisher.answers import Head, head_in
 from lora_packer.publisher.errors import S3Error
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StoredObject:
     """An archive that is at the store.
 
@@ -55,7 +56,7 @@ class StoredObject:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Look:
     """What a HEAD of one key answered.
 

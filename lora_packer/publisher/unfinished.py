@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from lora_packer.frozen import frozen
 from lora_packer.publisher.answers import ListedUpload, uploads_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Begun:
     """An unfinished upload, as the store lists it; ``begun_at`` is None where only the journal knows it."""
 

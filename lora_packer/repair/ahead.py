@@ -11,12 +11,13 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Event
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
 from lora_packer.adapter.plain import guessed_name
 from lora_packer.folders import NewFolder
+from lora_packer.frozen import frozen
 from lora_packer.repair.content import Progress, are_copied, write_parts
 from lora_packer.repair.draft import METADATA, Draft
 from lora_packer.repair.layout import Segment, segments
@@ -25,7 +26,7 @@ from lora_packer.threads import aside
 _MOST_TENSORS = 20_000  # to guess so many names takes a tenth of a second
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ahead:
     """A weights file that is being written, all but its header.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from lora_packer.adapter.keys import PREFIX, key_name
 from lora_packer.adapter.safetensors_header import HeaderError, TensorInfo, read_header
 from lora_packer.errors import InputError
 from lora_packer.files import is_file, is_folder
+from lora_packer.frozen import frozen
 from lora_packer.inspector.matching import core_of
 from lora_packer.redact import escape
 from lora_packer.repair.content import Files
@@ -24,7 +24,7 @@ _MOST_FILES = 1000
 _FLOATS = {"F32": 4, "BF16": 2, "F16": 2}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """Where a tensor of the base lies: the file, the offset of its first byte, and what it is."""
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import unified_diff
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Computed, Draft
 
 _WIDEST = 200
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """Lines that begin with ``-`` for what was there and ``+`` for what is: of the config, then of the tensors."""
 

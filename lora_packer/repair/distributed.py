@@ -12,12 +12,13 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from lora_packer.adapter import AdapterSource
 from lora_packer.adapter.keys import PREFIX
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Computed, Shape, Span
 from lora_packer.repair.pickled import Inert, UnpickleError
@@ -109,7 +110,7 @@ def _places(value: Any, folder: str) -> Any:
                 raise UnpickleError("it has a piece without a place")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Parts:
     """The files of a checkpoint, each opened once and closed by ``stack``, and where the pieces lie in them."""
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter.config import LoraConfig, parse_config
 from lora_packer.adapter.safetensors_header import DTYPE_BITS, TensorInfo
+from lora_packer.frozen import frozen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,7 +23,7 @@ Shape = tuple[int, ...]
 METADATA = MappingProxyType({"format": "pt"})  # what PEFT writes, and transformers asks for
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Span:
     """Bytes of one of the adapter's files."""
 
@@ -31,7 +32,7 @@ class Span:
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Computed:
     """What is computed from other tensors when it is written.
 
@@ -48,7 +49,7 @@ class Computed:
     elementwise: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A tensor: its dtype, its shape, and where its bytes come from."""
 
@@ -65,7 +66,7 @@ class Blob:
         return count * DTYPE_BITS[self.dtype] // 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Draft:
     """An adapter between two repairs.
 

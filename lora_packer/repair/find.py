@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,7 @@ from lora_packer.adapter.adapter import MAX_CONFIG_BYTES
 from lora_packer.adapter.kohya import is_kohya
 from lora_packer.adapter.safetensors_header import HeaderError, SafetensorsHeader, read_header
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.misplaced import DISTRIBUTED_METADATA, folder_meant, weights_meant
 from lora_packer.redact import escape
 from lora_packer.repair.draft import Blob, Draft, Span
@@ -58,7 +59,7 @@ class View:
         return self._source.open(self._names.get(name, name))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """What was found.
 
@@ -141,7 +142,7 @@ def _config_bytes(source: AdapterSource, name: str) -> bytes:
         return file.read(MAX_CONFIG_BYTES + 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     """One weights file: its tensors, its metadata, and what it is."""
 

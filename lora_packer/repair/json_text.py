@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.adapter.config import CONFIG_NAME
 from lora_packer.adapter.config_text import is_sure, plain_text
 from lora_packer.adapter.strict_json import StrictJsonError, parse
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.repair.result import Told, repaired, skipped
 
 _AGAIN = "Save the adapter again with save_pretrained."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConfigText:
     """A config file: its fields, its bytes, and whether these have to be written anew."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.adapter import WEIGHTS_NAME, AdapterSource
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.misplaced import MLX_WEIGHTS
 from lora_packer.redact import escape
 from lora_packer.repair import container, fields, lossy, names, scale, shapes, targets, values
@@ -65,7 +66,7 @@ FORMS = {
 BY_NAME = {**LOSSY, **FORMS}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mending:
     """An adapter before and after.
 

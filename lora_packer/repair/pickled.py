@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.frozen import frozen
+
 # torch/storage.py: what each of the old storage classes holds.
 STORAGES = {
     "FloatStorage": "F32",
@@ -26,7 +28,7 @@ class UnpickleError(ValueError):
     """The pickle is not read, and why: the end of a sentence."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Storage:
     """A storage of a file: its dtype, under which key its bytes lie, and how many elements it has."""
 
@@ -35,7 +37,7 @@ class Storage:
     elements: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PickledTensor:
     """A tensor as a view of a storage; ``offset`` and ``stride`` count elements."""
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape, scrub
 
 _LONGEST = 360
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repaired:
     """Something that was mended.
 
@@ -34,7 +35,7 @@ class Repaired:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Skipped:
     """Something that was not mended: why, and what to do instead."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from lora_packer.adapter import Adapter, AdapterSource
 from lora_packer.adapter.config import parse_config
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.diagnosis import Diagnosis, diagnose, refused_on
 from lora_packer.inspector.foreign import foreign_framework
 from lora_packer.inspector.loading import as_peft_loads
@@ -22,7 +23,7 @@ from lora_packer.targets.features import used_features
 from lora_packer.targets.needs import not_taken
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Setting:
     """What does not change while an adapter is mended.
 

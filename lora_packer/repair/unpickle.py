@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.repair.pickled import STORAGES, Inert, Storage, UnpickleError, tensor_of
 
@@ -21,7 +21,7 @@ _MAX_VALUES = 1_000_000  # pushed in all
 _MAX_TEXT = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Name:
     """A name that the pickle has taken from a module."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from lora_packer.frozen import frozen
 
 if TYPE_CHECKING:
     from lora_packer.inspector.norms import ModuleStats
@@ -15,7 +16,7 @@ _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 _NUMBER = re.compile(r"\.\d+(?=\.|$)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Kind:
     """The modules of one name in the layers of one stack.
 
@@ -32,7 +33,7 @@ class Kind:
     scales: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stack:
     """One stack of layers, such as a decoder's or a vision tower's.
 
@@ -50,7 +51,7 @@ class Stack:
         return tuple(sorted({layer for kind in self.kinds for layer in kind.norms}))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sizes:
     """Every update's size: ``stacks`` have layers, ``single`` are modules outside of any (``lm_head``)."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from lora_packer.frozen import frozen
 
 _BARE = re.compile(r"[A-Za-z0-9._-]+")
 
@@ -51,7 +52,7 @@ def not_found(what: str) -> Refused:
     return Refused(404, f"{what} not found", "not_found_error")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One request.
 

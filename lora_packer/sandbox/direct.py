@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.sandbox.answers import Refused, not_found
 from lora_packer.sandbox.archive import ArchiveRefused, inspect_files
 
@@ -28,7 +29,7 @@ class _File:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revision:
     """What a model's files and their sizes were at one time, and what the validation said: None where it passed."""
 

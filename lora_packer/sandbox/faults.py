@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Faults:
     """What goes wrong; by default nothing but what the service itself refuses by now.
 

@@ -21,6 +21,7 @@ from typing import Any, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from lora_packer.files import is_file
+from lora_packer.frozen import frozen
 from lora_packer.redact import Secret
 from lora_packer.sandbox.loopback import LoopbackHandler, LoopbackServer
 
@@ -32,7 +33,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 _INVALID_TOKEN = "Invalid credentials in Authorization header"  # noqa: S105 - a message
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Served:
     """One request that was answered: the address's path, the status and the number of the body's bytes."""
 
@@ -42,7 +43,7 @@ class Served:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _File:
     path: Path
     size: int

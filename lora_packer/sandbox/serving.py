@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from lora_packer.frozen import frozen
 from lora_packer.sandbox import catalogue
 from lora_packer.sandbox.state import State
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Served:
     """What answers: a model's name, and the name of its base where it is an adapter."""
 

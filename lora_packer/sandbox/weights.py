@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from lora_packer.frozen import frozen
 
 _QUANTIZED = {"Qwen/Qwen3.5-9B": (("Qwen/Qwen3.5-9B", "bf16"), ("Qwen/Qwen3.5-9B-FP8", "fp8"))}
 _UNLINKED = ("mistralai/Mixtral-8x7B-Instruct-v0.1",)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Weights:
     """Weights of a base model: the name of their deployments, and their quantization."""
 

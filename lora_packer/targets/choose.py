@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.targets.load import NAMES, find_target
 from lora_packer.targets.target import DEFAULT_TARGET, Target
 
 ALL = "all"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Chosen:
     """The targets that are asked about.
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.keys import TensorKey, around_expert, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
+from lora_packer.frozen import frozen
 
 # Feature -> what to call it in a sentence.
 FEATURES: Mapping[str, str] = MappingProxyType(
@@ -89,7 +89,7 @@ _FIELD = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Use:
     """A feature that an adapter uses.
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from lora_packer.frozen import frozen
 
 HALF = re.compile(r"\.(?:lora_[AB]\.weight|lora_embedding_[AB])$")
 _INDEX = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _DATA = Path(__file__).with_name("data")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Base:
     """What decides how an engine serves a base model.
 
@@ -31,7 +33,7 @@ class Base:
     tied: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Placement:
     """Where the tensors of an adapter land.
 
@@ -50,7 +52,7 @@ class Placement:
     refused: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NotServed:
     """That the engine takes no adapter for this base model, and why, as a sentence without its end."""
 

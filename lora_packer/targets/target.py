@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Literal
+
+from lora_packer.frozen import frozen
 
 DEFAULT_TARGET = "together"
 
@@ -15,7 +17,7 @@ Effect = Literal["supported", "rejected", "crash", "ignored", "wrong", "partial"
 Kind = Literal["service", "library", "engine", "union", "own"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fact:
     """What a target does with one feature.
 
@@ -34,7 +36,7 @@ class Fact:
     by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RankLimits:
     """The ranks that a target takes.
 
@@ -54,7 +56,7 @@ class RankLimits:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModuleNames:
     """The last names of the modules that a target takes LoRA on, and what it does with others."""
 
@@ -63,7 +65,7 @@ class ModuleNames:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """The place that loads the adapter.
 

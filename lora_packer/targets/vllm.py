@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from types import MappingProxyType
 from typing import Any
 
 from lora_packer.adapter.keys import PREFIX
+from lora_packer.frozen import frozen
 from lora_packer.targets.placement import HALF, Base, NotServed, Placement, recorded
 from lora_packer.targets.target import Target, numbers
 
@@ -26,7 +27,7 @@ _BASE_EMBEDDINGS = (".embed_tokens.base_layer.weight", ".lm_head.base_layer.weig
 _EXPERT = re.compile(r"experts\.\d+\.(.+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Layout:
     """What a class of vLLM is made of, as its LoRA manager sees it.
 
@@ -162,7 +163,7 @@ def place(layout: Layout, target: Target, tensors: Iterable[str]) -> Placement:
     return Placement(served, landed, tuple(nowhere), tuple(in_towers), told)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Place:
     """Where one name lands: its path there, or why it is refused, or neither."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
+
+from lora_packer.frozen import frozen
 
 MAX_TOKENS = 128
 """How long an answer may be, in tokens: that of the service's own example."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Asking:
     """How a question is asked.
 
@@ -28,7 +29,7 @@ class Asking:
     logprobs: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Answer:
     """What a model said to a prompt.
 

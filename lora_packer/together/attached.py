@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from lora_packer.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cluster:
     """An attached adapter in one cluster (together 3.1.1, types/endpoints/deployment_adapter_status.py).
 
@@ -26,7 +26,7 @@ class Cluster:
         return f"cluster {self.id}: {self.state}{verdict}{f' ({self.reason})' if self.reason else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Attached:
     """An adapter that is attached to a deployment of its base model.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from lora_packer.errors import ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.together import v1, v2
 from lora_packer.together.client import Client
@@ -27,7 +27,7 @@ class Api(UploadApi, EndpointApi, ModelApi, Protocol):
 APIS: dict[str, Api] = {V1: v1, V2: v2}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Choice:
     """A version of the API, and why it is that one; as text, one line for a person.
 

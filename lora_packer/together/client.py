@@ -8,12 +8,12 @@ import random
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 from lora_packer.address import checked_endpoint, is_loopback
 from lora_packer.errors import InputError
 from lora_packer.exchange import DEADLINE, WORK_DEADLINE, exchange, is_final
+from lora_packer.frozen import frozen
 from lora_packer.http import connect
 from lora_packer.redact import MASK, Secret, read_token
 from lora_packer.together import refusal
@@ -42,7 +42,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0  # seconds; the second also caps what R
 _MAX_ANSWER = 8 * 2**20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Answer:
     status: int
     body: bytes

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol, TypeGuard
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape, shell_word
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.attached import Attached
@@ -28,7 +29,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,199}")
 _MODEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,255}")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Deployment:
     """What runs below an endpoint of version 2. All text is the service's own, escaped and clipped.
 
@@ -66,7 +67,7 @@ class Deployment:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """A dedicated endpoint. All text is the service's own, escaped and clipped.
 

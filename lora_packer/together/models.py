@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
+from lora_packer.frozen import frozen
 from lora_packer.together.client import Client
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class File:
     """A file of a revision: its path, its size in bytes and its digest, where they are told."""
 
@@ -17,7 +18,7 @@ class File:
     digest: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Revision:
     """What was uploaded into a model once. All text is the service's own, escaped and clipped.
 
@@ -36,7 +37,7 @@ class Revision:
     files: tuple[File, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Model:
     """A model on the account. All text is the service's own, escaped and clipped.
 

@@ -7,8 +7,9 @@ A row has the words that are documented for it, and where. A message may name a 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
+
+from lora_packer.frozen import frozen
 
 NEW_NAME = "Choose a new --model-name: every upload needs its own, adapters have no versions."
 
@@ -46,7 +47,7 @@ _ERRORS = "docs.together.ai/docs/error-codes"
 _S3 = "docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """What to do about one kind of message.
 

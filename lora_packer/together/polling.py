@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
 from lora_packer.errors import ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.together.refusal import is_transient
 
 T = TypeVar("T")
@@ -16,7 +16,7 @@ T = TypeVar("T")
 _FIRST_INTERVAL, _LONGEST_INTERVAL, _GROWTH = 1.0, 20.0, 1.5  # seconds, seconds, times
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Waiting:
     """How long to wait for something at the service, and who is told meanwhile.
 

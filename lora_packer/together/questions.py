@@ -7,11 +7,12 @@ import json
 import re
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import field
 from difflib import get_close_matches
 from pathlib import Path
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.together.asking import Answer, Asking
 
@@ -20,7 +21,7 @@ _MAX_FILE = 4 * 2**20  # bytes
 _MAX_PROMPTS = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prompt:
     """A question.
 
@@ -57,7 +58,7 @@ class Prompt:
         return None if self.expect is None else re.search(self.expect, answer.text) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Questions:
     """What is asked.
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from lora_packer.duration import format_duration
 from lora_packer.errors import ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.redact import Secret, escape, scrub
 from lora_packer.together.next_steps import next_step
 from lora_packer.together.reasons import message_of, said_in
@@ -50,7 +51,7 @@ _CORRECT = "Correct what it names, then run it again."
 _TROUBLE = "The trouble is on the service's side: run it again in a few minutes."
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Purpose:
     """What a request is for, in the words of its errors.
 

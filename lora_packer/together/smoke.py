@@ -12,10 +12,11 @@ answer (temperature 0), and what both say is compared.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from lora_packer.errors import InputError, ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.together.asking import Answer, Asking
 from lora_packer.together.client import Client
@@ -29,7 +30,7 @@ differently. The number is this project's own."""
 PASSED, FAILED, NOT_COMPARED = "passed", "failed", "not compared"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trial:
     """One question and what came of it.
 
@@ -85,7 +86,7 @@ class Trial:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Smoke:
     """What a test found.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeGuard
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.hub import HubRepo
 from lora_packer.redact import PresignedUrl, Secret, escape, scrub
 
@@ -47,7 +48,7 @@ class Bytes(Protocol):
         """Return ``length`` bytes at ``offset``; fewer only at the end. Raises PackError where the file changed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFiles:
     """An adapter's files on this machine, sent to the service directly: version 2 only.
 
@@ -64,7 +65,7 @@ class LocalFiles:
 ModelSource = PresignedUrl | HubRepo | LocalFiles
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Submission:
     """One adapter to upload.
 
@@ -137,7 +138,7 @@ def validate_names(model_name: str, base_model: str) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StatusUpdate:
     """One step of a job, in the service's words (escaped and clipped)."""
 
@@ -146,7 +147,7 @@ class StatusUpdate:
     timestamp: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Job:
     """An upload job. All text is the service's own, escaped and clipped.
 
@@ -189,7 +190,7 @@ class Job:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sent:
     """A submission whose answer was lost, by which its job is told from those of others.
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, optional_id, text
 from lora_packer.together.refusal import Purpose
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Project:
     """A project's id, and its name in addresses; None where the service tells none."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from lora_packer.errors import InputError
+from lora_packer.frozen import frozen
 from lora_packer.together.prices import between, describe_cost, dollars
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Hardware:
     """One way to serve a model. All text is the service's own, escaped and clipped.
 
@@ -41,7 +42,7 @@ class Hardware:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Wanted:
     """What an endpoint shall be like.
 
@@ -78,7 +79,7 @@ class Wanted:
         return f"{each} for each replica: {between(low, high)} an hour for {replicas} replicas"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rehearsal:
     """A deployment that was only tried.
 

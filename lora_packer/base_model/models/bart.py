@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from lora_packer.base_model.architecture import TRANSFORMERS_4, Architectures, Build, Head, declared, like
@@ -12,12 +12,13 @@ from lora_packer.base_model.blocks.frames import QUERY_VALUE
 from lora_packer.base_model.blocks.layers import chain, embedding, layer_norm, linear
 from lora_packer.base_model.module import Named
 from lora_packer.base_model.settings import Settings
+from lora_packer.frozen import frozen
 
 # Yields the modules of one side, "encoder" or "decoder", below its name.
 Side = Callable[[Settings, str], Named]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Style:
     """How a type differs from BART.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.adapter.config import CONFIG_NAME
@@ -20,6 +19,7 @@ from lora_packer.base_model.architecture import (
 )
 from lora_packer.base_model.tasks import has_class
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case
 from lora_packer.inspector.rules.names import OLDER_NAMES
 from lora_packer.inspector.rules.rule import Rule
@@ -51,7 +51,7 @@ OTHER_LAYOUT = Rule(
 _TODAY = "PEFT 0.21 with transformers 5.24"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What PEFT does with the LoRA tensors of a file.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 from lora_packer.adapter.keys import PAIRED, WEIGHTS_NAME, layer_index, layer_of, without_index
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case, Tensor, halves
 from lora_packer.inspector.narrowing import exact_change, towers, trained_modules
 from lora_packer.inspector.rules.rule import Rule
@@ -67,7 +68,7 @@ _CALLED_FOR_BY = {
 Names = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Missing:
     """The missing tensors by what is missing.
 

@@ -5,10 +5,10 @@ A code never changes its meaning. Groups: 1 files, 2 config, 3 tensors against t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from lora_packer.finding import Finding, Severity
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape, scrub
 
 Needs = Literal["files", "base", "values"]
@@ -37,7 +37,7 @@ OF_ANOTHER_BASE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rule:
     """One rule.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.adapter.adapter import Adapter
 from lora_packer.adapter.config import CONFIG_NAME, LoraConfig
 from lora_packer.adapter.keys import WEIGHTS_NAME
 from lora_packer.finding import Finding
+from lora_packer.frozen import frozen
 from lora_packer.inspector.rules.rule import Rule
 from lora_packer.redact import escape
 from lora_packer.targets.features import FEATURES, Use, used_features
@@ -72,7 +73,7 @@ _REFUSES: frozenset[Effect] = frozenset({"rejected", "crash"})
 SERVES_ELSE: frozenset[Effect] = frozenset({"ignored", "wrong"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Verdict:
     """What one target does with one feature that the adapter uses."""
 

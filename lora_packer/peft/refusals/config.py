@@ -7,11 +7,11 @@ Each row names the line of https://github.com/huggingface/peft/tree/v0.21.2/src/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.adapter.config_reader import shown
+from lora_packer.frozen import frozen
 from lora_packer.peft.refusals.refusal import Refusal
 from lora_packer.peft.refusals.settings import refused_settings
 from lora_packer.peft.refusals.variants import variants
@@ -19,7 +19,7 @@ from lora_packer.peft.refusals.variants import variants
 Raw = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """One ``raise``: the field, when it comes, what to say (``{}`` is the field's value), what PEFT takes, where."""
 

@@ -6,11 +6,11 @@ Each names the line of https://github.com/huggingface/peft/tree/v0.21.2/src/peft
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from lora_packer.adapter.config import LoraConfig
 from lora_packer.base_model import Module, Modules
+from lora_packer.frozen import frozen
 from lora_packer.peft.refusals.blocks import unfit_blocks
 from lora_packer.peft.refusals.kernels import past_their_forward
 from lora_packer.peft.refusals.named import refused_parameters, refused_saved, refused_tokens
@@ -38,7 +38,7 @@ class _Target(NamedTuple):
     rank: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Row:
     """One ``raise``: when the config can bring it about, on which layer it comes, what to say of ``{layer}``."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from lora_packer.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Refusal:
     """One reason for which PEFT raises when it loads an adapter, or when the model runs with it.
 

@@ -6,10 +6,10 @@ The lines are those of https://github.com/huggingface/peft/tree/v0.21.2/src/peft
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lora_packer.adapter.config_reader import shown
+from lora_packer.frozen import frozen
 from lora_packer.peft.refusals.refusal import Refusal
 from lora_packer.redact import escape
 
@@ -17,7 +17,7 @@ _CONFIG = "tuners/lora/config.py"
 _VARIANTS = "tuners/lora/variants.py"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     """A key of such an object: what PEFT takes for it where it is there, in words, and where it raises."""
 

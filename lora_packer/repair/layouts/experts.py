@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter.keys import key_name, layer_of
 from lora_packer.adapter.patterns import PatternError
 from lora_packer.base_model import BaseModel
 from lora_packer.base_model.architecture import TRANSFORMERS_4
+from lora_packer.frozen import frozen
 from lora_packer.inspector.case import Case
 from lora_packer.peft.conversions import experts_pattern
 from lora_packer.peft.loading import convert_config
@@ -143,7 +143,7 @@ def _fused(parts: Mapping[tuple[str, str, int], Blob], scheme: tuple[str, str, s
 # --- one into one by one ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Fused:
     """One fused parameter's pair: the path that it has in the file, its halves, its rank, alpha and experts."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.adapter.keys import parse_key
 from lora_packer.base_model import BaseModel
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.repair.content import Files
 from lora_packer.repair.draft import Blob, Computed, Draft
@@ -38,7 +38,7 @@ _CANONICAL = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Form:
     """How one of them writes an adapter.
 

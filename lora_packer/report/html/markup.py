@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape, scrub, without_own
 
 _WIDEST = 2000  # characters of one text
 _VOID = frozenset({"input", "meta"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Markup:
     """HTML that is escaped already; everything else is text."""
 

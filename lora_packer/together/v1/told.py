@@ -6,9 +6,10 @@ are made of them; the rest is read leniently, for the page's examples leave it o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape, scrub
 from lora_packer.together import refusal
 from lora_packer.together.answers import LONGEST_NAME, count, fields, listed, number, objects, optional_id, text
@@ -20,7 +21,7 @@ from lora_packer.together.wanted import Hardware
 _MAX_UPDATES = 200  # of a job, the last ones
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listed:
     """An endpoint in a list, which tells little of it: its own name and its model's; None where they are not told."""
 
@@ -29,7 +30,7 @@ class Listed:
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedJob:
     """An upload job in a list.
 

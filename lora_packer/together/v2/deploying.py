@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from lora_packer.errors import InputError, LoraPackerError, ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 from lora_packer.together.client import Client
 from lora_packer.together.deploying import choose_hardware
@@ -52,7 +52,7 @@ def require_possible(wanted: Wanted) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Plan:
     """What a deployment will run on, and what its endpoint is called."""
 

@@ -10,11 +10,11 @@ import hashlib
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.errors import InputError, PackError, ServiceError
 from lora_packer.exchange import WORK_DEADLINE, exchange, is_final
+from lora_packer.frozen import frozen
 from lora_packer.together import refusal
 from lora_packer.together.client import Client
 from lora_packer.together.refusal import Purpose
@@ -34,13 +34,13 @@ _LARGEST_ANSWER = 2**16  # bytes of what a store says of a part that it took
 _CHUNK = 2**20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Part:
     number: int
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _File:
     name: str
     content: Bytes
@@ -99,7 +99,7 @@ def _file(name: str, content: Bytes, part_size: int) -> _File:
     return _File(name, content, f"{whole.hexdigest()}-{len(parts)}", tuple(parts))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Sender:
     client: Client
     http: httpx2.Client

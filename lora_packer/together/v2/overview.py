@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lora_packer.errors import ServiceError
+from lora_packer.frozen import frozen
 from lora_packer.together.client import Client
 from lora_packer.together.endpoints import Deployment, Endpoint, Tell
 from lora_packer.together.polling import Waiting
@@ -79,7 +80,7 @@ def find_endpoint(client: Client, name: str) -> ToldEndpoint:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Known:
     """Prices of machines by their names, and names of models by their ids."""
 

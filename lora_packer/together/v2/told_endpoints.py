@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.together.answers import (
     LONGEST_NAME,
     count,
@@ -29,7 +30,7 @@ _MODEL = re.compile(r"projects/[^/]+/models/([^/]+)(?:/.*)?")
 _CONFIG = re.compile(r"projects/([A-Za-z0-9_-]+)/configs/([A-Za-z0-9_-]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Share:
     """A deployment's share of an endpoint's traffic.
 
@@ -44,7 +45,7 @@ class Share:
     told: Mapping[str, Any] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldDeployment:
     """A deployment as the service tells it.
 
@@ -72,7 +73,7 @@ class ToldDeployment:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldEndpoint:
     """An endpoint as the service tells it.
 

@@ -6,9 +6,10 @@ read leniently.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.together.answers import LONGEST_NAME, count, fields, objects, optional_id, required_id, text
 from lora_packer.together.models import File
 from lora_packer.together.refusal import Purpose
@@ -18,7 +19,7 @@ _ADAPTER = "WEIGHTS_TYPE_ADAPTER"
 _MAX_ERRORS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldModel:
     """A model as the service tells it.
 
@@ -38,7 +39,7 @@ class ToldModel:
     description: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldRevision:
     """What was put into a model once, as the service tells it.
 
@@ -61,7 +62,7 @@ class ToldRevision:
         return self.said.removeprefix("REVISION_VALIDATION_STATUS_")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldImport:
     """An import of files into a model, as the service tells it.
 
@@ -83,7 +84,7 @@ class ToldImport:
     address: str | None = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ToldEvent:
     """One thing that an import did."""
 

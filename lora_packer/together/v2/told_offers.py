@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.together.answers import count, fields, number, objects, required_id, text
 from lora_packer.together.refusal import Purpose
 
@@ -14,7 +14,7 @@ _MODEL = re.compile(r"projects/([^/]+)/models/([^/]+)(?:/revisions/[^/]+)?")
 _CONFIG = re.compile(r"projects/([^/]+)/configs/([^/]+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """A configuration that deployments can have: its id, its project and what it selects, by the service's keys."""
 
@@ -28,7 +28,7 @@ class Config:
         return f"projects/{self.project_id}/configs/{self.id}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Machine:
     """A machine that replicas run on: its name, its price in US cents an hour, whether a region has room for one."""
 
@@ -37,7 +37,7 @@ class Machine:
     availability: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Profile:
     """One way in which a supported model is deployed.
 
@@ -62,7 +62,7 @@ class Profile:
         return f"{self.name or 'no name'} ({', '.join(filter(None, (self.model_id, self.quantization)))})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Supported:
     """A model of the catalogue.
 

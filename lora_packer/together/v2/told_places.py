@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from lora_packer.frozen import frozen
 from lora_packer.together import refusal
 from lora_packer.together.answers import fields, objects
 from lora_packer.together.refusal import Purpose
@@ -14,7 +15,7 @@ from lora_packer.together.refusal import Purpose
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")  # RFC 9110, section 5.6.2
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where a part goes: an address, which is a key itself, and the headers that are sent with it."""
 
@@ -22,7 +23,7 @@ class Place:
     headers: Mapping[str, str] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Remote:
     """A file as the service wants it: not at all, or as an upload of parts, each with its place by its number."""
 
