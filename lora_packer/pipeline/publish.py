@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
 from functools import partial
@@ -21,13 +20,14 @@ from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, 
 from lora_packer.pipeline.place import Here, Place, open_place
 from lora_packer.pipeline.read_ahead import read_ahead
 from lora_packer.targets import DEFAULT_TARGET
+from lora_packer.threads import ahead as in_advance
 
 if TYPE_CHECKING:
     from boto3.session import Session
 
     from lora_packer.inspector import Report
     from lora_packer.packager.meter import Meter
-    from lora_packer.publisher import Fingerprint, Opened, Published
+    from lora_packer.publisher import Opened, Published, Scouted
     from lora_packer.redact import PresignedUrl
 
 DEFAULT_EXPIRY = timedelta(hours=12)
@@ -129,14 +129,15 @@ def publish(
         is_read = isinstance(place, Here) and not checks.skip
         with read_ahead(partial(plan, NO_FILES)) if is_read else nullcontext() as ahead:
             opened = judge_store(store, journal, note)
+            scouting = in_advance(ahead.scout, opened) if ahead else None
             with answering(opened, place) as look:
                 # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
                 report = run_check(place.source, checks, note, sha256=False, progress=look)
             packed = plan(report.checked if report else NO_FILES)
             note_planned(packed, note)
-            found = ahead.of(packed) if ahead else None
+            scouted = scouting.result() if ahead and scouting and ahead.of(packed) else None
             return Publication(
-                report, packed, upload(packed, store, journal, note, progress, opened=opened, found=found)
+                report, packed, upload(packed, store, journal, note, progress, opened=opened, scouted=scouted)
             )
 
 
@@ -222,12 +223,12 @@ def upload(
     *,
     accept: Callable[[PresignedUrl], object] | None = None,
     opened: Opened | None = None,
-    found: Future[Fingerprint] | None = None,
+    scouted: Scouted | None = None,
 ) -> Published:
     """Upload an archive (nothing is sent that is there already), mint a URL and prove it.
 
     ``accept`` is told the URL's form before a byte is sent, and raises where who is to fetch it could not. ``opened``
-    is what ``judge_store`` returned, where that was asked, and ``found`` the archive's fingerprint, where it was read.
+    is what ``judge_store`` returned, where that was asked, and ``scouted`` what was asked about the archive meanwhile.
     Raises PackError, PublishError, CredentialsError, InputError.
     """
     from lora_packer.publisher import publish as publish_archive
@@ -244,7 +245,7 @@ def upload(
         session=store.session,
         accept=accept,
         opened=opened,
-        found=found,
+        scouted=scouted,
         note=lambda text: note("note", text),
         progress=progress,
     )

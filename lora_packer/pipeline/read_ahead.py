@@ -13,7 +13,7 @@ from lora_packer.pipeline.pack import Packed
 from lora_packer.threads import aside
 
 if TYPE_CHECKING:
-    from lora_packer.publisher import Fingerprint
+    from lora_packer.publisher import Fingerprint, Opened, Scouted
 
 
 @frozen
@@ -28,6 +28,13 @@ class ReadAhead:
         if self._planned.exception() is not None or self._planned.result() != packed:
             return None
         return self._fingerprint
+
+    def scout(self, opened: Opened) -> Scouted:
+        """Begin to ask its store about it, once it is planned. Raises what planning it does."""
+        from lora_packer.publisher import scout
+
+        packed = self._planned.result()
+        return scout(opened, packed.name, packed.content, self._fingerprint)
 
 
 @contextmanager

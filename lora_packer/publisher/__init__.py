@@ -2,15 +2,14 @@
 
 The rooms: ``s3uri`` and ``opened`` (where), ``credentials`` (who, and how long), ``client``, ``models`` and
 ``connection`` (one store, through trouble: ``retry``, ``errors``), ``payload`` (what), ``upload``, ``multipart``,
-``begin`` and ``parts`` (once, and resumable), ``stored`` (what is there), ``journal`` and ``unfinished`` (what a kill
-leaves), ``presign`` and ``sigv4`` (the URL), ``proof``, ``fetch``, ``downloads`` and
+``begin`` and ``parts`` (once, and resumable), ``scout`` and ``stored`` (what is there), ``journal`` and
+``unfinished`` (what a kill leaves), ``presign`` and ``sigv4`` (the URL), ``proof``, ``fetch``, ``downloads`` and
 ``published`` (what it gives).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,7 +20,6 @@ from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import open_store
 from lora_packer.publisher.downloads import Get
 from lora_packer.publisher.journal import Journal
-from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened, open_destination
 from lora_packer.publisher.payload import Content, Fingerprint, Progress, encryption_of, fingerprint
 from lora_packer.publisher.presign import DEFAULT as DEFAULT_EXPIRY
@@ -31,12 +29,13 @@ from lora_packer.publisher.proof import END, Expected, Proof
 from lora_packer.publisher.published import Proving, Published, mint
 from lora_packer.publisher.retry import Patience, utc_now
 from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
+from lora_packer.publisher.scout import Scouted, scout
 from lora_packer.publisher.stored import Look, StoredObject, look
-from lora_packer.publisher.unfinished import Begun, uploads_below
+from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
-from lora_packer.publisher.upload import key_for, keys_begin, upload
+from lora_packer.publisher.upload import key_for, upload
 from lora_packer.redact import PresignedUrl
-from lora_packer.threads import ahead, aside
+from lora_packer.threads import aside
 
 if TYPE_CHECKING:
     from boto3 import Session
@@ -51,6 +50,7 @@ __all__ = [
     "Patience",
     "Proof",
     "Published",
+    "Scouted",
     "StoredObject",
     "clean",
     "digest_in",
@@ -59,6 +59,7 @@ __all__ = [
     "open_destination",
     "presign_object",
     "publish",
+    "scout",
     "split_suffix",
 ]
 
@@ -76,7 +77,7 @@ def publish(
     verify_full: bool = False,
     accept: Callable[[PresignedUrl], object] | None = None,
     opened: Opened | None = None,
-    found: Future[Fingerprint] | None = None,
+    scouted: Scouted | None = None,
     sse: str | None = None,
     sse_kms_key_id: str | None = None,
     now: Callable[[], datetime] = utc_now,
@@ -106,7 +107,7 @@ def publish(
             not.
         opened: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
             ``allow_private_endpoint``, ``now`` and ``patience`` are those it was opened with.
-        found: the content's fingerprint, where somebody reads it for that already.
+        scouted: the content, where somebody reads it for its fingerprint already, and asks about it (``scout``).
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
@@ -129,7 +130,7 @@ def publish(
     unfinished = Journal(journal, now=now)
     meter = Meter()
     # To import boto3 and make the first client takes as long as to hash some hundred megabytes.
-    with aside(meter.stop, fingerprint, content, meter) if found is None else nullcontext(found) as hashed:
+    with aside(meter.stop, fingerprint, content, meter) if scouted is None else nullcontext(scouted.found) as hashed:
         opened = opened or open_destination(
             to,
             expires_in=expires_in,
@@ -140,10 +141,8 @@ def publish(
             patience=patience,
             now=now,
         )
+        scouted = scouted or scout(opened, name, content, hashed)
         store, connection = opened.store, opened.connection()
-        listed = None
-        if not goes_in_one(content.size):  # in parts, of which an earlier run may have left some
-            listed = ahead(uploads_below, connection, destination.bucket, keys_begin(name, destination))
         first = store.signer()
         read = hashed.result()
     key = key_for(name, read.sha256, destination)
@@ -162,7 +161,7 @@ def publish(
         journal=unfinished,
         progress=progress,
         encryption=encryption,
-        listed=listed,
+        scouted=scouted,
         sent=proving.begin,
     )
     return proving.of(stored)

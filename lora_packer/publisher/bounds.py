@@ -60,6 +60,25 @@ class BoundedSession:
         """Close its connections."""
         self._session.close()
 
+    def open(self, url: str) -> None:
+        """Open a connection for a request that will be made of this URL's host. Raises OSError and urllib3's errors.
+
+        What goes through a proxy finds its own way.
+        """
+        session = self._session
+        if session._proxy_config.proxy_url_for(url) is not None:
+            return
+        pool = session._manager.connection_from_url(url)
+        session._setup_ssl_cert(pool, url, session._verify)
+        # The pool gives those that are open first.
+        idle = []
+        while (connection := pool._get_conn()).sock is not None:
+            idle.append(connection)
+        for one in reversed(idle):
+            pool._put_conn(one)
+        connection.connect()
+        pool._put_conn(connection)
+
     def send(self, request: Any) -> Any:
         """Send a request and return its answer, read. Raises what botocore's session does, and StoreTooSlowError."""
         from botocore.awsrequest import AWSResponse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from itertools import cycle
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from lora_packer.errors import InputError, PublishError
 from lora_packer.frozen import frozen
+from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.packager.digest import Digests
 from lora_packer.packager.meter import Meter
 from lora_packer.publisher.connection import Connection
@@ -36,6 +38,9 @@ _ENCRYPTIONS = ("AES256", "aws:kms", "aws:kms:dsse")
 _KMS = "aws:kms"
 
 Answer = TypeVar("Answer")
+
+Body = tuple[bytearray, bytes]
+"""An archive that is sent in one request, and its MD5."""
 
 
 class Content(Protocol):
@@ -82,6 +87,17 @@ def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
     if content.known_crc32 not in (None, digests.crc32):
         raise changed_error()
     return Fingerprint(digests.sha256, digests.crc32)
+
+
+def read_whole(content: Content, found: Fingerprint) -> Body:
+    """Read an archive that is sent in one request. Raises PackError; PublishError where it changed."""
+    # Not bytes, of which botocore makes a file; before one is sent, it asks whether it may (one round trip more).
+    data = bytearray(content.size)
+    with memoryview(data) as buffer:
+        content.read_into(0, buffer)
+    if fastest_crc32()(data, 0) != found.crc32:
+        raise changed_error()
+    return data, hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def changed_error() -> PublishError:

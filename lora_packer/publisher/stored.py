@@ -81,8 +81,10 @@ class Look:
         return self.state == "found" and self.size == size and self.sha256 == sha256
 
 
-def look(connection: Connection, bucket: str, key: str, *, checksum: bool = False) -> Look:
+def look(connection: Connection, bucket: str, key: str, *, checksum: bool = False, repeat: bool = True) -> Look:
     """Look at the object under a key, and where it has a checksum at that, which not every store takes.
+
+    ``repeat`` is whether trouble that may pass is ridden out.
 
     Raises:
         S3Error: that fails for another reason than absent or denied.
@@ -96,7 +98,7 @@ def look(connection: Connection, bucket: str, key: str, *, checksum: bool = Fals
         return head_in(client.head_object(Bucket=bucket, Key=key), where)
 
     try:
-        answer = connection.call("HeadObject", where, head)
+        answer = connection.call("HeadObject", where, head, repeat=repeat)
     except S3Error as error:
         if error.status == 404:
             return Look("absent")

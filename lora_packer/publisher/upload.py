@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 from lora_packer.errors import PublishError
-from lora_packer.packager.crc32 import fastest_crc32
 from lora_packer.publisher.answers import written_in
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.errors import S3Error
@@ -28,8 +25,8 @@ from lora_packer.publisher.payload import (
     Progress,
     Sending,
     Sent,
-    changed_error,
     once,
+    read_whole,
 )
 from lora_packer.publisher.s3uri import Destination, key_beginning, object_key, split_suffix
 from lora_packer.publisher.stored import (
@@ -42,12 +39,14 @@ from lora_packer.publisher.stored import (
     plain_etag,
     plain_version,
 )
-from lora_packer.publisher.unfinished import Begun, abort_if_possible, abort_superseded, uploads_of
+from lora_packer.publisher.unfinished import abort_if_possible, abort_superseded, uploads_of
 from lora_packer.threads import ahead
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
+
+    from lora_packer.publisher.scout import Scouted
 
 # Not Content-Encoding: gzip, which would make clients unpack a .tar.gz while they download it.
 _CONTENT_TYPES = {".zip": "application/zip", ".tar.gz": "application/gzip"}
@@ -65,7 +64,7 @@ def upload(
     progress: Progress | None = None,
     part_size: int = PART_SIZE,
     encryption: Mapping[str, str] = NOT_ENCRYPTED,
-    listed: Future[list[Begun]] | None = None,
+    scouted: Scouted | None = None,
     sent: Callable[[str | None], object] = lambda _version: None,
 ) -> StoredObject:
     """Put an archive below the destination, under a key made from its name and its digest, and look at it there.
@@ -83,7 +82,7 @@ def upload(
         progress: told how much is there.
         part_size: bytes in a part, at least 5 MiB; an archive no longer than two is sent in one request.
         encryption: how the store is to encrypt the object (``encryption_of``).
-        listed: the unfinished uploads, of this key among others, where they were asked for ahead.
+        scouted: what was asked about it ahead.
         sent: told the version that was made, as far as the store says, before it is looked at.
 
     Raises:
@@ -101,7 +100,7 @@ def upload(
         part_size=fitting_part_size(content.size, part_size),
         encryption=encryption,
     )
-    return _upload(Sending(connection, archive, journal or Journal(), progress), listed, sent)
+    return _upload(Sending(connection, archive, journal or Journal(), progress), scouted, sent)
 
 
 def key_for(name: str, sha256: str, destination: Destination) -> str:
@@ -115,17 +114,21 @@ def keys_begin(name: str, destination: Destination) -> str:
     return key_beginning(destination.prefix, split_suffix(name)[0])
 
 
-def _upload(sending: Sending, listed: Future[list[Begun]] | None, tell: Callable[[str | None], object]) -> StoredObject:
+def _upload(sending: Sending, scouted: Scouted | None, tell: Callable[[str | None], object]) -> StoredObject:
     connection, archive = sending.connection, sending.archive
     abort_superseded(connection, sending.journal, archive.bucket, archive.key)
     in_one = goes_in_one(archive.size, archive.part_size)
-    body = ahead(_read, archive) if in_one else None
-    if there := _already_there(sending):
+    body = scouted.body if scouted else None
+    if in_one and body is None:
+        body = ahead(read_whole, archive.content, archive.fingerprint)
+    looked = scouted.look(connection, archive.key) if scouted else None
+    if there := _already_there(sending, looked):
         return there
     if sending.progress and in_one:
         sending.progress(0, archive.size)
     try:
-        sent = send_parts(sending, listed) if body is None else _put(sending, *body.result())
+        listed = scouted.listed if scouted else None
+        sent = _put(sending, *body.result()) if in_one and body else send_parts(sending, listed)
     except S3Error as error:
         # Somebody was faster, and the same bytes are as good as ours; or it was we, and the answer was lost.
         if error.status == 412 and (there := _already_there(sending)):
@@ -137,9 +140,9 @@ def _upload(sending: Sending, listed: Future[list[Begun]] | None, tell: Callable
     return _confirm(sending, sent)
 
 
-def _already_there(sending: Sending) -> StoredObject | None:
+def _already_there(sending: Sending, looked: Look | None = None) -> StoredObject | None:
     connection, archive = sending.connection, sending.archive
-    there = look(connection, archive.bucket, archive.key)
+    there = looked or look(connection, archive.bucket, archive.key)
     if there.is_copy_of(archive.size, archive.sha256):
         _forget_unfinished(sending)
         return _stored(archive, there.etag, there.version_id, None)
@@ -156,17 +159,6 @@ def _forget_unfinished(sending: Sending) -> None:
             for found in uploads_of(connection, archive.bucket, archive.key):
                 abort_if_possible(connection, found)
         sending.forget()
-
-
-def _read(archive: Archive) -> tuple[bytearray, bytes]:
-    """Return an archive that is sent in one request, and its MD5. Raises PackError; PublishError where it changed."""
-    # Not bytes, of which botocore makes a file; before one is sent, it asks whether it may (one round trip more).
-    data = bytearray(archive.size)
-    with memoryview(data) as buffer:
-        archive.content.read_into(0, buffer)
-    if fastest_crc32()(data, 0) != archive.fingerprint.crc32:
-        raise changed_error()
-    return data, hashlib.md5(data, usedforsecurity=False).digest()
 
 
 def _put(sending: Sending, data: bytearray, md5: bytes) -> Sent:

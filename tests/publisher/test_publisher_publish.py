@@ -238,7 +238,9 @@ def test_credentials_that_expire_on_the_way_are_read_anew(
     config.write_text(f"[default]\ncredential_process = {sys.executable} -I -S {program}\n")
     monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
     with proxy_to(local_s3.endpoint_url) as proxy:
-        proxy.add(Fault(operation, "answer", answer=http(400, "ExpiredToken")))
+        # What is asked ahead is asked again where it was not answered.
+        times = 2 if operation == "HeadObject" else 1
+        proxy.add(Fault(operation, "answer", times=times, answer=http(400, "ExpiredToken")))
         published = publish(adapter.content, adapter.name, to, endpoint_url=proxy.url)
     assert (published.object.uploaded, calls.read_text()) == (True, "..")
     assert proxy.seen.count("PutObject") == (2 if operation == "PutObject" else 1)

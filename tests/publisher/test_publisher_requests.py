@@ -63,12 +63,9 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 def requests(proxy: FaultProxy) -> list[str]:
-    """The requests in order; those that go out at once come in any, as does a list that is asked for ahead."""
-    found = [*proxy.seen[:-4], *sorted(proxy.seen[-4:])]
-    if "ListMultipartUploads" in found:
-        found.remove("ListMultipartUploads")
-        found.insert(1, "ListMultipartUploads")
-    return found
+    """The requests in order; the looks before an upload go out at once, as do the last four, and come in any."""
+    looks = next(at for at, name in enumerate(proxy.seen) if name in ("PutObject", "CreateMultipartUpload"))
+    return [*sorted(proxy.seen[:looks]), *proxy.seen[looks:-4], *sorted(proxy.seen[-4:])]
 
 
 @pytest.mark.parametrize("size", [50_000, 16 * MIB])
@@ -78,7 +75,7 @@ def test_an_archive_in_one_request(
     ours = archive(tmp_path, size)
     publish(ours.content, ours.name, to, session=session_for(local_s3), endpoint_url=proxy.url)
     assert requests(proxy) == ["HeadBucket", "HeadObject", "PutObject", *LAST]
-    assert len(set(proxy.connections[:3])) == 1
+    assert len(set(proxy.connections[:3])) <= 2
     assert len(set(proxy.connections)) <= 4
     assert not any(b"100-continue" in head for head in proxy.heads)
     assert len(built) == 1
@@ -90,7 +87,7 @@ def test_an_archive_in_parts(
     ours = archive(tmp_path, 17 * MIB)
     publish(ours.content, ours.name, to, session=session_for(local_s3), endpoint_url=proxy.url)
     parts = ["UploadPart"] * (1 + 3)  # the first one shows whether the store refuses a wrong checksum
-    expected = ["HeadBucket", "ListMultipartUploads", "HeadObject", "CreateMultipartUpload", *parts]
+    expected = ["HeadBucket", "HeadObject", "ListMultipartUploads", "CreateMultipartUpload", *parts]
     assert requests(proxy) == [*expected, "CompleteMultipartUpload", *LAST]
     # Three parts at a time had three connections, over which the last go: one of the four may need another.
     assert len(set(proxy.connections)) <= 4

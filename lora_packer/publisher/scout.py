@@ -1,0 +1,80 @@
+"""What a store is asked about an archive that is still being read: looks that change nothing.
+
+Each would take a round trip of its own once the archive may be sent, and the store has time while it is checked.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from lora_packer.frozen import frozen
+from lora_packer.publisher.bounds import session_of
+from lora_packer.publisher.connection import Connection
+from lora_packer.publisher.errors import S3Error
+from lora_packer.publisher.multipart import goes_in_one
+from lora_packer.publisher.opened import Opened
+from lora_packer.publisher.payload import Body, Content, Fingerprint, read_whole
+from lora_packer.publisher.stored import Look, look
+from lora_packer.publisher.unfinished import Begun, uploads_below
+from lora_packer.publisher.upload import key_for, keys_begin
+from lora_packer.threads import ahead
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+# The proof makes three requests at once, beside a look at what was sent. An upload in one request leaves one connection
+# or two, and another one takes as long to open as one request or more; an upload in parts has six.
+_MORE_CONNECTIONS = 3
+_LONG = 1 << 20  # bytes that take longer to send than a connection to open
+
+
+@frozen
+class Scouted:
+    """An archive that is being read, and what is asked about it meanwhile.
+
+    Attributes:
+        found: what it is.
+        body: its bytes, where it is sent in one request.
+        listed: the unfinished uploads of archives of its name, where it is sent in parts.
+    """
+
+    found: Future[Fingerprint]
+    body: Future[Body] | None
+    listed: Future[list[Begun]] | None
+    _looked: Future[tuple[S3Client, str, Look]]
+
+    def look(self, connection: Connection, key: str) -> Look | None:
+        """Return what is under its key; None where that was asked of another region, or was not answered."""
+        with suppress(S3Error):
+            client, looked_at, there = self._looked.result()
+            if client is connection.client and looked_at == key:
+                return there
+        return None
+
+
+def scout(opened: Opened, name: str, content: Content, found: Future[Fingerprint]) -> Scouted:
+    """Begin to ask a store about an archive of this name, whose fingerprint is being made. Raises nothing."""
+    bucket = opened.destination.bucket
+
+    def looked() -> tuple[S3Client, str, Look]:
+        client = opened.store.client()
+        key = key_for(name, found.result().sha256, opened.destination)
+        if in_one and content.size >= _LONG:
+            url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key})
+            for _ in range(_MORE_CONNECTIONS):
+                ahead(session_of(client).open, url)  # what cannot be opened now will be when it is needed
+        # The bucket is asked for its region at the same time: where it is another one, this was asked in vain.
+        return client, key, look(Connection(client), bucket, key, repeat=False)
+
+    def listed() -> list[Begun]:
+        return uploads_below(opened.connection(), bucket, keys_begin(name, opened.destination))
+
+    in_one = goes_in_one(content.size)
+    return Scouted(
+        found,
+        ahead(lambda: read_whole(content, found.result())) if in_one else None,
+        None if in_one else ahead(listed),
+        ahead(looked),
+    )
