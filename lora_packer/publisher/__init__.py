@@ -28,12 +28,12 @@ from lora_packer.publisher.presign import validate_expiry
 from lora_packer.publisher.proof import END, Expected, Proof
 from lora_packer.publisher.published import Proving, Published, mint
 from lora_packer.publisher.retry import Patience, utc_now
-from lora_packer.publisher.s3uri import digest_in, parse_destination, parse_object, split_suffix
+from lora_packer.publisher.s3uri import digest_in, key_for, parse_destination, parse_object, split_suffix
 from lora_packer.publisher.scout import Scouted, scout
 from lora_packer.publisher.stored import Look, StoredObject, look
 from lora_packer.publisher.unfinished import Begun
 from lora_packer.publisher.unfinished import clean as clean_uploads
-from lora_packer.publisher.upload import key_for, upload
+from lora_packer.publisher.upload import upload
 from lora_packer.redact import PresignedUrl
 from lora_packer.threads import aside
 

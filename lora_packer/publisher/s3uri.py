@@ -162,3 +162,14 @@ def split_suffix(name: str) -> tuple[str, str]:
         if name.endswith(suffix):
             return name.removesuffix(suffix), suffix
     raise InputError(f"'{escape(name)}' is not an archive.", hint="Its name must end in .zip or .tar.gz.")
+
+
+def key_for(name: str, sha256: str, destination: Destination) -> str:
+    """Return the key that an archive gets. Raises InputError where it cannot have one."""
+    stem, suffix = split_suffix(name)
+    return object_key(destination.prefix, stem, sha256, suffix)
+
+
+def keys_begin(name: str, destination: Destination) -> str:
+    """Return how the key of an archive of this name begins, whatever its digest. Raises InputError."""
+    return key_beginning(destination.prefix, split_suffix(name)[0])

@@ -16,9 +16,9 @@ from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened
 from lora_packer.publisher.payload import Body, Content, Fingerprint, read_whole
+from lora_packer.publisher.s3uri import key_for, keys_begin
 from lora_packer.publisher.stored import Look, look
 from lora_packer.publisher.unfinished import Begun, uploads_below
-from lora_packer.publisher.upload import key_for, keys_begin
 from lora_packer.threads import ahead
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from lora_packer.publisher.payload import (
     once,
     read_whole,
 )
-from lora_packer.publisher.s3uri import Destination, key_beginning, object_key, split_suffix
+from lora_packer.publisher.s3uri import Destination, key_for, split_suffix
+from lora_packer.publisher.scout import Scouted
 from lora_packer.publisher.stored import (
     Look,
     StoredObject,
@@ -45,8 +46,6 @@ from lora_packer.threads import ahead
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import PutObjectOutputTypeDef
-
-    from lora_packer.publisher.scout import Scouted
 
 # Not Content-Encoding: gzip, which would make clients unpack a .tar.gz while they download it.
 _CONTENT_TYPES = {".zip": "application/zip", ".tar.gz": "application/gzip"}
@@ -101,17 +100,6 @@ def upload(
         encryption=encryption,
     )
     return _upload(Sending(connection, archive, journal or Journal(), progress), scouted, sent)
-
-
-def key_for(name: str, sha256: str, destination: Destination) -> str:
-    """Return the key that an archive gets. Raises InputError where it cannot have one."""
-    stem, suffix = split_suffix(name)
-    return object_key(destination.prefix, stem, sha256, suffix)
-
-
-def keys_begin(name: str, destination: Destination) -> str:
-    """Return how the key of an archive of this name begins, whatever its digest. Raises InputError."""
-    return key_beginning(destination.prefix, split_suffix(name)[0])
 
 
 def _upload(sending: Sending, scouted: Scouted | None, tell: Callable[[str | None], object]) -> StoredObject:

@@ -30,9 +30,8 @@ from lora_packer.publisher.downloads import Get, UnansweredError, downloads
 from lora_packer.publisher.payload import Fingerprint
 from lora_packer.publisher.proof import Proof, look_at
 from lora_packer.publisher.retry import Patience
-from lora_packer.publisher.s3uri import Destination
+from lora_packer.publisher.s3uri import Destination, key_for
 from lora_packer.publisher.stored import StoredObject
-from lora_packer.publisher.upload import key_for
 from lora_packer.publisher.upload import upload as upload_content
 from lora_packer.redact import PresignedUrl
 
