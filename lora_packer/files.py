@@ -238,6 +238,17 @@ def _mode(path: Path) -> int:
         return 0
 
 
+def followed(path: Path) -> Path:
+    """Return where a path leads, links followed; the path itself, absolute, where that cannot be seen.
+
+    A link may go round in a circle, or be put there or taken away at this very moment: whoever opens it is told.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except (OSError, ValueError):
+        return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() raises what was just caught
+
+
 def _descriptor_named(path: Path) -> int | None:
     """Return the descriptor of this process that ``path`` is a name of, such as ``/dev/stdout`` or ``-``.
 

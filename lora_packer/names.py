@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lora_packer.files import followed
+
 CONFIG_NAME = "adapter_config.json"
 WEIGHTS_NAME = "adapter_model.safetensors"
 
@@ -36,7 +38,7 @@ EXTRAS = (
 
 def name_of(path: Path) -> str:
     """Return what to call an adapter: its folder's name, or its archive's without the suffix."""
-    name = path.resolve().name
+    name = followed(path).name
     for suffix in (".tar.gz", ".zip"):
         name = name.removesuffix(suffix)
     return name or "adapter"

@@ -13,7 +13,16 @@ from pathlib import Path
 from lora_packer.cli.common import Output
 from lora_packer.cli.ends import print_result
 from lora_packer.errors import InputError, OutputError
-from lora_packer.files import exists, is_folder, is_no_room, is_stream, names_stdout, require_regular, write_whole
+from lora_packer.files import (
+    exists,
+    followed,
+    is_folder,
+    is_no_room,
+    is_stream,
+    names_stdout,
+    require_regular,
+    write_whole,
+)
 from lora_packer.names import REQUIRED
 from lora_packer.redact import Secret, escape, inert
 
@@ -50,7 +59,7 @@ def require_place(path: Path | None, option: str, adapter: str | None = None) ->
         raise InputError(
             f"'{escape(str(path))}' is the adapter's own file; it is not overwritten.", hint=f"Choose another {option}."
         )
-    folder = Path(os.path.realpath(path)).parent
+    folder = followed(path).parent
     try:
         require_regular(path)
     except OSError as error:

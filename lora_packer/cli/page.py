@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from lora_packer.cli.common import Output
 from lora_packer.cli.named_files import require_place, takes_stdout, write_named
 from lora_packer.errors import InputError
-from lora_packer.files import is_stream, names_stdout
+from lora_packer.files import followed, is_stream, names_stdout
 from lora_packer.frozen import frozen
 from lora_packer.redact import escape
 
@@ -79,4 +78,4 @@ def without_sizes(result: Result, *, asked: bool) -> Result:
 def _is_one_place(one: Path, other: Path) -> bool:
     if names_stdout(one) or names_stdout(other):
         return names_stdout(one) and names_stdout(other)
-    return not is_stream(one) and os.path.realpath(one) == os.path.realpath(other)
+    return not is_stream(one) and followed(one) == followed(other)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lora_packer.errors import OutputError, PackError
-from lora_packer.files import is_stream, names_stdout, open_stream, require_regular
+from lora_packer.files import followed, is_stream, names_stdout, open_stream, require_regular
 from lora_packer.redact import escape
 
 _PIECE = 1 << 20  # bytes copied at a time
@@ -31,7 +31,7 @@ def check_output(output: Path) -> None:
         raise PackError(
             f"{escape(str(output))} cannot be written: {error.strerror}.", hint="Choose another output."
         ) from error
-    folder = Path(os.path.realpath(output)).parent
+    folder = followed(output).parent
     if not folder.is_dir():
         raise PackError(f"There is no folder {escape(str(folder))} to write to.", hint="Make it, or choose another.")
     if not os.access(folder, os.W_OK | os.X_OK):

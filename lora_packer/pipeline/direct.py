@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
+from lora_packer.files import followed
 from lora_packer.frozen import frozen
 from lora_packer.packager.layout import FileSlice
 from lora_packer.packager.source import Source
@@ -60,7 +61,7 @@ class Direct(FromDisk):
         return record, source
 
     def _file(self, name: str, files: Files) -> FileSlice:
-        path = (self.path / name).resolve()
+        path = followed(self.path / name)
         if name not in files:
             source = Source.at(path, name)
             return FileSlice(source, 0, source.size)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lora_packer.adapter import AdapterSource, open_source
 from lora_packer.arguments import require_codes, require_path, require_text
 from lora_packer.errors import InputError
-from lora_packer.files import is_folder
+from lora_packer.files import followed, is_folder
 from lora_packer.folders import new_folder, require_new
 from lora_packer.names import EXTRAS, name_of
 from lora_packer.pipeline import Progress
@@ -113,14 +113,14 @@ def default_output(adapter: str | Path) -> Path:
             return Path(f"{name}-fixed")
     place = Path(adapter)
     if place.name in ("", ".."):  # it is called something only where it is
-        place = place.resolve()
+        place = followed(place)
     return place.parent / f"{name_of(place)}-fixed"
 
 
 def _require_place(place: Path, adapter: str | Path) -> None:
     require_new(place, "--output")
-    resolved = place.resolve()
-    if _is_folder(adapter) and Path(adapter).resolve() in (resolved, *resolved.parents):
+    resolved = followed(place)
+    if _is_folder(adapter) and followed(Path(adapter)) in (resolved, *resolved.parents):
         raise InputError(
             f"'{escape(str(place))}' is in the adapter's own folder, which is left as it is.",
             hint="Choose another --output.",

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from lora_packer.adapter import REQUIRED
 from lora_packer.errors import InputError
+from lora_packer.files import followed
 from lora_packer.hub import proposed
 from lora_packer.packager import CheckedFile
 from lora_packer.packager.digest import digest
@@ -49,6 +50,6 @@ def read_files(path: Path) -> dict[str, CheckedFile]:
     found = {}
     for file in [path / name for name in REQUIRED] if path.is_dir() else [path]:
         if file.is_file():
-            source = Source.at(file.resolve(), file.name)
+            source = Source.at(followed(file), file.name)
             found[file.name] = CheckedFile(source.state, digest(source))
     return found

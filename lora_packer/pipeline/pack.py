@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_packer.arguments import BaseSource, require_path
+from lora_packer.files import followed
 from lora_packer.frozen import frozen
 from lora_packer.names import name_of
 from lora_packer.packager import Archive, CheckedFile, LeftOut, Member, compressor_name, plan_archive
@@ -147,7 +148,7 @@ def finished_archive(path: Path, stem: str | None = None, *, read: CheckedFile |
     Raises InputError, PackError.
     """
     kind = archive_format(path)
-    source = Source(path.name, path.resolve(), read.state) if read else Source.at(path.resolve())
+    source = Source(path.name, followed(path), read.state) if read else Source.at(followed(path))
     content = FileSlice(source, 0, source.size, read.member.crc32 if read else None)
     return Packed(stem or name_of(path), kind, content, path=path)
 

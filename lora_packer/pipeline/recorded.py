@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from lora_packer.errors import InputError
+from lora_packer.files import followed
 from lora_packer.frozen import frozen
 from lora_packer.names import REQUIRED, name_of
 from lora_packer.pipeline.receipt import Receipt, Section, load_receipt
@@ -199,7 +200,7 @@ def _only_one(archive: str | Path) -> Path:
     path = Path(text.rpartition("/")[2].partition("@")[0]) if "://" in text else Path(text)
     name = name_of(path)
     names = {name, _KEY_DIGEST.sub("", name)}
-    folders = dict.fromkeys((path.resolve().parent, Path.cwd()))
+    folders = dict.fromkeys((followed(path).parent, Path.cwd()))
     found = [file for folder in folders for file in _receipts(folder) if _fits(file.name, names)]
     if len(found) == 1:
         return found[0]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_packer.errors import InputError, PublishError
-from lora_packer.files import read_whole, write_whole
+from lora_packer.files import followed, read_whole, write_whole
 from lora_packer.frozen import frozen
 from lora_packer.publisher.s3uri import is_object_key
 from lora_packer.redact import escape
@@ -95,7 +95,7 @@ class Journal:
         if self._path is None:
             return
         if not self._uploads:
-            self._path.resolve().unlink(missing_ok=True)  # a link stays, as it does when it is written through
+            followed(self._path).unlink(missing_ok=True)  # a link stays, as it does when it is written through
             return
         uploads = [asdict(found) for found in self._uploads]
         data = {"journal": "lora-packer uploads", "schema_version": SCHEMA_VERSION, "uploads": uploads}

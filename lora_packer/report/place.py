@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from lora_packer.files import is_folder
+from lora_packer.files import followed, is_folder
 from lora_packer.names import CONFIG_NAME, WEIGHTS_NAME
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def below_checkout(given: str) -> str:
     workspace = Path(os.environ.get("GITHUB_WORKSPACE") or here)
     root = workspace if here.is_relative_to(workspace) else here
     whole = Path(os.path.abspath(given))  # noqa: PTH100 - a link is what the checkout has, not what it leads to
-    for path, above in ((whole, root), (whole.parent.resolve() / whole.name, root.resolve())):
+    for path, above in ((whole, root), (followed(whole.parent) / whole.name, followed(root))):
         if path.is_relative_to(above):
             return path.relative_to(above).as_posix()
     return whole.as_posix()

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import lora_packer
-from lora_packer.files import new_file, write_whole
+from lora_packer.files import followed, new_file, write_whole
 from lora_packer.locks import locked
 
 
@@ -242,3 +242,21 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path, monkeypat
     assert {path.name for path in tmp_path.iterdir()} == {
         "one", "two", ".lora-packer-0123456789abcdef.tmp", *(other.name for other in others)
     }  # fmt: skip
+
+
+def test_a_link_is_followed_to_what_it_names(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("target")
+    assert followed(tmp_path / "link") == tmp_path / "target"
+
+
+def test_where_a_link_leads_cannot_always_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to("circle")
+    assert followed(circle) == circle
+
+    def gone(*_: object, **__: object) -> str:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(os, "readlink", gone)  # between the look at it and the reading it became a file
+    monkeypatch.chdir(tmp_path)
+    assert followed(Path("circle")) == circle

@@ -187,6 +187,37 @@ def _streams() -> list[Case]:
     ]
 
 
+_CIRCLES = (
+    ["check", "loop"],
+    ["pack", "loop"],
+    ["fix", "loop"],
+    ["verify", "loop"],
+    ["verify", "a", "--receipt", "loop"],
+    ["diff", "loop", "a"],
+    ["publish", "loop", "--to", "s3://bucket/"],
+    ["check", "a", "--base-config", "./loop"],
+    [*check(), "--html", "loop"],
+    ["pack", *check()[1:], "--output", "loop"],
+    ["fix", "a", "--output", "loop"],
+    ["wait", "--receipt", "loop"],
+)
+
+
+def _circles() -> list[Case]:
+    """A link that leads round in a circle, wherever a path is given."""
+
+    def build(arguments: Arguments) -> Build:
+        def made(folder: Path) -> Arguments:
+            tiny(folder)
+            (folder / "loop").symlink_to("loop")
+            return arguments
+
+        return made
+
+    rows = [(f"a link in a circle: {' '.join(one)[-50:]}", build(one)) for one in _CIRCLES]
+    return cases("path", rows, exits=frozenset({FAILED, UNREADABLE, INCONCLUSIVE, UPLOAD}), environment=_AWS)
+
+
 def _signals() -> list[Case]:
     made = []
     for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -225,6 +256,7 @@ def all_cases() -> list[Case]:
         ),
         *cases("usage", _SEVERAL, exits=frozenset({FAILED, INCONCLUSIVE})),
         *cases("usage", bases, exits=frozenset({OK, FAILED, UNREADABLE, INCONCLUSIVE})),
+        *_circles(),
         *_variables(),
         *_streams(),
         *_signals(),
