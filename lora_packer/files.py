@@ -241,7 +241,8 @@ def _mode(path: Path) -> int:
 def followed(path: Path) -> Path:
     """Return where a path leads, links followed; the path itself, absolute, where that cannot be seen.
 
-    A link may go round in a circle, or be put there or taken away at this very moment: whoever opens it is told.
+    A link may go round in a circle, or be put there or taken away at this very moment: whoever opens it is told. Raises
+    FileNotFoundError for a relative path where the working folder is gone.
     """
     try:
         return Path(os.path.realpath(path))

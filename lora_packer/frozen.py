@@ -2,11 +2,12 @@
 
 A command makes 70 to 120 such classes before it does anything. The standard decorator compiles six functions for each
 of them, which was a quarter of the time of a ``check``. Here ``__init__`` alone is compiled, and the others are shared.
-What such a class can do is the same, and ``dataclasses`` knows it as its own: fields, replace, asdict, pickle, match.
+``dataclasses`` knows what comes out as its own: fields, replace, asdict, pickle, match.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
 from operator import attrgetter
@@ -22,8 +23,8 @@ _BY_FACTORY = object()  # the default of an argument whose value is made anew fo
 def frozen(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass with slots: each annotation is a field.
 
-    As with ``dataclass(frozen=True, slots=True)`` what the class itself defines stays. There is no ``kw_only`` and no
-    ``InitVar``, and a class below another dataclass takes the standard way.
+    As with ``dataclass(frozen=True, slots=True)`` what the class itself defines stays. A class below another dataclass
+    takes the standard way. Raises TypeError for what it does not know: ``kw_only``, ``hash`` and ``InitVar``.
     """
     if any("__dataclass_fields__" in vars(base) for base in cls.__mro__[1:]):
         return dataclass(frozen=True, slots=True)(cls)
@@ -34,42 +35,48 @@ def frozen(cls: type[T]) -> type[T]:
     params = made.__dataclass_params__
     params.init = params.repr = params.eq = params.frozen = True
     made_fields = fields(made)
+    _require_plain(made)
     for name, function in {"__init__": _init(made, made_fields), **_comparing(made_fields), **_SHARED}.items():
         if name not in is_given:
             setattr(made, name, function)
     return made  # type: ignore[no-any-return]
 
 
+def _require_plain(made: Any) -> None:
+    for one in made.__dataclass_fields__.values():  # with those that are none afterwards
+        if one.kw_only is True or one.hash is not None or "InitVar" in str(one.type):
+            raise TypeError(f"{made.__name__}.{one.name} is no plain field: take the standard dataclass")
+
+
 def _init(cls: Any, of: tuple[Field[Any], ...]) -> Callable[..., None]:
     """Compile ``__init__``: it sets each slot by its descriptor, which the frozen class has no say in."""
-    names: dict[str, Any] = {"_by_factory": _BY_FACTORY}
+    held: dict[str, Any] = {"_by_factory": _BY_FACTORY}
     arguments, body = ["self"], []
     for one in of:
-        name, value = one.name, one.name
-        names[f"_set_{name}"] = _slot(cls, name).__set__
+        name, value, default = one.name, one.name, ""
+        held[f"_set_{name}"] = _slot(cls, name).__set__
         if one.default_factory is not MISSING:
-            names[f"_make_{name}"] = one.default_factory
+            held[f"_make_{name}"] = one.default_factory
             value = f"_make_{name}()" + (f" if {name} is _by_factory else {name}" if one.init else "")
             default = "=_by_factory"
         elif one.default is not MISSING:
-            names[f"_default_{name}"] = one.default
-            default = f"=_default_{name}"
+            held[f"_default_{name}"] = one.default
             value = name if one.init else f"_default_{name}"
-        else:
-            default = ""
+            default = f"=_default_{name}"
         if one.init:
             arguments.append(f"{name}{default}")
-        elif not default:
-            continue
-        body.append(f" _set_{name}(self, {value})")
+        if one.init or default:
+            body.append(f"  _set_{name}(self, {value})")
     if hasattr(cls, "__post_init__"):
-        body.append(" self.__post_init__()")
-    exec(f"def __init__({', '.join(arguments)}):\n" + "\n".join(body or [" pass"]), names)  # noqa: S102
-    made: Any = names["__init__"]
-    made.__qualname__ = f"{cls.__qualname__}.__init__"
-    made.__module__ = cls.__module__
-    made.__annotations__ = {one.name: one.type for one in of if one.init} | {"return": None}
-    return made  # type: ignore[no-any-return]
+        body.append("  self.__post_init__()")
+    # A function around it holds what it uses: its globals are the module's, where type hints are looked up.
+    lines = [f"def create({', '.join(held)}):", f" def __init__({', '.join(arguments)}):", *(body or ["  pass"])]
+    made: dict[str, Any] = {}
+    exec("\n".join([*lines, " return __init__"]), vars(sys.modules[cls.__module__]), made)  # noqa: S102
+    init: Any = made["create"](**held)
+    init.__qualname__ = f"{cls.__qualname__}.__init__"
+    init.__annotations__ = {one.name: one.type for one in of if one.init} | {"return": None}
+    return init  # type: ignore[no-any-return]
 
 
 def _slot(cls: type, name: str) -> Any:

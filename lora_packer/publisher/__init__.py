@@ -107,7 +107,8 @@ def publish(
             not.
         opened: the destination, where it is open already: then ``to``, ``endpoint_url``, ``session``,
             ``allow_private_endpoint``, ``now`` and ``patience`` are those it was opened with.
-        scouted: the content, where somebody reads it for its fingerprint already, and asks about it (``scout``).
+        scouted: the content, where somebody reads it for its fingerprint already, and asks the store about it
+            (``scout``); then ``opened`` is the destination that was asked.
         sse: how the store is to encrypt the object: ``AES256``, ``aws:kms`` or ``aws:kms:dsse``; None: as the bucket
             has it.
         sse_kms_key_id: the KMS key to encrypt it with; None: the account's own for S3.
@@ -124,6 +125,7 @@ def publish(
         PublishError: the upload failed, or the URL does not work.
     """
     validate_expiry(expires_in)
+    opened = scouted.opened if scouted else opened
     destination = parse_destination(to) if opened is None else opened.destination
     split_suffix(name)
     encryption = encryption_of(sse, sse_kms_key_id)

@@ -79,7 +79,9 @@ def _left_over(sending: Sending, ahead: Future[list[Begun]] | None) -> Upload | 
         if entry.is_of(connection.endpoint_url, archive.bucket, archive.key) and entry.upload_id is not None
     ]
     try:
-        found = uploads_of(connection, archive.bucket, archive.key) if ahead is None else ahead.result()
+        found = _asked(ahead)
+        if found is None:
+            found = uploads_of(connection, archive.bucket, archive.key)
         listed = [upload.upload_id for upload in found if upload.key == archive.key]
     except S3Error as error:
         # Not allowed to list, or a store that cannot: then the journal alone knows.
@@ -104,6 +106,16 @@ def _left_over(sending: Sending, ahead: Future[list[Begun]] | None) -> Upload | 
         sending.note(upload_id)
         return upload
     return None
+
+
+def _asked(ahead: Future[list[Begun]] | None) -> list[Begun] | None:
+    """Return what was asked for ahead; None where the answer was trouble that may pass. Raises S3Error."""
+    try:
+        return None if ahead is None else ahead.result()
+    except S3Error as error:
+        if not error.transient:
+            raise
+        return None
 
 
 def _listed(sending: Sending, upload_id: str) -> Upload:

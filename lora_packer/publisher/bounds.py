@@ -70,14 +70,14 @@ class BoundedSession:
             return
         pool = session._manager.connection_from_url(url)
         session._setup_ssl_cert(pool, url, session._verify)
-        # The pool gives those that are open first.
-        idle = []
-        while (connection := pool._get_conn()).sock is not None:
-            idle.append(connection)
-        for one in reversed(idle):
-            pool._put_conn(one)
+        connection = pool._new_conn()
         connection.connect()
-        pool._put_conn(connection)
+        # The pool gives the last one first, and takes no more than it has places: the new one goes below those in use.
+        used = []
+        while (one := pool._get_conn()).sock is not None:
+            used.append(one)
+        for one in (connection, *reversed(used)):
+            pool._put_conn(one)
 
     def send(self, request: Any) -> Any:
         """Send a request and return its answer, read. Raises what botocore's session does, and StoreTooSlowError."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from lora_packer.frozen import frozen
 from lora_packer.publisher.bounds import session_of
 from lora_packer.publisher.connection import Connection
-from lora_packer.publisher.errors import S3Error
 from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened
 from lora_packer.publisher.payload import Body, Content, Fingerprint, read_whole
@@ -27,54 +26,65 @@ if TYPE_CHECKING:
 # The proof makes three requests at once, beside a look at what was sent. An upload in one request leaves one connection
 # or two, and another one takes as long to open as one request or more; an upload in parts has six.
 _MORE_CONNECTIONS = 3
-_LONG = 1 << 20  # bytes that take longer to send than a connection to open
+_LONG = 1 << 20  # bytes: from here on it takes longer to send them than to open a connection
 
 
 @frozen
 class Scouted:
     """An archive that is being read, and what is asked about it meanwhile.
 
+    Another run may send the same archive between the look and the upload. Then the store has it twice over, or refuses
+    the second one (If-None-Match), which is as good.
+
     Attributes:
-        found: what it is.
+        opened: the destination that was asked.
+        found: what the archive is.
         body: its bytes, where it is sent in one request.
         listed: the unfinished uploads of archives of its name, where it is sent in parts.
+        looked: the key that it gets, and what is there.
     """
 
+    opened: Opened
     found: Future[Fingerprint]
     body: Future[Body] | None
     listed: Future[list[Begun]] | None
-    _looked: Future[tuple[S3Client, str, Look]]
+    looked: Future[tuple[str, Look]]
 
     def look(self, connection: Connection, key: str) -> Look | None:
-        """Return what is under its key; None where that was asked of another region, or was not answered."""
-        with suppress(S3Error):
-            client, looked_at, there = self._looked.result()
-            if client is connection.client and looked_at == key:
-                return there
+        """Return what is under its key; None where another region or key was asked, or the answer was trouble."""
+        if connection.client is self.opened.store.client():
+            with suppress(Exception):  # whoever asks again is told what is wrong
+                looked_at, there = self.looked.result()
+                return there if looked_at == key else None
         return None
 
 
 def scout(opened: Opened, name: str, content: Content, found: Future[Fingerprint]) -> Scouted:
     """Begin to ask a store about an archive of this name, whose fingerprint is being made. Raises nothing."""
-    bucket = opened.destination.bucket
+    in_one, destination = goes_in_one(content.size), opened.destination
 
-    def looked() -> tuple[S3Client, str, Look]:
+    def looked() -> tuple[str, Look]:
         client = opened.store.client()
-        key = key_for(name, found.result().sha256, opened.destination)
+        key = key_for(name, found.result().sha256, destination)
         if in_one and content.size >= _LONG:
-            url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key})
-            for _ in range(_MORE_CONNECTIONS):
-                ahead(session_of(client).open, url)  # what cannot be opened now will be when it is needed
+            ahead(_open_connections, client, destination.bucket, key)
         # The bucket is asked for its region at the same time: where it is another one, this was asked in vain.
-        return client, key, look(Connection(client), bucket, key, repeat=False)
+        return key, look(Connection(client), destination.bucket, key, repeat=False)
 
     def listed() -> list[Begun]:
-        return uploads_below(opened.connection(), bucket, keys_begin(name, opened.destination))
+        return uploads_below(opened.connection(), destination.bucket, keys_begin(name, destination), repeat=False)
 
-    in_one = goes_in_one(content.size)
     return Scouted(
+        opened,
         found,
         ahead(lambda: read_whole(content, found.result())) if in_one else None,
         None if in_one else ahead(listed),
         ahead(looked),
     )
+
+
+def _open_connections(client: S3Client, bucket: str, key: str) -> None:
+    """Open those of the proof; what cannot be opened now will be when it is needed."""
+    url = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": key})  # for its host alone
+    for _ in range(_MORE_CONNECTIONS):
+        ahead(session_of(client).open, url)

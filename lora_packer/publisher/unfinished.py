@@ -111,13 +111,16 @@ def _journalled(connection: Connection, bucket: str, key: str, upload_id: str | 
     return uploads_of(connection, bucket, key)
 
 
-def uploads_below(connection: Connection, bucket: str, prefix: str) -> list[Begun]:
-    """Return the unfinished uploads whose key begins like this, the newest last. Raises S3Error."""
+def uploads_below(connection: Connection, bucket: str, prefix: str, *, repeat: bool = True) -> list[Begun]:
+    """Return the unfinished uploads whose key begins like this, the newest last. Raises S3Error.
+
+    ``repeat`` is whether trouble that may pass is ridden out.
+    """
     where = f"s3://{bucket}/{prefix}"
 
     def request(client: S3Client) -> list[ListedUpload]:
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
         return uploads_in(pages, where)
 
-    found = connection.call("ListMultipartUploads", where, request)
+    found = connection.call("ListMultipartUploads", where, request, repeat=repeat)
     return [Begun(bucket, upload.key, upload.upload_id, upload.begun_at) for upload in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -160,3 +161,29 @@ def test_only_a_long_archive_in_one_request_opens_them(
         sent(ours, opened)
         assert len(asked) == wanted
         assert all(url.startswith(proxy.url) for url in asked)
+
+
+def test_trouble_ahead_takes_nothing_of_the_uploads_patience(opened: Opened, proxy: FaultProxy, tmp_path: Path) -> None:
+    proxy.add(Fault("ListMultipartUploads", "answer", answer=http(503, "SlowDown")))
+    ours = archive(tmp_path, 17 * MIB)
+    scouted = scout(opened, ours.name, ours.content, known(ours))
+    assert scouted.listed is not None
+    assert scouted.listed.exception() is not None
+    assert opened.connection().patience._trouble_since is None
+    done = publish(ours.content, ours.name, "s3://ignored/", scouted=scouted).object
+    assert done.uploaded
+    assert proxy.seen.count("ListMultipartUploads") == 2
+
+
+def test_an_error_of_a_look_ahead_is_told_by_whoever_looks_again(
+    opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the credentials are gone")
+
+    ours = archive(tmp_path, 50_000)
+    with monkeypatch.context() as patched:
+        patched.setattr(importlib.import_module("lora_packer.publisher.scout"), "look", broken)
+        scouted = scout(opened, ours.name, ours.content, known(ours))
+        assert scouted.look(opened.connection(), ours.key(opened.destination)) is None
+    assert publish(ours.content, ours.name, "s3://ignored/", scouted=scouted).object.uploaded
