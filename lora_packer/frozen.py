@@ -86,6 +86,7 @@ def _slot(cls: type, name: str) -> Any:
 def _comparing(of: tuple[Field[Any], ...]) -> dict[str, Callable[..., Any]]:
     """Return ``__eq__`` and ``__hash__``, which compare what is to be compared as one tuple."""
     compared = [one.name for one in of if one.compare]
+    # With the class, of which both are by then: so a tuple comes of one field, and of none.
     values = attrgetter(*compared, "__class__") if compared else attrgetter("__class__", "__class__")
 
     def __eq__(self: object, other: object) -> bool:  # noqa: N807

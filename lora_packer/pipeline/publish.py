@@ -20,7 +20,7 @@ from lora_packer.pipeline.pack import ArchiveOptions, Packed, finished_archive, 
 from lora_packer.pipeline.place import Here, Place, open_place
 from lora_packer.pipeline.read_ahead import read_ahead
 from lora_packer.targets import DEFAULT_TARGET
-from lora_packer.threads import ahead as in_advance
+from lora_packer.threads import ahead
 
 if TYPE_CHECKING:
     from boto3.session import Session
@@ -127,15 +127,15 @@ def publish(
 
         # Nobody reads what is not checked, or not here yet, before its store was asked.
         is_read = isinstance(place, Here) and not checks.skip
-        with read_ahead(partial(plan, NO_FILES)) if is_read else nullcontext() as ahead:
+        with read_ahead(partial(plan, NO_FILES)) if is_read else nullcontext() as reading:
             opened = judge_store(store, journal, note)
-            scouting = in_advance(ahead.scout, opened) if ahead else None
+            scouting = ahead(reading.scout, opened) if reading else None
             with answering(opened, place) as look:
                 # The archive's own SHA-256 names what is sent; nobody asks for those of its members.
                 report = run_check(place.source, checks, note, sha256=False, progress=look)
             packed = plan(report.checked if report else NO_FILES)
             note_planned(packed, note)
-            scouted = scouting.result() if ahead and scouting and ahead.of(packed) else None
+            scouted = scouting.result() if reading and scouting and reading.of(packed) else None
             return Publication(
                 report, packed, upload(packed, store, journal, note, progress, opened=opened, scouted=scouted)
             )
