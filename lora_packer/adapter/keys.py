@@ -56,7 +56,8 @@ PAIRED = {
 }
 
 
-_MOST_KEPT, _USUAL = 4096, 400  # names, characters: some megabytes at most
+MOST_KEPT, USUAL_LENGTH = 4096, 400
+"""How many tensors' names are kept taken apart, and the length (in characters) up to which: some megabytes at most."""
 
 
 class TensorKey(NamedTuple):
@@ -82,10 +83,10 @@ def parse_key(name: str) -> TensorKey:
     if at >= 0 and (part := name[at + 1 :]) in PAIRED:  # as nearly all are, of which there may be a hundred thousand
         prefixed = name.startswith(PREFIX)
         return TensorKey(name[len(PREFIX) if prefixed else 0 : at], part, None, prefixed)
-    return _parsed(name) if len(name) < _USUAL else _parsed.__wrapped__(name)
+    return _parsed(name) if len(name) < USUAL_LENGTH else _parsed.__wrapped__(name)
 
 
-@lru_cache(maxsize=_MOST_KEPT)
+@lru_cache(maxsize=MOST_KEPT)
 def _parsed(name: str) -> TensorKey:
     prefixed = name.startswith(PREFIX)
     rest = name[len(PREFIX) :] if prefixed else name

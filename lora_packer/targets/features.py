@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import TensorKey, around_expert, parse_key
+from lora_packer.adapter.keys import EXPERTS, MOST_KEPT, USUAL_LENGTH, TensorKey, around_expert, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.frozen import frozen
 
@@ -123,9 +124,12 @@ def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: 
     shown: dict[str, list[str]] = {}
     of_experts: dict[tuple[str, str], tuple[str, ...]] = {}
     for name, info in tensors.items():
-        before, expert, part = around_expert(name)
-        if not expert or (features := of_experts.get((before, part))) is None:
-            features = of_experts[before, part] = _shown_by(parse_key(name))
+        if EXPERTS in name:
+            before, expert, part = around_expert(name)
+            if not expert or (features := of_experts.get((before, part))) is None:
+                features = of_experts[before, part] = _shown_by(parse_key(name))
+        else:
+            features = _usual(name) if len(name) < USUAL_LENGTH else _shown_by(parse_key(name))
         for feature in features:
             shown.setdefault(feature, []).append(name)
         if info.dtype not in ("BF16", "F16", "F32"):
@@ -137,6 +141,12 @@ def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: 
         if use.config or use.tensors or use.files:
             found[feature] = use
     return found
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _usual(name: str) -> tuple[str, ...]:
+    """The features that a tensor of this name shows; adapters of one base model have the same names."""
+    return _shown_by(parse_key(name))
 
 
 def _shown_by(key: TensorKey) -> tuple[str, ...]:
