@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 else:
     import _signal as signal  # without its enums, which take some milliseconds in which nobody listens
 
@@ -27,8 +27,8 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT")
 def main() -> None:
     """Run the command line."""
     # Until the command runs and can say what was kept, and once it has ended, there is nothing to unwind.
-    _on_signals_leave()
-    atexit.register(_on_signals_go_on)  # the first one that is registered is called last
+    _on_signals(_leave)
+    atexit.register(_go_on)  # the first one that is registered is called last
     _with_room.__code__ = _with_room.__code__.replace(co_stacksize=_ROOM)
     _with_room(_run)
 
@@ -53,18 +53,18 @@ def _run() -> None:
             os._exit(_INTERRUPTED)
         raise
     finally:
-        _on_signals_leave()
+        _on_signals(_leave)
 
 
-def _on_signals_leave() -> None:
-    """End at once on each signal that ends a program, but on those that are ignored (``nohup``, a job behind ``&``)."""
+def _on_signals(act: Any) -> None:
+    """Do this on each signal that ends a program, but on those that are ignored (``nohup``, a job behind ``&``)."""
     for name in _SIGNALS:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _leave)
+            signal.signal(number, act)
 
 
-def _on_signals_go_on() -> None:
+def _go_on() -> None:
     """Let a signal change nothing any more: all is done and told, and only the exit code is still to come.
 
     Python gives each signal its own default back before it takes itself down (_PySignal_Fini in
@@ -76,10 +76,7 @@ def _on_signals_go_on() -> None:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass  # Python flushes once more, and tells it
-    for name in _SIGNALS:
-        number = getattr(signal, name, None)
-        if number is not None:
-            signal.signal(number, signal.SIG_IGN)
+    _on_signals(signal.SIG_IGN)
 
 
 def _leave(_signum: int = 0, _frame: object = None) -> NoReturn:

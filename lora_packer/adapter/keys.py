@@ -7,8 +7,9 @@ removed on the way. See https://huggingface.co/docs/peft/developer_guides/checkp
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from lora_packer.names import WEIGHTS_NAME as WEIGHTS_NAME
 
@@ -56,8 +57,15 @@ PAIRED = {
 }
 
 
-MOST_KEPT, USUAL_LENGTH = 4096, 400
-"""How many tensors' names are kept taken apart, and the length (in characters) up to which: some megabytes at most."""
+_MOST_KEPT, _USUAL = 4096, 400  # names, characters: some megabytes at most
+
+Told = TypeVar("Told")
+
+
+def kept(work: Callable[[str], Told]) -> Callable[[str], Told]:
+    """Keep what a function tells of names of usual length: adapters of one base model have the same names."""
+    keep = lru_cache(maxsize=_MOST_KEPT)(work)
+    return lambda name: keep(name) if len(name) < _USUAL else work(name)
 
 
 class TensorKey(NamedTuple):
@@ -78,15 +86,15 @@ class TensorKey(NamedTuple):
 
 
 def parse_key(name: str) -> TensorKey:
-    """Take a tensor's name apart. Adapters of one base model have the same names: those of usual length are kept."""
+    """Take a tensor's name apart."""
     at = name.find(".lora_")
     if at >= 0 and (part := name[at + 1 :]) in PAIRED:  # as nearly all are, of which there may be a hundred thousand
         prefixed = name.startswith(PREFIX)
         return TensorKey(name[len(PREFIX) if prefixed else 0 : at], part, None, prefixed)
-    return _parsed(name) if len(name) < USUAL_LENGTH else _parsed.__wrapped__(name)
+    return _parsed(name)
 
 
-@lru_cache(maxsize=MOST_KEPT)
+@kept
 def _parsed(name: str) -> TensorKey:
     prefixed = name.startswith(PREFIX)
     rest = name[len(PREFIX) :] if prefixed else name

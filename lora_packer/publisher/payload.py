@@ -89,7 +89,7 @@ def fingerprint(content: Content, meter: Meter | None = None) -> Fingerprint:
     return Fingerprint(digests.sha256, digests.crc32)
 
 
-def read_whole(content: Content, found: Fingerprint) -> Body:
+def read_body(content: Content, found: Fingerprint) -> Body:
     """Read an archive that is sent in one request. Raises PackError; PublishError where it changed."""
     # Not bytes, of which botocore makes a file; before one is sent, it asks whether it may (one round trip more).
     data = bytearray(content.size)

@@ -14,7 +14,7 @@ from lora_packer.publisher.bounds import session_of
 from lora_packer.publisher.connection import Connection
 from lora_packer.publisher.multipart import goes_in_one
 from lora_packer.publisher.opened import Opened
-from lora_packer.publisher.payload import Body, Content, Fingerprint, read_whole
+from lora_packer.publisher.payload import Body, Content, Fingerprint, read_body
 from lora_packer.publisher.s3uri import key_for, keys_begin
 from lora_packer.publisher.stored import Look, look
 from lora_packer.publisher.unfinished import Begun, uploads_below
@@ -77,7 +77,7 @@ def scout(opened: Opened, name: str, content: Content, found: Future[Fingerprint
     return Scouted(
         opened,
         found,
-        ahead(lambda: read_whole(content, found.result())) if in_one else None,
+        ahead(lambda: read_body(content, found.result())) if in_one else None,
         None if in_one else ahead(listed),
         ahead(looked),
     )

@@ -26,7 +26,7 @@ from lora_packer.publisher.payload import (
     Sending,
     Sent,
     once,
-    read_whole,
+    read_body,
 )
 from lora_packer.publisher.s3uri import Destination, key_for, split_suffix
 from lora_packer.publisher.scout import Scouted
@@ -106,16 +106,16 @@ def _upload(sending: Sending, scouted: Scouted | None, tell: Callable[[str | Non
     connection, archive = sending.connection, sending.archive
     abort_superseded(connection, sending.journal, archive.bucket, archive.key)
     in_one = goes_in_one(archive.size, archive.part_size)
-    body = scouted.body if scouted else None
+    looked = body = listed = None
+    if scouted:
+        looked, body, listed = scouted.look(connection, archive.key), scouted.body, scouted.listed
     if in_one and body is None:
-        body = ahead(read_whole, archive.content, archive.fingerprint)
-    looked = scouted.look(connection, archive.key) if scouted else None
+        body = ahead(read_body, archive.content, archive.fingerprint)
     if there := _already_there(sending, looked):
         return there
     if sending.progress and in_one:
         sending.progress(0, archive.size)
     try:
-        listed = scouted.listed if scouted else None
         sent = _put(sending, *body.result()) if in_one and body else send_parts(sending, listed)
     except S3Error as error:
         # Somebody was faster, and the same bytes are as good as ours; or it was we, and the answer was lost.

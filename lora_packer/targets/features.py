@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from types import MappingProxyType
 
 from lora_packer.adapter.config import LoraConfig
-from lora_packer.adapter.keys import EXPERTS, MOST_KEPT, USUAL_LENGTH, TensorKey, around_expert, parse_key
+from lora_packer.adapter.keys import EXPERTS, TensorKey, around_expert, kept, parse_key
 from lora_packer.adapter.safetensors_header import TensorInfo
 from lora_packer.frozen import frozen
 
@@ -129,7 +128,7 @@ def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: 
             if not expert or (features := of_experts.get((before, part))) is None:
                 features = of_experts[before, part] = _shown_by(parse_key(name))
         else:
-            features = _usual(name) if len(name) < USUAL_LENGTH else _shown_by(parse_key(name))
+            features = _shown_by_name(name)
         for feature in features:
             shown.setdefault(feature, []).append(name)
         if info.dtype not in ("BF16", "F16", "F32"):
@@ -143,9 +142,9 @@ def used_features(config: LoraConfig, tensors: Mapping[str, TensorInfo], files: 
     return found
 
 
-@lru_cache(maxsize=MOST_KEPT)
-def _usual(name: str) -> tuple[str, ...]:
-    """The features that a tensor of this name shows; adapters of one base model have the same names."""
+@kept
+def _shown_by_name(name: str) -> tuple[str, ...]:
+    """The features that a tensor of this name shows."""
     return _shown_by(parse_key(name))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_proxy import Fault, FaultProxy, http, proxy_to
+from fault_proxy import Fault, FaultProxy, http
 from publisher_support import MIB, LocalArchive, archive, patience, unfinished, upload
-from s3_support import local_s3, session_for
+from s3_support import local_s3, proxy, session_for
 
 from lora_packer.errors import CredentialsError, PublishError
 from lora_packer.publisher.client import s3_client
@@ -21,7 +21,7 @@ from lora_packer.publisher.s3uri import Destination
 from lora_packer.publisher.stored import StoredObject
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["local_s3"]
+__all__ = ["local_s3", "proxy"]
 
 PART = 5 * MIB
 FOR_EVER = 1_000_000
@@ -36,12 +36,6 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> LocalArchive:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> LocalArchive:
     return archive(tmp_path_factory.mktemp("faults"), 200_000, name="small.zip", seed=2)
-
-
-@pytest.fixture
-def proxy(local_s3: LocalS3) -> Iterator[FaultProxy]:
-    with proxy_to(local_s3.endpoint_url) as running:
-        yield running
 
 
 @pytest.fixture

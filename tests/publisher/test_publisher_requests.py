@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
@@ -14,10 +13,10 @@ from urllib.parse import parse_qs
 import boto3
 import pytest
 from builders import TINY, TINY_BASE
-from fault_proxy import Fault, FaultProxy, http, proxy_to
+from fault_proxy import Fault, FaultProxy, http
 from moto import mock_aws
 from publisher_support import MIB, archive, connection, expiry, patience, record, upload
-from s3_support import env, local_s3, session_for
+from s3_support import env, local_s3, proxy, session_for
 
 from lora_packer.errors import CheckFailedError, PublishError
 from lora_packer.exchange import Answer
@@ -29,17 +28,11 @@ from lora_packer.publisher.downloads import downloads
 from lora_packer.publisher.s3uri import Destination, key_beginning, object_key
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["env", "local_s3"]
+__all__ = ["env", "local_s3", "proxy"]
 
 # At once: the look at what was sent, and the proof of its URL.
 LAST = sorted(["HeadObject", *["GetObject"] * 3])
 HERE = Here(TINY)
-
-
-@pytest.fixture
-def proxy(local_s3: LocalS3) -> Iterator[FaultProxy]:
-    with proxy_to(local_s3.endpoint_url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import TINY, TINY_BASE
-from fault_proxy import Fault, FaultProxy, http, proxy_to
+from fault_proxy import Fault, FaultProxy, http
 from publisher_support import MIB, LocalArchive, archive
-from s3_support import env, local_s3, session_for
+from s3_support import env, local_s3, proxy, session_for
 
 from lora_packer.errors import CheckFailedError, PublishError
 from lora_packer.pipeline.publish import publish as publish_adapter
@@ -23,15 +22,9 @@ from lora_packer.publisher.client import s3_client
 from lora_packer.publisher.connection import Connection
 from lora_packer.sandbox.s3 import LocalS3
 
-__all__ = ["env", "local_s3"]
+__all__ = ["env", "local_s3", "proxy"]
 
 LOOKS = {"HeadBucket", "HeadObject", "ListMultipartUploads"}
-
-
-@pytest.fixture
-def proxy(local_s3: LocalS3) -> Iterator[FaultProxy]:
-    with proxy_to(local_s3.endpoint_url) as running:
-        yield running
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from typing import Any
 
 import boto3
 import pytest
+from fault_proxy import FaultProxy, proxy_to
 
 from lora_packer.publisher.client import s3_client
 from lora_packer.sandbox.s3 import LocalS3
@@ -39,6 +40,13 @@ def running_s3() -> LocalS3:
 def local_s3() -> LocalS3:
     """A running S3 server with one bucket, shared by all tests: give each test a prefix of its own."""
     return running_s3()
+
+
+@pytest.fixture
+def proxy(local_s3: LocalS3) -> Iterator[FaultProxy]:
+    """In front of it, and no other test's."""
+    with proxy_to(local_s3.endpoint_url) as running:
+        yield running
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ WIDER_CONFIG = Rule(
     "warning",
     "target_modules or target_parameters reaches what the file has no tensors for at all.",
     "PEFT adds an untrained pair there, which changes nothing, and warns.",
-    "Narrow target_modules to the modules that the file has tensors for; parameters that were not trained do no harm.",
+    "Narrow target_modules to the modules that the file has tensors for. Leave untrained parameters: they do no harm.",
     needs="base",
     retold="; {message}",
 )
