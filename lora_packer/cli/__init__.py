@@ -127,4 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         ends.end(ends.fail(Interrupted(), form=ends.asked_form(given)))
     except Exception as error:  # noqa: BLE001 - Python itself would exit with 1, which says that a check failed
-        ends.end(ends.crash(error, form=ends.asked_form(given)))
+        form = ends.asked_form(given)
+        # Before 3.12 Python wraps what comes while a class is made (type_new_set_names in Objects/typeobject.c).
+        is_interrupt = isinstance(error.__cause__, KeyboardInterrupt)
+        ends.end(ends.fail(Interrupted(), form=form) if is_interrupt else ends.crash(error, form=form))

@@ -25,6 +25,13 @@ lora_packer.cli.build = lambda names: lambda given: (os.kill(os.getpid(), NUMBER
 import lora_packer.cli
 lora_packer.cli.build = lambda names: lambda given: exec(KILL)
 """,
+    "while a class is made": """
+import lora_packer.cli
+class Named:
+    def __set_name__(self, owner, name):
+        exec(KILL)
+lora_packer.cli.build = lambda names: lambda given: type("Made", (), {"named": Named()})
+""",
     "where Python would drop it": """
 import lora_packer.cli
 class Dropped:
